@@ -1,0 +1,442 @@
+"""The home of pixel conventions: picture files <-> arrays <-> network tensors.
+
+Arrays are ``(height, width, channel)``, RGB order, ``uint8`` or ``uint16``; float pictures are float32 in [0, 1];
+tensors are ``(N, 3, H, W)`` float32 in [0, 1]. Nothing else in the package opens or saves a picture.
+
+    >>> import numpy as np
+    >>> half_gray = np.full((2, 2, 1), 128, np.uint8)
+    >>> float(to_float(half_gray)[0, 0, 0]) == 128 / 255
+    True
+    >>> np.array_equal(from_float(to_float(half_gray), np.uint8), half_gray)
+    True
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps, ImageSequence, UnidentifiedImageError
+
+from apisr.errors import InputError
+from apisr.files import replacing
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Floats = NDArray[np.float32]
+Resampling = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+
+#: File endings that are read and written, and the format each stands for.
+FORMATS = {
+    ".png": "PNG",
+    ".apng": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".avif": "AVIF",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+}
+#: Longest side that each format can hold, in pixels.
+MAX_SIDE_PX = {"JPEG": 65_535, "WEBP": 16_383, "AVIF": 65_535, "GIF": 65_535, "PNG": 2**31 - 1, "TIFF": 2**31 - 1, "BMP": 2**31 - 1}
+
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "hamming": Image.Resampling.HAMMING,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_ORIENTATION_TAG = 0x0112
+_bomb_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a picture file carries besides pixels; all of it is written back.
+
+    Attributes:
+        icc_profile: colour profile, as stored.
+        exif: EXIF block without the orientation tag (pixels are already turned upright).
+        xmp: XMP packet.
+        dpi: dots per inch (horizontal, vertical).
+    """
+
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture or animation.
+
+    Attributes:
+        frames: arrays ``(H, W, C)``, uint8 or uint16; C is 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha. All have
+            the same shape and dtype. Alpha is straight (not premultiplied).
+        durations_ms: one per frame for an animation, empty for a still.
+        loop: how often an animation is played (0 is forever, None is not stated).
+        format: ``"PNG"``, ``"JPEG"``, ...
+        lossless: whether the file's coding was lossless.
+        metadata: profile, EXIF and so on.
+    """
+
+    frames: tuple[Pixels, ...]
+    durations_ms: tuple[float, ...] = ()
+    loop: int | None = None
+    format: str = "PNG"
+    lossless: bool = True
+    metadata: Metadata = field(default_factory=Metadata)
+
+    @property
+    def pixels(self) -> Pixels:
+        """The first (for a still: the only) frame."""
+        return self.frames[0]
+
+    @property
+    def animated(self) -> bool:
+        """Whether there is more than one frame."""
+        return len(self.frames) > 1
+
+
+def is_picture_name(path: Path) -> bool:
+    """Tell whether the file ending is one of :data:`FORMATS`."""
+    return path.suffix.lower() in FORMATS
+
+
+def read_picture(path: Path | str) -> Picture:
+    """Read a picture or animation, upright, with all frames and metadata.
+
+    8-bit gray, RGB and palette files become uint8, 16-bit files uint16. Palettes are expanded. CMYK and Lab are
+    converted to RGB (through their colour profile where there is one).
+
+    Raises:
+        InputError: missing, empty, truncated or not a picture.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read '{path}': {error.strerror or error}.") from error
+    if not data:
+        raise InputError(f"cannot read '{path}': the file is empty (0 bytes).")
+    try:
+        with _large_pictures(), Image.open(io.BytesIO(data)) as image:
+            return _decode(image, data)
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"cannot read '{path}': not a picture in a known format. Expected one of {', '.join(sorted(set(FORMATS.values())))}."
+        ) from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
+        raise InputError(f"cannot read '{path}': the picture is damaged or cut off ({error}).".replace("\n", " ")) from error
+
+
+def read_rgb(path: Path | str) -> NDArray[np.uint8]:
+    """Read the first frame as uint8 RGB ``(H, W, 3)``; gray is repeated, 16 bit is rounded, alpha is composed over white.
+
+    Raises:
+        InputError: as :func:`read_picture`.
+    """
+    pixels = read_picture(path).pixels
+    values = to_float(pixels)
+    channels = values.shape[2]
+    if channels in (2, 4):
+        alpha = values[..., -1:]
+        values = values[..., :-1] * alpha + (1 - alpha)
+    if values.shape[2] == 1:
+        values = np.repeat(values, 3, axis=2)
+    return cast("NDArray[np.uint8]", pixels) if channels == 3 and pixels.dtype == np.uint8 else from_float(values, np.uint8)
+
+
+def write_picture(
+    path: Path | str, picture: Picture | Pixels, *, overwrite: bool = False, quality: int | None = None
+) -> None:
+    """Write a picture or animation in the format of the file ending, under its final name only when complete.
+
+    Args:
+        path: target; the ending chooses the format.
+        picture: a :class:`Picture`, or one array ``(H, W, C)`` uint8 or uint16.
+        overwrite: replace an existing file.
+        quality: 1 to 100 for JPEG, WebP and AVIF. By default JPEG 95, AVIF 90, WebP 95 or lossless as the source was.
+
+    Raises:
+        InputError: unknown ending, a size or depth that the format cannot hold, an existing target.
+        RunError: the disk is full.
+    """
+    path = Path(path)
+    if not isinstance(picture, Picture):
+        picture = Picture(frames=(picture,))
+    format_name = format_of(path)
+    check_format(path, picture.pixels.shape[0], picture.pixels.shape[1])
+    with replacing(path, overwrite=overwrite) as partial:
+        if not picture.animated and format_name == "PNG":
+            from apisr.image_stream import PngWriter
+
+            with PngWriter(partial, picture.pixels.shape, picture.pixels.dtype, picture.metadata) as writer:
+                writer.write(picture.pixels)
+        elif not picture.animated and format_name == "TIFF":
+            from apisr.image_stream import TiffWriter
+
+            with TiffWriter(partial, picture.pixels.shape, picture.pixels.dtype, picture.metadata) as writer:
+                writer.write(picture.pixels)
+        else:
+            _save_with_pillow(partial, picture, format_name, quality)
+
+
+def format_of(path: Path) -> str:
+    """Return the format that a file ending stands for.
+
+    Raises:
+        InputError: unknown ending.
+    """
+    try:
+        return FORMATS[path.suffix.lower()]
+    except KeyError:
+        raise InputError(f"cannot write '{path}': unknown ending '{path.suffix}'. Use one of {', '.join(FORMATS)}.") from None
+
+
+def check_format(path: Path, height: int, width: int) -> None:
+    """Check that the format of `path` can hold a picture of this size.
+
+    Raises:
+        InputError: it cannot; the message names one that can.
+    """
+    format_name = format_of(path)
+    limit = MAX_SIDE_PX[format_name]
+    if max(height, width) > limit:
+        raise InputError(
+            f"cannot write '{path}': {format_name} holds at most {limit} pixels a side, the picture is {width}x{height}. "
+            "Choose .png or .tif with -o or --format."
+        )
+
+
+def to_float(pixels: Pixels) -> Floats:
+    """Convert uint8 or uint16 values to float32 in [0, 1] (divided by 255 or 65535)."""
+    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+
+
+def from_float(values: Floats, dtype: Any) -> Any:
+    """Convert float values in [0, 1] to uint8 or uint16, clipped and rounded half up."""
+    peak = np.iinfo(dtype).max
+    scaled = values * np.float32(peak)
+    scaled += np.float32(0.5)
+    return np.clip(scaled, 0, peak, out=scaled).astype(dtype)
+
+
+def to_tensor(values: Floats) -> Floats:
+    """Arrange ``(H, W, 3)`` as ``(1, 3, H, W)``, contiguous."""
+    return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+
+
+def from_tensor(tensor: Floats) -> Floats:
+    """Arrange ``(1, 3, H, W)`` as ``(H, W, 3)``, contiguous."""
+    return np.ascontiguousarray(tensor[0].transpose(1, 2, 0))
+
+
+def resize(values: Floats, height: int, width: int, *, method: Resampling = "lanczos") -> Floats:
+    """Resample a float picture ``(H, W, C)`` to a new size, with antialiasing when shrinking, without rounding or clipping.
+
+    The kernels are Pillow's: bicubic with a = -0.5, Lanczos with three lobes.
+    """
+    if values.shape[:2] == (height, width):
+        return values
+    kernel = _RESAMPLING[method]
+    planes = [
+        np.asarray(Image.fromarray(np.ascontiguousarray(values[..., index])).resize((width, height), kernel))
+        for index in range(values.shape[2])
+    ]
+    return np.stack(planes, axis=2).astype(np.float32, copy=False)
+
+
+def _decode(image: Image.Image, data: bytes) -> Picture:
+    count = int(getattr(image, "n_frames", 1))
+    animated = count > 1 and image.format in ("GIF", "WEBP", "PNG", "AVIF")
+    format_name = {"MPO": "JPEG"}.get(image.format or "", image.format or "PNG")
+    metadata = _metadata(image)
+    lossless = format_name not in ("JPEG", "AVIF") and not (format_name == "WEBP" and b"VP8 " in data[:4096])
+    if not animated:
+        pixels = _decode_deep(image, data)
+        if pixels is None:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            pixels = _pixels(upright)
+        return Picture((pixels,), format=format_name, lossless=lossless, metadata=metadata)
+    frames: list[Pixels] = []
+    durations: list[float] = []
+    loop = image.info.get("loop")
+    if image.format == "PNG" and loop is None:
+        loop = 0
+    for index, frame in enumerate(ImageSequence.Iterator(image)):
+        if index == 0 and frame.info.get("default_image"):
+            continue  # an APNG's stand-in for viewers without animation
+        frames.append(_pixels(frame.convert("RGBA")))
+        durations.append(float(frame.info.get("duration", 100)))
+    if all(bool((frame[..., 3] == 255).all()) for frame in frames):
+        frames = [np.ascontiguousarray(frame[..., :3]) for frame in frames]
+    return Picture(tuple(frames), tuple(durations), loop, format_name, lossless, metadata)
+
+
+def _metadata(image: Image.Image) -> Metadata:
+    exif = image.getexif()
+    if _ORIENTATION_TAG in exif:
+        del exif[_ORIENTATION_TAG]
+    exif_bytes = exif.tobytes() if len(exif) and image.format in ("JPEG", "PNG", "WEBP", "AVIF", "MPO") else None
+    xmp = image.info.get("xmp")
+    dpi = image.info.get("dpi")
+    return Metadata(
+        icc_profile=image.info.get("icc_profile"),
+        exif=exif_bytes,
+        xmp=xmp if isinstance(xmp, bytes) else None,
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi and float(dpi[0]) > 0 and float(dpi[1]) > 0 else None,
+    )
+
+
+def _decode_deep(image: Image.Image, data: bytes) -> Pixels | None:
+    """Decode pictures of more than 8 bits, which Pillow would cut to 8."""
+    if image.format == "PNG" and data[24] == 16:
+        import cv2
+
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        image.load()  # Pillow's own check of the data: OpenCV accepts files that are cut off
+        if decoded is None or decoded.dtype != np.uint16:
+            raise ValueError("16-bit PNG cannot be decoded")
+        pixels = decoded if decoded.ndim == 3 else decoded[..., None]
+        if pixels.shape[2] >= 3:
+            pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+        if data[25] == 4:  # gray + alpha is expanded by OpenCV
+            pixels = pixels[..., [0, 3]]
+        return _turned(np.ascontiguousarray(pixels), image.getexif().get(_ORIENTATION_TAG, 1))
+    if image.format == "TIFF":
+        import tifffile
+
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages[0]
+            bits = getattr(page, "bitspersample", 8)
+            if bits != 16 or str(getattr(page, "sampleformat", 1)) not in ("1", "SAMPLEFORMAT.UINT"):
+                return None
+            pixels = np.asarray(page.asarray())
+            if getattr(page, "planarconfig", 1) == 2 and pixels.ndim == 3:
+                pixels = np.moveaxis(pixels, 0, 2)
+            if int(getattr(page, "photometric", 1)) == 0:
+                pixels = 65535 - pixels
+        pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+        if pixels.shape[2] > 4:
+            raise ValueError(f"{pixels.shape[2]} channels")
+        return _turned(np.ascontiguousarray(pixels.astype(np.uint16)), image.getexif().get(_ORIENTATION_TAG, 1))
+    if image.mode.startswith("I;16"):
+        image.load()
+        pixels = np.asarray(image.convert("I")).astype(np.uint16)[..., None]
+        return _turned(pixels, image.getexif().get(_ORIENTATION_TAG, 1))
+    return None
+
+
+def _turned(pixels: Pixels, orientation: int) -> Pixels:
+    """Turn an array upright as its EXIF orientation (1 to 8) says."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1] if orientation in (4, 8) else (pixels[::-1, ::-1])
+    elif orientation in (2, 6):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    mode = image.mode
+    if mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    elif mode in ("RGB", "L", "1") and "transparency" in image.info:
+        image = image.convert("RGBA")
+    elif mode == "1":
+        image = image.convert("L")
+    elif mode in ("CMYK", "LAB", "YCbCr", "HSV"):
+        image = _converted_to_rgb(image)
+    elif mode in ("PA", "La", "RGBa", "RGBX"):
+        image = image.convert("RGBA" if mode != "RGBX" else "RGB")
+    elif mode in ("I", "F"):
+        raise ValueError(f"pixel type '{mode}' (32 bit) is not supported")
+    array = np.asarray(image, dtype=np.uint8)
+    return np.ascontiguousarray(array if array.ndim == 3 else array[..., None])
+
+
+def _converted_to_rgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if profile and image.mode in ("CMYK", "LAB"):
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        if converted is not None:
+            return converted
+    return image.convert("RGB")
+
+
+def _save_with_pillow(partial: Path, picture: Picture, format_name: str, quality: int | None) -> None:
+    images = [_pillow_image(frame, format_name) for frame in picture.frames]
+    options: dict[str, Any] = {}
+    metadata = picture.metadata
+    if metadata.icc_profile and format_name not in ("GIF", "BMP"):
+        options["icc_profile"] = metadata.icc_profile
+    if metadata.exif and format_name in ("JPEG", "WEBP", "AVIF", "PNG"):
+        options["exif"] = metadata.exif
+    if metadata.xmp and format_name in ("JPEG", "WEBP", "AVIF"):
+        options["xmp"] = metadata.xmp
+    if metadata.dpi and format_name in ("JPEG", "BMP", "PNG"):
+        options["dpi"] = metadata.dpi
+    if format_name == "JPEG":
+        options |= {"quality": quality or 95, "subsampling": 0 if (quality or 95) >= 90 else 2, "optimize": True}
+    elif format_name == "WEBP":
+        lossless = picture.lossless and quality is None
+        options |= {"lossless": lossless, "quality": 75 if lossless else (quality or 95), "exact": True, "method": 4}
+    elif format_name == "AVIF":
+        options |= {"quality": quality or 90, "subsampling": "4:4:4" if (quality or 90) >= 85 else "4:2:0"}
+    if picture.animated:
+        if format_name not in ("GIF", "WEBP", "PNG", "AVIF"):
+            raise InputError(
+                f"cannot write {len(images)} frames to {format_name}: it holds no animation. Choose .gif, .webp, .png or .avif."
+            )
+        durations = [round(duration) for duration in picture.durations_ms]
+        options |= {"save_all": True, "append_images": images[1:], "duration": durations}
+        if picture.loop is not None:
+            options["loop"] = picture.loop
+        if format_name in ("GIF", "PNG"):
+            options["disposal"] = 2 if format_name == "GIF" else 0
+            if format_name == "PNG":
+                options["blend"] = 0
+    images[0].save(partial, format=format_name, **options)
+
+
+def _pillow_image(pixels: Pixels, format_name: str) -> Image.Image:
+    eight = pixels if pixels.dtype == np.uint8 else from_float(to_float(pixels), np.uint8)
+    channels = eight.shape[2]
+    if channels in (2, 4) and format_name in ("JPEG", "BMP"):
+        flat = to_float(eight)
+        flat = flat[..., :-1] * flat[..., -1:] + (1 - flat[..., -1:])
+        eight, channels = from_float(flat, np.uint8), channels - 1
+    if channels == 1:
+        return Image.fromarray(eight[..., 0])
+    if channels == 2 and format_name == "GIF":
+        eight = eight[..., [0, 0, 0, 1]]
+    if channels == 2 and format_name != "GIF":
+        return Image.merge("LA", [Image.fromarray(np.ascontiguousarray(eight[..., index])) for index in (0, 1)])
+    return Image.fromarray(np.ascontiguousarray(eight))
+
+
+@contextmanager
+def _large_pictures() -> Iterator[None]:
+    """Let Pillow open pictures of any size while this block runs (its limit is a global of the library)."""
+    with _bomb_lock:
+        saved = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = saved
