@@ -1,0 +1,198 @@
+"""Writing a network as an ONNX file that says everything about itself, and checking that it computes the same.
+
+The file has one input ``input`` (N, 3, H, W) and one output ``output`` (N, 3, scale*H, scale*W), all of N, H and W free
+(or fixed where asked), opset 17, and the metadata that :mod:`apisr.weights.onnx_file` reads back.
+
+    >>> from apisr.networks import architecture
+    >>> compact = architecture("compact")                                               # doctest: +SKIP
+    >>> hyper = {"features": 16, "depth": 2, "scale": 2}                                # doctest: +SKIP
+    >>> export_onnx(                                                                    # doctest: +SKIP
+    ...     compact.build(hyper), Path("tiny.onnx"), traits=compact.traits(hyper),
+    ...     card={"name": "tiny", "architecture": "compact", "hyper": hyper, "license": "Apache-2.0"})
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apisr.errors import MissingExtra, ModelError
+from apisr.files import replacing, sha256_file
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OPSET = 17
+
+
+class HasTraits(Protocol):
+    """What the metadata need (`apisr.networks.Traits` and `apisr.upscale.engine.NetworkTraits` both have it)."""
+
+    @property
+    def scale(self) -> int:
+        """Output size over input size."""
+        ...
+
+    @property
+    def halo_px(self) -> int | None:
+        """Margin of a tile in input pixels, None if the picture must not be cut."""
+        ...
+
+    @property
+    def multiple_px(self) -> int:
+        """Input sizes are multiples of this."""
+        ...
+
+
+def export_onnx(
+    module: nn.Module,
+    path: Path,
+    *,
+    traits: HasTraits,
+    card: Mapping[str, Any],
+    fixed_size: tuple[int, int] | None = None,
+    opset: int = OPSET,
+    overwrite: bool = False,
+) -> float:
+    """Write `module` as an ONNX file with its card, and compare the two on random pictures.
+
+    Args:
+        module: the network; it is put into evaluation mode, on the CPU, float32.
+        path: the file to write; its suffix is ``.onnx``.
+        traits: scale, halo and multiple of the network.
+        card: what is known of the model: ``name``, ``architecture``, ``hyper``, ``license``, ... (JSON values).
+        fixed_size: (height, width) of the only input size, or None for free sizes.
+        opset: version of the operator set, 17 or newer.
+        overwrite: replace an existing file.
+
+    Returns:
+        The largest absolute difference between both, over two sizes (for values in [0, 1]).
+
+    Raises:
+        ModelError: the exported file does not compute the same (difference of 1e-3 or more).
+        MissingExtra: the package ``onnx`` is not installed.
+    """
+    module = module.eval().float().cpu()
+    with replacing(path, overwrite=overwrite) as partial:
+        _write_graph(module, partial, traits=traits, fixed_size=fixed_size, opset=opset)
+        embed_card(partial, traits=traits, card=card, fixed_size=fixed_size)
+        difference = compare(module, partial, traits=traits, fixed_size=fixed_size)
+        if not difference < 1e-3:
+            raise ModelError(
+                f"the exported file computes something else: largest difference {difference:.2g}, expected < 1e-3."
+            )
+    return difference
+
+
+def write_card(path: Path, *, traits: HasTraits, card: Mapping[str, Any], overwrite: bool = False) -> Path:
+    """Write the card of the model file `path` beside it (``NAME.json``) with the file's SHA-256; return its path."""
+    content = {
+        **card,
+        "scale": traits.scale,
+        "halo_px": traits.halo_px,
+        "multiple_px": traits.multiple_px,
+        "sha256": sha256_file(path),
+    }
+    target = path.with_suffix(".json")
+    with replacing(target, overwrite=overwrite) as partial:
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return target
+
+
+def embed_card(
+    path: Path, *, traits: HasTraits, card: Mapping[str, Any], fixed_size: tuple[int, int] | None = None
+) -> None:
+    """Put the metadata into the ONNX file `path` (in place: use it on a file that is still being made)."""
+    onnx = _onnx()
+    model = onnx.load(str(path))
+    content = dict(card)
+    if fixed_size is not None:
+        content["fixed_size"] = list(fixed_size)
+    entries = {
+        "apisr.scale": str(traits.scale),
+        "apisr.halo_px": "" if traits.halo_px is None else str(traits.halo_px),
+        "apisr.multiple_px": str(traits.multiple_px),
+        "apisr.architecture": str(card.get("architecture", "foreign")),
+        "apisr.card": json.dumps(content, ensure_ascii=False, sort_keys=True),
+    }
+    kept = {entry.key: entry.value for entry in model.metadata_props if not entry.key.startswith("apisr.")}
+    onnx.helper.set_model_props(model, {**kept, **entries})
+    model.producer_name = "apisr"
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def compare(module: nn.Module, path: Path, *, traits: HasTraits, fixed_size: tuple[int, int] | None = None) -> float:
+    """Return the largest absolute difference between `module` and the ONNX file over random pictures of two sizes."""
+    import torch
+
+    unit = max(traits.multiple_px, 1)
+    base = -(-32 // unit) * unit
+    sizes = [fixed_size] if fixed_size is not None else [(base, base + unit), (base + 2 * unit, base)]
+    rng = np.random.default_rng(0)
+    largest = 0.0
+    for number, (height, width) in enumerate(sizes, start=1):
+        batch = rng.random((1 if fixed_size else number, 3, height, width), dtype=np.float32)
+        with torch.inference_mode():
+            expected = module(torch.from_numpy(batch)).numpy()
+        found = run_onnx(path, batch)
+        if found.shape != expected.shape:
+            raise ModelError(f"the exported file gives the shape {found.shape}, expected {expected.shape}.")
+        largest = max(largest, float(np.abs(found - expected).max()))
+    return largest
+
+
+def run_onnx(path: Path, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Run an ONNX file once on the CPU: ``(N, 3, H, W)`` float32 in and out."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    (value,) = session.get_inputs()
+    dtype = np.float16 if value.type == "tensor(float16)" else np.float32
+    (output,) = session.run(None, {value.name: batch.astype(dtype)})
+    return np.asarray(output, np.float32)
+
+
+def _write_graph(
+    module: nn.Module, path: Path, *, traits: HasTraits, fixed_size: tuple[int, int] | None, opset: int
+) -> None:
+    import torch
+
+    _onnx()
+    unit = max(traits.multiple_px, 1)
+    height, width = fixed_size if fixed_size is not None else (-(-48 // unit) * unit, -(-64 // unit) * unit)
+    axes = {
+        "input": {0: "batch", 2: "height", 3: "width"},
+        "output": {0: "batch", 2: "high_height", 3: "high_width"},
+    }
+    with warnings.catch_warnings(), torch.inference_mode():
+        # The tracing exporter: its graphs of these networks are smaller than the newer one's, it is many times faster
+        # and needs no further package. Its deprecation is known.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            (torch.rand(1, 3, height, width),),
+            str(path),
+            dynamo=False,
+            opset_version=opset,
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_axes=None if fixed_size is not None else axes,
+            do_constant_folding=True,
+        )
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtra("torch", "to write ONNX files") from error
+    return onnx
