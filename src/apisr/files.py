@@ -46,7 +46,9 @@ def check_target(target: Path, *, overwrite: bool = False) -> None:
     if not parent.is_dir():
         raise InputError(f"cannot write '{target}': '{parent}' is a file, not a folder.")
     if not _writable(parent):
-        raise InputError(f"cannot write '{target}': no permission to write in '{parent}'. Choose another folder with -o.")
+        raise InputError(
+            f"cannot write '{target}': no permission to write in '{parent}'. Choose another folder with -o."
+        )
 
 
 @contextlib.contextmanager

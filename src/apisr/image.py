@@ -46,7 +46,15 @@ FORMATS = {
     ".gif": "GIF",
 }
 #: Longest side that each format can hold, in pixels.
-MAX_SIDE_PX = {"JPEG": 65_535, "WEBP": 16_383, "AVIF": 65_535, "GIF": 65_535, "PNG": 2**31 - 1, "TIFF": 2**31 - 1, "BMP": 2**31 - 1}
+MAX_SIDE_PX = {
+    "JPEG": 65_535,
+    "WEBP": 16_383,
+    "AVIF": 65_535,
+    "GIF": 65_535,
+    "PNG": 2**31 - 1,
+    "TIFF": 2**31 - 1,
+    "BMP": 2**31 - 1,
+}
 
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -134,11 +142,15 @@ def read_picture(path: Path | str) -> Picture:
         with _large_pictures(), Image.open(io.BytesIO(data)) as image:
             return _decode(image, data)
     except UnidentifiedImageError as error:
+        if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return _decode_tiff_alone(path, data)
         raise InputError(
             f"cannot read '{path}': not a picture in a known format. Expected one of {', '.join(sorted(set(FORMATS.values())))}."
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read '{path}': the picture is damaged or cut off ({error}).".replace("\n", " ")) from error
+        raise InputError(
+            f"cannot read '{path}': the picture is damaged or cut off ({error}).".replace("\n", " ")
+        ) from error
 
 
 def read_rgb(path: Path | str) -> NDArray[np.uint8]:
@@ -155,7 +167,11 @@ def read_rgb(path: Path | str) -> NDArray[np.uint8]:
         values = values[..., :-1] * alpha + (1 - alpha)
     if values.shape[2] == 1:
         values = np.repeat(values, 3, axis=2)
-    return cast("NDArray[np.uint8]", pixels) if channels == 3 and pixels.dtype == np.uint8 else from_float(values, np.uint8)
+    return (
+        cast("NDArray[np.uint8]", pixels)
+        if channels == 3 and pixels.dtype == np.uint8
+        else from_float(values, np.uint8)
+    )
 
 
 def write_picture(
@@ -202,7 +218,9 @@ def format_of(path: Path) -> str:
     try:
         return FORMATS[path.suffix.lower()]
     except KeyError:
-        raise InputError(f"cannot write '{path}': unknown ending '{path.suffix}'. Use one of {', '.join(FORMATS)}.") from None
+        raise InputError(
+            f"cannot write '{path}': unknown ending '{path.suffix}'. Use one of {', '.join(FORMATS)}."
+        ) from None
 
 
 def check_format(path: Path, height: int, width: int) -> None:
@@ -317,27 +335,58 @@ def _decode_deep(image: Image.Image, data: bytes) -> Pixels | None:
             pixels = pixels[..., [0, 3]]
         return _turned(np.ascontiguousarray(pixels), image.getexif().get(_ORIENTATION_TAG, 1))
     if image.format == "TIFF":
-        import tifffile
-
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages[0]
-            bits = getattr(page, "bitspersample", 8)
-            if bits != 16 or str(getattr(page, "sampleformat", 1)) not in ("1", "SAMPLEFORMAT.UINT"):
-                return None
-            pixels = np.asarray(page.asarray())
-            if getattr(page, "planarconfig", 1) == 2 and pixels.ndim == 3:
-                pixels = np.moveaxis(pixels, 0, 2)
-            if int(getattr(page, "photometric", 1)) == 0:
-                pixels = 65535 - pixels
-        pixels = pixels if pixels.ndim == 3 else pixels[..., None]
-        if pixels.shape[2] > 4:
-            raise ValueError(f"{pixels.shape[2]} channels")
-        return _turned(np.ascontiguousarray(pixels.astype(np.uint16)), image.getexif().get(_ORIENTATION_TAG, 1))
+        pixels = _tiff_16_bit(data)
+        return None if pixels is None else _turned(pixels, image.getexif().get(_ORIENTATION_TAG, 1))
     if image.mode.startswith("I;16"):
         image.load()
         pixels = np.asarray(image.convert("I")).astype(np.uint16)[..., None]
         return _turned(pixels, image.getexif().get(_ORIENTATION_TAG, 1))
     return None
+
+
+def _tiff_16_bit(data: bytes) -> NDArray[np.uint16] | None:
+    """Decode the first page of a TIFF with 16-bit whole numbers; None for every other kind."""
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page: Any = file.pages[0]
+        if page.bitspersample != 16 or page.dtype != np.uint16:
+            return None
+        pixels = np.asarray(page.asarray())
+        if pixels.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+            pixels = np.moveaxis(pixels, 0, 2)
+        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+            pixels = 65535 - pixels
+        elif page.photometric not in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB):
+            return None
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    if pixels.shape[2] > 4:
+        raise ValueError(f"{pixels.shape[2]} channels")
+    return np.ascontiguousarray(pixels.astype(np.uint16))
+
+
+def _decode_tiff_alone(path: Path, data: bytes) -> Picture:
+    """Read a TIFF of a kind that Pillow does not open (16 bits with gray + alpha, BigTIFF), profile included."""
+    import tifffile
+
+    try:
+        pixels = _tiff_16_bit(data)
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page: Any = file.pages[0]
+            tags: Any = page.tags
+            profile = tags["InterColorProfile"].value if "InterColorProfile" in tags else None
+            orientation = int(tags["Orientation"].value) if "Orientation" in tags else 1
+            if pixels is None and page.bitspersample == 8 and page.dtype == np.uint8:
+                eight = np.asarray(page.asarray())
+                eight = eight if eight.ndim == 3 else eight[..., None]
+                decoded: Pixels = np.ascontiguousarray(eight)
+            elif pixels is not None:
+                decoded = pixels
+            else:
+                raise ValueError(f"{page.bitspersample} bits of {page.dtype}")
+    except (OSError, ValueError, IndexError, KeyError, tifffile.TiffFileError) as error:
+        raise InputError(f"cannot read '{path}': this kind of TIFF is not supported or damaged ({error}).") from error
+    return Picture((_turned(decoded, orientation),), format="TIFF", metadata=Metadata(icc_profile=profile))
 
 
 def _turned(pixels: Pixels, orientation: int) -> Pixels:
@@ -423,9 +472,11 @@ def _pillow_image(pixels: Pixels, format_name: str) -> Image.Image:
         eight, channels = from_float(flat, np.uint8), channels - 1
     if channels == 1:
         return Image.fromarray(eight[..., 0])
-    if channels == 2 and format_name == "GIF":
-        eight = eight[..., [0, 0, 0, 1]]
-    if channels == 2 and format_name != "GIF":
+    if channels in (2, 4) and format_name == "GIF":  # a pixel is either there or not
+        eight = eight[..., [0, 0, 0, 1] if channels == 2 else [0, 1, 2, 3]]
+        eight[..., 3] = np.where(eight[..., 3] >= 128, 255, 0)
+        channels = 4
+    if channels == 2:
         return Image.merge("LA", [Image.fromarray(np.ascontiguousarray(eight[..., index])) for index in (0, 1)])
     return Image.fromarray(np.ascontiguousarray(eight))
 

@@ -34,7 +34,9 @@ class BandWriter(Protocol):
         """Begin."""
         ...
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Finish the file, or drop it on an error."""
         ...
 
@@ -65,7 +67,9 @@ class PngWriter:
         self._file = self._path.open("wb")
         self._file.write(_PNG_SIGNATURE)
         depth = 8 * self.dtype.itemsize
-        self._chunk(b"IHDR", struct.pack(">IIBBBBB", self.width, self.height, depth, _PNG_COLOUR_TYPE[self.channels], 0, 0, 0))
+        self._chunk(
+            b"IHDR", struct.pack(">IIBBBBB", self.width, self.height, depth, _PNG_COLOUR_TYPE[self.channels], 0, 0, 0)
+        )
         if self._metadata.icc_profile:
             self._chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(self._metadata.icc_profile))
         if self._metadata.dpi:
@@ -88,7 +92,9 @@ class PngWriter:
             self._chunk(b"IDAT", bytes(self._pending[:_IDAT_BYTES]))
             del self._pending[:_IDAT_BYTES]
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         file = cast("BinaryIO", self._file)
         try:
             if error is None:
@@ -134,7 +140,9 @@ class TiffWriter:
     def __enter__(self) -> Self:
         import tifffile
 
-        self._file = tifffile.TiffWriter(self._path, bigtiff=self.height * self.width * self.channels * self.dtype.itemsize > 2**32 - 2**25)
+        self._file = tifffile.TiffWriter(
+            self._path, bigtiff=self.height * self.width * self.channels * self.dtype.itemsize > 2**32 - 2**25
+        )
         self._raw_path = self._path.with_name(f"{self._path.name}.rows")
         self._raw = self._raw_path.open("wb+")
         return self
@@ -144,7 +152,9 @@ class TiffWriter:
         self._raw.write(np.ascontiguousarray(rows, dtype=self.dtype).data)
         self._rows += rows.shape[0]
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if error is None:
                 if self._rows != self.height:

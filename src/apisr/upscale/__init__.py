@@ -1,0 +1,154 @@
+"""Upscaling: pictures and videos, files and arrays, any size, any engine.
+
+The module itself can be called on arrays, so that ``apisr.upscale(...)`` works whether or not this package has been
+imported before:
+
+    >>> import numpy as np, apisr
+    >>> apisr.upscale(np.zeros((10, 12, 3), np.uint8), scale=2).shape
+    (20, 24, 3)
+
+Files: :func:`upscale_files` does what the command ``apisr upscale`` does.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from apisr.image import Pixels
+    from apisr.upscale.engine import Engine
+    from apisr.upscale.run import Outcome
+    from apisr.weights import Model
+
+EngineName = Literal["auto", "onnx", "torch"]
+
+__all__ = ["EngineName", "choose_model", "load_engine", "upscale", "upscale_files", "upscale_pixels"]
+
+
+def upscale(
+    pixels: Pixels,
+    *,
+    scale: float = 2,
+    model: str | Path | None = None,
+    device: str = "auto",
+    tile_px: int | None = None,
+) -> Pixels:
+    """Upscale one picture held as an array.
+
+    Args:
+        pixels: ``(H, W, C)`` uint8 or uint16, or ``(H, W)`` gray; C is 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha.
+        scale: factor; 2 and 4 are the models' own, others are resampled from those.
+        model: name of a model (``apisr models``) or a model file; by default the one that ships for the scale.
+        device: ``auto``, ``cpu``, ``cuda``, ...
+        tile_px: side of the pieces that go through the network at once.
+
+    Returns:
+        ``(round(scale*H), round(scale*W), C)`` of the same dtype (without C if it was given without).
+
+    Raises:
+        InputError: not such an array, or no model for the scale.
+    """
+    import numpy as np
+
+    from apisr.errors import InputError
+    from apisr.image import from_float, resize, to_float
+    from apisr.upscale.pictures import output_size
+    from apisr.upscale.tiles import DEFAULT_TILE_PX
+
+    array = np.asarray(pixels)
+    if array.dtype not in (np.uint8, np.uint16) or array.ndim not in (2, 3) or 0 in array.shape:
+        raise InputError(
+            f"expected an array (height, width, channels) of uint8 or uint16, got shape {array.shape} of {array.dtype}. "
+            "Convert it first, for example with numpy.asarray(picture)."
+        )
+    gray = array.ndim == 2
+    array = array[..., None] if gray else array
+    if array.shape[2] > 4:
+        raise InputError(f"expected 1 to 4 channels last, got shape {array.shape}. Move the channels to the end.")
+    engine = load_engine(choose_model(model, scale=scale), device=device)
+    output = upscale_pixels(array, engine, tile_px=tile_px or DEFAULT_TILE_PX)
+    wanted = output_size(*array.shape[:2], engine.traits.scale, output_scale=scale)
+    if output.shape[:2] != wanted:
+        output = from_float(resize(to_float(output), *wanted), array.dtype)
+    return output[..., 0] if gray else output
+
+
+def upscale_pixels(pixels: Pixels, engine: Engine, *, tile_px: int | None = None) -> Pixels:
+    """Upscale one array with a loaded engine; see :func:`apisr.upscale.pictures.upscale_pixels`."""
+    from apisr.upscale import pictures
+    from apisr.upscale.tiles import DEFAULT_TILE_PX
+
+    return pictures.upscale_pixels(pixels, engine, tile_px=tile_px or DEFAULT_TILE_PX)
+
+
+def upscale_files(inputs: Sequence[str | Path], output: str | Path | None = None, **options: Any) -> list[Outcome]:
+    """Upscale files and folders; see :func:`apisr.upscale.run.upscale_files`."""
+    from apisr.upscale import run
+
+    return run.upscale_files(inputs, output, **options)
+
+
+def choose_model(model: str | Path | None, *, scale: float | None = None) -> Model:
+    """Find the model for a request: the one named, else the shipped one for the next whole scale (2 or 4).
+
+    Raises:
+        ModelError: unknown, damaged, or no model fits.
+        InputError: the factor is out of range.
+    """
+    from apisr.errors import InputError
+    from apisr.weights import default_model, resolve_model
+
+    if scale is not None and not 0.1 <= scale <= 16:
+        raise InputError(f"expected a scale from 0.1 to 16, got {scale:g}. The models' own scales are 2 and 4.")
+    base = 4 if scale is not None and scale > 2 else 2
+    if model is None:
+        return resolve_model(default_model(base))
+    try:
+        return resolve_model(model)
+    except InputError:
+        if Path(model).suffix:
+            raise
+        return resolve_model(model, scale=base)
+
+
+def load_engine(
+    model: Model | str | Path, *, engine: EngineName = "auto", device: str = "auto", threads: int | None = None
+) -> Engine:
+    """Load a model into the engine that fits it: onnxruntime for ``.onnx``, torch for everything else.
+
+    Args:
+        model: from :func:`choose_model`, or a name or file.
+        engine: force one; ``auto`` decides by the file.
+        device: ``auto``, ``cpu``, ``cuda``, ... (of the engine).
+        threads: processor threads; by default all that this process may use.
+
+    Raises:
+        ModelError: the file cannot be run by that engine.
+        MissingExtra: torch is needed and not installed.
+    """
+    if isinstance(model, (str, Path)):
+        model = choose_model(model)
+    if engine == "onnx" or (engine == "auto" and model.format == "onnx"):
+        from apisr.errors import ModelError
+        from apisr.upscale.onnx_engine import OnnxEngine
+
+        if model.format != "onnx":
+            raise ModelError(f"'{model.path}' is no ONNX file. Use --engine torch, or convert it with apisr export.")
+        return OnnxEngine(model, device=device, threads=threads)
+    from apisr.upscale.torch_engine import TorchEngine
+
+    return TorchEngine(model, device=device)
+
+
+class _CallableModule(types.ModuleType):
+    """Lets ``apisr.upscale`` be both the package of this name and the function of the public interface."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return upscale(*args, **options)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -1,0 +1,141 @@
+"""``apisr doctor``: what is installed, which devices, engines and codecs can be used."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+_PACKAGES = (
+    "numpy",
+    "onnxruntime",
+    "av",
+    "opencv-python-headless",
+    "pillow",
+    "torch",
+    "spandrel",
+    "pyiqa",
+    "lightning",
+    "ray",
+    "gradio",
+)
+_ENCODERS = (
+    "libx264",
+    "libx265",
+    "libsvtav1",
+    "libaom-av1",
+    "libvpx-vp9",
+    "ffv1",
+    "prores_ks",
+    "h264_nvenc",
+    "hevc_nvenc",
+    "av1_nvenc",
+    "h264_qsv",
+    "hevc_qsv",
+    "h264_vaapi",
+    "hevc_vaapi",
+    "h264_videotoolbox",
+    "hevc_videotoolbox",
+    "h264_amf",
+    "hevc_amf",
+)
+
+
+def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show versions, devices, engines and codecs of this installation."""
+    found = _examine()
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for section, content in found.items():
+        typer.echo(f"{section}:")
+        for key, value in content.items():
+            typer.echo(f"    {key}: {value}")
+
+
+def _examine() -> dict[str, dict[str, Any]]:
+    import importlib.metadata
+    import platform
+    import sys
+
+    import onnxruntime
+    from PIL import features
+
+    from apisr import __version__
+    from apisr.upscale.onnx_engine import PROVIDERS, usable_threads
+    from apisr.weights import list_models
+
+    packages: dict[str, Any] = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            packages[name] = "not installed"
+    available: list[str] = onnxruntime.get_available_providers()
+    return {
+        "system": {
+            "apisr": __version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "processor threads": usable_threads(),
+            "executable": sys.executable,
+        },
+        "packages": packages,
+        "devices": {
+            "onnx": ", ".join(name for name, provider in PROVIDERS.items() if provider in available),
+            "torch": _torch_devices(),
+        },
+        "models": {model.name: f"x{model.scale}, {model.architecture}" for model in list_models()},
+        "video encoders": {name: "yes" if _encodes(name) else "no" for name in _ENCODERS},
+        "picture formats": {
+            name: "yes" if features.check(feature) else "no"
+            for name, feature in (
+                ("JPEG", "jpg"),
+                ("PNG", "zlib"),
+                ("WebP", "webp"),
+                ("AVIF", "avif"),
+                ("TIFF", "libtiff"),
+            )
+        },
+    }
+
+
+def _torch_devices() -> str:
+    try:
+        import torch
+    except ImportError:
+        return "not installed (pip install 'apisr[torch]')"
+    devices = ["cpu"]
+    devices += [f"cuda:{index} ({torch.cuda.get_device_name(index)})" for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return ", ".join(devices)
+
+
+def _encodes(name: str) -> bool:
+    """Tell whether the encoder is in the library; hardware encoders are also opened, since many are built in without a device."""
+    import av
+    from av.codec.codec import UnknownCodecError
+
+    try:
+        codec = av.codec.Codec(name, "w")
+    except UnknownCodecError:
+        return False
+    if not name.endswith(("_nvenc", "_qsv", "_vaapi", "_videotoolbox", "_amf")):
+        return True
+    try:
+        context: Any = av.codec.CodecContext.create(codec, "w")
+        context.width, context.height, context.pix_fmt = 256, 256, "yuv420p"
+        from fractions import Fraction
+
+        context.time_base = Fraction(1, 24)
+        previous = av.logging.get_level()
+        av.logging.set_level(None)
+        try:
+            context.open()
+        finally:
+            av.logging.set_level(previous)
+    except (av.error.FFmpegError, ValueError, OSError):
+        return False
+    return True

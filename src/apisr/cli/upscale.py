@@ -1,0 +1,295 @@
+"""``apisr upscale``: pictures and videos, files and folders."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from apisr.upscale.run import Job, Outcome, Settings
+    from apisr.weights import Model
+
+_PICTURES = "Pictures"
+_VIDEOS = "Videos"
+_RUNNING = "Running"
+
+
+def command(
+    inputs: Annotated[list[Path], typer.Argument(metavar="IN...", help="Pictures, videos, and folders of them.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder or file to write; by default name_x2.ext beside the input.",
+            show_default=False,
+        ),
+    ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            "--scale",
+            "-s",
+            help="Factor: 2 and 4 are the models' own, others are resampled. By default the model's, else 2.",
+            show_default=False,
+        ),
+    ] = None,
+    height: Annotated[
+        int | None,
+        typer.Option(
+            "--height", help="Rows of the output, in place of --scale (1080, 2160).", min=1, show_default=False
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Name of a model (see 'apisr models') or a model file.", show_default=False),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    image_format: Annotated[
+        Literal["png", "jpg", "webp", "avif", "tif", "bmp", "gif"] | None,
+        typer.Option(
+            "--format",
+            help="Format of picture outputs; by default that of the input.",
+            show_default=False,
+            rich_help_panel=_PICTURES,
+        ),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            "--quality",
+            help="Quality of JPEG, WebP and AVIF.",
+            min=1,
+            max=100,
+            show_default=False,
+            rich_help_panel=_PICTURES,
+        ),
+    ] = None,
+    tile: Annotated[
+        int,
+        typer.Option(
+            "--tile",
+            help="Side of the pieces that go through the network at once, in pixels.",
+            min=16,
+            rich_help_panel=_PICTURES,
+        ),
+    ] = 512,
+    codec: Annotated[str, typer.Option("--codec", help="Video encoder.", rich_help_panel=_VIDEOS)] = "libx264",
+    crf: Annotated[
+        float | None,
+        typer.Option(
+            "--crf",
+            help="Constant quality; lower is better. By default what suits the encoder.",
+            show_default=False,
+            rich_help_panel=_VIDEOS,
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", help="Speed preset of the encoder.", show_default=False, rich_help_panel=_VIDEOS),
+    ] = None,
+    pixel_format: Annotated[
+        str | None,
+        typer.Option(
+            "--pix-fmt",
+            help="Pixel format; by default that of the source.",
+            show_default=False,
+            rich_help_panel=_VIDEOS,
+        ),
+    ] = None,
+    container: Annotated[
+        Literal["mkv", "mp4", "mov", "webm"] | None,
+        typer.Option(
+            "--container",
+            help="Container of video outputs; by default that of the input.",
+            show_default=False,
+            rich_help_panel=_VIDEOS,
+        ),
+    ] = None,
+    reuse: Annotated[
+        Literal["exact", "off"],
+        typer.Option(
+            "--reuse",
+            help="Compute only what changed between frames (same result, bit for bit), or every frame whole.",
+            rich_help_panel=_VIDEOS,
+        ),
+    ] = "exact",
+    engine: Annotated[
+        Literal["auto", "onnx", "torch"],
+        typer.Option("--engine", help="What runs the network.", rich_help_panel=_RUNNING),
+    ] = "auto",
+    device: Annotated[
+        str, typer.Option("--device", help="auto, cpu, cuda, ... (see 'apisr doctor').", rich_help_panel=_RUNNING)
+    ] = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads", help="Processor threads; by default all.", min=1, show_default=False, rich_help_panel=_RUNNING
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and stop.", rich_help_panel=_RUNNING)
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the outcome as JSON on standard output.", rich_help_panel=_RUNNING)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_RUNNING)] = False,
+) -> None:
+    """Upscale pictures and videos, x2 and x4, keeping everything of the source."""
+    from apisr.cli.progress import Progress
+    from apisr.errors import InputError
+    from apisr.upscale import choose_model, load_engine
+    from apisr.upscale.run import Listener, Settings, exit_code_of, plan_jobs, run_jobs
+
+    if height is not None and scale is not None:
+        raise InputError("--scale and --height were both given. Give one of them.")
+    chosen = choose_model(model, scale=scale)
+    label = f"{height}p" if height else f"x{scale or chosen.scale:g}"
+    jobs = plan_jobs(
+        inputs,
+        output,
+        label=label,
+        picture_suffix=f".{image_format}" if image_format else None,
+        video_suffix=f".{container}" if container else None,
+    )
+    settings = Settings(
+        model=chosen,
+        output_scale=scale,
+        output_height=height,
+        tile_px=tile,
+        quality=quality,
+        overwrite=overwrite,
+        reuse=reuse,
+        video=_video_options(codec, crf, preset, pixel_format) if any(job.kind == "video" for job in jobs) else None,
+    )
+    if dry_run:
+        _print_plan(jobs, settings, as_json=as_json)
+        return
+    began = time.monotonic()
+    with Progress(quiet=quiet or as_json) as progress:
+        listener = Listener(
+            started=lambda job, index, count: progress.start(
+                _title(job, index, count), unit="MP" if job.kind == "picture" else "frames"
+            ),
+            progressed=lambda job, done, total: progress.update(*_units(job, done, total)),
+            ended=lambda outcome: progress.line(_line(outcome)),
+        )
+        outcomes = run_jobs(
+            jobs, settings, lambda: load_engine(chosen, engine=engine, device=device, threads=threads), listener
+        )
+    if as_json:
+        typer.echo(json.dumps(_report(outcomes, chosen, time.monotonic() - began), indent=2))
+    elif not quiet:
+        typer.echo(_summary(outcomes, chosen, time.monotonic() - began))
+    for outcome in outcomes:
+        if outcome.status == "failed":
+            sys.stderr.write(f"apisr: error: {outcome.message}\n")
+    raise typer.Exit(exit_code_of(outcomes))
+
+
+def _video_options(codec: str, crf: float | None, preset: str | None, pixel_format: str | None) -> Any:
+    from apisr.upscale.videos import VideoOptions
+
+    return VideoOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pixel_format)
+
+
+def _title(job: Job, index: int, count: int) -> str:
+    return f"{job.source.name}" if count == 1 else f"[{index}/{count}] {job.source.name}"
+
+
+def _units(job: Job, done: int, total: int | None) -> tuple[float, float | None]:
+    if job.kind == "picture":
+        return done / 1e6, None if total is None else total / 1e6
+    return done, total
+
+
+def _line(outcome: Outcome) -> str:
+    job = outcome.job
+    if outcome.status == "skipped":
+        return f"skipped {job.source}: {outcome.message} ({job.target})"
+    if outcome.status == "failed":
+        return f"failed  {job.source}"
+    notes = "".join(f"\n        {notice}" for notice in _notices(outcome))
+    return f"done    {job.source} -> {job.target} ({outcome.seconds:.1f} s){notes}"
+
+
+def _notices(outcome: Outcome) -> tuple[str, ...]:
+    return tuple(getattr(outcome.result, "notices", ()))
+
+
+def _summary(outcomes: list[Outcome], model: Model, seconds: float) -> str:
+    done = [outcome for outcome in outcomes if outcome.status == "done"]
+    pictures = sum(outcome.job.kind == "picture" for outcome in done)
+    videos = [outcome for outcome in done if outcome.job.kind == "video"]
+    parts: list[str] = []
+    if pictures:
+        parts.append(f"{pictures} picture{'s' * (pictures != 1)}")
+    if videos:
+        parts.append(f"{len(videos)} video{'s' * (len(videos) != 1)}")
+    text = f"{' and '.join(parts) or 'nothing'} upscaled with {model.name} in {seconds:.1f} s"
+    frames = sum(int(getattr(outcome.result, "frames_out", 0)) for outcome in videos)
+    if frames:
+        total = sum(outcome.result.reuse.total_px for outcome in videos if outcome.result)  # type: ignore[union-attr]
+        computed = sum(outcome.result.reuse.computed_px for outcome in videos if outcome.result)  # type: ignore[union-attr]
+        spent = sum(outcome.seconds for outcome in videos)
+        text += f"; {frames} frames, {frames / spent:.2f} frames/s, {100 * computed / max(total, 1):.1f} % of the picture area computed"
+    skipped = sum(outcome.status == "skipped" for outcome in outcomes)
+    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    if skipped:
+        text += f"; {skipped} skipped (output exists; --overwrite replaces)"
+    if failed:
+        text += f"; {failed} failed"
+    return text
+
+
+def _report(outcomes: list[Outcome], model: Model, seconds: float) -> dict[str, Any]:
+    import dataclasses
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        if isinstance(value, dict):
+            return {str(key): plain(item) for key, item in value.items()}
+        return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
+
+    return {
+        "model": {"name": model.name, "scale": model.scale, "sha256": model.sha256},
+        "seconds": round(seconds, 3),
+        "files": [
+            {
+                "source": str(outcome.job.source),
+                "target": str(outcome.job.target),
+                "kind": outcome.job.kind,
+                "status": outcome.status,
+                "seconds": round(outcome.seconds, 3),
+                "message": outcome.message,
+                "result": plain(outcome.result),
+            }
+            for outcome in outcomes
+        ],
+    }
+
+
+def _print_plan(jobs: list[Job], settings: Settings, *, as_json: bool) -> None:
+    """Describe every job without doing it; bad inputs raise as they would in the run."""
+    from apisr.upscale.plan import describe
+
+    rows = [describe(job, settings) for job in jobs]
+    if as_json:
+        typer.echo(json.dumps({"model": settings.model.name, "files": rows}, indent=2))
+        return
+    typer.echo(f"model {settings.model.name} (x{settings.model.scale}, {settings.model.architecture})")
+    for row in rows:
+        typer.echo(f"{row['source']} -> {row['target']}")
+        for key, value in row.items():
+            if key in ("source", "target") or value in (None, [], ""):
+                continue
+            for item in value if isinstance(value, list) else [value]:
+                typer.echo(f"    {key.replace('_', ' ')}: {item}")

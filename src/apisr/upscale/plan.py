@@ -1,0 +1,61 @@
+"""What a run would do, without doing it: sizes, streams, memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apisr.image import check_format, read_picture
+from apisr.upscale.pictures import output_size
+from apisr.upscale.run import Job, Settings
+from apisr.upscale.tiles import DEFAULT_TILE_PX
+
+#: Bytes that one pixel of a window costs in the network, measured on the shipped models with onnxruntime.
+_NETWORK_BYTES_PER_PX = 420
+#: The interpreter with its libraries.
+_BASE_BYTES = 150 * 2**20
+
+
+def describe(job: Job, settings: Settings) -> dict[str, Any]:
+    """Describe one job: kind, sizes, streams and notices, an upper estimate of the memory, and what stands in the way.
+
+    Raises:
+        InputError: the input cannot be read or the request is impossible.
+    """
+    row: dict[str, Any] = {"source": str(job.source), "target": str(job.target), "kind": job.kind}
+    if job.target.exists() and not settings.overwrite:
+        row["existing"] = (
+            "would be skipped: the output exists" if not job.listed else "would be refused: the output exists"
+        )
+    if job.kind == "picture":
+        picture = read_picture(job.source)
+        height, width, channels = picture.pixels.shape
+        final = output_size(
+            height,
+            width,
+            settings.model.scale,
+            output_height=settings.output_height,
+            output_scale=settings.output_scale,
+        )
+        check_format(job.target, *final)
+        row["size"] = f"{width}x{height} -> {final[1]}x{final[0]}"
+        row["channels"] = f"{channels} of {8 * picture.pixels.itemsize} bit"
+        if picture.animated:
+            row["frames"] = len(picture.frames)
+        tile = min(settings.tile_px or DEFAULT_TILE_PX, max(height, width)) + 2 * (settings.model.halo_px or 0)
+        streamed = job.target.suffix.lower() in (".png", ".tif", ".tiff") and not picture.animated
+        output_rows = settings.model.scale * tile if streamed else final[0] * len(picture.frames)
+        row["memory"] = _megabytes(
+            _BASE_BYTES
+            + 2 * picture.pixels.nbytes * len(picture.frames)
+            + tile * tile * _NETWORK_BYTES_PER_PX
+            + 3 * output_rows * final[1] * channels * picture.pixels.itemsize
+        )
+        return row
+    from apisr.upscale.videos import describe_video
+
+    row.update(describe_video(job.source, job.target, settings))
+    return row
+
+
+def _megabytes(count: float) -> str:
+    return f"about {count / 2**20:.0f} MiB"

@@ -1,0 +1,337 @@
+"""From files and folders to outcomes: what is read, where it goes, what became of each.
+
+>>> from pathlib import Path
+>>> target_for(Path("a/b.png"), None, label="x4").as_posix()
+'a/b_x4.png'
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from apisr.errors import ApisrError, InputError, RunError
+from apisr.files import check_target
+from apisr.image import FORMATS, is_picture_name
+from apisr.upscale import choose_model, load_engine
+
+if TYPE_CHECKING:
+    from apisr.upscale.engine import Engine
+    from apisr.upscale.pictures import PictureOutcome
+    from apisr.upscale.reuse import Reuse
+    from apisr.upscale.videos import VideoOptions, VideoOutcome
+    from apisr.weights import Model
+
+Kind = Literal["picture", "video"]
+Status = Literal["done", "skipped", "failed"]
+
+#: Endings taken for videos when a folder is searched.
+VIDEO_SUFFIXES = frozenset(
+    ".mkv .mp4 .m4v .mov .webm .avi .ts .m2ts .mts .mpg .mpeg .vob .wmv .asf .flv .ogv .ogm .3gp .y4m .mxf".split()
+)
+#: Containers that are written as they were; other videos become ``.mkv``.
+_KEPT_CONTAINERS = frozenset(".mkv .mp4 .m4v .mov .webm .avi .ts .m2ts .mts".split())
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to upscale. `listed` tells whether it was named itself (and not found in a folder)."""
+
+    source: Path
+    target: Path
+    kind: Kind
+    listed: bool = True
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How all files of a run are upscaled.
+
+    Attributes:
+        model: the network.
+        output_scale: factor of the outputs; None is the model's own.
+        output_height: rows of the outputs, in place of a factor.
+        tile_px: side of the pieces of pictures.
+        quality: of lossy picture formats.
+        overwrite: replace existing files.
+        reuse: see :mod:`apisr.upscale.reuse`.
+        video: how videos are encoded; None for the defaults.
+    """
+
+    model: Model
+    output_scale: float | None = None
+    output_height: int | None = None
+    tile_px: int | None = None
+    quality: int | None = None
+    overwrite: bool = False
+    reuse: Reuse = "exact"
+    video: VideoOptions | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one job.
+
+    Attributes:
+        job: the job.
+        status: done, skipped (the output exists) or failed.
+        seconds: wall time.
+        message: why it failed or was skipped.
+        result: details of a finished picture or video.
+        exit_code: 0, or that of the error.
+    """
+
+    job: Job
+    status: Status
+    seconds: float = 0.0
+    message: str = ""
+    result: PictureOutcome | VideoOutcome | None = None
+    exit_code: int = 0
+
+
+@dataclass
+class Listener:
+    """Callbacks of a run; each may be left out.
+
+    Attributes:
+        started: called with the job, its number from 1, and the number of jobs.
+        progressed: called with the job, units done, units in all if known (pixels for pictures, frames for videos).
+        ended: called with the outcome.
+    """
+
+    started: Callable[[Job, int, int], None] = field(default=lambda job, index, count: None)
+    progressed: Callable[[Job, int, int | None], None] = field(default=lambda job, done, total: None)
+    ended: Callable[[Outcome], None] = field(default=lambda outcome: None)
+
+
+def plan_jobs(
+    inputs: Sequence[Path],
+    output: Path | None,
+    *,
+    label: str,
+    picture_suffix: str | None = None,
+    video_suffix: str | None = None,
+) -> list[Job]:
+    """Find what is to be done.
+
+    Args:
+        inputs: files, and folders that are searched with their subfolders for pictures and videos.
+        output: a folder, a file (for one input file), or None: beside the input, ``name_LABEL.ext``, and for a folder
+            ``FOLDER_LABEL`` beside it.
+        label: ``x2``, ``1080p``, ...
+        picture_suffix: ending of picture outputs (``.png``); by default that of the input.
+        video_suffix: ending of video outputs; by default that of the input if it can be written, else ``.mkv``.
+
+    Raises:
+        InputError: no such input, nothing found, or two inputs would become one output.
+    """
+    jobs: list[Job] = []
+    single = len(inputs) == 1 and inputs[0].is_file()
+    for given in inputs:
+        if given.is_dir():
+            base = output if output is not None else given.resolve().with_name(f"{given.resolve().name}_{label}")
+            if (
+                output is not None
+                and output.suffix
+                and not output.is_dir()
+                and (is_picture_name(output) or output.suffix in VIDEO_SUFFIXES)
+            ):
+                raise InputError(
+                    f"'{given}' is a folder, but the output '{output}' is a file name. Give a folder with -o."
+                )
+            for source in _files_below(given, without=base):
+                kind: Kind = "picture" if is_picture_name(source) else "video"
+                name = source.relative_to(given)
+                jobs.append(
+                    Job(
+                        source,
+                        (base / name).with_suffix(_suffix(source, kind, picture_suffix, video_suffix)),
+                        kind,
+                        listed=False,
+                    )
+                )
+        elif given.exists():
+            kind = _kind_of(given)
+            suffix = _suffix(given, kind, picture_suffix, video_suffix)
+            jobs.append(Job(given, target_for(given, output, label=label, suffix=suffix, single=single), kind))
+        else:
+            raise InputError(f"cannot read '{given}': no such file or folder.")
+    if not jobs:
+        where = ", ".join(f"'{given}'" for given in inputs)
+        raise InputError(
+            f"no pictures or videos found in {where}. Expected files ending in {', '.join(FORMATS)}, .mkv, .mp4, ..."
+        )
+    _check_distinct(jobs)
+    return jobs
+
+
+def target_for(
+    source: Path, output: Path | None, *, label: str, suffix: str | None = None, single: bool = True
+) -> Path:
+    """Return where the result of one file goes (see :func:`plan_jobs`)."""
+    suffix = suffix or source.suffix
+    if output is None:
+        return source.with_name(f"{source.stem}_{label}{suffix}")
+    known = is_picture_name(output) or output.suffix.lower() in VIDEO_SUFFIXES
+    if single and not output.is_dir() and (known or output.suffix):
+        return output
+    return output / f"{source.stem}{suffix}"
+
+
+def run_jobs(
+    jobs: Sequence[Job], settings: Settings, engine: Callable[[], Engine], listener: Listener
+) -> list[Outcome]:
+    """Do all jobs in order; one that fails does not stop the others.
+
+    Args:
+        jobs: from :func:`plan_jobs`.
+        settings: how.
+        engine: gives the loaded network; called once, when the first job needs it.
+        listener: told of everything that happens.
+    """
+    loaded: Engine | None = None
+    outcomes: list[Outcome] = []
+    for index, job in enumerate(jobs, start=1):
+        listener.started(job, index, len(jobs))
+        began = time.monotonic()
+        if job.target.exists() and not settings.overwrite and not job.listed:
+            outcome = Outcome(job, "skipped", message="the output exists")
+        else:
+            try:
+                check_target(job.target, overwrite=settings.overwrite)
+                loaded = loaded or engine()
+                result = _do(job, settings, loaded, listener)
+                outcome = Outcome(job, "done", result=result)
+            except (ApisrError, OSError, MemoryError) as error:
+                shown = (
+                    error
+                    if isinstance(error, ApisrError)
+                    else RunError(f"'{job.source}': {error or type(error).__name__}")
+                )
+                outcome = Outcome(job, "failed", message=str(shown), exit_code=shown.exit_code)
+        outcome = replace(outcome, seconds=time.monotonic() - began)
+        outcomes.append(outcome)
+        listener.ended(outcome)
+    return outcomes
+
+
+def exit_code_of(outcomes: Iterable[Outcome]) -> int:
+    """0 if nothing failed; the error's own code for a single file; 1 for a batch with failures."""
+    listed = list(outcomes)
+    failed = [outcome for outcome in listed if outcome.status == "failed"]
+    if not failed:
+        return 0
+    return failed[0].exit_code if len(listed) == 1 else 1
+
+
+def upscale_files(
+    inputs: Sequence[str | Path],
+    output: str | Path | None = None,
+    *,
+    scale: float | None = None,
+    height: int | None = None,
+    model: str | Path | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    **settings: Any,
+) -> list[Outcome]:
+    """Upscale files and folders, as the command does.
+
+    Args:
+        inputs: files and folders.
+        output: folder, file, or None for names beside the inputs.
+        scale: factor (default: that of the model, 2 without one).
+        height: rows of the outputs, in place of a factor.
+        model: name or file of a model.
+        device: see :func:`apisr.upscale.load_engine`.
+        overwrite: replace existing files.
+        settings: further fields of :class:`Settings`.
+
+    Returns:
+        One outcome per file; failures are in it, not raised.
+
+    Raises:
+        InputError: nothing to do, or the request makes no sense.
+    """
+    chosen = choose_model(model, scale=scale)
+    label = f"{height}p" if height else f"x{scale or chosen.scale:g}"
+    jobs = plan_jobs([Path(item) for item in inputs], None if output is None else Path(output), label=label)
+    options = Settings(model=chosen, output_scale=scale, output_height=height, overwrite=overwrite, **settings)
+    return run_jobs(jobs, options, lambda: load_engine(chosen, device=device), Listener())
+
+
+def _do(job: Job, settings: Settings, engine: Engine, listener: Listener) -> PictureOutcome | VideoOutcome:
+    if job.kind == "picture":
+        from apisr.upscale.pictures import upscale_picture_file
+        from apisr.upscale.tiles import DEFAULT_TILE_PX
+
+        return upscale_picture_file(
+            job.source,
+            job.target,
+            engine,
+            output_height=settings.output_height,
+            output_scale=settings.output_scale,
+            tile_px=settings.tile_px or DEFAULT_TILE_PX,
+            quality=settings.quality,
+            overwrite=settings.overwrite,
+            on_pixels=lambda done, total: listener.progressed(job, done, total),
+        )
+    from apisr.upscale.reuse import CanvasUpscaler
+    from apisr.upscale.videos import VideoOptions, upscale_video
+
+    video = replace(
+        settings.video or VideoOptions(),
+        overwrite=settings.overwrite,
+        height=settings.output_height,
+        scale=settings.output_scale,
+    )
+    return upscale_video(
+        job.source,
+        job.target,
+        lambda: CanvasUpscaler(engine, reuse=settings.reuse),
+        video,
+        lambda done, total: listener.progressed(job, done, total),
+    )
+
+
+def _files_below(folder: Path, *, without: Path) -> list[Path]:
+    found = [
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and (is_picture_name(path) or path.suffix.lower() in VIDEO_SUFFIXES)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not path.stem.endswith(".partial")
+        and (without == folder or without.resolve() not in path.resolve().parents)
+    ]
+    return sorted(found)
+
+
+def _kind_of(path: Path) -> Kind:
+    if is_picture_name(path):
+        return "picture"
+    return "video"
+
+
+def _suffix(source: Path, kind: Kind, picture_suffix: str | None, video_suffix: str | None) -> str:
+    if kind == "picture":
+        return picture_suffix or source.suffix
+    if video_suffix:
+        return video_suffix
+    return source.suffix if source.suffix.lower() in _KEPT_CONTAINERS else ".mkv"
+
+
+def _check_distinct(jobs: list[Job]) -> None:
+    seen: dict[Path, Path] = {}
+    for job in jobs:
+        target = job.target.resolve()
+        if target in seen and seen[target] != job.source:
+            raise InputError(
+                f"'{seen[target]}' and '{job.source}' would both become '{job.target}'. Give them different names or output folders."
+            )
+        if target == job.source.resolve():
+            raise InputError(f"the output '{job.target}' is the input itself. Choose another name or folder with -o.")
+        seen[target] = job.source

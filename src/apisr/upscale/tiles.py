@@ -1,0 +1,146 @@
+"""Cutting a picture into tiles with a margin (halo) and putting the results together, without seams.
+
+A convolutional network's output pixel depends on the input within its receptive field only. A tile that carries that
+margin on every side, except where the picture itself ends, therefore gives the very values of the whole picture; no
+blending is needed. Networks that look at everything (``halo_px`` None) are run on the whole picture.
+
+    >>> tiles = plan_tiles(100, 60, tile_px=64, halo_px=8, multiple_px=2)
+    >>> [(t.core.top, t.core.bottom, t.window.top, t.window.bottom) for t in tiles]
+    [(0, 64, 0, 72), (64, 100, 56, 100)]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from apisr.image import Floats
+from apisr.upscale.engine import Engine
+
+#: Side of a tile's core for still pictures: large enough that the halo costs little, small enough for any memory.
+DEFAULT_TILE_PX = 512
+
+
+@dataclass(frozen=True, order=True)
+class Rectangle:
+    """A half-open rectangle of pixels: rows [top, bottom), columns [left, right)."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.right - self.left
+
+    @property
+    def area_px(self) -> int:
+        """Pixels."""
+        return self.height * self.width
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of an array ``(H, W, ...)``."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def scaled(self, factor: int) -> Rectangle:
+        """The same rectangle on a grid `factor` times as fine."""
+        return Rectangle(self.top * factor, self.bottom * factor, self.left * factor, self.right * factor)
+
+    def grown(self, margin: int, height: int, width: int) -> Rectangle:
+        """The rectangle with a margin on every side, cut at the picture's borders."""
+        return Rectangle(
+            max(0, self.top - margin),
+            min(height, self.bottom + margin),
+            max(0, self.left - margin),
+            min(width, self.right + margin),
+        )
+
+    def aligned(self, multiple: int, height: int, width: int) -> Rectangle:
+        """The smallest rectangle around this one whose edges are multiples, cut at the picture's borders."""
+        return Rectangle(
+            self.top // multiple * multiple,
+            min(height, -(-self.bottom // multiple) * multiple),
+            self.left // multiple * multiple,
+            min(width, -(-self.right // multiple) * multiple),
+        )
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One piece of work: `core` is delivered, `window` (core and halo) goes through the network."""
+
+    core: Rectangle
+    window: Rectangle
+
+
+def plan_tiles(height: int, width: int, *, tile_px: int, halo_px: int | None, multiple_px: int = 1) -> list[Tile]:
+    """Cut a picture into tiles, row by row from the top.
+
+    Args:
+        height: rows of the picture.
+        width: columns of the picture.
+        tile_px: side of a core, rounded up to a multiple of `multiple_px`; cores at the right and bottom may be smaller.
+        halo_px: margin of a window, see :class:`apisr.upscale.engine.NetworkTraits`; None gives one tile.
+        multiple_px: origins of windows are multiples of this.
+    """
+    if halo_px is None:
+        whole = Rectangle(0, height, 0, width)
+        return [Tile(whole, whole)]
+    step = -(-tile_px // multiple_px) * multiple_px
+    tiles: list[Tile] = []
+    for top in range(0, height, step):
+        for left in range(0, width, step):
+            core = Rectangle(top, min(top + step, height), left, min(left + step, width))
+            tiles.append(Tile(core, core.grown(halo_px, height, width).aligned(multiple_px, height, width)))
+    return tiles
+
+
+def padded_size(height: int, width: int, multiple_px: int) -> tuple[int, int]:
+    """Round a size up to the network's multiple."""
+    return -(-height // multiple_px) * multiple_px, -(-width // multiple_px) * multiple_px
+
+
+def run_window(engine: Engine, values: Floats) -> Floats:
+    """Run one window ``(h, w, 3)`` in [0, 1] and return ``(s*h, s*w, 3)``, not clipped.
+
+    A window whose size is not a multiple of what the network needs (it then ends at the picture's right or bottom
+    border) is continued there with its last row and column, and the result is cut.
+    """
+    height, width = values.shape[:2]
+    padded_height, padded_width = padded_size(height, width, engine.traits.multiple_px)
+    if (padded_height, padded_width) != (height, width):
+        values = np.pad(values, ((0, padded_height - height), (0, padded_width - width), (0, 0)), mode="edge")
+    batch = np.ascontiguousarray(values.transpose(2, 0, 1)[None], dtype=np.float32)
+    output = engine.run(batch)[0]
+    scale = engine.traits.scale
+    return output[:, : scale * height, : scale * width].transpose(1, 2, 0)
+
+
+def run_tile(engine: Engine, window_values: Floats, tile: Tile) -> Floats:
+    """Run a tile's window and return the output of its core ``(s*h, s*w, 3)``."""
+    scale = engine.traits.scale
+    output = run_window(engine, window_values)
+    top, left = tile.core.top - tile.window.top, tile.core.left - tile.window.left
+    return output[scale * top : scale * (top + tile.core.height), scale * left : scale * (left + tile.core.width)]
+
+
+def rows_of(tiles: list[Tile]) -> Iterator[list[Tile]]:
+    """Group the tiles of :func:`plan_tiles` by row."""
+    row: list[Tile] = []
+    for tile in tiles:
+        if row and tile.core.top != row[0].core.top:
+            yield row
+            row = []
+        row.append(tile)
+    if row:
+        yield row
