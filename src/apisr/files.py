@@ -17,7 +17,7 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from apisr.errors import InputError, RunError
@@ -52,7 +52,7 @@ def check_target(target: Path, *, overwrite: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def replacing(target: Path, *, overwrite: bool = False, keep_partial: bool = False) -> Iterator[Path]:
+def replacing(target: Path, *, overwrite: bool = False, keep_partial: bool = False) -> Generator[Path]:
     """Give a partial name to write to; rename it to `target` when the block ends without an error.
 
     Args:

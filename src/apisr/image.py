@@ -5,8 +5,8 @@ tensors are ``(N, 3, H, W)`` float32 in [0, 1]. Nothing else in the package open
 
     >>> import numpy as np
     >>> half_gray = np.full((2, 2, 1), 128, np.uint8)
-    >>> float(to_float(half_gray)[0, 0, 0]) == 128 / 255
-    True
+    >>> round(float(to_float(half_gray)[0, 0, 0]), 4)
+    0.502
     >>> np.array_equal(from_float(to_float(half_gray), np.uint8), half_gray)
     True
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from PIL import Image, ImageCms, ImageOps, ImageSequence, UnidentifiedImageError
 from apisr.errors import InputError
 from apisr.files import replacing
 
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Pixels = NDArray[np.uint8 | np.uint16]
 Floats = NDArray[np.float32]
 Resampling = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
@@ -145,7 +145,8 @@ def read_picture(path: Path | str) -> Picture:
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return _decode_tiff_alone(path, data)
         raise InputError(
-            f"cannot read '{path}': not a picture in a known format. Expected one of {', '.join(sorted(set(FORMATS.values())))}."
+            f"cannot read '{path}': not a picture in a known format. "
+            f"Expected one of {', '.join(sorted(set(FORMATS.values())))}."
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
         raise InputError(
@@ -154,7 +155,9 @@ def read_picture(path: Path | str) -> Picture:
 
 
 def read_rgb(path: Path | str) -> NDArray[np.uint8]:
-    """Read the first frame as uint8 RGB ``(H, W, 3)``; gray is repeated, 16 bit is rounded, alpha is composed over white.
+    """Read the first frame as uint8 RGB ``(H, W, 3)``.
+
+    Gray is repeated, 16 bit is rounded, alpha is composed over white.
 
     Raises:
         InputError: as :func:`read_picture`.
@@ -233,7 +236,7 @@ def check_format(path: Path, height: int, width: int) -> None:
     limit = MAX_SIDE_PX[format_name]
     if max(height, width) > limit:
         raise InputError(
-            f"cannot write '{path}': {format_name} holds at most {limit} pixels a side, the picture is {width}x{height}. "
+            f"cannot write '{path}': {format_name} holds at most {limit} pixels a side, got {width}x{height}. "
             "Choose .png or .tif with -o or --format."
         )
 
@@ -262,7 +265,7 @@ def from_tensor(tensor: Floats) -> Floats:
 
 
 def resize(values: Floats, height: int, width: int, *, method: Resampling = "lanczos") -> Floats:
-    """Resample a float picture ``(H, W, C)`` to a new size, with antialiasing when shrinking, without rounding or clipping.
+    """Resample a float picture ``(H, W, C)``, with antialiasing when shrinking, without rounding or clipping.
 
     The kernels are Pillow's: bicubic with a = -0.5, Lanczos with three lobes.
     """
@@ -328,7 +331,7 @@ def _decode_deep(image: Image.Image, data: bytes) -> Pixels | None:
         image.load()  # Pillow's own check of the data: OpenCV accepts files that are cut off
         if decoded is None or decoded.dtype != np.uint16:
             raise ValueError("16-bit PNG cannot be decoded")
-        pixels = decoded if decoded.ndim == 3 else decoded[..., None]
+        pixels = np.asarray(decoded, np.uint16).reshape(decoded.shape[0], decoded.shape[1], -1)
         if pixels.shape[2] >= 3:
             pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
         if data[25] == 4:  # gray + alpha is expanded by OpenCV
@@ -450,7 +453,8 @@ def _save_with_pillow(partial: Path, picture: Picture, format_name: str, quality
     if picture.animated:
         if format_name not in ("GIF", "WEBP", "PNG", "AVIF"):
             raise InputError(
-                f"cannot write {len(images)} frames to {format_name}: it holds no animation. Choose .gif, .webp, .png or .avif."
+                f"cannot write {len(images)} frames to {format_name}: it holds no animation. "
+                "Choose .gif, .webp, .png or .avif."
             )
         durations = [round(duration) for duration in picture.durations_ms]
         options |= {"save_all": True, "append_images": images[1:], "duration": durations}
@@ -482,7 +486,7 @@ def _pillow_image(pixels: Pixels, format_name: str) -> Image.Image:
 
 
 @contextmanager
-def _large_pictures() -> Iterator[None]:
+def _large_pictures() -> Generator[None]:
     """Let Pillow open pictures of any size while this block runs (its limit is a global of the library)."""
     with _bomb_lock:
         saved = Image.MAX_IMAGE_PIXELS

@@ -114,28 +114,28 @@ def _torch_devices() -> str:
 
 
 def _encodes(name: str) -> bool:
-    """Tell whether the encoder is in the library; hardware encoders are also opened, since many are built in without a device."""
+    """Tell whether the encoder can be used; hardware encoders are opened, since many are built in without a device."""
+    from fractions import Fraction
+
     import av
+    import av.logging
+    from av.codec import Codec, CodecContext
     from av.codec.codec import UnknownCodecError
 
     try:
-        codec = av.codec.Codec(name, "w")
+        codec = Codec(name, "w")
     except UnknownCodecError:
         return False
     if not name.endswith(("_nvenc", "_qsv", "_vaapi", "_videotoolbox", "_amf")):
         return True
+    level = av.logging.get_level()
+    av.logging.set_level(None)
     try:
-        context: Any = av.codec.CodecContext.create(codec, "w")
-        context.width, context.height, context.pix_fmt = 256, 256, "yuv420p"
-        from fractions import Fraction
-
-        context.time_base = Fraction(1, 24)
-        previous = av.logging.get_level()
-        av.logging.set_level(None)
-        try:
-            context.open()
-        finally:
-            av.logging.set_level(previous)
-    except (av.error.FFmpegError, ValueError, OSError):
+        context: Any = CodecContext.create(codec, "w")
+        context.width, context.height, context.pix_fmt, context.time_base = 256, 256, "yuv420p", Fraction(1, 24)
+        context.open()
+    except (ValueError, OSError):  # PyAV's errors are kinds of these
         return False
+    finally:
+        av.logging.set_level(level)
     return True

@@ -237,7 +237,8 @@ def _summary(outcomes: list[Outcome], model: Model, seconds: float) -> str:
         total = sum(outcome.result.reuse.total_px for outcome in videos if outcome.result)  # type: ignore[union-attr]
         computed = sum(outcome.result.reuse.computed_px for outcome in videos if outcome.result)  # type: ignore[union-attr]
         spent = sum(outcome.seconds for outcome in videos)
-        text += f"; {frames} frames, {frames / spent:.2f} frames/s, {100 * computed / max(total, 1):.1f} % of the picture area computed"
+        share = 100 * computed / max(total, 1)
+        text += f"; {frames} frames, {frames / spent:.2f} frames/s, {share:.1f} % of the picture area computed"
     skipped = sum(outcome.status == "skipped" for outcome in outcomes)
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     if skipped:

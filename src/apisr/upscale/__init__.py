@@ -60,9 +60,10 @@ def upscale(
     from apisr.upscale.tiles import DEFAULT_TILE_PX
 
     array = np.asarray(pixels)
-    if array.dtype not in (np.uint8, np.uint16) or array.ndim not in (2, 3) or 0 in array.shape:
+    if array.dtype.name not in ("uint8", "uint16") or array.ndim not in (2, 3) or 0 in array.shape:
         raise InputError(
-            f"expected an array (height, width, channels) of uint8 or uint16, got shape {array.shape} of {array.dtype}. "
+            "expected an array (height, width, channels) of uint8 or uint16, "
+            f"got shape {array.shape} of {array.dtype}. "
             "Convert it first, for example with numpy.asarray(picture)."
         )
     gray = array.ndim == 2
@@ -71,9 +72,9 @@ def upscale(
         raise InputError(f"expected 1 to 4 channels last, got shape {array.shape}. Move the channels to the end.")
     engine = load_engine(choose_model(model, scale=scale), device=device)
     output = upscale_pixels(array, engine, tile_px=tile_px or DEFAULT_TILE_PX)
-    wanted = output_size(*array.shape[:2], engine.traits.scale, output_scale=scale)
+    wanted = output_size(array.shape[0], array.shape[1], engine.traits.scale, output_scale=scale)
     if output.shape[:2] != wanted:
-        output = from_float(resize(to_float(output), *wanted), array.dtype)
+        output = from_float(resize(to_float(output), wanted[0], wanted[1]), array.dtype)
     return output[..., 0] if gray else output
 
 

@@ -36,10 +36,18 @@ class Engine(Protocol):
             between free rectangles and fixed tiles where results must be identical.
     """
 
-    name: str
-    traits: NetworkTraits
-    shape_exact: bool
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def traits(self) -> NetworkTraits: ...  # noqa: D102
+
+    @property
+    def shape_exact(self) -> bool: ...  # noqa: D102
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map ``(N, 3, H, W)`` in [0, 1] to ``(N, 3, scale*H, scale*W)``, not clipped; H and W are multiples of `multiple_px`."""
+        """Map ``(N, 3, H, W)`` in [0, 1] to ``(N, 3, scale*H, scale*W)``, not clipped.
+
+        H and W are multiples of ``traits.multiple_px``.
+        """
         ...

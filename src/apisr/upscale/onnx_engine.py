@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ PROVIDERS = {
     "openvino": "OpenVINOExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
-#: Chosen by ``auto``: devices that run any model at once (TensorRT builds engines for minutes first, so it is asked for by name).
+#: Chosen by ``auto``: devices that run any model at once. TensorRT first builds for minutes: ask for it by name.
 _AUTOMATIC = ("cuda", "rocm", "directml", "coreml", "cpu")
 
 
@@ -57,7 +56,7 @@ class OnnxEngine:
         elif PROVIDERS.get(device) not in available:
             known = [name for name, provider in PROVIDERS.items() if provider in available]
             raise InputError(
-                f"device '{device}' is not available here (available: {', '.join(known)}). Choose one of those with --device."
+                f"device '{device}' is not available here (available: {', '.join(known)}). Choose one with --device."
             )
         options = ort.SessionOptions()
         options.log_severity_level = 3
@@ -69,25 +68,28 @@ class OnnxEngine:
             providers.append(PROVIDERS["cpu"])
         try:
             self._session = ort.InferenceSession(str(model.path), options, providers=providers)
-        except Exception as error:  # noqa: BLE001 - onnxruntime raises bare exceptions of many kinds
+        except Exception as error:
             raise ModelError(f"cannot load the model '{model.path}': {_first_line(error)}") from error
         self._input = self._session.get_inputs()[0].name
         self._half = "float16" in self._session.get_inputs()[0].type
+        self._shape_exact: bool | None = None
         self.device = device
         self.name = f"onnx ({device})"
         self.traits = NetworkTraits(model.scale, model.halo_px, model.multiple_px)
 
-    @functools.cached_property
+    @property
     def shape_exact(self) -> bool:
         """Whether a pixel's bits do not depend on the window's size and place: measured once, on the processor only."""
-        return self.device == "cpu" and _probe_shape_exact(self)
+        if self._shape_exact is None:
+            self._shape_exact = self.device == "cpu" and _probe_shape_exact(self)
+        return self._shape_exact
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :meth:`apisr.upscale.engine.Engine.run`."""
         feed: Any = batch.astype(np.float16) if self._half else batch
         try:
             output = self._session.run(None, {self._input: feed})[0]
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:
             raise RunError(
                 f"the network failed on a picture of {batch.shape[3]}x{batch.shape[2]}: {_first_line(error)}"
             ) from error

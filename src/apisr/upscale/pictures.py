@@ -84,7 +84,7 @@ def upscale_pixels(pixels: Pixels, engine: Engine, *, tile_px: int = DEFAULT_TIL
 def upscale_bands(
     pixels: Pixels, engine: Engine, *, tile_px: int = DEFAULT_TILE_PX, on_pixels: Callable[[int], None] | None = None
 ) -> Iterator[Pixels]:
-    """Upscale one array and give the output in bands of full rows, top to bottom (arguments as :func:`upscale_pixels`)."""
+    """Upscale one array and give the output in bands of full rows, top to bottom; see :func:`upscale_pixels`."""
     height, width, channels = pixels.shape
     scale = engine.traits.scale
     tiles = plan_tiles(
@@ -185,16 +185,14 @@ def resize_bands(bands: Iterator[Pixels], height: int, width: int, new_height: i
     ratio = height / new_height
     reach = int(np.ceil(_LANCZOS_LOBES * max(ratio, 1.0))) + 2
     held: Floats | None = None
-    dtype: np.dtype[np.uint8] | np.dtype[np.uint16] | None = None
     first = received = made = 0
     for band in bands:
-        dtype = band.dtype
         values = resize(to_float(band), band.shape[0], new_width)
         held = values if held is None else np.concatenate([held, values])
         received += band.shape[0]
         last = new_height if received == height else int(np.floor((received - reach) / ratio))
         if last > made:
-            yield from_float(_rows_resized(held, first, made, last, ratio, reach, height, new_width), dtype)
+            yield from_float(_rows_resized(held, first, made, last, ratio, reach, height, new_width), band.dtype)
             made = last
             drop = max(0, int(np.floor(made * ratio)) - reach - first)
             held, first = held[drop:], first + drop
@@ -283,13 +281,14 @@ def _run_colour(engine: Engine, window: Floats, tile: Tile) -> Floats:
 
 
 def _run_alpha(engine: Engine, alpha: Floats, tile: Tile) -> Floats:
-    """Upscale alpha as a gray picture, held within the range of its neighbourhood: solid stays solid, clear stays clear."""
+    """Upscale alpha as a gray picture within the range of its neighbourhood: solid and clear stay what they are."""
     scale = engine.traits.scale
     around = np.ones((5, 5), np.uint8)
-    low, high = cv2.erode(alpha, around), cv2.dilate(alpha, around)
+    low: Floats = np.asarray(cv2.erode(alpha, around), np.float32)
+    high: Floats = np.asarray(cv2.dilate(alpha, around), np.float32)
     top, left = tile.core.top - tile.window.top, tile.core.left - tile.window.left
     core = (slice(top, top + tile.core.height), slice(left, left + tile.core.width))
-    low, high = (np.asarray(bound)[core].repeat(scale, axis=0).repeat(scale, axis=1) for bound in (low, high))
+    low, high = (bound[core].repeat(scale, axis=0).repeat(scale, axis=1) for bound in (low, high))
     if np.array_equal(low, high):
         return low[..., None]
     output = run_tile(engine, np.repeat(alpha[..., None], 3, axis=2), tile).mean(axis=2)
@@ -297,7 +296,7 @@ def _run_alpha(engine: Engine, alpha: Floats, tile: Tile) -> Floats:
 
 
 def _bleed(colour: Floats, alpha: Floats) -> Floats:
-    """Carry the colours of visible pixels into fully transparent ones nearby, so that no dark or light fringe arises."""
+    """Carry the colours of visible pixels into fully transparent ones nearby, so that no fringe arises."""
     known = (alpha > 0).astype(np.float32)
     if known.all() or not known.any():
         return colour

@@ -22,6 +22,7 @@ shape, the same with and without reuse.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -150,7 +151,9 @@ class CanvasUpscaler:
         return high
 
     def _changed(self, rgb: Pixels) -> Pixels:
-        assert self._low is not None and self._high is not None and self._digests is not None  # noqa: S101, PT018 - set by _whole
+        assert self._low is not None
+        assert self._high is not None
+        assert self._digests is not None
         blocks = changed_blocks(self._low, rgb)
         if not blocks.any():
             self.stats.whole_frames += 1
@@ -209,7 +212,7 @@ class CanvasUpscaler:
         self.stats.computed_px += tile.window.area_px
 
     def _all_cells(self) -> list[tuple[slice, slice]]:
-        assert self._digests is not None  # noqa: S101 - set with the canvas
+        assert self._digests is not None
         rows, columns = self._digests.shape[:2]
         return [
             (slice(row, min(row + CELL_BLOCKS, rows)), slice(column, min(column + CELL_BLOCKS, columns)))
@@ -219,7 +222,7 @@ class CanvasUpscaler:
 
     def _keys(self, cells: list[tuple[slice, slice]] | None = None) -> list[bytes]:
         """Digest, for each cell, its place and everything that its output depends on."""
-        assert self._digests is not None  # noqa: S101 - set with the canvas
+        assert self._digests is not None
         reach = -(-(self.engine.traits.halo_px or 0) // BLOCK_PX)
         keys: list[bytes] = []
         for rows, columns in self._all_cells() if cells is None else cells:
@@ -377,8 +380,7 @@ def _split(blocks: NDArray[np.bool_], box: tuple[int, int, int, int], cost: Any)
     if inside.all():
         return [box]
     best, best_cost = None, cost(box)
-    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    if not len(rows):
+    if not inside.any():
         return []
     for cut in range(1, bottom - top):
         halves = [_tight(inside[:cut], top, left), _tight(inside[cut:], top + cut, left)]
@@ -407,7 +409,7 @@ def _parts(rectangle: Rectangle) -> list[Rectangle]:
     count = -(-rectangle.area_px // _MAX_WINDOW_PX)
     if count == 1:
         return [rectangle]
-    rows = -(-(-(-rectangle.height // count)) // BLOCK_PX) * BLOCK_PX
+    rows = math.ceil(rectangle.height / count / BLOCK_PX) * BLOCK_PX
     return [
         Rectangle(top, min(top + rows, rectangle.bottom), rectangle.left, rectangle.right)
         for top in range(rectangle.top, rectangle.bottom, rows)

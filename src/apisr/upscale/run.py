@@ -30,10 +30,13 @@ Status = Literal["done", "skipped", "failed"]
 
 #: Endings taken for videos when a folder is searched.
 VIDEO_SUFFIXES = frozenset(
-    ".mkv .mp4 .m4v .mov .webm .avi .ts .m2ts .mts .mpg .mpeg .vob .wmv .asf .flv .ogv .ogm .3gp .y4m .mxf".split()
+    {
+        *(".mkv", ".mp4", ".m4v", ".mov", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob"),
+        *(".wmv", ".asf", ".flv", ".ogv", ".ogm", ".3gp", ".y4m", ".mxf"),
+    }
 )
 #: Containers that are written as they were; other videos become ``.mkv``.
-_KEPT_CONTAINERS = frozenset(".mkv .mp4 .m4v .mov .webm .avi .ts .m2ts .mts".split())
+_KEPT_CONTAINERS = frozenset({".mkv", ".mp4", ".m4v", ".mov", ".webm", ".avi", ".ts", ".m2ts", ".mts"})
 
 
 @dataclass(frozen=True)
@@ -330,7 +333,8 @@ def _check_distinct(jobs: list[Job]) -> None:
         target = job.target.resolve()
         if target in seen and seen[target] != job.source:
             raise InputError(
-                f"'{seen[target]}' and '{job.source}' would both become '{job.target}'. Give them different names or output folders."
+                f"'{seen[target]}' and '{job.source}' would both become '{job.target}'. "
+                "Give them different names or output folders."
             )
         if target == job.source.resolve():
             raise InputError(f"the output '{job.target}' is the input itself. Choose another name or folder with -o.")

@@ -89,7 +89,7 @@ def plan_tiles(height: int, width: int, *, tile_px: int, halo_px: int | None, mu
     Args:
         height: rows of the picture.
         width: columns of the picture.
-        tile_px: side of a core, rounded up to a multiple of `multiple_px`; cores at the right and bottom may be smaller.
+        tile_px: side of a core, rounded up to a multiple of `multiple_px`; the last ones may be smaller.
         halo_px: margin of a window, see :class:`apisr.upscale.engine.NetworkTraits`; None gives one tile.
         multiple_px: origins of windows are multiples of this.
     """
