@@ -1,0 +1,83 @@
+"""The saved state of a run: complete files only, the last few kept, enough in them to go on bit for bit.
+
+A checkpoint ``checkpoints/step-00012000.pt`` holds the generator, its running mean, the discriminator, both optimisers,
+the gradient scalers, the step, the number of samples used and the best score. Nothing else is needed: the learning rate
+and the randomness of a step are functions of the step, and the batches of the number of samples.
+
+Files are written under another name, flushed to the disk and renamed, so that a process killed at any moment leaves
+the checkpoint before it whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from apisr.errors import InputError, ModelError
+from apisr.files import replacing
+
+#: Number of the layout of the file.
+FORMAT = 1
+_NAME = re.compile(r"step-(\d{8,})\.pt")
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """The name of the checkpoint of a step in a run's folder."""
+    return folder / "checkpoints" / f"step-{step:08d}.pt"
+
+
+def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """The complete checkpoints of a run, oldest first."""
+    found = [
+        (int(match[1]), path)
+        for path in (folder / "checkpoints").glob("step-*.pt")
+        if (match := _NAME.fullmatch(path.name))
+    ]
+    return sorted(found)
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any], *, step: int, keep: int) -> Path:
+    """Save the state of `step` and remove all but the last `keep` checkpoints of this run.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    target = checkpoint_path(folder, step)
+    with replacing(target, overwrite=True) as partial, partial.open("wb") as file:
+        torch.save({"format": FORMAT, "step": step, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    for _, old in list_checkpoints(folder)[:-keep]:
+        with contextlib.suppress(OSError):
+            old.unlink()
+    return target
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the processor.
+
+    Raises:
+        InputError: it cannot be read.
+        ModelError: it is damaged or of another kind.
+    """
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"cannot read '{path}': {error.strerror or error}.") from error
+    except Exception as error:  # torch reports damage in many ways
+        raise ModelError(f"cannot read '{path}': not a complete checkpoint ({type(error).__name__}).") from error
+    if not isinstance(state, dict) or cast("dict[str, Any]", state).get("format") != FORMAT:
+        raise ModelError(f"cannot read '{path}': not a checkpoint of 'apisr train' (format {FORMAT}).")
+    return cast("dict[str, Any]", state)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed run left half written among its checkpoints."""
+    for path in (folder / "checkpoints").glob("step-*.partial.pt"):
+        with contextlib.suppress(OSError):
+            path.unlink()
