@@ -6,9 +6,10 @@ The whole picture is degraded and only then cropped, because codecs predict acro
     sample(recipe, generator, height, width) -> dict                 everything drawn, JSON-able
     apply(picture, parameters) -> (ceil(H/scale), ceil(W/scale), 3) uint8 RGB
 
-`picture` is ``(H, W, 3)`` RGB, uint8 or float32 in [0, 1]. :func:`apply` starts no process, writes no file, and may be called
-from several threads at once; the same parameters give the same bytes. `generator` is a ``numpy.random.Generator``.
-Presets: ``apisr`` (the paper), ``prediction`` (without shuffled resize), ``real-esrgan``, ``bsrgan``, ``bicubic``, ``video`` (mild).
+`picture` is ``(H, W, 3)`` RGB, uint8 or float32 in [0, 1]. :func:`apply` starts no process, writes no file, and may be
+called from several threads at once; the same parameters give the same bytes. `generator` is a
+``numpy.random.Generator``. Presets: ``apisr`` (the paper), ``prediction`` (without shuffled resize), ``real-esrgan``,
+``bsrgan``, ``bicubic``, ``video`` (mild).
 
     >>> import numpy as np
     >>> import apisr.degrade

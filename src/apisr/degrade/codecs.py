@@ -71,11 +71,11 @@ def round_trip(picture: Bytes, codec: Codec, **settings: Any) -> RoundTrip:
         picture: ``(H, W, 3)`` uint8 RGB.
         codec: one of :data:`CODECS`.
         **settings: ``jpeg``: `quality` (1 to 100). ``webp``: `quality`, `method` (0 fast to 6). ``avif``: `quality`,
-            `speed` (0 to 10, default 6). ``mpeg2``, ``mpeg4``, ``mjpeg``: `quantizer` (1 to 31). ``h264``, ``h265``: `crf`
-            (0 to 51), `preset`. ``vp9``: `crf` (0 to 63), `speed` (0 to 8, default 5). ``av1``: `crf` (1 to 63), `preset`
-            (0 to 13, default 8). All video codecs: `matrix` ("bt601", "bt709"), and `frames` (default 1) with `motion`
-            (pixels right and down from frame to frame): the picture is the last frame of a short pan, so that it is
-            predicted from other frames as well.
+            `speed` (0 to 10, default 6). ``mpeg2``, ``mpeg4``, ``mjpeg``: `quantizer` (1 to 31). ``h264``, ``h265``:
+            `crf` (0 to 51), `preset`. ``vp9``: `crf` (0 to 63), `speed` (0 to 8, default 5). ``av1``: `crf` (1 to 63),
+            `preset` (0 to 13, default 8). All video codecs: `matrix` ("bt601", "bt709"), and `frames` (default 1)
+            with `motion` (pixels right and down from frame to frame): the picture is the last frame of a short pan, so
+            that it is predicted from other frames as well.
 
     Raises:
         InputError: unknown codec or setting, or a value out of range.
@@ -105,6 +105,7 @@ def video_round_trip(pictures: Sequence[Bytes], codec: Codec, **settings: Any) -
         The decoded pictures in order, and the size of each packet in bytes.
     """
     import av
+    import av.error as error_module
     import av.video.reformatter as reformatter
 
     settings = dict(settings)
@@ -125,13 +126,13 @@ def video_round_trip(pictures: Sequence[Bytes], codec: Codec, **settings: Any) -
         encoder.thread_count = 1
         encoder.options = options
         scaler = reformatter.VideoReformatter()
-        packets: list[av.Packet] = []
+        packets: list[Any] = []
         for index, picture in enumerate(pictures):
             if (height, width) != (coded_height, coded_width):
                 bottom, right = coded_height - height, coded_width - width
-                picture = np.asarray(cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REPLICATE))
+                picture = cast("Bytes", cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REPLICATE))
             frame = scaler.reformat(
-                av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24"),
+                av.VideoFrame.from_ndarray(np.ascontiguousarray(picture, np.uint8), format="rgb24"),
                 format=kind.pixel_format,
                 dst_colorspace=colours,
                 interpolation=reformatter.Interpolation.BICUBIC,
@@ -154,11 +155,11 @@ def video_round_trip(pictures: Sequence[Bytes], codec: Codec, **settings: Any) -
             ).to_ndarray()[:height, :width]
             for frame in frames
         ]
-    except (av.FFmpegError, ValueError) as error:
+    except (error_module.FFmpegError, ValueError) as error:
         raise RunError(f"the {codec} codec failed on a {width}x{height} picture: {error}.") from error
     if len(decoded) != len(pictures):
         raise RunError(f"the {codec} codec gave {len(decoded)} of {len(pictures)} frames back.")
-    return [np.ascontiguousarray(one) for one in decoded], [packet.size for packet in packets]
+    return [np.ascontiguousarray(one, np.uint8) for one in decoded], [packet.size for packet in packets]
 
 
 def _picture_round_trip(picture: Bytes, codec: str, settings: dict[str, Any]) -> RoundTrip:
@@ -176,7 +177,7 @@ def _picture_round_trip(picture: Bytes, codec: str, settings: dict[str, Any]) ->
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if done else None
         if decoded is None:
             raise RunError(f"the jpeg codec failed on a {picture.shape[1]}x{picture.shape[0]} picture.")
-        return RoundTrip(np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)), int(data.size))
+        return RoundTrip(cast("Bytes", cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)), int(data.size))
     if codec == "webp":
         extra: dict[str, Any] = {"method": int(_taken(settings, "method", 4, 0, 6))}
     else:
@@ -198,7 +199,7 @@ def _pan(picture: Bytes, frames: int, motion: Sequence[int]) -> list[Bytes]:
     """Make a short pan that ends on `picture`."""
     right, down = int(motion[0]), int(motion[1])
     reach_x, reach_y = abs(right) * (frames - 1), abs(down) * (frames - 1)
-    wide = np.asarray(cv2.copyMakeBorder(picture, reach_y, reach_y, reach_x, reach_x, cv2.BORDER_REFLECT_101))
+    wide = cast("Bytes", cv2.copyMakeBorder(picture, reach_y, reach_y, reach_x, reach_x, cv2.BORDER_REFLECT_101))
     height, width = picture.shape[:2]
     sequence: list[Bytes] = []
     for back in range(frames - 1, -1, -1):

@@ -9,6 +9,7 @@
 All work in BT.601 luma and colour difference, on pictures in [0, 1].
 
     >>> import numpy as np
+from numpy.typing import NDArray
     >>> flat = np.full((16, 16, 3), 0.5, np.float32)
     >>> bool(np.allclose(damage(flat, "halos", strength=1.0, generator=np.random.default_rng(0)), flat, atol=1e-5))
     True
@@ -17,10 +18,11 @@ All work in BT.601 luma and colour difference, on pictures in [0, 1].
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from apisr.errors import InputError
 from apisr.image import Floats
@@ -46,9 +48,10 @@ def damage(picture: Floats, kind: Kind, *, strength: float, generator: np.random
     """
     if not 0 <= strength <= 1:
         raise InputError(f"damage strength {strength} is out of range. Give a value from 0 to 1.")
+    factor: Any = np.float32(strength)
     luma, red, blue = _split(picture)
     if kind == "dot-crawl":
-        luma = luma + strength * 0.6 * _modulated(red, blue, generator)
+        luma = luma + factor * np.float32(0.6) * _modulated(red, blue, generator)
     elif kind == "rainbow":
         red, blue = _rainbow(luma, red, blue, strength, generator)
     elif kind == "interlacing":
@@ -60,15 +63,17 @@ def damage(picture: Floats, kind: Kind, *, strength: float, generator: np.random
         red, blue = (_shifted(plane, matrix) for plane in (red, blue))
     elif kind == "halos":
         reach = float(generator.uniform(1.5, 3.5))
-        soft = np.asarray(cv2.GaussianBlur(luma, (0, 0), sigmaX=reach, sigmaY=0.01, borderType=cv2.BORDER_REFLECT_101))
-        luma = luma + strength * 0.8 * (luma - soft)
+        soft = cast(
+            "Floats", cv2.GaussianBlur(luma, (0, 0), sigmaX=reach, sigmaY=0.01, borderType=cv2.BORDER_REFLECT_101)
+        )
+        luma = luma + factor * np.float32(0.8) * (luma - soft)
     else:
         raise InputError(f"unknown damage '{kind}'. Use one of {', '.join(KINDS)}.")
     return _joined(luma, red, blue)
 
 
 def _split(picture: Floats) -> tuple[Floats, Floats, Floats]:
-    luma = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
+    luma = cast("Floats", cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
     return luma, picture[..., 0] - luma, picture[..., 2] - luma
 
 
@@ -87,27 +92,33 @@ def _carrier(height: int, width: int, generator: np.random.Generator) -> tuple[F
 
 def _modulated(red: Floats, blue: Floats, generator: np.random.Generator) -> Floats:
     """Colour difference on its carrier, where a comb filter between rows cannot remove it (horizontal colour edges)."""
-    sine, cosine = _carrier(*red.shape, generator)
+    sine, cosine = _carrier(red.shape[0], red.shape[1], generator)
     changes = [plane - np.roll(plane, 1, axis=0) for plane in (red, blue)]
     for change in changes:
         change[0] = 0
-    wide = [np.asarray(cv2.GaussianBlur(change, (0, 0), 1.2, borderType=cv2.BORDER_REFLECT_101)) for change in changes]
-    return wide[0] * sine + wide[1] * cosine
+    wide = [
+        cast("Floats", cv2.GaussianBlur(change, (0, 0), 1.2, borderType=cv2.BORDER_REFLECT_101)) for change in changes
+    ]
+    return cast("Floats", wide[0] * sine + wide[1] * cosine)
 
 
 def _rainbow(
     luma: Floats, red: Floats, blue: Floats, strength: float, generator: np.random.Generator
 ) -> tuple[Floats, Floats]:
     """Demodulate fine luma detail as if it were colour."""
-    sine, cosine = _carrier(*luma.shape, generator)
-    detail = luma - np.asarray(
-        cv2.GaussianBlur(luma, (0, 0), sigmaX=1.5, sigmaY=0.01, borderType=cv2.BORDER_REFLECT_101)
+    sine, cosine = _carrier(luma.shape[0], luma.shape[1], generator)
+    detail = luma - cast(
+        "Floats", cv2.GaussianBlur(luma, (0, 0), sigmaX=1.5, sigmaY=0.01, borderType=cv2.BORDER_REFLECT_101)
     )
     found = [
-        np.asarray(cv2.GaussianBlur(detail * wave, (0, 0), sigmaX=3.0, sigmaY=0.01, borderType=cv2.BORDER_REFLECT_101))
+        cast(
+            "Floats",
+            cv2.GaussianBlur(detail * wave, (0, 0), sigmaX=3.0, sigmaY=0.01, borderType=cv2.BORDER_REFLECT_101),
+        )
         for wave in (sine, cosine)
     ]
-    return red + strength * 2 * found[0], blue + strength * 2 * found[1]
+    factor: Any = np.float32(2 * strength)
+    return red + factor * found[0], blue + factor * found[1]
 
 
 def _interlaced(
@@ -131,12 +142,12 @@ def _interlaced(
         1 - strength
     )
     planes = [
-        np.asarray(cv2.filter2D(plane, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101))
+        cast("Floats", cv2.filter2D(plane, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101))
         for plane in (luma, red, blue)
     ]
     return planes[0], planes[1], planes[2]
 
 
-def _shifted(plane: Floats, matrix: np.ndarray) -> Floats:
+def _shifted(plane: Floats, matrix: NDArray[Any]) -> Floats:
     size = (plane.shape[1], plane.shape[0])
-    return np.asarray(cv2.warpAffine(plane, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    return cast("Floats", cv2.warpAffine(plane, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))

@@ -34,7 +34,7 @@ from apisr.image import Floats
 
 Kernel = NDArray[np.float64]
 
-#: Largest difference between :func:`blur` and the exact sum, as a part of the full range (a fortieth of an 8-bit level).
+#: Largest difference between :func:`blur` and the exact sum, as a part of the full range (1/40 of an 8-bit level).
 TOLERANCE = 1e-4
 
 

@@ -1,13 +1,13 @@
 """Recipes: degradation as data. What may happen to a picture, with ranges; drawn parameters; replay.
 
-A recipe is a list of passes, a pass a list of stages with ranges and probabilities. :func:`sample` draws all of it into a
-plain JSON object, :func:`apply` executes that object and draws nothing but the noise, whose seed is in it: the same
-parameters give the same bytes. Recipes are TOML files; the shipped ones are named in :data:`PRESETS`.
+A recipe is a list of passes, a pass a list of stages with ranges and probabilities. :func:`sample` draws all of it
+into a plain JSON object, :func:`apply` executes that object and draws nothing but the noise, whose seed is in it: the
+same parameters give the same bytes. Recipes are TOML files; the shipped ones are named in :data:`PRESETS`.
 
-Pass orders: ``fixed`` runs the stages as written; ``shuffled-resize`` (the paper's) keeps the other stages as written and puts
-each stage with ``moves = true`` at a position drawn with equal probability (never behind the final resize);
-``first-or-last`` puts those stages at either end (Real-ESRGAN's last JPEG); ``shuffled`` (BSRGAN's) permutes everything, with
-the final resize behind the other resizes.
+Pass orders: ``fixed`` runs the stages as written; ``shuffled-resize`` (the paper's) keeps the other stages as written
+and puts each stage with ``moves = true`` at a position drawn with equal probability (never behind the final resize);
+``first-or-last`` puts those stages at either end (Real-ESRGAN's last JPEG); ``shuffled`` (BSRGAN's) permutes
+everything, with the final resize behind the other resizes.
 
     >>> import numpy as np
     >>> recipe = load_recipe("apisr", scale=4)
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from apisr.degrade import codecs, damage, kernels, noise
-from apisr.degrade.resize import MODES, Mode, resize
+from apisr.degrade.resize import MODES, resize
 from apisr.errors import InputError
 from apisr.image import Floats
 
@@ -119,7 +119,7 @@ class ResizeStage(_Stage):
     """A random resize, or (``to = "final"``) the one to exactly 1/scale.
 
     Attributes:
-        to: ``"current"``: factors are of the present size; ``"low"``: of the low-resolution size; ``"final"``: exactly that size.
+        to: what factors multiply: the ``"current"`` size, or the ``"low"`` size; ``"final"``: exactly the low size.
         weights: of shrinking, enlarging and keeping.
         factor_range: smallest and largest factor; shrinking draws below 1, enlarging above 1.
         modes: relative weights of the resize modes.
@@ -261,7 +261,8 @@ def load_recipe(name: str | Path, *, scale: int = 4) -> Recipe:
             ) from error
     else:
         raise InputError(
-            f"unknown recipe '{name}'{_nearest(text_name, PRESETS)}. Use one of {', '.join(PRESETS)}, or the path of a .toml file."
+            f"unknown recipe '{name}'{_nearest(text_name, PRESETS)}. "
+            f"Use one of {', '.join(PRESETS)}, or the path of a .toml file."
         )
     try:
         return Recipe.model_validate({**tomllib.loads(text), "scale": scale})
@@ -286,8 +287,8 @@ def sample(recipe: Recipe, generator: np.random.Generator, height: int, width: i
         width: columns of the picture.
 
     Returns:
-        A JSON object: ``{"format": 1, "recipe": "apisr", "scale": 4, "size": [720, 1280], "stages": [...]}``; every stage has
-        its name under ``"stage"`` and plain numbers, names and seeds.
+        A JSON object: ``{"format": 1, "recipe": "apisr", "scale": 4, "size": [720, 1280], "stages": [...]}``; every
+        stage has its name under ``"stage"`` and plain numbers, names and seeds.
     """
     if height < 1 or width < 1:
         raise InputError(f"a picture of {width}x{height} cannot be degraded: both sides must be at least 1 pixel.")
@@ -321,17 +322,18 @@ def apply(picture: NDArray[Any], parameters: Parameters) -> Bytes:
         InputError: the picture is not RGB, has another size than the parameters were drawn for, or they are damaged.
         RunError: a codec failed.
     """
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype not in (np.uint8, np.float32):
+    if picture.ndim != 3 or picture.shape[2] != 3 or str(picture.dtype) not in ("uint8", "float32"):
         raise InputError(f"expected an RGB picture (H, W, 3) uint8 or float32, got {picture.shape} {picture.dtype}.")
     try:
         if parameters["format"] != _FORMAT:
             raise InputError(
-                f"parameters of format {parameters['format']!r} cannot be replayed. This version knows format {_FORMAT}."
+                f"parameters of format {parameters['format']!r} cannot be replayed; this version knows {_FORMAT}."
             )
         height, width = parameters["size"]
         if picture.shape[:2] != (height, width):
             raise InputError(
-                f"the parameters were drawn for {width}x{height}, the picture is {picture.shape[1]}x{picture.shape[0]}. Draw new ones."
+                f"the parameters were drawn for {width}x{height}, "
+                f"the picture is {picture.shape[1]}x{picture.shape[0]}. Draw new ones."
             )
         state: Bytes | Floats = picture
         for stage in parameters["stages"]:
@@ -345,13 +347,13 @@ def to_bytes(picture: Bytes | Floats) -> Bytes:
     """Round a float picture in [0, 1] to uint8, clipped; uint8 is returned as it is."""
     if picture.dtype == np.uint8:
         return cast("Bytes", picture)
-    return np.asarray(cv2.addWeighted(picture, 255.0, picture, 0.0, 0.0, dtype=cv2.CV_8U))
+    return cast("Bytes", cv2.addWeighted(picture, 255.0, picture, 0.0, 0.0, dtype=cv2.CV_8U))
 
 
 def to_unit(picture: Bytes | Floats) -> Floats:
     """Convert uint8 to float32 in [0, 1]; float32 is returned as it is."""
     if picture.dtype == np.uint8:
-        return np.asarray(cv2.addWeighted(picture, 1 / 255, picture, 0.0, 0.0, dtype=cv2.CV_32F))
+        return cast("Floats", cv2.addWeighted(picture, 1 / 255, picture, 0.0, 0.0, dtype=cv2.CV_32F))
     return cast("Floats", picture)
 
 

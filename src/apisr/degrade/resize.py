@@ -13,7 +13,7 @@ definition, bicubic with a = -0.5), ``box`` averages exact fractions of pixels.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import cv2
 import numpy as np
@@ -54,7 +54,7 @@ def resize(picture: Floats, height: int, width: int, *, mode: Mode) -> Floats:
             "bicubic": cv2.INTER_CUBIC,
             "box": cv2.INTER_AREA,
         }[mode]
-        return np.asarray(cv2.resize(picture, (width, height), interpolation=method))
+        return cast("Floats", cv2.resize(picture, (width, height), interpolation=method))
     if mode in ("bilinear-antialiased", "bicubic-antialiased", "lanczos"):
         return image.resize(picture, height, width, method=mode.partition("-")[0])  # type: ignore[arg-type]
     raise InputError(f"unknown resize mode '{mode}'. Use one of {', '.join(MODES)}.")
