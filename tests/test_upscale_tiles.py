@@ -1,0 +1,112 @@
+"""Tiles: a cut picture gives the values of the whole picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apisr.image import to_float
+from apisr.upscale import choose_model, load_engine, upscale_pixels
+from apisr.upscale.engine import Engine
+from apisr.upscale.pictures import output_size, resize_bands
+from apisr.upscale.reuse import plan_fixed_tiles
+from apisr.upscale.tiles import Rectangle, plan_tiles, run_window
+
+MODELS = Path(__file__).parent / "data" / "models"
+ENGINES: dict[str, Engine] = {}
+
+
+def engine_named(name: str) -> Engine:
+    if name not in ENGINES:
+        ENGINES[name] = load_engine(choose_model(MODELS / f"{name}.onnx"), device="cpu")
+    return ENGINES[name]
+
+
+@given(
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    tile=st.integers(8, 64),
+    halo=st.integers(0, 30),
+    multiple=st.sampled_from([1, 2, 4, 8]),
+)
+def test_cores_cover_the_picture_once(height: int, width: int, tile: int, halo: int, multiple: int) -> None:
+    seen = np.zeros((height, width), int)
+    for piece in plan_tiles(height, width, tile_px=tile, halo_px=halo, multiple_px=multiple):
+        seen[piece.core.slices] += 1
+        assert piece.window.top % multiple == piece.window.left % multiple == 0
+        assert piece.window.top == max(0, piece.window.top)
+        assert piece.window.top <= max(0, piece.core.top - halo)
+        assert piece.window.bottom >= min(height, piece.core.bottom + halo)
+        assert piece.window.right >= min(width, piece.core.right + halo)
+    assert (seen == 1).all()
+
+
+@given(height=st.integers(1, 400), width=st.integers(1, 400), halo=st.integers(0, 40), multiple=st.sampled_from([1, 2, 8]))
+def test_fixed_windows_have_one_shape_and_enough_margin(height: int, width: int, halo: int, multiple: int) -> None:
+    tiles = plan_fixed_tiles(height, width, core_px=64, halo_px=halo, multiple_px=multiple)
+    seen = np.zeros((height, width), int)
+    shapes = set()
+    for piece in tiles:
+        seen[piece.core.slices] += 1
+        window = piece.window
+        # the last window may end at a border that is no multiple; it is padded to the same shape before the network
+        shapes.add((-(-window.height // multiple) * multiple, -(-window.width // multiple) * multiple))
+        assert window.top <= max(0, piece.core.top - halo)
+        assert window.bottom >= min(height, piece.core.bottom + halo)
+        assert window.left <= max(0, piece.core.left - halo)
+        assert window.right >= min(width, piece.core.right + halo)
+        assert window.top % multiple == window.left % multiple == 0
+    assert (seen == 1).all()
+    assert len(shapes) == 1
+
+
+@pytest.mark.parametrize("name", ["tiny-x2", "tiny-x4"])
+@settings(deadline=None, max_examples=40)
+@given(height=st.integers(1, 70), width=st.integers(1, 70), tile=st.integers(8, 48), seed=st.integers(0, 9))
+def test_tiled_equals_whole(name: str, height: int, width: int, tile: int, seed: int) -> None:
+    engine = engine_named(name)
+    pixels = np.random.default_rng(seed).integers(0, 65536, (height, width, 3)).astype(np.uint16)
+    whole = run_window(engine, to_float(pixels))
+    tiled = upscale_pixels(pixels, engine, tile_px=tile)
+    assert tiled.shape == (height * engine.traits.scale, width * engine.traits.scale, 3)
+    expected = np.clip(whole, 0, 1) * 65535
+    assert np.abs(tiled - expected).max() < 1.0  # rounding to 16 bit, and floating point
+
+
+@given(top=st.integers(0, 50), left=st.integers(0, 50), height=st.integers(1, 50), width=st.integers(1, 50), margin=st.integers(0, 60))
+def test_grown_stays_inside(top: int, left: int, height: int, width: int, margin: int) -> None:
+    grown = Rectangle(top, top + height, left, left + width).grown(margin, 100, 100)
+    assert 0 <= grown.top <= top
+    assert top + height <= grown.bottom <= 100
+    assert grown.area_px >= height * width
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    height=st.integers(1, 60),
+    width=st.integers(1, 40),
+    new_height=st.integers(1, 130),
+    band=st.integers(1, 20),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+)
+def test_resampling_in_bands_equals_resampling_whole(height: int, width: int, new_height: int, band: int, dtype: type) -> None:
+    from apisr.image import from_float, resize
+
+    pixels = np.random.default_rng(height * 1000 + width).integers(0, np.iinfo(dtype).max, (height, width, 3)).astype(dtype)
+    new_width = max(1, round(width * new_height / height))
+    pieces = [pixels[row : row + band] for row in range(0, height, band)]
+    got = np.concatenate(list(resize_bands(iter(pieces), height, width, new_height, new_width)))
+    whole = from_float(resize(to_float(pixels), new_height, new_width), dtype)
+    assert got.shape == whole.shape
+    assert np.abs(got.astype(int) - whole.astype(int)).max() <= (1 if dtype == np.uint8 else 4)
+
+
+def test_output_size() -> None:
+    assert output_size(10, 20, 4) == (40, 80)
+    assert output_size(720, 1280, 2, output_height=1080) == (1080, 1920)
+    assert output_size(3, 5, 4, output_scale=3) == (9, 15)
+    assert output_size(1, 1, 2, output_scale=0.1) == (1, 1)
