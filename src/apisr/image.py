@@ -308,7 +308,8 @@ def _decode(image: Image.Image, data: bytes) -> Picture:
 
 
 def _metadata(image: Image.Image) -> Metadata:
-    exif = image.getexif()
+    exif = Image.Exif()
+    exif.load(image.getexif().tobytes())  # a copy: the picture is turned by its own afterwards
     if _ORIENTATION_TAG in exif:
         del exif[_ORIENTATION_TAG]
     exif_bytes = exif.tobytes() if len(exif) and image.format in ("JPEG", "PNG", "WEBP", "AVIF", "MPO") else None
@@ -379,6 +380,8 @@ def _decode_tiff_alone(path: Path, data: bytes) -> Picture:
             tags: Any = page.tags
             profile = tags["InterColorProfile"].value if "InterColorProfile" in tags else None
             orientation = int(tags["Orientation"].value) if "Orientation" in tags else 1
+            inches = int(tags["ResolutionUnit"].value) == 2 if "ResolutionUnit" in tags else False
+            dpi = page.resolution if inches else None
             if pixels is None and page.bitspersample == 8 and page.dtype == np.uint8:
                 eight = np.asarray(page.asarray())
                 eight = eight if eight.ndim == 3 else eight[..., None]
@@ -389,7 +392,7 @@ def _decode_tiff_alone(path: Path, data: bytes) -> Picture:
                 raise ValueError(f"{page.bitspersample} bits of {page.dtype}")
     except (OSError, ValueError, IndexError, KeyError, tifffile.TiffFileError) as error:
         raise InputError(f"cannot read '{path}': this kind of TIFF is not supported or damaged ({error}).") from error
-    return Picture((_turned(decoded, orientation),), format="TIFF", metadata=Metadata(icc_profile=profile))
+    return Picture((_turned(decoded, orientation),), format="TIFF", metadata=Metadata(icc_profile=profile, dpi=dpi))
 
 
 def _turned(pixels: Pixels, orientation: int) -> Pixels:
