@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 #: Name -> module. The order is the order in which a checkpoint is tried.
 NETWORKS: dict[str, str] = {
     "compact": "apisr.networks.compact",
+    "grl": "apisr.networks.grl",
 }
 
 #: Hyper-parameters: plain values that fit in JSON.

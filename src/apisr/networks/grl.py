@@ -1,0 +1,664 @@
+"""GRL: the network of the paper, windows and anchored stripes of attention between convolutions, written to be fast.
+
+Li et al., "Efficient and Explicit Modelling of Image Hierarchies for Image Restoration", CVPR 2023 (arXiv 2303.00748),
+in the sizes that APISR uses (paper section 4.1: the tiny one with nearest + convolution, 1.03 M parameters). State-dict
+names are those of the released checkpoints; stored tables, indices and masks are ignored and computed here.
+
+Where the time goes, and what is done about it:
+
+- Tokens are kept in window order (all pixels of a window together) from the first block of a stage to the last. Then
+  linear layers, norms and the anchored stripe attention are local to runs of rows, and shifted windows are one gather.
+- At inference the blocks run over bundles of windows that fit in the cache (:data:`BUNDLE`), so that no intermediate
+  of the whole picture is ever made; linear layers are 1x1 convolutions, which the CPU library does 4 times faster.
+- Position biases depend on parameters only and are computed once; index lists once per size.
+- Queries and keys are normalised in float32 and the softmax is fused (scaled_dot_product_attention), so that float16 and
+  bfloat16 hold: the largest score is 116.
+- Nearest x2 before a 3x3 convolution equals four 2x2 convolutions on the small grid: 4 multiplications in place of 9.
+- The largest maps of the tail are made in bands of rows.
+
+    >>> import torch
+    >>> net = GRL(features=16, depths=(2,), upsampler="pixelshuffledirect").eval()
+    >>> with torch.inference_mode():
+    ...     net(torch.rand(1, 3, 16, 24)).shape
+    torch.Size([1, 3, 64, 96])
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from apisr.networks import Architecture, Hyper, Traits
+
+Upsampler = Literal["nearest+conv", "pixelshuffle", "pixelshuffledirect"]
+
+#: The paper's network ("tiny2" of the reference).
+DEFAULTS: dict[str, Any] = {
+    "features": 64,
+    "depths": [4, 4, 4, 4],
+    "heads_window": 2,
+    "heads_stripe": 2,
+    "window": 8,
+    "anchor_factor": 2,
+    "mlp_ratio": 2.0,
+    "scale": 4,
+    "upsampler": "nearest+conv",
+    "tail_features": 64,
+}
+
+MEAN = (0.4488, 0.4371, 0.4040)
+#: Largest cosine scale: exp(min(logit_scale, ln 100)).
+MAX_LOGIT_SCALE = math.log(100.0)
+#: Windows that go through a block together at inference on the CPU (32 windows of 64 tokens: 1.5 MB of queries, keys, values).
+BUNDLE = 32
+#: Bytes of one map of the tail above which it is made in bands.
+BAND_BYTES = 32 << 20
+#: Halo, in input pixels, at which a cut tile and the whole picture agree to less than 1e-4 (measured, see docs/networks.md).
+HALO_PX = 32
+
+_MASKED = -100.0
+
+
+class CosineBias(nn.Module):
+    """Scale of the cosine similarity and the position bias of one attention (parameters only).
+
+    Args:
+        heads: attention heads.
+        side: side of the queries' window.
+        key_side: side of the keys' window.
+    """
+
+    table: Tensor
+    index: Tensor
+
+    def __init__(self, heads: int, side: int, key_side: int) -> None:
+        super().__init__()
+        self.logit_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10.0)))
+        self.cpb_mlp = nn.Sequential(
+            nn.Linear(2, 512, bias=True), nn.ReLU(inplace=True), nn.Linear(512, heads, bias=False)
+        )
+        self.register_buffer("table", _offset_table(max(side, key_side), min(side, key_side)), persistent=False)
+        self.register_buffer("index", _pair_index(side, key_side), persistent=False)
+        self._cached: tuple[tuple[object, ...], Tensor, Tensor] | None = None
+
+    def scale_and_bias(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return exp(logit scale) (heads, 1, 1) and the bias (1, heads, queries, keys).
+
+        Without gradients both are kept until a parameter changes.
+        """
+        if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters()):
+            return self._compute(dtype)
+        if torch.compiler.is_compiling():
+            return self._compute(dtype)
+        key = (dtype, *((p.data_ptr(), p._version if not p.is_inference() else 0, p.device) for p in self.parameters()))
+        if self._cached is None or self._cached[0] != key:
+            with torch.inference_mode(False), torch.no_grad():
+                self._cached = (key, *self._compute(dtype))
+        return self._cached[1], self._cached[2]
+
+    def _compute(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        first, last = cast(nn.Linear, self.cpb_mlp[0]), cast(nn.Linear, self.cpb_mlp[2])
+        hidden = functional.relu(functional.linear(self.table.float(), first.weight.float(), first.bias.float()))
+        values = 16 * torch.sigmoid(functional.linear(hidden, last.weight.float()))
+        bias = values[self.index].permute(2, 0, 1).unsqueeze(0)
+        scale = self.logit_scale.float().clamp(max=MAX_LOGIT_SCALE).exp()
+        return scale.to(dtype), bias.to(dtype).contiguous()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the cache out of copies and pickles."""
+        return {**self.__dict__, "_cached": None}
+
+
+class _Holder(nn.Module):
+    """A name in the state dict: ``_Holder(a=module)`` has the child ``a``."""
+
+    def __init__(self, **children: nn.Module) -> None:
+        super().__init__()
+        for name, child in children.items():
+            self.add_module(name, child)
+
+
+class Attention(nn.Module):
+    """Half of the channels attend in windows, half in stripes through anchors; all within `window` x `window` pixels."""
+
+    def __init__(self, features: int, heads_window: int, heads_stripe: int, window: int, anchor_factor: int) -> None:
+        super().__init__()
+        self.heads_window, self.heads_stripe = heads_window, heads_stripe
+        self.window, self.anchor_factor = window, anchor_factor
+        anchors = window // anchor_factor
+        self.qkv = _Holder(body=nn.Linear(features, 3 * features))
+        self.anchor = _Holder(body=nn.ModuleList([_Holder(reduction=nn.Linear(features, features // 2))]))
+        self.window_attn = _Holder(attn_transform=CosineBias(heads_window, window, window))
+        self.stripe_attn = _Holder(
+            attn_transform1=CosineBias(heads_stripe, anchors, window),
+            attn_transform2=CosineBias(heads_stripe, window, anchors),
+        )
+        self.proj = nn.Linear(features, features)
+
+    def in_windows(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention of the first half: (windows, tokens, C) -> (windows, tokens, C/2); `mask` adds to the scores."""
+        half = x.shape[-1] // 2
+        linear = cast(nn.Linear, self.qkv.body)
+        qkv = _linear(x, linear.weight[: 3 * half], linear.bias[: 3 * half])
+        scale, bias = cast(CosineBias, self.window_attn.attn_transform).scale_and_bias(qkv.dtype)
+        q, k, v = _unit_heads(qkv, self.heads_window, scale)
+        return _attend(q, k, v, bias if mask is None else bias + mask)
+
+    def in_stripes(self, x: Tensor) -> Tensor:
+        """Anchored attention of the second half: (windows, tokens, C) -> (windows, tokens, C/2)."""
+        half = x.shape[-1] // 2
+        linear = cast(nn.Linear, self.qkv.body)
+        qkv = _linear(x, linear.weight[3 * half :], linear.bias[3 * half :])
+        scale_in, bias_in = cast(CosineBias, self.stripe_attn.attn_transform1).scale_and_bias(qkv.dtype)
+        scale_out, bias_out = cast(CosineBias, self.stripe_attn.attn_transform2).scale_and_bias(qkv.dtype)
+        q, k, v = _unit_heads(qkv, self.heads_stripe, scale_out)
+        reduction = cast(nn.Linear, cast(nn.ModuleList, self.anchor.body)[0].reduction)
+        side, factor = self.window, self.anchor_factor
+        pooled = x.view(-1, side // factor, factor, side // factor, factor, 2 * half).mean(dim=(2, 4))
+        pooled = pooled.view(-1, (side // factor) ** 2, 2 * half)
+        anchors = _unit(_linear(pooled, reduction.weight, reduction.bias).unflatten(-1, (self.heads_stripe, -1)))
+        anchors = anchors.transpose(1, 2)
+        gathered = _attend(anchors * scale_in, k, v, bias_in)
+        return _attend(q, anchors, gathered.unflatten(-1, (self.heads_stripe, -1)).transpose(1, 2), bias_out)
+
+
+class Mlp(nn.Module):
+    """Linear, exact GELU, linear."""
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(features, hidden)
+        self.fc2 = nn.Linear(hidden, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., C) to (..., C)."""
+        hidden = functional.gelu(_linear(x, self.fc1.weight, self.fc1.bias))
+        return _linear(hidden, self.fc2.weight, self.fc2.bias)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The pictures' size in windows, and index lists for shifted windows.
+
+    Attributes:
+        batch: pictures.
+        rows: windows in a column.
+        columns: windows in a row.
+        shift: for each kind of shifted window (inner, right, bottom, corner) the token numbers, window after window.
+        back: for each token, where it went in the concatenation of `shift`.
+        masks: for each kind, what is added to its scores: None or (1, 1, tokens, tokens).
+    """
+
+    batch: int
+    rows: int
+    columns: int
+    shift: tuple[Tensor, ...] = ()
+    back: Tensor | None = None
+    masks: tuple[Tensor | None, ...] = ()
+
+
+class Block(nn.Module):
+    """``x + norm1(attention(x))``, then ``x + norm2(mlp(x))``."""
+
+    def __init__(self, features: int, attention: Attention, hidden: int, *, shifted: bool, drop_path: float) -> None:
+        super().__init__()
+        self.attn = attention
+        self.norm1 = nn.LayerNorm(features)
+        self.mlp = Mlp(features, hidden)
+        self.norm2 = nn.LayerNorm(features)
+        self.shifted = shifted
+        self.drop_path = drop_path
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Map (windows, tokens, C) to the same, everything at once (training, accelerators, export)."""
+        if not self.shifted:
+            windows = self.attn.in_windows(x, None)
+        elif torch.jit.is_tracing():
+            windows = self._in_rolled_windows(x, grid)
+        else:
+            windows = self._in_shifted_windows(x, grid, bundle=None)
+        return self._finish(x, torch.cat((windows, self.attn.in_stripes(x)), -1), grid.batch)
+
+    def forward_in_bundles(self, x: Tensor, grid: Grid, out: Tensor) -> None:
+        """Write the block's result into `out` (which may be `x`), a few windows at a time."""
+        shifted = self._in_shifted_windows(x, grid, bundle=BUNDLE) if self.shifted else None
+        for start in range(0, x.shape[0], BUNDLE):
+            part = x[start : start + BUNDLE]
+            windows = self.attn.in_windows(part, None) if shifted is None else shifted[start : start + BUNDLE]
+            out[start : start + BUNDLE] = self._finish(part, torch.cat((windows, self.attn.in_stripes(part)), -1), 1)
+
+    def _in_shifted_windows(self, x: Tensor, grid: Grid, bundle: int | None) -> Tensor:
+        assert grid.back is not None  # noqa: S101 - made by GRL.forward whenever a block is shifted
+        tokens = x.shape[1]
+        flat = x.flatten(0, 1)
+        parts: list[Tensor] = []
+        for index, mask in zip(grid.shift, grid.masks, strict=True):
+            step = index.shape[0] if bundle is None else bundle * tokens
+            for start in range(0, index.shape[0], step):
+                moved = flat.index_select(0, index[start : start + step]).unflatten(0, (-1, tokens))
+                parts.append(self.attn.in_windows(moved, None if mask is None else mask.to(x.dtype)).flatten(0, 1))
+        return torch.cat(parts).index_select(0, grid.back).unflatten(0, (-1, tokens))
+
+    def _in_rolled_windows(self, x: Tensor, grid: Grid) -> Tensor:
+        """The same for tracing: sizes stay symbols, so that the exported graph accepts any."""
+        side = self.attn.window
+        picture = torch.roll(_from_windows(x, grid, side), (-(side // 2), -(side // 2)), (2, 3))
+        mask = _rolled_mask(grid, side).to(x.dtype)
+        windows = self.attn.in_windows(_to_windows(picture, side), mask)
+        back = torch.roll(_from_windows(windows, grid, side), (side // 2, side // 2), (2, 3))
+        return _to_windows(back, side)
+
+    def _finish(self, x: Tensor, attended: Tensor, batch: int) -> Tensor:
+        projection = self.attn.proj
+        x = x + self._dropped(self.norm1(_linear(attended, projection.weight, projection.bias)), batch)
+        return x + self._dropped(self.norm2(self.mlp(x)), batch)
+
+    def _dropped(self, branch: Tensor, batch: int) -> Tensor:
+        """Stochastic depth, while training: leave the branch out for some pictures, strengthen it for the others."""
+        if not self.training or self.drop_path == 0:
+            return branch
+        kept = (torch.rand(batch, 1, 1, 1, device=branch.device) >= self.drop_path).to(branch.dtype)
+        return (branch.unflatten(0, (batch, -1)) * (kept / (1 - self.drop_path))).flatten(0, 1)
+
+
+class Stage(nn.Module):
+    """Blocks, a convolution, plus the stage's input."""
+
+    def __init__(self, features: int, blocks: Sequence[Block]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.conv = nn.Conv2d(features, features, 3, padding=1)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Map (windows, tokens, C) to the same."""
+        blocks = cast(list[Block], list(self.blocks))
+        side = blocks[0].attn.window
+        y = x
+        if _in_bundles(x):
+            y = torch.empty_like(x)
+            for number, block in enumerate(blocks):
+                block.forward_in_bundles(x if number == 0 else y, grid, y)
+        else:
+            for block in blocks:
+                y = block(y, grid)
+        return _to_windows(self.conv(_from_windows(y, grid, side)), side) + x
+
+
+class GRL(nn.Module):
+    """The paper's network.
+
+    Args:
+        features: channels of the body (C).
+        depths: blocks of each stage.
+        heads_window: heads of the window attention.
+        heads_stripe: heads of the stripe attention.
+        window: side of windows and stripes.
+        anchor_factor: pixels per anchor, in each direction.
+        mlp_ratio: hidden channels of the MLP over `features`.
+        scale: 4, or 2 (or any for ``pixelshuffledirect``).
+        upsampler: the tail.
+        tail_features: channels of the tail.
+        drop_path: probability of leaving out the last block while training; grows linearly from 0 over the blocks.
+    """
+
+    mean: Tensor
+
+    def __init__(
+        self,
+        *,
+        features: int = 64,
+        depths: Sequence[int] = (4, 4, 4, 4),
+        heads_window: int = 2,
+        heads_stripe: int = 2,
+        window: int = 8,
+        anchor_factor: int = 2,
+        mlp_ratio: float = 2.0,
+        scale: int = 4,
+        upsampler: Upsampler = "nearest+conv",
+        tail_features: int = 64,
+        drop_path: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.scale, self.window, self.upsampler = scale, window, upsampler
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self._grids: dict[tuple[object, ...], Grid] = {}
+        self.conv_first = nn.Conv2d(3, features, 3, padding=1)
+        self.norm_start = nn.LayerNorm(features)
+        rates = torch.linspace(0, drop_path, sum(depths)).tolist()
+        self.layers = nn.ModuleList()
+        for depth in depths:
+            blocks = [
+                Block(
+                    features,
+                    Attention(features, heads_window, heads_stripe, window, anchor_factor),
+                    int(features * mlp_ratio),
+                    shifted=number % 2 == 0,
+                    drop_path=rates.pop(0),
+                )
+                for number in range(depth)
+            ]
+            self.layers.append(Stage(features, blocks))
+        self.norm_end = nn.LayerNorm(features)
+        self.conv_after_body = nn.Conv2d(features, features, 3, padding=1)
+        if upsampler == "pixelshuffledirect":
+            self.upsample = _Holder(
+                up=nn.Sequential(nn.Conv2d(features, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
+            )
+        else:
+            self.conv_before_upsample = nn.Sequential(nn.Conv2d(features, tail_features, 3, padding=1), nn.LeakyReLU())
+            steps = scale.bit_length() - 1
+            if upsampler == "pixelshuffle":
+                layers: list[nn.Module] = []
+                for _ in range(steps):
+                    layers += [nn.Conv2d(tail_features, 4 * tail_features, 3, padding=1), nn.PixelShuffle(2)]
+                self.upsample = _Holder(up=nn.Sequential(*layers))
+            else:
+                self.conv_up1 = nn.Conv2d(tail_features, tail_features, 3, padding=1)
+                if steps > 1:
+                    self.conv_up2 = nn.Conv2d(tail_features, tail_features, 3, padding=1)
+                self.conv_hr = nn.Conv2d(tail_features, tail_features, 3, padding=1)
+            self.conv_last = nn.Conv2d(tail_features, 3, 3, padding=1)
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, 3, H, W)`` in [0, 1] to ``(N, 3, scale*H, scale*W)``; any size (padded inside to whole windows)."""
+        height, width = x.shape[-2:]
+        x = _pad(x, self.window) - self.mean.to(x.dtype)
+        grid = self._grid(x)
+        first = self.conv_first(x.contiguous(memory_format=torch.channels_last))
+        y = self.norm_start(_to_windows(first, self.window))
+        for stage in self.layers:
+            y = stage(y, grid)
+        y = self.conv_after_body(_from_windows(self.norm_end(y), grid, self.window)) + first
+        y = self._tail(y)
+        return y[:, :, : height * self.scale, : width * self.scale] + self.mean.to(y.dtype)
+
+    def _tail(self, x: Tensor) -> Tensor:
+        if self.upsampler == "pixelshuffledirect":
+            return self.upsample.up(x)
+        if self.upsampler == "pixelshuffle":
+            return self.conv_last(self.upsample.up(self.conv_before_upsample(x)))
+        row_bytes = x.shape[0] * x.shape[3] * x.shape[1] * self.scale**2 * x.element_size()
+        if not _in_bundles(x) or x.shape[2] * row_bytes <= BAND_BYTES:
+            return self._enlarge(self._enlarge_once(x))
+        rows, margin = max(8, BAND_BYTES // row_bytes), 4
+        out = x.new_empty(x.shape[0], 3, x.shape[2] * self.scale, x.shape[3] * self.scale)
+        for start in range(0, x.shape[2], rows):
+            stop = min(start + rows, x.shape[2])
+            top, bottom = max(0, start - margin), min(x.shape[2], stop + margin)
+            twice = self._enlarge_once(x[:, :, top:bottom])
+            # The later convolutions look less than two rows of the doubled map away.
+            low, high = max(2 * top, 2 * start - 2), min(2 * bottom, 2 * stop + 2)
+            band = self._enlarge(twice[:, :, low - 2 * top : high - 2 * top])
+            factor = self.scale // 2
+            offset = (2 * start - low) * factor
+            out[:, :, start * self.scale : stop * self.scale] = band[
+                :, :, offset : offset + (stop - start) * self.scale
+            ]
+        return out
+
+    def _enlarge_once(self, x: Tensor) -> Tensor:
+        return functional.leaky_relu(_up_conv(self.conv_before_upsample(x), self.conv_up1), 0.2)
+
+    def _enlarge(self, x: Tensor) -> Tensor:
+        if self.scale > 2:
+            x = functional.leaky_relu(_up_conv(x, self.conv_up2), 0.2)
+        return self.conv_last(functional.leaky_relu(self.conv_hr(x), 0.2))
+
+    def _grid(self, x: Tensor) -> Grid:
+        batch, rows, columns = x.shape[0], x.shape[2] // self.window, x.shape[3] // self.window
+        if torch.jit.is_tracing():
+            return Grid(batch, rows, columns)
+        key = (batch, rows, columns, x.device)
+        grid = self._grids.get(key)
+        if grid is None:
+            if len(self._grids) >= 16:
+                self._grids.clear()
+            with torch.inference_mode(False), torch.no_grad():
+                grid = self._grids[key] = _make_grid(batch, rows, columns, self.window, x.device)
+        return grid
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the cached index lists out of copies and pickles."""
+        return {**self.__dict__, "_grids": {}}
+
+
+def build(hyper: Hyper) -> GRL:
+    """Build from hyper-parameters (keys of :data:`DEFAULTS`, and ``drop_path``)."""
+    values = {**DEFAULTS, **hyper}
+    values["upsampler"] = cast(Upsampler, values["upsampler"])
+    return GRL(**values)
+
+
+def detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+    """Read the hyper-parameters; window and anchors come from stored tables, or are 8 and 2 where these are absent."""
+    first = "layers.0.blocks.0.attn.window_attn.attn_transform.logit_scale"
+    if first not in state or "conv_first.weight" not in state:
+        return None
+    numbers = [(int(m[1]), int(m[2])) for key in state if (m := re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", key))]
+    depths = [1 + max(b for s, b in numbers if s == stage) for stage in range(1 + max(s for s, _ in numbers))]
+    features = int(state["conv_first.weight"].shape[0])
+    window = (int(state["table_w"].shape[-3]) + 1) // 2 if "table_w" in state else 8
+    anchors = int(state["table_sh"].shape[-3]) + 1 - window if "table_sh" in state else window // 2
+    if not 0 < anchors <= window or window % anchors:
+        return None
+    hyper: dict[str, Any] = {
+        "features": features,
+        "depths": depths,
+        "heads_window": int(state[first].shape[0]),
+        "heads_stripe": int(state["layers.0.blocks.0.attn.stripe_attn.attn_transform1.logit_scale"].shape[0]),
+        "window": window,
+        "anchor_factor": window // anchors,
+        "mlp_ratio": state["layers.0.blocks.0.mlp.fc1.weight"].shape[0] / features,
+        "tail_features": 64,
+    }
+    if "conv_before_upsample.0.weight" not in state:
+        if "upsample.up.0.weight" not in state:
+            return None
+        scale = round((state["upsample.up.0.weight"].shape[0] / 3) ** 0.5)
+        return {**hyper, "scale": scale, "upsampler": "pixelshuffledirect"}
+    hyper["tail_features"] = int(state["conv_before_upsample.0.weight"].shape[0])
+    if "conv_up1.weight" in state:
+        return {**hyper, "scale": 4 if "conv_up2.weight" in state else 2, "upsampler": "nearest+conv"}
+    steps = sum(re.fullmatch(r"upsample\.up\.\d+\.weight", key) is not None for key in state)
+    return {**hyper, "scale": 2**steps, "upsampler": "pixelshuffle"}
+
+
+def traits(hyper: Hyper) -> Traits:
+    """Windows start at the top left: tiles must begin at multiples of the window."""
+    values = {**DEFAULTS, **hyper}
+    return Traits(
+        scale=values["scale"], halo_px=-(-HALO_PX // values["window"]) * values["window"], multiple_px=values["window"]
+    )
+
+
+def flops_per_pixel(hyper: Hyper) -> float:
+    """Two operations per multiply-add of the operations as they are carried out here (phase kernels in the tail)."""
+    values = {**DEFAULTS, **hyper}
+    c, t, scale = values["features"], values["tail_features"], values["scale"]
+    tokens = values["window"] ** 2
+    anchors = (values["window"] // values["anchor_factor"]) ** 2
+    half = c // 2
+    attention = 2 * tokens * half + 4 * anchors * half
+    linears = 3 * c * c + c * half * anchors / tokens + c * c + 2 * values["mlp_ratio"] * c * c
+    body = sum(values["depths"]) * (attention + linears) + 9 * c * (3 + c * (len(values["depths"]) + 1))
+    if values["upsampler"] == "pixelshuffledirect":
+        tail = 9 * c * 3 * scale**2
+    elif values["upsampler"] == "pixelshuffle":
+        steps = [9 * t * 4 * t * 4**step for step in range(scale.bit_length() - 1)]
+        tail = 9 * c * t + sum(steps) + 9 * t * 3 * scale**2
+    else:
+        steps = [16 * t * t * 4**step for step in range(scale.bit_length() - 1)]
+        tail = 9 * c * t + sum(steps) + (9 * t * t + 9 * t * 3) * scale**2
+    return 2 * (body + tail)
+
+
+def _in_bundles(x: Tensor) -> bool:
+    """Whether to save memory by parts: on the CPU, without gradients, and not while a graph is recorded."""
+    return (
+        x.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and not torch.jit.is_tracing()
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``x W^T + b``; on the CPU as a 1x1 convolution over (1, C, windows, tokens), which is a view."""
+    if not _in_bundles(x) or torch.is_autocast_enabled("cpu"):
+        return functional.linear(x, weight, bias)
+    as_picture = x.permute(2, 0, 1).unsqueeze(0)
+    return functional.conv2d(as_picture, weight[:, :, None, None], bias).squeeze(0).permute(1, 2, 0)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Vectors of the last dimension over their length, computed in float32 (lengths overflow float16)."""
+    wide = x.float()
+    return (wide * wide.square().sum(-1, keepdim=True).clamp_min(1e-24).rsqrt()).to(x.dtype)
+
+
+def _unit_heads(qkv: Tensor, heads: int, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Split (windows, tokens, 3*heads*d) into scaled unit queries, unit keys and values (windows, heads, tokens, d)."""
+    parts = qkv.unflatten(-1, (3, heads, -1))
+    pair = parts[:, :, :2]
+    wide = pair.float()
+    factor = wide.square().sum(-1, keepdim=True).clamp_min(1e-24).rsqrt()
+    scales = torch.stack((scale.float(), torch.ones_like(scale, dtype=torch.float32))).view(2, heads, 1)
+    unit = (wide * (factor * scales)).to(qkv.dtype)
+    return unit[:, :, 0].transpose(1, 2), unit[:, :, 1].transpose(1, 2), parts[:, :, 2].transpose(1, 2)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """``softmax(q k^T + bias) v``, heads merged: (windows, queries, heads*d)."""
+    if torch.jit.is_tracing():  # the exporter would spread the (trivial) scale over queries and keys
+        mixed = torch.softmax(q @ k.transpose(-1, -2) + bias, -1) @ v
+    else:
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), scale=1.0)
+    return mixed.transpose(1, 2).flatten(-2)
+
+
+def _up_conv(x: Tensor, convolution: nn.Conv2d) -> Tensor:
+    """Nearest x2 then a padded 3x3 convolution, as one transposed convolution (4x4, stride 2) on the small grid.
+
+    An even output row sees rows (m-1, m, m) of the small grid, an odd one (m, m, m+1): the taps that meet the same row
+    are added beforehand. Borders agree too: the row beyond the edge is zero in both forms.
+    """
+    kernel = _doubled(_doubled(convolution.weight, 2), 3)
+    return functional.conv_transpose2d(x, kernel.transpose(0, 1), convolution.bias, stride=2, padding=1)
+
+
+def _doubled(kernel: Tensor, dim: int) -> Tensor:
+    """Taps of the transposed convolution along one dimension: (w2, w1 + w2, w0 + w1, w0)."""
+    first, second, third = kernel.unbind(dim)
+    return torch.stack((third, second + third, first + second, first), dim)
+
+
+def _pad(x: Tensor, multiple: int) -> Tensor:
+    """Fill up to whole windows at the right and bottom: mirrored, or zeros where the picture is too small for that."""
+    height, width = x.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    if torch.jit.is_tracing():  # exported networks are given whole windows
+        return x
+    if not bottom and not right:
+        return x
+    mirrored = bottom < height and right < width
+    return functional.pad(x, (0, right, 0, bottom), "reflect" if mirrored else "constant")
+
+
+def _to_windows(x: Tensor, side: int) -> Tensor:
+    """(N, C, H, W) -> (N * windows, side * side, C)."""
+    batch, features, height, width = x.shape
+    x = x.permute(0, 2, 3, 1).reshape(batch, height // side, side, width // side, side, features)
+    return x.transpose(2, 3).reshape(-1, side * side, features)
+
+
+def _from_windows(x: Tensor, grid: Grid, side: int) -> Tensor:
+    """(N * windows, side * side, C) -> (N, C, H, W), channels last in memory."""
+    features = x.shape[-1]
+    x = x.reshape(grid.batch, grid.rows, grid.columns, side, side, features).transpose(2, 3)
+    return x.reshape(grid.batch, grid.rows * side, grid.columns * side, features).permute(0, 3, 1, 2)
+
+
+def _make_grid(batch: int, rows: int, columns: int, side: int, device: torch.device) -> Grid:
+    shift = side // 2
+    height, width = rows * side, columns * side
+    numbers = torch.arange(batch * height * width, device=device).view(-1, side * side, 1)
+    picture = _from_windows(numbers, Grid(batch, rows, columns), side)
+    rolled = torch.roll(picture, (-shift, -shift), (2, 3))
+    windows = _to_windows(rolled, side).view(batch, rows, columns, side * side)
+    # Windows of the last row or column hold pixels from opposite edges, which must not see each other.
+    kinds = (
+        (windows[:, :-1, :-1], False, False),
+        (windows[:, :-1, -1:], False, True),
+        (windows[:, -1:, :-1], True, False),
+        (windows[:, -1:, -1:], True, True),
+    )
+    used = [(tokens.flatten(), vertical, horizontal) for tokens, vertical, horizontal in kinds if tokens.numel()]
+    order = torch.cat([tokens for tokens, _, _ in used])
+    masks = tuple(_edge_mask(side, vertical, horizontal, device) for _, vertical, horizontal in used)
+    return Grid(batch, rows, columns, tuple(tokens for tokens, _, _ in used), torch.argsort(order), masks)
+
+
+def _edge_mask(side: int, vertical: bool, horizontal: bool, device: torch.device) -> Tensor | None:
+    """(1, 1, tokens, tokens): -100 between pixels on different sides of the wrapped edge."""
+    if not vertical and not horizontal:
+        return None
+    half = (torch.arange(side, device=device) >= side - side // 2).long()
+    region = (2 * half[:, None] * int(vertical) + half[None, :] * int(horizontal)).flatten()
+    return ((region[:, None] != region[None, :]).float() * _MASKED)[None, None]
+
+
+def _rolled_mask(grid: Grid, side: int) -> Tensor:
+    """(N * windows, 1, tokens, tokens) for tracing: sizes may be symbols."""
+    device = torch.device("cpu")
+    none = torch.zeros(1, 1, side * side, side * side)
+    kinds = [none if (mask := _edge_mask(side, bool(k & 2), bool(k & 1), device)) is None else mask for k in range(4)]
+    table = torch.cat(kinds)
+    last_row = torch.arange(grid.rows) == grid.rows - 1
+    last_column = torch.arange(grid.columns) == grid.columns - 1
+    kind = 2 * last_row.long()[:, None] + last_column.long()[None, :]
+    return table[kind.flatten().repeat(grid.batch)]
+
+
+def _offset_table(window: int, anchors: int) -> Tensor:
+    """Relative offsets of all pairs (side*side, 2), on the network's logarithmic scale."""
+    shift = (window - anchors) // 2
+    offsets = torch.arange(-(anchors - 1) - shift, window - shift, dtype=torch.float32)
+    offsets = offsets / offsets.max() * 8
+    offsets = offsets.sign() * (offsets.abs() + 1).log2() / 3
+    return torch.stack(torch.meshgrid(offsets, offsets, indexing="ij"), -1).flatten(0, 1)
+
+
+def _pair_index(side: int, key_side: int) -> Tensor:
+    """Row of the offset table for each pair (queries, keys), both counted from 0 in their own window."""
+    query, key = torch.arange(side), torch.arange(key_side)
+    difference = query[:, None] - key[None, :] + key_side - 1
+    index = difference[:, None, :, None] * (side + key_side - 1) + difference[None, :, None, :]
+    return index.reshape(side * side, key_side * key_side)
+
+
+@torch.no_grad()
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            module.bias.zero_()
+
+
+ARCHITECTURE = Architecture(
+    name="grl",
+    title="GRL (the paper's network)",
+    kind="upscaler",
+    build=build,
+    detect=detect,
+    traits=traits,
+    flops_per_pixel=flops_per_pixel,
+    derived=("table_", "index_", "mask_"),
+)
