@@ -8,18 +8,19 @@
 A suite is a module `benchmarks/NAME.py`. What it must have:
 
 - a docstring: its first line is the section's title, the rest (until a line that starts with "Run:") goes under it;
-- ``run(*, quick: bool = False) -> list[dict[str, object]]``: the rows of its table, one dict a row, the keys are the column heads
-  (all rows the same keys in the same order; units in the heads: ``"frames/s"``, ``"peak MiB"``; values str, int or float;
-  a float is printed with four significant digits; None prints as a dash). Speeds are given as RATIOS measured in the
-  same run (both sides alternate within it), beside the absolute numbers of this machine.
+- ``run(*, quick: bool = False) -> list[dict[str, object]]``: the rows of its table, one dict a row, the keys are the
+  column heads (all rows the same keys in the same order; units in the heads: ``"frames/s"``, ``"peak MiB"``; values
+  str, int or float; a float is printed with four significant digits; None prints as a dash). Speeds are given as
+  RATIOS measured in the same run (both sides alternate within it), beside the absolute numbers of this machine.
 
 What it may have:
 
-- ``NEEDS``: names of modules that must be importable, e.g. ``("torch",)``; without them the suite is skipped with the reason;
+- ``NEEDS``: names of modules that must be importable, e.g. ``("torch",)``; without them the suite is skipped with the
+  reason;
 - raise `benchmarks.Skip("reason")` when it cannot run here (no GPU, no ../shared): the section says so.
 
-Random inputs come from a seed in the suite. A suite takes under two minutes on two cores, under 20 s with ``quick=True``. It prints
-nothing; `python -m benchmarks NAME --dry-run` shows it alone.
+Random inputs come from a seed in the suite. A suite takes under two minutes on two cores, under 20 s with
+``quick=True``. It prints nothing; `python -m benchmarks NAME --dry-run` shows it alone.
 """
 
 from __future__ import annotations
@@ -107,8 +108,10 @@ def write(sections: dict[str, str]) -> None:
     kept = dict(re.findall(r"(?s)(?:<!-- suite (\w+) -->)(.*?<!-- end \1 -->\n)", text))
     merged = {name: f"<!-- suite {name} -->{body}" for name, body in kept.items()} | sections
     head = (
-        "# Benchmarks\n\nWritten by `python -m benchmarks`; each section says when and where it was measured. Compare the "
-        "ratios: both sides of a ratio ran in turn in one process run. The absolute numbers are those of that machine.\n"
+        "# Benchmarks\n\nWritten by `python -m benchmarks`; each section says when and where it was measured. "
+        "Compare the "
+        "ratios: both sides of a ratio ran in turn in one process run. The absolute numbers are those of that "
+        "machine.\n"
     )
     TARGET.parent.mkdir(exist_ok=True)
     TARGET.write_text("\n".join([head, *(merged[name] for name in sorted(merged))]), encoding="utf-8")

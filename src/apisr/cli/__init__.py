@@ -19,7 +19,10 @@ from apisr.errors import ApisrError
 #: Command name -> module with a function or a ``typer.Typer`` called ``command``. The order is that of the help page.
 COMMANDS = {
     "upscale": "apisr.cli.upscale",
+    "enhance": "apisr.cli.enhance",
+    "degrade": "apisr.cli.degrade",
     "train": "apisr.cli.train",
+    "evaluate": "apisr.cli.evaluate",
     "models": "apisr.cli.models",
     "doctor": "apisr.cli.doctor",
 }

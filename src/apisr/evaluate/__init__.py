@@ -1,0 +1,19 @@
+"""Evaluation: scores of pictures, clips and models that somebody else can reproduce.
+
+What is read, what is cut, which frames count, which weights ran and which seed was used are all part of the report.
+
+    >>> from apisr.evaluate import evaluate, write_report
+    >>> report = evaluate("outputs", reference="truth")            # doctest: +SKIP
+    >>> write_report(report, Path("reports/mine"))                  # doctest: +SKIP
+
+The order of reading: `protocols` (what is measured, on what), `inputs` (files to pairs and frames), `models` (who
+makes the outputs), `catalogue` (metrics by name), `run` (the loop), `report` (the record), `compare` (two records),
+`page` (the record for people), `tables` (the paper's tables).
+"""
+
+from __future__ import annotations
+
+from apisr.evaluate.report import Report, read_report
+from apisr.evaluate.run import evaluate, write_report
+
+__all__ = ["Report", "evaluate", "read_report", "write_report"]

@@ -1,0 +1,109 @@
+"""Two reports, picture by picture: paired differences say more than two means.
+
+>>> compare(first, second).differences["psnr"].summary.mean             # doctest: +SKIP
+0.81
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from apisr.errors import InputError
+from apisr.evaluate.catalogue import FLICKER
+from apisr.evaluate.report import MetricInfo, Report
+from apisr.evaluate.statistics import Summary, summarise
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric: this report minus the other, over the pictures that both have.
+
+    Attributes:
+        metric: which.
+        summary: of the differences; an interval that leaves out 0 is a difference beyond chance.
+        better: pictures on which this report is better.
+        worse: pictures on which the other is.
+    """
+
+    metric: MetricInfo
+    summary: Summary
+    better: int
+    worse: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The differences by metric, and what could not be compared."""
+
+    differences: dict[str, Difference]
+    notices: tuple[str, ...]
+
+
+def compare(report: Report, other: Report) -> Comparison:
+    """Compare two reports on what both scored.
+
+    Raises:
+        InputError: they were made under different protocols or on other ground truth, or share no picture.
+    """
+    pixels = {"border_px", "crop_px", "crops", "seed"}
+    here, there = (item.protocol.model_dump(include=pixels) for item in (report, other))
+    if here != there:
+        different = ", ".join(
+            f"{key} {here[key]} and {there[key]}" for key in sorted(pixels) if here[key] != there[key]
+        )
+        raise InputError(
+            f"the reports cannot be compared: their protocols differ ({different}). Run one of them again."
+        )
+    mine = {picture.name: picture for picture in report.pictures}
+    theirs = {picture.name: picture for picture in other.pictures}
+    shared = [name for name in mine if name in theirs]
+    if not shared:
+        raise InputError("the reports cannot be compared: they have no picture in common (by name).")
+    changed = [name for name in shared if mine[name].reference_sha256 != theirs[name].reference_sha256]
+    if changed:
+        raise InputError(
+            f"the reports cannot be compared: the ground truth of '{changed[0]}' is not the same file"
+            + (f", nor that of {len(changed) - 1} more." if len(changed) > 1 else ".")
+        )
+    notices: list[str] = []
+    for lone, where in ((mine.keys() - theirs.keys(), "only here"), (theirs.keys() - mine.keys(), "only in the other")):
+        if lone:
+            notices.append(f"{len(lone)} pictures are {where} and do not count: {', '.join(sorted(lone)[:6])}")
+    clip_of = {name: picture.clip for name, picture in mine.items() if picture.clip is not None}
+    differences: dict[str, Difference] = {}
+    for metric in report.metrics:
+        if metric.name == FLICKER:
+            ours = {clip.name: clip.values for clip in report.clips}
+            others = {clip.name: clip.values for clip in other.clips}
+        else:
+            ours = {name: picture.values for name, picture in mine.items()}
+            others = {name: picture.values for name, picture in theirs.items()}
+        pairs = {
+            name: (ours[name][metric.name], others[name][metric.name])
+            for name in ours
+            if name in others and metric.name in ours[name] and metric.name in others[name]
+        }
+        if not pairs:
+            notices.append(f"{metric.name}: no picture has a value in both reports")
+            continue
+        gains = [_gain(metric, *pair) for pair in pairs.values()]
+        differences[metric.name] = Difference(
+            metric=metric,
+            summary=summarise(
+                {name: mine_value - other_value for name, (mine_value, other_value) in pairs.items()},
+                clips={} if metric.name == FLICKER else clip_of,
+                resamples=report.protocol.resamples,
+                confidence=report.protocol.confidence,
+                seed=report.protocol.seed,
+                stream=f"difference of {metric.name}",
+            ),
+            better=sum(gain > 0 for gain in gains),
+            worse=sum(gain < 0 for gain in gains),
+        )
+    return Comparison(differences, tuple(notices))
+
+
+def _gain(metric: MetricInfo, mine: float, other: float) -> float:
+    if metric.better == "zero":
+        return abs(other) - abs(mine)
+    return mine - other if metric.better == "higher" else other - mine

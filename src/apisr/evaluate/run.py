@@ -1,0 +1,380 @@
+"""The loop: every picture and frame is read, enlarged if a model is given, scored, and recorded.
+
+>>> report = evaluate("low", reference="truth", model="lanczos")          # doctest: +SKIP
+>>> report.summary["psnr"].mean                                          # doctest: +SKIP
+28.4
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from apisr import __version__
+from apisr.errors import InputError, MissingExtra
+from apisr.evaluate.catalogue import FLICKER, FLICKER_SOURCE, FLICKER_TITLE, Metric, open_metric
+from apisr.evaluate.inputs import Entry, Layout, Source, collect, read_drawings
+from apisr.evaluate.models import BASELINES, Enlarger, open_model
+from apisr.evaluate.protocols import PROTOCOLS, Protocol, ProtocolName
+from apisr.evaluate.report import (
+    PAGE_NAME,
+    REPORT_NAME,
+    ClipScore,
+    MetricInfo,
+    PictureScore,
+    Report,
+    Time,
+)
+from apisr.evaluate.statistics import Summary, summarise
+from apisr.files import check_target, replacing
+from apisr.image import write_picture
+from apisr.metrics import Rgb, Undefined, luma
+
+_VERSIONS_OF = ("numpy", "opencv-python-headless", "pillow", "onnxruntime", "av")
+_VERSIONS_IF_LEARNED = ("torch", "torchvision", "pyiqa", "timm", "stlpips_pytorch")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture to score: where it belongs, and its pixels."""
+
+    entry: Entry
+    index: int
+    output: Rgb
+    reference: Rgb | None
+
+    @property
+    def name(self) -> str:
+        """Name in the report."""
+        return f"{self.entry.name}/{self.index:05d}" if self.entry.source.clip else self.entry.name
+
+
+def evaluate(
+    pictures: str | Path | Sequence[str | Path],
+    *,
+    reference: str | Path | None = None,
+    model: str | Path | None = None,
+    scale: int | None = None,
+    metrics: Sequence[str] | None = None,
+    protocol: Protocol | ProtocolName = "deterministic",
+    layout: Layout = "pictures",
+    allow_missing: bool = False,
+    device: str = "auto",
+    outputs: str | Path | None = None,
+    on_picture: Callable[[int, int, str], None] | None = None,
+) -> Report:
+    """Score pictures and clips.
+
+    Args:
+        pictures: outputs, or with `model` inputs: files, folders, or patterns with one ``*``.
+        reference: ground truth with the same names, exactly as large as the outputs.
+        model: who enlarges the pictures first: a name, a model file, ``lanczos`` or ``bicubic``.
+        scale: of the model; taken from the sizes when there is a reference.
+        metrics: names; by default those of the protocol.
+        protocol: a name or a :class:`Protocol`.
+        layout: how a folder is read.
+        allow_missing: leave out what has no partner, and say so in the report.
+        device: for models and learned metrics.
+        outputs: folder in which the outputs of the model are kept, as PNG.
+        on_picture: called with (number done, number of entries, name) after each picture or clip.
+
+    Returns:
+        The report.
+
+    Raises:
+        InputError: pictures that cannot be read or paired, sizes that differ, unknown metrics, an unusable model.
+        MissingExtra: a metric asked for by name needs an extra that is not installed.
+    """
+    started = _now()
+    chosen = PROTOCOLS[protocol] if isinstance(protocol, str) else protocol
+    given = [Path(pictures)] if isinstance(pictures, (str, Path)) else [Path(path) for path in pictures]
+    truth = None if reference is None else Path(reference)
+    entries, notices = collect(given, reference=truth, layout=layout, allow_missing=allow_missing)
+    opened, absent = _open_metrics(metrics, chosen, blind=truth is None, device=device)
+    enlarger = None if model is None else _open_enlarger(model, entries, scale=scale, device=device)
+    keep = None if outputs is None else Path(outputs)
+
+    scores: list[PictureScore] = []
+    clips: list[ClipScore] = []
+    for number, entry in enumerate(entries, start=1):
+        frames = frames_of(entry, enlarger, chosen)
+        if entry.source.clip:
+            clip, in_clip = _score_clip(entry, frames, opened, chosen, keep)
+            clips.append(clip)
+            scores += in_clip
+        else:
+            scores += [_score(frame, opened, chosen, keep) for frame in frames]
+        if on_picture is not None:
+            on_picture(number, len(entries), entry.name)
+
+    summary, absent = _summarise(opened, scores, clips, chosen, absent)
+    return Report(
+        time=Time(started=started, finished=_now()),
+        versions=_versions(learned=any(metric.on_crops or metric.name not in _cheap() for metric in opened)),
+        pictures_from=", ".join(str(path) for path in given),
+        reference_from=None if truth is None else str(truth),
+        model=None if enlarger is None else enlarger.info,
+        protocol=chosen,
+        metrics=_described(opened, clips),
+        summary=summary,
+        absent=absent,
+        notices=notices,
+        clips=clips,
+        pictures=scores,
+    )
+
+
+def write_report(report: Report, folder: str | Path, *, overwrite: bool = False) -> tuple[Path, Path]:
+    """Write `report.json` and `report.html` into a folder.
+
+    Returns:
+        The two paths.
+
+    Raises:
+        InputError: a report is there already and `overwrite` is false, or the folder cannot be written.
+        RunError: the disk is full.
+    """
+    folder = Path(folder)
+    check_report_folder(folder, overwrite=overwrite)
+    with replacing(folder / REPORT_NAME, overwrite=overwrite) as partial:
+        partial.write_text(report.to_json(), encoding="utf-8")
+    return folder / REPORT_NAME, folder / PAGE_NAME
+
+
+def check_report_folder(folder: Path, *, overwrite: bool = False) -> None:
+    """Check, before any work, that a report may be written.
+
+    Raises:
+        InputError: it may not.
+    """
+    for name in (REPORT_NAME, PAGE_NAME):
+        check_target(folder / name, overwrite=overwrite)
+
+
+def frames_of(entry: Entry, enlarger: Enlarger | None, protocol: Protocol) -> Iterator[Frame]:
+    """Read one entry frame by frame, enlarge what the protocol needs, and check the sizes.
+
+    Of a clip these are the frames to score and, for flicker, the frame after each of them.
+
+    Raises:
+        InputError: a size does not fit, or the two clips are not of the same length.
+    """
+    references = None if entry.reference is None else entry.reference.frames()
+    for index, picture in enumerate(entry.source.frames()):
+        truth = None if references is None else next(references, None)
+        if references is not None and truth is None:
+            raise InputError(f"'{entry.name}': the reference ends after {index} frames, the clip goes on.")
+        if entry.source.clip and index % protocol.frame_step not in (0, 1 % protocol.frame_step):
+            continue
+        output = picture if enlarger is None else enlarger.enlarge(picture)
+        if truth is not None and output.shape != truth.shape:
+            raise InputError(
+                f"'{entry.name}': the output is {_size(output)}, its reference {_size(truth)}. "
+                + ("Give a reference of exactly that size." if enlarger is None else "Check --scale and the model.")
+            )
+        yield Frame(entry, index, output, truth)
+    if references is not None and next(references, None) is not None:
+        raise InputError(f"'{entry.name}': the clip ends before its reference. Give clips of the same length.")
+
+
+def _score(frame: Frame, opened: Sequence[Metric], protocol: Protocol, keep: Path | None) -> PictureScore:
+    output = frame.output
+    height, width = output.shape[:2]
+    crops = protocol.crops_of(frame.name, height=height, width=width)
+    values: dict[str, float] = {}
+    absent: dict[str, str] = {}
+    for metric in opened:
+        try:
+            if metric.on_crops and crops and not metric.needs_reference:
+                parts = [
+                    output[crop.top_px : crop.top_px + crop.height_px, crop.left_px : crop.left_px + crop.width_px]
+                    for crop in crops
+                ]
+                values[metric.name] = float(np.mean([metric.score(np.ascontiguousarray(part), None) for part in parts]))
+            else:
+                values[metric.name] = metric.score(output, frame.reference)
+        except Undefined as reason:
+            absent[metric.name] = str(reason)
+    if keep is not None:
+        write_picture(keep / f"{frame.name}.png", output)
+    source, reference = frame.entry.source, frame.entry.reference
+    return PictureScore(
+        name=frame.name,
+        clip=frame.entry.name if source.clip else None,
+        frame=frame.index if source.clip else None,
+        input_sha256=source.sha256_of(frame.index),
+        reference_sha256=None if reference is None else reference.sha256_of(frame.index),
+        output_sha256=hashlib.sha256(np.ascontiguousarray(output).tobytes()).hexdigest(),
+        width=width,
+        height=height,
+        crops=crops if any(metric.on_crops for metric in opened) else (),
+        values=values,
+        absent=absent,
+    )
+
+
+def _score_clip(
+    entry: Entry, frames: Iterator[Frame], opened: Sequence[Metric], protocol: Protocol, keep: Path | None
+) -> tuple[ClipScore, list[PictureScore]]:
+    """Score the protocol's frames of a clip, and its flicker over the pairs of neighbours that show one drawing."""
+    drawings = None if entry.drawings_file is None else read_drawings(entry.drawings_file)
+    scores: list[PictureScore] = []
+    changes: list[float] = []
+    previous: Frame | None = None
+    count = 0
+    for frame in frames:
+        if drawings is not None and frame.index >= len(drawings):
+            raise InputError(f"'{entry.drawings_file}' has {len(drawings)} lines, but the clip has more frames.")
+        if previous is not None and previous.index == frame.index - 1 and _held(previous, frame, drawings):
+            border = protocol.border_px
+            cut = slice(border, -border or None)
+            changes.append(float(np.mean(np.abs(luma(frame.output[cut, cut]) - luma(previous.output[cut, cut])))))
+        if frame.index % protocol.frame_step == 0:
+            scores.append(_score(frame, opened, protocol, keep))
+        previous = frame
+        count = frame.index + 1
+    values: dict[str, float] = {}
+    absent: dict[str, str] = {}
+    if changes:
+        values[FLICKER] = float(np.mean(changes))
+    elif drawings is None and entry.reference is None:
+        absent[FLICKER] = (
+            f"it is not known which frames show one drawing (no drawings.txt beside '{entry.name}', no reference)"
+        )
+    else:
+        absent[FLICKER] = "no scored frame is followed by one that shows the same drawing"
+    if not scores:
+        raise InputError(f"cannot read '{entry.source.path}': no frames in it.")
+    return ClipScore(name=entry.name, frames=count, scored=len(scores), values=values, absent=absent), scores
+
+
+def _held(first: Frame, second: Frame, drawings: Sequence[int] | None) -> bool:
+    if drawings is not None:
+        return drawings[first.index] == drawings[second.index]
+    if first.reference is None or second.reference is None:
+        return False
+    return np.array_equal(first.reference, second.reference)
+
+
+def _open_metrics(
+    names: Sequence[str] | None, protocol: Protocol, *, blind: bool, device: str
+) -> tuple[list[Metric], dict[str, str]]:
+    """Open the metrics; those that cannot run here go to the second result with the reason."""
+    asked = names is not None
+    wanted = names if names is not None else (protocol.blind_metrics if blind else protocol.reference_metrics)
+    opened: list[Metric] = []
+    absent: dict[str, str] = {}
+    for name in dict.fromkeys(wanted):
+        try:
+            metric = open_metric(name, border_px=protocol.border_px, device=device, seed=protocol.seed)
+        except MissingExtra as error:
+            if asked:
+                raise
+            absent[name] = str(error)
+            continue
+        except Undefined as reason:
+            absent[name] = str(reason)
+            continue
+        if metric.needs_reference and blind:
+            raise InputError(f"metric '{name}' compares with ground truth. Give --reference, or leave it out.")
+        opened.append(metric)
+    return opened, absent
+
+
+def _open_enlarger(model: str | Path, entries: Sequence[Entry], *, scale: int | None, device: str) -> Enlarger:
+    if scale is None and entries[0].reference is not None:
+        low = _first_size(entries[0].source)
+        high = _first_size(entries[0].reference)
+        ratio = high[0] / low[0]
+        if (round(ratio) * low[0], round(ratio) * low[1]) != high:
+            raise InputError(
+                f"'{entries[0].name}': the reference is {high[1]}x{high[0]}, which is no whole multiple of the "
+                f"picture's "
+                f"{low[1]}x{low[0]}. Give pictures that fit, or outputs without --model."
+            )
+        scale = round(ratio)
+    return open_model(str(model) if model in BASELINES else model, scale=scale, device=device)
+
+
+def _first_size(source: Source) -> tuple[int, int]:
+    picture = next(source.frames())
+    return picture.shape[0], picture.shape[1]
+
+
+def _summarise(
+    opened: Sequence[Metric],
+    scores: Sequence[PictureScore],
+    clips: Sequence[ClipScore],
+    protocol: Protocol,
+    absent: dict[str, str],
+) -> tuple[dict[str, Summary], dict[str, str]]:
+    clip_of = {score.name: score.clip for score in scores if score.clip is not None}
+    summary: dict[str, Summary] = {}
+    absent = dict(absent)
+    names = [metric.name for metric in opened] + ([FLICKER] if clips else [])
+    for name in names:
+        records = clips if name == FLICKER else scores
+        values = {record.name: record.values[name] for record in records if name in record.values}
+        reasons = [record.absent[name] for record in records if name in record.absent]
+        if values:
+            summary[name] = summarise(
+                values,
+                clips={} if name == FLICKER else clip_of,
+                resamples=protocol.resamples,
+                confidence=protocol.confidence,
+                seed=protocol.seed,
+                stream=name,
+            )
+        if reasons:
+            absent[name] = f"{len(reasons)} of {len(records)}: {reasons[0]}"
+    return summary, absent
+
+
+def _described(opened: Sequence[Metric], clips: Sequence[ClipScore]) -> list[MetricInfo]:
+    described = [
+        MetricInfo(
+            name=metric.name,
+            title=metric.title,
+            unit=metric.unit,
+            better=metric.better,
+            needs_reference=metric.needs_reference,
+            source=metric.source,
+        )
+        for metric in opened
+    ]
+    if clips:
+        described.append(
+            MetricInfo(name=FLICKER, title=FLICKER_TITLE, better="lower", needs_reference=False, source=FLICKER_SOURCE)
+        )
+    return described
+
+
+def _cheap() -> tuple[str, ...]:
+    from apisr.evaluate.catalogue import built_in_names
+
+    return built_in_names()
+
+
+def _versions(*, learned: bool) -> dict[str, str]:
+    versions = {"apisr": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    for name in _VERSIONS_OF + (_VERSIONS_IF_LEARNED if learned else ()):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _size(picture: Rgb) -> str:
+    return f"{picture.shape[1]}x{picture.shape[0]}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,92 @@
+"""Shift-tolerant LPIPS (Ghildyal and Liu, ECCV 2022), lower is better.
+
+The weights are those of the authors' package ``stlpips_pytorch`` (BSD-2-Clause), which holds them in its wheel. The
+package itself is not imported: it needs torchvision and IPython. The network is small enough to be written down here:
+AlexNet's five convolutions, the first without stride, with a blurred halving (reflection-padded 1-2-1 filter) after it
+and after each pooling of stride 1; features of each layer are normalised over channels, their squared differences
+weighted and summed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from apisr.errors import MissingExtra
+from apisr.evaluate.catalogue import Metric, finite
+from apisr.files import sha256_file
+from apisr.metrics import Rgb, Undefined
+
+PACKAGE = "stlpips_pytorch"
+WEIGHTS = "weights/vST0.0/alex_shift_tolerant.pth"
+WEIGHTS_SHA256 = "b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee"
+
+
+def open_st_lpips(*, device: str = "cpu") -> Metric:
+    """Open the metric with the AlexNet trunk.
+
+    Raises:
+        MissingExtra: torch or the package with the weights is not installed.
+        Undefined: the weights are not those of version 0.0.2.
+    """
+    package = importlib.util.find_spec(PACKAGE)
+    if package is None or package.origin is None or importlib.util.find_spec("torch") is None:
+        raise MissingExtra("eval", "for the metric 'st-lpips' (torch, and the weights in the package stlpips_pytorch)")
+    import torch
+
+    path = Path(package.origin).parent / WEIGHTS
+    if not path.is_file() or sha256_file(path) != WEIGHTS_SHA256:
+        raise Undefined(f"'{path}' does not hold the weights of {PACKAGE} 0.0.2")
+    target = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    weights = torch.load(path, map_location=target, weights_only=True)
+
+    def tensor(picture: Rgb) -> Any:
+        values = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
+        return values.to(target, torch.float32)[None] / 127.5 - 1
+
+    def score(output: Rgb, reference: Rgb | None) -> float:
+        if reference is None:
+            raise Undefined("there is no ground truth to compare with")
+        if min(output.shape[:2]) < 32:
+            raise Undefined("at least 32x32 pixels are needed")
+        with torch.no_grad():
+            return finite(float(_distance(tensor(output), tensor(reference), weights)), "st-lpips")
+
+    source = f"AlexNet trunk, weights {WEIGHTS_SHA256[:12]} of {PACKAGE} 0.0.2"
+    return Metric("st-lpips", "ST-LPIPS", "lower", "", True, source, score)
+
+
+def _distance(output: Any, reference: Any, weights: dict[str, Any]) -> Any:
+    total = 0
+    for index, (first, second) in enumerate(
+        zip(_features(output, weights), _features(reference, weights), strict=True)
+    ):
+        difference = (_unit(first) - _unit(second)).square()
+        total = total + (difference * weights[f"lin{index}.model.1.weight"]).sum(dim=1).mean()
+    return total
+
+
+def _features(picture: Any, weights: dict[str, Any]) -> list[Any]:
+    from torch.nn.functional import conv2d, max_pool2d, pad, relu
+
+    def convolve(values: Any, name: str, padding: int) -> Any:
+        return conv2d(values, weights[f"net.{name}.weight"], weights[f"net.{name}.bias"], padding=padding)
+
+    def halve(values: Any, name: str) -> Any:
+        kernel = weights[f"net.{name}.filt"]
+        return conv2d(pad(values, (2, 2, 2, 2), mode="reflect"), kernel, stride=2, groups=kernel.shape[0])
+
+    scaled = (picture - weights["scaling_layer.shift"]) / weights["scaling_layer.scale"]
+    one = relu(halve(convolve(scaled, "slice1.0", 2), "slice1.1"))
+    two = relu(convolve(halve(max_pool2d(one, 3, stride=1), "slice2.4"), "slice2.5", 2))
+    three = relu(convolve(halve(max_pool2d(two, 3, stride=1), "slice3.8"), "slice3.9", 1))
+    four = relu(convolve(three, "slice4.11", 1))
+    five = relu(convolve(four, "slice5.13", 1))
+    return [one, two, three, four, five]
+
+
+def _unit(features: Any) -> Any:
+    return features / (features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
