@@ -15,15 +15,28 @@ as the released reference implementation does. Arithmetic is float32 throughout,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.errors import InputError
-from apisr.image import Floats, Pixels, from_float, to_float
+from apisr.errors import ApisrError, InputError
+from apisr.files import check_target
+from apisr.image import (
+    Floats,
+    Pixels,
+    check_format,
+    find_pictures,
+    from_float,
+    read_picture,
+    to_float,
+    write_picture,
+)
 
 Preset = Literal["paper", "reference"]
 Map = NDArray[np.uint8]
@@ -40,6 +53,7 @@ MIN_NEIGHBOURS = 3
 _BLUR_SIZE_PX = 51
 _BLUR_SIGMA_PX = 0.3 * ((_BLUR_SIZE_PX - 1) * 0.5 - 1) + 0.8  # OpenCV's rule for a size without a sigma: 8.0
 _BAND_ROWS = 16
+_LOSSY_ENDINGS = (".jpg", ".jpeg", ".avif")
 _EDGE_LEVEL = 10 / 255
 _STRENGTH = 0.5
 _XDOG_SIGMA_PX = 0.6
@@ -201,10 +215,92 @@ def panel(picture: Pixels, steps: Enhancement) -> NDArray[np.uint8]:
     return from_float(np.concatenate(parts, axis=1), np.uint8)
 
 
+@dataclass(frozen=True)
+class FilesOutcome:
+    """What :func:`enhance_files` did.
+
+    Attributes:
+        done: file written -> gamma used.
+        failed: input -> why.
+    """
+
+    done: dict[Path, float]
+    failed: dict[Path, str]
+
+
+def enhance_files(
+    given: Path,
+    output: Path,
+    *,
+    preset: Preset = "paper",
+    gamma: float = GAMMA,
+    gamma_range: tuple[float, float] | None = None,
+    seed: int = 0,
+    show: bool = False,
+    overwrite: bool = False,
+    progressed: Callable[[int, int], None] | None = None,
+) -> FilesOutcome:
+    """Enhance a picture file or a folder of them; animations frame by frame; metadata is kept.
+
+    Args:
+        given: a picture or a folder (searched with its subfolders).
+        output: a folder, or a file name if `given` is one picture.
+        preset: as for :func:`enhance`.
+        gamma: as for :func:`enhance`.
+        gamma_range: draw gamma for each picture from this range instead, from `seed` and the picture's name.
+        seed: of these draws.
+        show: also write ``NAME.panel.png``.
+        overwrite: replace files that exist.
+        progressed: called with (finished, all) pictures.
+
+    Raises:
+        InputError: nothing to read, two inputs with one output, an output that exists.
+    """
+    if gamma_range is not None and not 0 < gamma_range[0] <= gamma_range[1] <= 1:
+        raise InputError(f"the gamma range {gamma_range[0]} {gamma_range[1]} is not two rising values in 0 to 1.")
+    targets: dict[Path, tuple[Path, Path]] = {}
+    for source, relative in find_pictures(given, without=output):
+        ending = ".png" if source.suffix.lower() in _LOSSY_ENDINGS else source.suffix
+        target = (output / relative).with_suffix(ending)
+        if given.is_file() and not output.is_dir() and output.suffix:
+            target = output
+            check_format(target, 1, 1)
+        if target in targets:
+            raise InputError(f"'{targets[target][0]}' and '{source}' would both become '{target}'. Rename one of them.")
+        if target.resolve() == source.resolve():
+            raise InputError(f"the output '{target}' is the input itself. Choose another name or folder with -o.")
+        check_target(target, overwrite=overwrite)
+        if show:
+            check_target(_panel_path(target), overwrite=overwrite)
+        targets[target] = (source, relative)
+    done: dict[Path, float] = {}
+    failed: dict[Path, str] = {}
+    for target, (source, relative) in targets.items():
+        if gamma_range is not None:
+            gamma = draw_gamma(np.random.default_rng([seed, zlib.crc32(relative.as_posix().encode())]), gamma_range)
+        try:
+            picture = read_picture(source)
+            steps = [enhance_steps(frame, preset=preset, gamma=gamma) for frame in picture.frames]
+            frames = tuple(_like(frame, one.result) for frame, one in zip(picture.frames, steps, strict=True))
+            write_picture(target, replace(picture, frames=frames), overwrite=overwrite)
+            if show:
+                write_picture(_panel_path(target), panel(picture.pixels, steps[0]), overwrite=overwrite)
+            done[target] = gamma
+        except ApisrError as error:
+            failed[source] = str(error)
+        if progressed is not None:
+            progressed(len(done) + len(failed), len(targets))
+    return FilesOutcome(done, failed)
+
+
+def _panel_path(target: Path) -> Path:
+    return target.with_name(f"{target.stem}.panel.png")
+
+
 def _blurred(values: Floats | Map) -> Floats:
     kernel = cast("Floats", cv2.getGaussianKernel(_BLUR_SIZE_PX, _BLUR_SIGMA_PX, cv2.CV_32F))
     blurred = cv2.sepFilter2D(values, cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REFLECT_101)
-    return np.asarray(blurred).reshape(values.shape)
+    return cast("Floats", np.reshape(blurred, values.shape))
 
 
 def _three(values: Floats) -> Floats:

@@ -122,6 +122,35 @@ def is_picture_name(path: Path) -> bool:
     return path.suffix.lower() in FORMATS
 
 
+def find_pictures(given: Path, *, without: Path | None = None) -> list[tuple[Path, Path]]:
+    """List the picture files of a folder with its subfolders, or the one file given, with their relative names.
+
+    Args:
+        given: a picture file or a folder.
+        without: a folder (that of the output) that is left out.
+
+    Raises:
+        InputError: no such file or folder, or no picture in it.
+    """
+    if given.is_file():
+        return [(given, Path(given.name))]
+    if not given.is_dir():
+        raise InputError(f"cannot read '{given}': no such file or folder.")
+    skipped = without.resolve() if without is not None and without.resolve() != given.resolve() else None
+    found = [
+        (path, path.relative_to(given))
+        for path in sorted(given.rglob("*"))
+        if is_picture_name(path)
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(given).parts)
+        and not path.stem.endswith(".partial")
+        and (skipped is None or skipped not in path.resolve().parents)
+    ]
+    if not found:
+        raise InputError(f"no pictures found in '{given}'. Expected files ending in {', '.join(FORMATS)}.")
+    return found
+
+
 def read_picture(path: Path | str) -> Picture:
     """Read a picture or animation, upright, with all frames and metadata.
 

@@ -79,14 +79,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks instead of one-line errors.")] = False,
-) -> None:
-    # `debug` is taken off the line by `main`; it is declared here so that the help page shows it.
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"apisr {__version__}")
         raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks instead of one-line errors.")] = False,
+) -> None:
+    """Take the options that stand before a command; `main` has taken ``--debug`` off the line already."""
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -62,10 +62,11 @@ def resize(picture: Floats, height: int, width: int, *, mode: Mode) -> Floats:
 
 def _averaged(picture: Floats, height: int, width: int) -> Floats:
     """Adaptive average: output i is the plain mean of the inputs floor(i H / h) up to ceil((i + 1) H / h)."""
-    rows = _averaged_rows(picture.reshape(picture.shape[0], -1), height).reshape(height, *picture.shape[1:])
-    turned = np.ascontiguousarray(rows.transpose(1, 0, 2))
-    columns = _averaged_rows(turned.reshape(turned.shape[0], -1), width).reshape(width, height, picture.shape[2])
-    return np.ascontiguousarray(columns.transpose(1, 0, 2))
+    columns = picture
+    for count in (height, width):  # rows first; turned, columns are rows
+        rows = _averaged_rows(columns.reshape(columns.shape[0], -1), count).reshape(count, columns.shape[1], -1)
+        columns = cast("Floats", cv2.transpose(rows)).reshape(columns.shape[1], count, -1)
+    return columns
 
 
 def _averaged_rows(values: Floats, count: int) -> Floats:
@@ -81,6 +82,8 @@ def _averaged_rows(values: Floats, count: int) -> Floats:
         if len(longer) == count:
             total += values[start + step]
         else:
-            total[longer] += values[start[longer] + step]
-    total *= (1 / length).astype(np.float32)[:, None]
+            for target, source in zip(longer.tolist(), (start[longer] + step).tolist(), strict=True):
+                total[target] += values[source]
+    scale = (1 / length).astype(np.float32)
+    total *= scale[:, None]
     return total

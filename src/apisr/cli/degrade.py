@@ -1,0 +1,78 @@
+"""``apisr degrade``: low-resolution pictures for training and testing."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    given: Annotated[Path, typer.Argument(metavar="IN", help="A picture, or a folder of pictures.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.", show_default=False)],
+    preset: Annotated[
+        str,
+        typer.Option(
+            "--preset",
+            "-p",
+            help="apisr, prediction, real-esrgan, bsrgan, bicubic, video, or the path of a recipe (.toml).",
+        ),
+    ] = "apisr",
+    scale: Annotated[int, typer.Option("--scale", "-s", help="How much smaller: 1, 2 or 4.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of all draws.", min=0)] = 0,
+    workers: Annotated[int, typer.Option("--workers", "-w", help="Pictures degraded at the same time.", min=1)] = 1,
+    replay: Annotated[
+        Path | None,
+        typer.Option("--replay", help="Repeat a recorded parameters.jsonl instead of drawing.", show_default=False),
+    ] = None,
+    sheet: Annotated[bool, typer.Option("--sheet/--no-sheet", help="Make a contact sheet to look at.")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    """Degrade pictures as real anime is: blur, noise, resize, codecs.
+
+    Writes the low-resolution pictures (PNG), parameters.jsonl with everything that was drawn, and contact_sheet.png.
+    An interrupted run goes on where it stopped.
+    """
+    from apisr.cli.progress import Progress
+    from apisr.degrade import load_recipe
+    from apisr.degrade.folder import degrade_folder
+
+    recipe = load_recipe(preset, scale=scale)
+    began = time.monotonic()
+    with Progress(quiet=quiet or as_json) as progress:
+        progress.start(f"degrading {given}", unit="pictures")
+        outcome = degrade_folder(
+            given,
+            output,
+            recipe,
+            seed=seed,
+            workers=workers,
+            overwrite=overwrite,
+            sheet=sheet,
+            replay=replay,
+            progressed=progress.update,
+        )
+    seconds = time.monotonic() - began
+    for name, reason in outcome.failed.items():
+        sys.stderr.write(f"apisr: error: {name}: {reason}\n")
+    if as_json:
+        report = {
+            "done": list(outcome.done),
+            "skipped": list(outcome.skipped),
+            "failed": outcome.failed,
+            "sheet": str(outcome.sheet) if outcome.sheet else None,
+            "seconds": seconds,
+        }
+        typer.echo(json.dumps(report, indent=2))
+    elif not quiet:
+        notes = f", {len(outcome.skipped)} were there" if outcome.skipped else ""
+        notes += f", {len(outcome.failed)} failed" if outcome.failed else ""
+        where = f"; look at {outcome.sheet}" if outcome.sheet else ""
+        typer.echo(f"{len(outcome.done)} pictures degraded into {output} in {seconds:.1f} s{notes}{where}")
+    raise typer.Exit(1 if outcome.failed else 0)
