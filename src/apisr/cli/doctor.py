@@ -121,6 +121,7 @@ def _encodes(name: str) -> bool:
     import av.logging
     from av.codec import Codec, CodecContext
     from av.codec.codec import UnknownCodecError
+    from av.error import FFmpegError
 
     try:
         codec = Codec(name, "w")
@@ -134,7 +135,7 @@ def _encodes(name: str) -> bool:
         context: Any = CodecContext.create(codec, "w")
         context.width, context.height, context.pix_fmt, context.time_base = 256, 256, "yuv420p", Fraction(1, 24)
         context.open()
-    except (ValueError, OSError):  # PyAV's errors are kinds of these
+    except (FFmpegError, ValueError, OSError):
         return False
     finally:
         av.logging.set_level(level)

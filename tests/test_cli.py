@@ -1,0 +1,217 @@
+"""The command line as people meet it: what it prints, what it writes, and how it ends on bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from apisr.image import read_picture, write_picture
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "in" / "a.png"
+    write_picture(path, np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8))
+    return path
+
+
+def one_line(done: subprocess.CompletedProcess[str], code: int, *says: str) -> None:
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("apisr: error:")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for part in says:
+        assert part in lines[0], lines[0]
+
+
+def test_help_version_and_no_arguments(apisr: Run) -> None:
+    assert "upscale" in apisr("--help").stdout
+    assert apisr("--version").stdout.startswith("apisr ")
+    assert apisr("upscale", "--help").returncode == 0
+
+
+def test_a_picture_beside_its_input(apisr: Run, picture: Path, tiny_x2: Path) -> None:
+    done = apisr("upscale", picture, "--model", tiny_x2)
+    assert done.returncode == 0, done.stderr
+    assert "1 picture upscaled" in done.stdout
+    assert read_picture(picture.with_name("a_x2.png")).pixels.shape == (40, 60, 3)
+
+
+def test_a_folder_keeps_its_tree_and_ignores_other_files(apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
+    folder = picture.parent
+    write_picture(folder / "unter ordner" / "ü b.webp", np.zeros((4, 4, 3), np.uint8))
+    (folder / "notes.txt").write_text("no picture")
+    done = apisr("upscale", folder, "-o", tmp_path / "out", "--model", tiny_x2, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert [file["status"] for file in report["files"]] == ["done", "done"]
+    made = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+    assert made == ["a.png", "unter ordner/ü b.webp"]
+    again = json.loads(apisr("upscale", folder, "-o", tmp_path / "out", "--model", tiny_x2, "--json").stdout)
+    assert [file["status"] for file in again["files"]] == ["skipped", "skipped"]
+
+
+def test_a_bad_file_does_not_stop_a_batch(apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
+    (picture.parent / "0bad.png").write_text("hello")
+    done = apisr("upscale", picture.parent, "-o", tmp_path / "out", "--model", tiny_x2)
+    one_line(done, 1, "0bad.png", "not a picture")
+    assert read_picture(tmp_path / "out" / "a.png").pixels.shape == (40, 60, 3)
+    assert "1 failed" in done.stdout
+
+
+def test_other_factor_height_and_format(apisr: Run, picture: Path, tiny_x4: Path, tmp_path: Path) -> None:
+    assert apisr("upscale", picture, "-o", tmp_path / "b.webp", "--scale", "3", "--model", tiny_x4).returncode == 0
+    assert read_picture(tmp_path / "b.webp").pixels.shape == (60, 90, 3)
+    assert apisr("upscale", picture, "-o", tmp_path / "o", "--height", "50", "--format", "tif", "--model", tiny_x4).returncode == 0
+    assert read_picture(tmp_path / "o" / "a.tif").pixels.shape == (50, 75, 3)
+
+
+def test_dry_run_writes_nothing(apisr: Run, picture: Path, tiny_x2: Path) -> None:
+    done = apisr("upscale", picture, "--model", tiny_x2, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "30x20 -> 60x40" in done.stdout
+    assert "memory" in done.stdout
+    assert [path.name for path in picture.parent.iterdir()] == ["a.png"]
+
+
+def test_quiet_prints_nothing(apisr: Run, picture: Path, tiny_x2: Path) -> None:
+    done = apisr("upscale", picture, "--model", tiny_x2, "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["missing.png"], ["missing.png", "no such file"]),
+        (["{dir}/empty"], ["no pictures or videos"]),
+        (["{picture}", "--scale", "99"], ["0.1 to 16", "99"]),
+        (["{picture}", "--scale", "2", "--height", "100"], ["--scale and --height"]),
+        (["{picture}", "--model", "no-such-model"], ["no-such-model"]),
+        (["{picture}", "--model", "{dir}/text.onnx"], ["text.onnx"]),
+        (["{picture}", "--device", "quantum"], ["quantum", "cpu"]),
+        (["{picture}", "--tile", "none"], ["--tile"]),
+        (["{picture}", "--no-such-option"], ["no-such-option"]),
+        (["{picture}", "-o", "{dir}/out.xyz"], [".xyz"]),
+        (["{picture}", "-o", "{picture}"], ["the input itself"]),
+        (["{dir}/zero.png"], ["empty (0 bytes)"]),
+        (["{dir}/cut.jpg"], ["cut.jpg", "damaged or cut off"]),
+        (["{dir}/odd.png"], ["not a picture"]),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(
+    apisr: Run, picture: Path, tmp_path: Path, tiny_x2: Path, arguments: list[str], says: list[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.onnx").write_text("no model")
+    (tmp_path / "zero.png").touch()
+    (tmp_path / "odd.png").write_text("a text")
+    write_picture(tmp_path / "whole.jpg", np.random.default_rng(1).integers(0, 256, (64, 64, 3)).astype(np.uint8))
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:2000])
+    filled = [argument.format(dir=tmp_path, picture=picture) for argument in arguments]
+    model = [] if "--model" in arguments else ["--model", str(tiny_x2)]
+    before = sorted(tmp_path.rglob("*"))
+    one_line(apisr("upscale", *filled, *model, cwd=tmp_path), 2, *says)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_damaged_shipped_model_is_refused(picture: Path, tmp_path: Path) -> None:
+    """The installed package is copied, one byte of a model is changed, and the copy is run."""
+    import shutil
+
+    import apisr
+
+    package = tmp_path / "site" / "apisr"
+    shutil.copytree(Path(apisr.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    models = sorted((package / "weights" / "shipped").glob("lite-x2.onnx"))
+    assert models, "the package ships no model"
+    content = bytearray(models[0].read_bytes())
+    content[len(content) // 2] ^= 1
+    models[0].chmod(0o644)
+    models[0].write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-m", "apisr", "upscale", str(picture)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        cwd=tmp_path,
+    )
+    one_line(done, 2, "lite-x2", "SHA-256")
+
+
+def test_existing_output_is_refused_and_left(apisr: Run, picture: Path, tiny_x2: Path) -> None:
+    target = picture.with_name("a_x2.png")
+    target.write_bytes(b"mine")
+    one_line(apisr("upscale", picture, "--model", tiny_x2), 2, "exists", "--overwrite")
+    assert target.read_bytes() == b"mine"
+    assert apisr("upscale", picture, "--model", tiny_x2, "--overwrite").returncode == 0
+    assert read_picture(target).pixels.shape == (40, 60, 3)
+
+
+def test_two_inputs_of_one_output_are_refused(apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
+    write_picture(picture.with_suffix(".webp"), np.zeros((4, 4, 3), np.uint8))
+    done = apisr("upscale", picture.parent, "-o", tmp_path / "o", "--format", "png", "--model", tiny_x2)
+    one_line(done, 2, "both become")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the administrator may write everywhere")
+def test_an_unwritable_folder(apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    one_line(apisr("upscale", picture, "-o", locked / "b.png", "--model", tiny_x2), 2, "no permission")
+
+
+def test_a_folder_under_a_file_cannot_be_written(apisr: Run, picture: Path, tiny_x2: Path) -> None:
+    one_line(apisr("upscale", picture, "-o", picture / "b.png", "--model", tiny_x2), 2, "is a file")
+
+
+def test_a_full_disk_leaves_nothing_behind(apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
+    write_picture(tmp_path / "big.png", np.random.default_rng(0).integers(0, 256, (400, 600, 3)).astype(np.uint8))
+
+    def limit() -> None:
+        import signal
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    done = apisr("upscale", tmp_path / "big.png", "-o", tmp_path / "out.png", "--model", tiny_x2, preexec_fn=limit)
+    one_line(done, 1, "out.png")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("out")]
+
+
+def test_ctrl_c_leaves_nothing_under_the_final_name(picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
+    import signal
+    import time
+
+    write_picture(tmp_path / "big.png", np.zeros((3000, 4000, 3), np.uint8))
+    running = subprocess.Popen(
+        [sys.executable, "-m", "apisr", "upscale", str(tmp_path / "big.png"), "-o", str(tmp_path / "out.png"), "--model", str(tiny_x2)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "out.partial.png").exists() and time.monotonic() < deadline and running.poll() is None:
+        time.sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130, errors
+    assert not (tmp_path / "out.png").exists()
+    assert not (tmp_path / "out.partial.png").exists()
+
+
+def test_doctor(apisr: Run) -> None:
+    found = json.loads(apisr("doctor", "--json").stdout)
+    assert found["video encoders"]["libx264"] == "yes"
+    assert "cpu" in found["devices"]["onnx"]
