@@ -1,0 +1,855 @@
+"""Upscaling a video: reader -> (filter) -> upscaler -> writer, each in its own thread, segment by segment.
+
+    reader thread     decode, deinterlace, to RGB          bounded queue
+    calling thread    filter, network, final size          bounded queue
+    encoder thread    to YUV, encode, one file a segment
+    at the end        join the segments, copy all other streams, check frames and times, rename
+
+Memory does not depend on the length of the video. The functions know nothing of the command line, of engines or of
+networks: they are given a function that makes an upscaler, which maps one RGB frame to a larger one.
+
+    >>> plan = plan_video(source, target, VideoOptions(), scale=2)  # doctest: +SKIP
+    >>> outcome = upscale_video(source, target, make_upscaler, VideoOptions())  # doctest: +SKIP
+    >>> outcome.frames_in == outcome.frames_out  # doctest: +SKIP
+    True
+"""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+import numpy as np
+
+from apisr import __version__
+from apisr.errors import ApisrError, InputError, RunError
+from apisr.files import check_target, replacing, sha256_file
+from apisr.image import Pixels, Resampling, from_float, resize, to_float
+from apisr.upscale.segments import SEGMENT_FRAMES, Span, WorkFolder, plan_spans
+from apisr.video.colour import Colour, aspect_after, bit_depth, has_alpha
+from apisr.video.encoders import PURPOSES, EncoderChoice, choose, encoder_named, keeps_hdr_metadata
+from apisr.video.probe import PacketIndex, SourceInfo, probe, scan
+from apisr.video.reader import FieldFilter, Frame, ReadReport, combed_share, in_thread, read_frames, working_dtype
+from apisr.video.streams import StreamPlan, check_video_codec, container_of, plan_streams
+from apisr.video.writer import Segment, SegmentWriter, coded_size, join
+
+_QUEUE_FRAMES = 4
+_COMBED_ENOUGH = 0.3
+
+
+class FrameUpscaler(Protocol):
+    """Enlarges frames; may keep state between them (reuse)."""
+
+    def process(self, rgb: Pixels) -> Pixels:
+        """Map ``(H, W, 3)`` uint8 or uint16 to ``(s*H, s*W, 3)`` of the same dtype; the result is not changed later."""
+        ...
+
+
+#: Stands between reader and upscaler: is given the frames of one segment, gives frames with the same times.
+FrameFilter = Callable[[Iterator[Frame]], Iterator[Frame]]
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """What may be chosen about a video.
+
+    Attributes:
+        codec: encoder, by libav's name or a usual one; None for the default of the container.
+        crf: quality on the encoder's own scale, None for its default.
+        preset: speed setting of the encoder.
+        pix_fmt: pixel format, None to keep depth and subsampling of the source.
+        encoder_options: further options of the encoder.
+        purpose: ``archive`` (FFV1), ``share`` (H.264, 8 bits, MP4), ``edit`` (ProRes); the options above win.
+        factor: final size over source size; None for the network's own scale.
+        height: final number of lines, instead of `factor`.
+        resampling: how the network's output is brought to another final size.
+        deinterlace: ``auto`` looks at the flags and at the first seconds; ``on``; ``off``.
+        detelecine: restore 24 frames from 3:2 material (the number of frames changes).
+        drop_streams: see :func:`apisr.video.streams.plan_streams`.
+        start: seconds to begin at.
+        end: seconds to stop before.
+        compare: write source and result side by side, or divided by a line, instead of the result alone.
+        accept_damage: finish although parts of the source cannot be decoded.
+        segment_frames: least number of frames in a segment.
+        restart: throw away an interrupted run instead of continuing it.
+        workers: segments upscaled at the same time.
+        overwrite: replace an existing output.
+    """
+
+    codec: str | None = None
+    crf: float | None = None
+    preset: str | None = None
+    pix_fmt: str | None = None
+    encoder_options: tuple[tuple[str, str], ...] = ()
+    purpose: Literal["archive", "share", "edit"] | None = None
+    factor: float | None = None
+    height: int | None = None
+    resampling: Resampling = "lanczos"
+    deinterlace: Literal["auto", "on", "off"] = "auto"
+    detelecine: bool = False
+    drop_streams: tuple[str, ...] = ()
+    start: Fraction | None = None
+    end: Fraction | None = None
+    compare: Literal["side", "wipe"] | None = None
+    accept_damage: bool = False
+    segment_frames: int = SEGMENT_FRAMES
+    restart: bool = False
+    workers: int = 1
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """What will be done, decided before any work.
+
+    Attributes:
+        source: the file.
+        target: the output.
+        streams: what becomes of each stream.
+        index: the packets of the video.
+        spans: the segments.
+        frames: how many frames go in (packets counted; a few may turn out undecodable).
+        network_size: (width, height) that the network gives.
+        size: (width, height) of the output as shown.
+        sar: pixel aspect ratio of the output.
+        rate: nominal frames per second.
+        colour: colour of the output.
+        encoder: checked encoder.
+        dtype: what frames are processed in, ``"uint8"`` or ``"uint16"``.
+        fields: how interlacing is treated.
+        notices: everything worth saying, one sentence each.
+    """
+
+    source: SourceInfo
+    target: Path
+    streams: tuple[StreamPlan, ...]
+    index: PacketIndex
+    spans: tuple[Span, ...]
+    frames: int
+    network_size: tuple[int, int]
+    size: tuple[int, int]
+    sar: Fraction | None
+    rate: Fraction
+    colour: Colour
+    encoder: EncoderChoice
+    dtype: str
+    fields: FieldFilter
+    notices: tuple[str, ...]
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the video in seconds."""
+        pts = self.index.pts
+        return float((pts[-1] - pts[0]) * self.source.video.time_base + 1 / self.rate) if pts.size else 0.0
+
+
+@dataclass(frozen=True)
+class VideoOutcome:
+    """What was done.
+
+    Attributes:
+        target: the output.
+        frames_in: frames decoded.
+        frames_out: frames in the output, counted there.
+        duration_s: from the first frame to the end of the last, in the output.
+        size_bytes: of the output.
+        seconds: wall-clock time of the whole and busy time of the stages ``decode``, ``upscale``, ``encode``, ``join``.
+        resumed_frames: how many frames an earlier, interrupted run had done.
+        stats: the upscalers' own statistics, one per worker.
+        notices: everything worth saying.
+    """
+
+    target: Path
+    frames_in: int
+    frames_out: int
+    duration_s: float
+    size_bytes: int
+    seconds: dict[str, float]
+    resumed_frames: int
+    stats: tuple[Any, ...]
+    notices: tuple[str, ...]
+
+
+@dataclass
+class StageTimes:
+    """Busy seconds of each stage of a run."""
+
+    decode: float = 0.0
+    upscale: float = 0.0
+    encode: float = 0.0
+    frames: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, other: StageTimes) -> None:
+        """Add the times of a part."""
+        with self.lock:
+            self.decode += other.decode
+            self.upscale += other.upscale
+            self.encode += other.encode
+            self.frames += other.frames
+
+
+def plan_video(source: Path, target: Path, options: VideoOptions, scale: int) -> VideoPlan:
+    """Decide everything about a video before any work.
+
+    Args:
+        source: a video file.
+        target: the output file.
+        options: wishes.
+        scale: the network's scale.
+
+    Raises:
+        InputError: unreadable source, streams that the output cannot carry, unknown or impossible settings.
+    """
+    info = probe(source)
+    video = info.video
+    wishes = _with_purpose(options)
+    container = container_of(target)
+    streams = plan_streams(info, target, options.drop_streams)
+    encoder = encoder_named(wishes.codec or container.default_video)
+    check_video_codec(target, encoder.codec, encoder.name)
+    notices: list[str] = []
+    index = scan(source, video)
+    fields = _fields(source, info, options, notices)
+    network = (video.width * scale, video.height * scale)
+    size = _final_size((video.width, video.height), network, options)
+    if options.compare == "side":
+        size = (size[0] * 2, size[1])
+    sar = aspect_after(video.sar, (video.width, video.height), _single(size, options))
+    rate = index.rate * Fraction(4, 5) if fields == "detelecine" else index.rate
+    if wishes.pix_fmt is None and not encoder.lossless and has_alpha(video.pixel_format):
+        notices.append("the transparency of the video is not kept.")
+    colour = video.colour
+    extra = dict(options.encoder_options)
+    if container.muxer == "avi":
+        extra.setdefault("bf", "0")  # its frames carry no presentation times
+    choice = choose(
+        encoder.name,
+        source_format=video.pixel_format,
+        size=size,
+        rate=rate,
+        crf=wishes.crf,
+        preset=wishes.preset,
+        pixel_format=wishes.pix_fmt,
+        extra=extra,
+        colour=colour,
+        mastering=video.mastering,
+        light_level=video.light_level,
+    )
+    colour = _output_colour(colour, choice.pixel_format)
+    deep = max(bit_depth(choice.pixel_format), bit_depth(video.pixel_format)) > 8
+    start = None if options.start is None else round((options.start + _origin(index, info)) / video.time_base)
+    end = None if options.end is None else round((options.end + _origin(index, info)) / video.time_base)
+    spans = plan_spans(index, start=start, end=end, frames=options.segment_frames)
+    frames = sum(span.frames for span in spans)
+    if frames == 0:
+        raise InputError(f"--start and --end leave no frame of '{source}' (it lasts {_clock(index, info)}).")
+    notices += _notices(info, index, container.variable_rate, streams, choice, size, encoder.name, target)
+    return VideoPlan(
+        source=info,
+        target=target,
+        streams=streams,
+        index=index,
+        spans=spans,
+        frames=frames,
+        network_size=network,
+        size=size,
+        sar=sar,
+        rate=rate,
+        colour=colour,
+        encoder=choice,
+        dtype=np.dtype(working_dtype(video.pixel_format, deep=deep)).name,
+        fields=fields,
+        notices=tuple(notices),
+    )
+
+
+def upscale_video(
+    source: Path,
+    target: Path,
+    make_upscaler: Callable[[], FrameUpscaler],
+    options: VideoOptions,
+    on_progress: Progress | None = None,
+    *,
+    scale: int,
+    identity: str = "",
+    prepare: FrameFilter | None = None,
+    run_spans: Callable[..., None] | None = None,
+) -> VideoOutcome:
+    """Upscale a video; the output appears under its name only when it is complete and checked.
+
+    Args:
+        source: a video file.
+        target: the output file.
+        make_upscaler: called once per worker.
+        options: wishes.
+        on_progress: told (frames done, frames in all).
+        scale: the network's scale.
+        identity: names everything about the upscaler that decides its results (hash of the model, its options).
+        prepare: filter between reader and upscaler, called once for every segment.
+        run_spans: how the missing segments are made; None for threads of this process.
+
+    Raises:
+        InputError: see :func:`plan_video`; or an interrupted run with other settings is in the way.
+        RunError: the source is damaged (what could be made is kept under the partial name), the disk is full, a check
+            at the end failed.
+    """
+    check_target(target, overwrite=options.overwrite)
+    plan = plan_video(source, target, options, scale)
+    began = time.perf_counter()
+    folder = WorkFolder(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    done = folder.open(_settings(plan, options, scale, identity), plan.spans, restart=options.restart)
+    resumed = sum(len(segment.pts) for segment in done.values())
+    tracker = _Tracker(on_progress, plan.frames, resumed)
+    times = StageTimes()
+    stats: list[Any] = []
+    try:
+        missing = [span for span in plan.spans if span.number not in done]
+        if missing:
+            (run_spans or run_in_threads)(plan, folder, missing, make_upscaler, options, tracker, times, stats, prepare)
+        segments = [folder.segment(span.number) for span in plan.spans]
+        joined = time.perf_counter()
+        outcome = _finish(plan, options, folder, segments, tracker)
+        seconds = {
+            "total": time.perf_counter() - began,
+            "decode": times.decode,
+            "upscale": times.upscale,
+            "encode": times.encode,
+            "join": time.perf_counter() - joined,
+        }
+    except OSError as error:
+        if isinstance(error, (ApisrError, KeyboardInterrupt)):
+            raise
+        raise _disk_error(error, target) from error
+    finally:
+        folder.release()
+    folder.remove()
+    return replace(outcome, seconds=seconds, resumed_frames=resumed, stats=tuple(stats))
+
+
+def run_in_threads(
+    plan: VideoPlan,
+    folder: WorkFolder,
+    missing: Sequence[Span],
+    make_upscaler: Callable[[], FrameUpscaler],
+    options: VideoOptions,
+    tracker: _Tracker,
+    times: StageTimes,
+    stats: list[Any],
+    prepare: FrameFilter | None,
+) -> None:
+    """Make the missing segments in this process, `options.workers` at a time."""
+    runs = _runs(missing, options.workers)
+    workers = min(options.workers, len(runs))
+    if workers <= 1:
+        upscaler = make_upscaler()
+        for run in runs:
+            make_segments(plan, folder, run, upscaler, options, tracker.add, times, prepare=prepare)
+        stats.append(getattr(upscaler, "stats", None))
+        return
+    waiting: queue.SimpleQueue[Sequence[Span]] = queue.SimpleQueue()
+    for run in runs:
+        waiting.put(run)
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            upscaler = make_upscaler()
+            while not stop.is_set():
+                try:
+                    run = waiting.get_nowait()
+                except queue.Empty:
+                    break
+                make_segments(plan, folder, run, upscaler, options, tracker.add, times, prepare=prepare, stop=stop)
+            stats.append(getattr(upscaler, "stats", None))
+        except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
+            failures.append(error)
+            stop.set()
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.2)
+    except BaseException:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        raise
+    if failures:
+        raise failures[0]
+
+
+def make_segments(
+    plan: VideoPlan,
+    folder: WorkFolder,
+    spans: Sequence[Span],
+    upscaler: FrameUpscaler,
+    options: VideoOptions,
+    on_frames: Callable[[int], None],
+    times: StageTimes,
+    *,
+    prepare: FrameFilter | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Upscale consecutive spans in one pass over the source, each into its own file.
+
+    Args:
+        plan: what to do.
+        folder: where the segments go.
+        spans: consecutive spans.
+        upscaler: the network.
+        options: wishes.
+        on_frames: told how many frames were finished since the last call.
+        times: busy times are added here.
+        prepare: see :func:`upscale_video`.
+        stop: ends the work early (segments that are not complete are thrown away).
+
+    Raises:
+        RunError: decoding, upscaling or encoding failed.
+    """
+    halt = stop or threading.Event()
+    report = ReadReport()
+    part = StageTimes()
+    reader = in_thread(
+        read_frames(
+            plan.source,
+            plan.index,
+            start=spans[0].start,
+            end=spans[-1].end,
+            dtype=np.dtype(plan.dtype).type,
+            fields=plan.fields,
+            report=report,
+            stop=halt,
+        ),
+        _QUEUE_FRAMES,
+        halt,
+    )
+    encoder = _EncoderThread(plan, folder, on_frames, report)
+    try:
+        frames = _Peekable(reader)
+        for span in spans:
+            encoder.begin(span.number)
+            inside = _while_before(frames, span.end)
+            for frame in prepare(inside) if prepare is not None else inside:
+                clock = time.perf_counter()
+                large = upscaler.process(frame.rgb)
+                shown = _final_picture(large, frame.rgb, plan, options)
+                part.upscale += time.perf_counter() - clock
+                part.frames += 1
+                encoder.put(shown, frame)
+                if halt.is_set():
+                    raise RunError("stopped")
+            encoder.end()
+        encoder.finish()
+    except BaseException:
+        encoder.abandon()
+        raise
+    finally:
+        cast(Any, reader).close()
+        part.decode = report.decode_s
+        part.encode = encoder.busy_s
+        times.add(part)
+
+
+class _Tracker:
+    """Counts finished frames from any thread and passes them on."""
+
+    def __init__(self, on_progress: Progress | None, total: int, done: int) -> None:
+        self._tell = on_progress
+        self._total = total
+        self._done = done
+        self._lock = threading.Lock()
+        self.notices: list[str] = []
+        if on_progress is not None:
+            on_progress(done, total)
+
+    def add(self, frames: int) -> None:
+        with self._lock:
+            self._done += frames
+            if self._tell is not None:
+                self._tell(self._done, max(self._total, self._done))
+
+
+class _EncoderThread:
+    """Colour conversion and encoding in a thread of its own; errors arrive at the next call."""
+
+    def __init__(
+        self, plan: VideoPlan, folder: WorkFolder, on_frames: Callable[[int], None], report: ReadReport
+    ) -> None:
+        self.busy_s = 0.0
+        self._plan = plan
+        self._folder = folder
+        self._on_frames = on_frames
+        self._report = report
+        self._failures_told = 0
+        self._work: queue.Queue[tuple[str, Any]] = queue.Queue(_QUEUE_FRAMES)
+        self._error: BaseException | None = None
+        self._quit = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def begin(self, number: int) -> None:
+        self._give(("begin", number))
+
+    def put(self, rgb: Pixels, frame: Frame) -> None:
+        self._give(("frame", (rgb, frame)))
+
+    def end(self) -> None:
+        self._give(("end", None))
+
+    def finish(self) -> None:
+        self._give(("quit", None))
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def abandon(self) -> None:
+        self._quit.set()
+        self._thread.join()
+
+    def _give(self, item: tuple[str, Any]) -> None:
+        while True:
+            if self._error is not None:
+                raise self._error
+            try:
+                self._work.put(item, timeout=0.2)
+            except queue.Full:
+                continue
+            return
+
+    def _run(self) -> None:
+        writer: SegmentWriter | None = None
+        number = 0
+        try:
+            while not self._quit.is_set():
+                try:
+                    kind, value = self._work.get(timeout=0.2)
+                except queue.Empty:
+                    continue
+                clock = time.perf_counter()
+                if kind == "begin":
+                    number = value
+                    plan = self._plan
+                    writer = SegmentWriter(
+                        self._folder.partial_path(number), plan.encoder, plan.size, plan.rate, plan.colour, plan.sar
+                    )
+                elif kind == "frame" and writer is not None:
+                    rgb, frame = value
+                    writer.write(rgb, frame.pts, frame.duration, damaged=frame.damaged)
+                    self._on_frames(1)
+                elif kind == "end" and writer is not None:
+                    segment, writer = writer.close(), None
+                    lost = self._report.damaged - self._failures_told
+                    self._failures_told = self._report.damaged
+                    self._folder.commit(number, replace(segment, damaged=max(segment.damaged, lost)))
+                elif kind == "quit":
+                    return
+                self.busy_s += time.perf_counter() - clock
+        except BaseException as error:  # noqa: BLE001 - raised again by the next call
+            self._error = error
+        finally:
+            if writer is not None:
+                writer.abandon()
+                self._folder.partial_path(number).unlink(missing_ok=True)
+
+
+class _Peekable:
+    def __init__(self, items: Iterable[Frame]) -> None:
+        self._items = iter(items)
+        self._held: Frame | None = None
+
+    def take_before(self, end: int | None) -> Frame | None:
+        frame = self._held if self._held is not None else next(self._items, None)
+        self._held = None
+        if frame is not None and end is not None and frame.pts >= end:
+            self._held = frame
+            return None
+        return frame
+
+
+def _while_before(frames: _Peekable, end: int | None) -> Iterator[Frame]:
+    while (frame := frames.take_before(end)) is not None:
+        yield frame
+
+
+def _runs(missing: Sequence[Span], workers: int) -> list[list[Span]]:
+    """Group consecutive spans into runs that are decoded in one pass; single spans where several workers share."""
+    if workers > 1:
+        return [[span] for span in missing]
+    runs: list[list[Span]] = []
+    for span in missing:
+        if runs and runs[-1][-1].number + 1 == span.number:
+            runs[-1].append(span)
+        else:
+            runs.append([span])
+    return runs
+
+
+def _finish(
+    plan: VideoPlan, options: VideoOptions, folder: WorkFolder, segments: Sequence[Segment], tracker: _Tracker
+) -> VideoOutcome:
+    """Join, check, rename; keep the partial output of a damaged source and say so."""
+    notices = list(plan.notices)
+    frames_in = sum(len(segment.pts) for segment in segments)
+    damaged = sum(segment.damaged for segment in segments)
+    if frames_in == 0:
+        raise RunError(f"no frame of '{plan.source.path}' could be decoded. The file is damaged.")
+    problems: list[str] = []
+    if plan.source.truncated is not None:
+        problems.append(f"it is cut off: {plan.source.truncated}")
+    if damaged:
+        problems.append(f"{damaged} frames or packets are damaged")
+    declared = plan.source.video.declared_frames
+    if not problems and declared > plan.index.frames and plan.source.container.startswith("mov"):
+        problems.append(f"it declares {declared} frames and holds {plan.index.frames}")
+    if plan.fields == "none" and frames_in < plan.frames:
+        notices.append(
+            f"{plan.frames - frames_in} of {plan.frames} packets of the source hold no frame that can be shown."
+        )
+    keep = bool(problems) and not options.accept_damage
+    pieces = [(folder.video_path(span.number), segment) for span, segment in zip(plan.spans, segments, strict=True)]
+    pieces = [(path, segment) for path, segment in pieces if segment.pts]
+    span = None
+    if options.start is not None or options.end is not None:
+        first = pieces[0][1].pts[0] * plan.source.video.time_base
+        origin = _origin(plan.index, plan.source)
+        span = (first, None if options.end is None else options.end + origin)
+    with replacing(plan.target, overwrite=options.overwrite, keep_partial=keep) as partial:
+        try:
+            join(
+                partial,
+                plan.target,
+                plan.source,
+                plan.streams,
+                pieces,
+                rate=plan.rate,
+                colour=plan.colour,
+                sar=plan.sar,
+                span=span,
+            )
+            frames_out, duration, size = _checked(partial, plan, pieces, span)
+        except BaseException:
+            if keep and partial.exists():
+                partial.unlink(missing_ok=True)
+            raise
+        if keep:
+            raise RunError(
+                f"'{plan.source.path}' is damaged ({'; '.join(problems)}). What could be decoded, {frames_out} frames, "
+                f"is in '{partial}'. Repair the source, or add --accept-damage to keep the result as it is."
+            )
+    if problems:
+        notices.append(f"the source is damaged: {'; '.join(problems)}.")
+    return VideoOutcome(plan.target, frames_in, frames_out, duration, size, {}, 0, (), tuple(notices))
+
+
+def _checked(
+    partial: Path,
+    plan: VideoPlan,
+    pieces: Sequence[tuple[Path, Segment]],
+    span: tuple[Fraction, Fraction | None] | None,
+) -> tuple[int, float, int]:
+    """Read the output's packets back and compare number and times with what went in.
+
+    Raises:
+        RunError: they differ.
+    """
+    result = probe(partial)
+    found = scan(partial, result.video)
+    unit, out_unit = plan.source.video.time_base, result.video.time_base
+    wanted = np.array([pts for _, segment in pieces for pts in segment.pts], np.int64)
+    if found.frames != wanted.size:
+        free = shutil.disk_usage(partial.parent).free
+        why = " The disk is full." if free < 1 << 20 else ""
+        raise RunError(f"the output holds {found.frames} frames and {wanted.size} went in.{why}")
+    source_s = (wanted - wanted[0]).astype(np.float64) * float(unit)
+    output_s = (found.pts - found.pts[0]).astype(np.float64) * float(out_unit)
+    tolerance = max(float(out_unit), float(unit) if unit > out_unit else 0.0) * 1.01 + 1e-9
+    if container_of(plan.target).variable_rate:
+        worst = float(np.abs(source_s - output_s).max()) if wanted.size else 0.0
+        if worst > tolerance:
+            raise RunError(f"a frame of the output is {worst * 1000:.1f} ms away from its time. Please report this.")
+    last = int(found.duration[-1]) * float(out_unit) or float(1 / plan.rate)
+    return found.frames, float(output_s[-1]) + last, partial.stat().st_size
+
+
+def _final_picture(large: Pixels, low: Pixels, plan: VideoPlan, options: VideoOptions) -> Pixels:
+    width, height = _single(plan.size, options)
+    picture = _resized(large, width, height, options.resampling)
+    if options.compare is None:
+        return picture
+    before = _resized(low, width, height, "bicubic")
+    if options.compare == "side":
+        return np.concatenate([before, picture], axis=1)
+    wiped = picture.copy()
+    wiped[:, : width // 2] = before[:, : width // 2]
+    wiped[:, width // 2 - 1 : width // 2 + 1] = np.iinfo(wiped.dtype).max
+    return wiped
+
+
+def _resized(picture: Pixels, width: int, height: int, method: Resampling) -> Pixels:
+    if picture.shape[:2] == (height, width):
+        return picture
+    return cast(
+        Pixels, from_float(np.clip(resize(to_float(picture), height, width, method=method), 0, 1), picture.dtype)
+    )
+
+
+def _single(size: tuple[int, int], options: VideoOptions) -> tuple[int, int]:
+    return (size[0] // 2, size[1]) if options.compare == "side" else size
+
+
+def _with_purpose(options: VideoOptions) -> VideoOptions:
+    if options.purpose is None:
+        return options
+    preset = PURPOSES[options.purpose]
+    same = options.codec is None or encoder_named(options.codec).name == preset["codec"]
+    return replace(
+        options,
+        codec=options.codec or preset["codec"],
+        crf=options.crf if options.crf is not None or not same else preset.get("crf"),
+        preset=options.preset or (preset.get("preset") if same else None),
+        pix_fmt=options.pix_fmt or preset.get("pix_fmt"),
+    )
+
+
+def _final_size(source: tuple[int, int], network: tuple[int, int], options: VideoOptions) -> tuple[int, int]:
+    if options.height is not None and options.factor is not None:
+        raise InputError("give --height or --scale, not both.")
+    if options.height is not None:
+        if options.height < 1:
+            raise InputError(f"--height {options.height}: expected a positive number of lines.")
+        width = round(source[0] * Fraction(options.height, source[1]))
+        return max(1, width + (width % 2)), options.height
+    if options.factor is not None:
+        if options.factor <= 0:
+            raise InputError(f"--scale {options.factor:g}: expected a positive number.")
+        return max(1, round(source[0] * options.factor)), max(1, round(source[1] * options.factor))
+    return network
+
+
+def _fields(path: Path, info: SourceInfo, options: VideoOptions, notices: list[str]) -> FieldFilter:
+    if options.detelecine:
+        notices.append("3:2 pulldown is undone: four frames are kept of five.")
+        return "detelecine"
+    if options.deinterlace == "off":
+        return "none"
+    if options.deinterlace == "on":
+        notices.append("the video is deinterlaced (bwdif).")
+        return "bwdif"
+    share = combed_share(path, info)
+    flagged = info.video.interlaced
+    if share >= _COMBED_ENOUGH or (flagged and share > 0.05):
+        said = "flagged as interlaced" if flagged else "not flagged as interlaced"
+        notices.append(
+            f"the video is deinterlaced (bwdif): it is {said} and {share:.0%} of its moving frames show combs. "
+            "--deinterlace off keeps it, --detelecine restores film."
+        )
+        return "bwdif"
+    if flagged:
+        notices.append("the video is flagged as interlaced but shows no combs; it is treated as progressive.")
+    return "none"
+
+
+def _output_colour(colour: Colour, pixel_format: str) -> Colour:
+    from av.video.format import VideoFormat
+
+    if VideoFormat(pixel_format).is_rgb:
+        return replace(colour, matrix=0, full_range=True)
+    if colour.matrix == 0:
+        return replace(colour, matrix=1, full_range=False, chroma="left")
+    return colour
+
+
+def _notices(
+    info: SourceInfo,
+    index: PacketIndex,
+    variable_allowed: bool,
+    streams: Sequence[StreamPlan],
+    choice: EncoderChoice,
+    size: tuple[int, int],
+    encoder: str,
+    target: Path,
+) -> list[str]:
+    video = info.video
+    notices: list[str] = []
+    if index.variable and not variable_allowed:
+        raise InputError(
+            f"'{target.suffix}' cannot carry a variable frame rate, which '{info.path.name}' has. Write to .mkv."
+        )
+    if video.colour.guessed:
+        notices.append(
+            f"colour: the source does not say its {', '.join(video.colour.guessed)}; taken as {video.colour}."
+        )
+    if bit_depth(choice.pixel_format) < bit_depth(video.pixel_format):
+        notices.append(
+            f"{encoder} writes {bit_depth(choice.pixel_format)} bits; the source has {bit_depth(video.pixel_format)}."
+        )
+    padded = coded_size(size, choice.pixel_format)
+    if padded != size:
+        notices.append(
+            f"{choice.pixel_format} needs even sizes: {size[0]}x{size[1]} is padded to {padded[0]}x{padded[1]}."
+        )
+    if (video.mastering or video.light_level) and not keeps_hdr_metadata(encoder):
+        notices.append(f"{encoder} cannot write the HDR metadata (mastering display, light level); libx265 can.")
+    notices += [
+        f"{name} metadata describes the small picture frame by frame and is not kept."
+        for name in video.dynamic_metadata
+    ]
+    for plan in streams:
+        if plan.reason and plan.action != "upscale":
+            verb = {"copy": "kept", "convert": "converted", "attach": "kept", "drop": "left out"}[plan.action]
+            notices.append(f"stream {plan.stream.label} is {verb}: {plan.reason}.")
+    return notices
+
+
+def _settings(plan: VideoPlan, options: VideoOptions, scale: int, identity: str) -> dict[str, Any]:
+    video = plan.source.video
+    return {
+        "apisr": __version__,
+        "source": sha256_file(plan.source.path),
+        "model": identity,
+        "scale": scale,
+        "size": list(plan.size),
+        "encoder": str(plan.encoder),
+        "colour": [plan.colour.matrix, plan.colour.primaries, plan.colour.transfer, plan.colour.full_range],
+        "fields": plan.fields,
+        "resampling": options.resampling,
+        "compare": options.compare,
+        "stream": video.index,
+        "rate": str(plan.rate),
+        "dtype": plan.dtype,
+    }
+
+
+def _origin(index: PacketIndex, info: SourceInfo) -> Fraction:
+    """Return the time of the first frame: ``--start 0`` is the beginning of the video, whatever its offset."""
+    return int(index.pts[0]) * info.video.time_base
+
+
+def _clock(index: PacketIndex, info: SourceInfo) -> str:
+    seconds = float((int(index.pts[-1]) - int(index.pts[0])) * info.video.time_base)
+    return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{seconds % 60:05.2f}"
+
+
+def _disk_error(error: OSError, target: Path) -> RunError:
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return RunError(
+            f"cannot write '{target}': the disk is full. Free some space and run the command again; "
+            "finished segments are kept and continued."
+        )
+    return RunError(f"cannot write '{target}': {error.strerror or error}.")

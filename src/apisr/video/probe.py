@@ -1,0 +1,522 @@
+"""What is in a video file: streams, times, colour, shape; read before any work is done.
+
+Nothing here trusts a header where the packets can be asked: the number of frames, their times and the places where the
+video can be cut come from a pass over the packets (no decoding), because Matroska has no frame count, transport streams
+have no duration, and the declared frame rate of variable-rate files is fiction.
+
+    >>> import pathlib
+    >>> info = probe(pathlib.Path("episode.mkv"))  # doctest: +SKIP
+    >>> info.video.width, info.video.rate  # doctest: +SKIP
+    (640, Fraction(24000, 1001))
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Discard, Disposition, Stream
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from apisr.errors import InputError
+from apisr.video.colour import Colour, describe
+
+Kind = Literal["video", "audio", "subtitle", "attachment", "data", "cover", "unknown"]
+
+#: Frame rates that exist in the world; a measured rate within one part in a thousand of one of them is that one.
+COMMON_RATES = tuple(
+    Fraction(numerator, denominator)
+    for numerator, denominator in (
+        (24000, 1001),
+        (24, 1),
+        (25, 1),
+        (30000, 1001),
+        (30, 1),
+        (48000, 1001),
+        (48, 1),
+        (50, 1),
+        (60000, 1001),
+        (60, 1),
+        (12, 1),
+        (12000, 1001),
+        (15, 1),
+        (15000, 1001),
+        (10, 1),
+        (120, 1),
+        (120000, 1001),
+    )
+)
+_PROBE_PACKETS = 400
+#: Containers whose packets carry no trustworthy presentation times; their frames are counted at a constant rate.
+_COUNTED_CONTAINERS = {"avi", "h264", "hevc", "m4v", "mpegvideo", "obu", "ivf", "image2", "rawvideo", "yuv4mpegpipe"}
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """One stream of a file.
+
+    Attributes:
+        index: its number in the file.
+        kind: what it holds; ``cover`` is a picture attached to the file.
+        codec: name of the codec (``"ass"``, ``"opus"``); empty if unknown.
+        language: language tag, empty if there is none.
+        title: title tag or file name of an attachment.
+        default: whether players choose it by default.
+        mimetype: of attachments.
+        size_bytes: of attachments.
+    """
+
+    index: int
+    kind: Kind
+    codec: str
+    language: str = ""
+    title: str = ""
+    default: bool = False
+    mimetype: str = ""
+    size_bytes: int = 0
+
+    @property
+    def label(self) -> str:
+        """For people: ``#2 audio (opus, eng, 'Commentary')``."""
+        said = [self.codec or "unknown codec", *([self.language] if self.language else [])]
+        if self.title:
+            said.append(f"'{self.title}'")
+        return f"#{self.index} {self.kind} ({', '.join(said)})"
+
+
+@dataclass(frozen=True)
+class MasteringDisplay:
+    """The display that a high dynamic range picture was graded on (SMPTE ST 2086).
+
+    Attributes:
+        primaries: chromaticities (x, y) of red, green, blue.
+        white: chromaticity of white.
+        luminance: (lowest, highest) in candela per square metre.
+    """
+
+    primaries: tuple[tuple[Fraction, Fraction], ...]
+    white: tuple[Fraction, Fraction]
+    luminance: tuple[Fraction, Fraction]
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """The video stream that is upscaled.
+
+    Attributes:
+        index: its number in the file.
+        codec: name of the codec.
+        width: pixels of a decoded frame.
+        height: lines of a decoded frame.
+        pixel_format: libav's name.
+        time_base: unit of its time stamps, in seconds.
+        declared_rate: frames per second as the file says (only used where the packets say nothing).
+        sar: width over height of one pixel, None if unsaid.
+        display_matrix: rotation and mirroring for display (libav's nine numbers), None if unsaid.
+        rotation: the same in degrees counter-clockwise.
+        colour: what its numbers mean.
+        interlaced: whether the first frames or the header say that it is interlaced.
+        mastering: see :class:`MasteringDisplay`.
+        light_level: (maximum, average) content light level in candela per square metre (CTA-861.3).
+        dynamic_metadata: names of per-frame metadata that cannot be kept (Dolby Vision, HDR10+).
+        counted: whether its frames are timed by counting (containers without presentation times).
+        declared_frames: frame count of the header, 0 if unsaid.
+        metadata: tags.
+        disposition: flags.
+    """
+
+    index: int
+    codec: str
+    width: int
+    height: int
+    pixel_format: str
+    time_base: Fraction
+    declared_rate: Fraction | None
+    sar: Fraction | None
+    display_matrix: tuple[int, ...] | None
+    rotation: int
+    colour: Colour
+    interlaced: bool
+    mastering: MasteringDisplay | None
+    light_level: tuple[int, int] | None
+    dynamic_metadata: tuple[str, ...]
+    counted: bool
+    declared_frames: int
+    metadata: dict[str, str]
+    disposition: int
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """A video file.
+
+    Attributes:
+        path: where it is.
+        container: libav's name of the format.
+        streams: all streams.
+        video: the one to upscale.
+        chapters: number of chapters.
+        duration: declared length in seconds, None if unsaid.
+        start: declared time of the first packet in seconds.
+        truncated: says how it is seen that the file is cut off, None if it is not.
+    """
+
+    path: Path
+    container: str
+    streams: tuple[StreamInfo, ...]
+    video: VideoInfo
+    chapters: int
+    duration: Fraction | None
+    start: Fraction
+    truncated: str | None
+
+
+@dataclass(frozen=True)
+class PacketIndex:
+    """Times of the packets of a video stream, in presentation order, from a pass without decoding.
+
+    Attributes:
+        pts: presentation times in time base units, sorted; synthetic (0, 1, ...) for counted containers.
+        duration: of each, 0 if unsaid.
+        keyframes: the pts of packets where decoding can start, sorted.
+        rate: frames per second: the most common distance, snapped to the usual rates.
+        variable: whether distances differ by more than the rounding of the time base.
+        dated: whether every packet had its own presentation time.
+    """
+
+    pts: NDArray[np.int64]
+    duration: NDArray[np.int64]
+    keyframes: NDArray[np.int64]
+    rate: Fraction
+    variable: bool
+    dated: bool
+
+    @property
+    def frames(self) -> int:
+        """How many packets there are: the number of frames, unless some cannot be decoded."""
+        return int(self.pts.size)
+
+
+def open_input(path: Path) -> InputContainer:
+    """Open a file for reading; tags that are not UTF-8 survive as they are.
+
+    Raises:
+        InputError: missing, empty, or nothing that libav knows.
+    """
+    if not path.exists():
+        raise InputError(f"cannot read '{path}': no such file.")
+    if path.is_dir():
+        raise InputError(f"cannot read '{path}': it is a folder. Give a video file.")
+    if path.stat().st_size == 0:
+        raise InputError(f"cannot read '{path}': the file is empty.")
+    try:
+        return av.open(str(path), "r", metadata_errors="surrogateescape")
+    except PermissionError as error:
+        raise InputError(f"cannot read '{path}': permission denied.") from error
+    except (FFmpegError, OSError, ValueError) as error:
+        raise InputError(
+            f"cannot read '{path}': not a video that can be opened ({_reason(error)}). "
+            "Check that the file is complete and is a video."
+        ) from error
+
+
+def probe(path: Path) -> SourceInfo:
+    """Read what a video file holds (decodes its first frame).
+
+    Raises:
+        InputError: not readable, no video stream, or a video stream whose frames cannot be decoded.
+    """
+    with open_input(path) as container:
+        streams = tuple(_stream_info(stream) for stream in container.streams)
+        chosen = next((info for info in streams if info.kind == "video"), None)
+        if chosen is None:
+            found = ", ".join(sorted({info.kind for info in streams})) or "no streams at all"
+            raise InputError(
+                f"cannot read '{path}': no video stream (found: {found}). Give a file with a video stream."
+            )
+        video = cast(VideoStream, container.streams[chosen.index])
+        counted = container.format.name in _COUNTED_CONTAINERS
+        chapters = len(container.chapters())
+        duration = None if container.duration is None else Fraction(container.duration, 1_000_000)
+        start = Fraction(container.start_time or 0, 1_000_000)
+        name = container.format.name
+        info = _video_info(path, container, video, counted=counted)
+    return SourceInfo(path, name, streams, info, chapters, duration, start, _truncation(path, name))
+
+
+def scan(path: Path, video: VideoInfo) -> PacketIndex:
+    """Read the times of all packets of the video stream.
+
+    Raises:
+        InputError: the stream has no packets.
+    """
+    times: list[int] = []
+    durations: list[int] = []
+    keys: list[int] = []
+    dated = not video.counted
+    with open_input(path) as container:
+        for packet in packets_of(container, video.index):
+            if packet.is_discard:
+                continue
+            moment = packet.pts
+            if moment is None:
+                dated = False
+                moment = packet.dts if packet.dts is not None else (times[-1] + 1 if times else 0)
+            times.append(moment)
+            durations.append(packet.duration or 0)
+            if packet.is_keyframe:
+                keys.append(moment)
+    if not times:
+        raise InputError(f"cannot read '{path}': its video stream holds no frames.")
+    order = np.argsort(np.array(times, np.int64), kind="stable")
+    pts = np.array(times, np.int64)[order]
+    rate, variable = _rate(pts, video)
+    if not dated:
+        pts, keys = np.arange(pts.size, dtype=np.int64), [0]
+    return PacketIndex(
+        pts, np.array(durations, np.int64)[order], np.array(sorted(keys), np.int64), rate, variable, dated
+    )
+
+
+def packets_of(container: InputContainer, index: int) -> Iterator[av.Packet[VideoStream]]:
+    """Yield the packets of one stream; the other streams are not read. A damaged end stops the iteration.
+
+    Raises:
+        InputError: reading fails in the middle of the file.
+    """
+    stream = cast(VideoStream, container.streams[index])
+    for other in container.streams:
+        if other.index != index:
+            other.discard = Discard.all
+    for packet in container.demux(stream):
+        if packet.size:
+            yield packet
+
+
+def nominal_rate(times_s: NDArray[np.float64]) -> tuple[Fraction | None, bool]:
+    """Find the frame rate behind a list of times.
+
+    Args:
+        times_s: sorted presentation times in seconds.
+
+    Returns:
+        The rate of the most common distance (None with less than two frames) and whether distances vary.
+
+    >>> rate, variable = nominal_rate(np.round(np.arange(50) * 1001 / 24000, 3))
+    >>> rate, variable
+    (Fraction(24000, 1001), False)
+    """
+    steps = np.diff(times_s)
+    steps = steps[steps > 0]
+    if steps.size == 0:
+        return None, False
+    median = float(np.median(steps))
+    usual = steps[np.abs(steps - median) <= 0.0011]
+    measured = 1.0 / float(usual.mean())
+    variable = usual.size < steps.size
+    tolerance = 1e-4 if not variable and steps.size > 30 else 2e-3
+    best = min(COMMON_RATES, key=lambda rate: abs(float(rate) / measured - 1))
+    if abs(float(best) / measured - 1) <= tolerance:
+        return best, variable
+    return Fraction(measured).limit_denominator(1001), variable
+
+
+def _rate(pts: NDArray[np.int64], video: VideoInfo) -> tuple[Fraction, bool]:
+    measured, variable = nominal_rate(pts.astype(np.float64) * float(video.time_base))
+    declared = video.declared_rate
+    if video.counted or measured is None:
+        return (declared if declared and declared > 0 else measured) or Fraction(24), False
+    if declared and declared > 0 and abs(float(declared / measured) - 1) < 1e-3:
+        return declared.limit_denominator(100_000), variable
+    return measured, variable
+
+
+def _stream_info(stream: Stream) -> StreamInfo:
+    kind: Kind = stream.type if stream.type in ("video", "audio", "subtitle", "attachment", "data") else "unknown"
+    if kind == "video" and stream.disposition & Disposition.attached_pic:
+        kind = "cover"
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    size = len(cast(Any, stream).data) if kind == "attachment" else 0
+    return StreamInfo(
+        index=stream.index,
+        kind=kind,
+        codec=codec_name(stream),
+        language="" if tags.get("language") == "und" else tags.get("language", ""),
+        title=tags.get("title") or tags.get("filename", ""),
+        default=bool(stream.disposition & Disposition.default),
+        mimetype=tags.get("mimetype", ""),
+        size_bytes=size,
+    )
+
+
+def codec_name(stream: Stream) -> str:
+    """Return the codec's canonical name (``"av1"``, whatever library decodes it); empty if unknown."""
+    context: Any = getattr(stream, "codec_context", None)
+    if context is None:
+        return "" if stream.type == "attachment" else (stream.name or "")
+    try:
+        return str(context.codec.canonical_name)
+    except (AttributeError, ValueError):
+        return str(stream.name or "")
+
+
+def _video_info(path: Path, container: InputContainer, stream: VideoStream, *, counted: bool) -> VideoInfo:
+    rate = stream.guessed_rate or stream.average_rate
+    codec = codec_name(stream)
+    time_base = stream.time_base or Fraction(1, 90_000)
+    metadata, disposition, declared = dict(stream.metadata), int(stream.disposition), stream.frames
+    sar = stream.sample_aspect_ratio
+    field_order = stream.codec_context.field_order
+    frame = _first_frame(path, container, stream)
+    side = _side_data(frame)
+    colour = describe(
+        matrix=frame.colorspace,
+        primaries=frame.color_primaries,
+        transfer=frame.color_trc,
+        colour_range=frame.color_range,
+        height=frame.height,
+        pixel_format=frame.format.name,
+        codec=codec,
+    )
+    if counted:
+        time_base = 1 / (rate or Fraction(24))
+    return VideoInfo(
+        index=stream.index,
+        codec=codec,
+        width=frame.width,
+        height=frame.height,
+        pixel_format=frame.format.name,
+        time_base=time_base,
+        declared_rate=rate,
+        sar=sar if sar else None,
+        display_matrix=_display_matrix(side.get("DISPLAYMATRIX")),
+        rotation=frame.rotation,
+        colour=colour,
+        interlaced=frame.interlaced_frame or field_order in (2, 3, 4, 5),
+        mastering=_mastering(side.get("MASTERING_DISPLAY_METADATA")),
+        light_level=_light_level(side.get("CONTENT_LIGHT_LEVEL")),
+        dynamic_metadata=tuple(
+            words for key, words in (("DOVI_RPU_BUFFER", "Dolby Vision"), ("DYNAMIC_HDR_PLUS", "HDR10+")) if key in side
+        ),
+        counted=counted,
+        declared_frames=declared,
+        metadata=metadata,
+        disposition=disposition,
+    )
+
+
+def _first_frame(path: Path, container: InputContainer, stream: VideoStream) -> av.VideoFrame:
+    problem = "no frame in its first packets"
+    try:
+        for number, packet in enumerate(container.demux(stream)):
+            try:
+                frames = packet.decode()
+            except FFmpegError as error:
+                problem, frames = _reason(error), []
+            if frames:
+                return frames[0]
+            if number > _PROBE_PACKETS:
+                break
+    except FFmpegError as error:
+        problem = _reason(error)
+    raise InputError(
+        f"cannot decode the video of '{path}' ({codec_name(stream) or 'unknown codec'}: {problem}). "
+        "The file is damaged or its codec is not supported."
+    )
+
+
+def _side_data(frame: av.VideoFrame) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for entry in cast(Any, frame.side_data):
+        try:
+            found[entry.type.name] = bytes(entry)
+        except ValueError:  # a kind that this PyAV has no name for
+            continue
+    return found
+
+
+def _display_matrix(data: bytes | None) -> tuple[int, ...] | None:
+    if data is None or len(data) < 36:
+        return None
+    matrix = struct.unpack("=9i", data[:36])
+    return None if matrix == (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30) else matrix
+
+
+def _mastering(data: bytes | None) -> MasteringDisplay | None:
+    if data is None or len(data) < 88:
+        return None
+    numbers = struct.unpack("=22i", data[:88])
+    if not (numbers[20] and numbers[21]) or 0 in numbers[1:20:2]:
+        return None
+    values = [Fraction(numbers[2 * index], numbers[2 * index + 1]) for index in range(10)]
+    points = tuple((values[2 * index], values[2 * index + 1]) for index in range(3))
+    return MasteringDisplay(points, (values[6], values[7]), (values[8], values[9]))
+
+
+def _light_level(data: bytes | None) -> tuple[int, int] | None:
+    if data is None or len(data) < 8:
+        return None
+    return struct.unpack("=2I", data[:8])
+
+
+def _truncation(path: Path, container: str) -> str | None:
+    """Compare the sizes that a container declares with the size of the file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if "matroska" in container:
+            declared = _matroska_end(file.read(4096))
+        elif "mov" in container:
+            declared = None
+            at = 0
+            while at + 8 <= size:
+                file.seek(at)
+                head = file.read(16)
+                length = int.from_bytes(head[:4], "big")
+                if length == 1:
+                    length = int.from_bytes(head[8:16], "big")
+                if length == 0:
+                    break
+                if length < 8:
+                    break
+                at += length
+                declared = at
+        elif container == "avi":
+            head = file.read(8)
+            declared = int.from_bytes(head[4:8], "little") + 8
+            if declared <= 8:
+                declared = None
+        else:
+            return None
+    if declared is not None and declared > size:
+        return f"it declares {declared} bytes and has {size}"
+    return None
+
+
+def _matroska_end(head: bytes) -> int | None:
+    """Return the offset of the end of the segment, None if the file does not say."""
+    at = 0
+    for wanted in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
+        if head[at : at + 4] != wanted:
+            return None
+        first = head[at + 4]
+        length = 8 - first.bit_length() + 1
+        raw = int.from_bytes(head[at + 4 : at + 4 + length], "big")
+        value = raw & ((1 << (7 * length)) - 1)
+        if wanted == b"\x18\x53\x80\x67":
+            return None if value == (1 << (7 * length)) - 1 else at + 4 + length + value
+        at += 4 + length + value
+    return None
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return str(text).rstrip(".").replace("\n", " ")[:160]
