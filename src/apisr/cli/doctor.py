@@ -18,7 +18,6 @@ _PACKAGES = (
     "pyiqa",
     "lightning",
     "ray",
-    "gradio",
 )
 _ENCODERS = (
     "libx264",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from apisr.upscale.run import Job, Outcome, Settings
     from apisr.weights import Model
 
@@ -79,12 +81,29 @@ def command(
             rich_help_panel=_PICTURES,
         ),
     ] = 512,
-    codec: Annotated[str, typer.Option("--codec", help="Video encoder.", rich_help_panel=_VIDEOS)] = "libx264",
+    purpose: Annotated[
+        Literal["archive", "share", "edit"] | None,
+        typer.Option(
+            "--purpose",
+            help="archive (FFV1 in mkv), share (H.264 in mp4), edit (ProRes in mov).",
+            show_default=False,
+            rich_help_panel=_VIDEOS,
+        ),
+    ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            "--codec",
+            help="Video encoder: libx264, libx265, libsvtav1, h264_nvenc, ...; by default that of the container.",
+            show_default=False,
+            rich_help_panel=_VIDEOS,
+        ),
+    ] = None,
     crf: Annotated[
         float | None,
         typer.Option(
             "--crf",
-            help="Constant quality; lower is better. By default what suits the encoder.",
+            help="Constant quality, lower is better; by default what suits the encoder.",
             show_default=False,
             rich_help_panel=_VIDEOS,
         ),
@@ -97,13 +116,23 @@ def command(
         str | None,
         typer.Option(
             "--pix-fmt",
-            help="Pixel format; by default that of the source.",
+            help="Pixel format; by default depth and subsampling of the source.",
+            show_default=False,
+            rich_help_panel=_VIDEOS,
+        ),
+    ] = None,
+    encoder_options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--encoder-option",
+            metavar="KEY=VALUE",
+            help="Any option of the encoder; may be repeated.",
             show_default=False,
             rich_help_panel=_VIDEOS,
         ),
     ] = None,
     container: Annotated[
-        Literal["mkv", "mp4", "mov", "webm"] | None,
+        Literal["mkv", "mp4", "mov", "webm", "ts", "avi"] | None,
         typer.Option(
             "--container",
             help="Container of video outputs; by default that of the input.",
@@ -111,6 +140,59 @@ def command(
             rich_help_panel=_VIDEOS,
         ),
     ] = None,
+    drop_streams: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drop-streams",
+            metavar="STREAM",
+            help="Leave out streams: a number, subtitle, attachment, data, audio, cover, or unsupported. Repeatable.",
+            show_default=False,
+            rich_help_panel=_VIDEOS,
+        ),
+    ] = None,
+    deinterlace: Annotated[
+        Literal["auto", "on", "off"],
+        typer.Option("--deinterlace", help="auto asks the flags and looks at the pictures.", rich_help_panel=_VIDEOS),
+    ] = "auto",
+    detelecine: Annotated[
+        bool, typer.Option("--detelecine", help="Restore 24 frames from 3:2 film material.", rich_help_panel=_VIDEOS)
+    ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option("--start", help="Begin at: 90, 1:30 or 0:01:30.5.", show_default=False, rich_help_panel=_VIDEOS),
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--end", help="Stop before.", show_default=False, rich_help_panel=_VIDEOS)
+    ] = None,
+    preview: Annotated[
+        str | None,
+        typer.Option(
+            "--preview",
+            metavar="LENGTH@TIME",
+            help="Only a part, for a look: 5s@00:10:00.",
+            show_default=False,
+            rich_help_panel=_VIDEOS,
+        ),
+    ] = None,
+    compare: Annotated[
+        Literal["side", "wipe"] | None,
+        typer.Option("--compare", help="Source and result in one clip.", show_default=False, rich_help_panel=_VIDEOS),
+    ] = None,
+    accept_damage: Annotated[
+        bool,
+        typer.Option(
+            "--accept-damage", help="Finish although parts of the source cannot be decoded.", rich_help_panel=_VIDEOS
+        ),
+    ] = False,
+    restart: Annotated[
+        bool,
+        typer.Option(
+            "--restart", help="Throw away an interrupted run instead of continuing it.", rich_help_panel=_VIDEOS
+        ),
+    ] = False,
+    workers: Annotated[
+        int, typer.Option("--workers", help="Segments upscaled at the same time.", min=1, rich_help_panel=_RUNNING)
+    ] = 1,
     reuse: Annotated[
         Literal["exact", "off"],
         typer.Option(
@@ -155,7 +237,7 @@ def command(
         output,
         label=label,
         picture_suffix=f".{image_format}" if image_format else None,
-        video_suffix=f".{container}" if container else None,
+        video_suffix=f".{container}" if container else _suffix_for(purpose),
     )
     settings = Settings(
         model=chosen,
@@ -165,7 +247,24 @@ def command(
         quality=quality,
         overwrite=overwrite,
         reuse=reuse,
-        video=_video_options(codec, crf, preset, pixel_format) if any(job.kind == "video" for job in jobs) else None,
+        video=_video_options(
+            purpose=purpose,
+            codec=codec,
+            crf=crf,
+            preset=preset,
+            pix_fmt=pixel_format,
+            encoder_options=tuple(_key_value(option) for option in encoder_options or ()),
+            drop_streams=tuple(drop_streams or ()),
+            deinterlace=deinterlace,
+            detelecine=detelecine,
+            **_range(start, end, preview),
+            compare=compare,
+            accept_damage=accept_damage,
+            restart=restart,
+            workers=workers,
+        )
+        if any(job.kind == "video" for job in jobs)
+        else None,
     )
     if dry_run:
         _print_plan(jobs, settings, as_json=as_json)
@@ -192,10 +291,63 @@ def command(
     raise typer.Exit(exit_code_of(outcomes))
 
 
-def _video_options(codec: str, crf: float | None, preset: str | None, pixel_format: str | None) -> Any:
+def _video_options(**options: Any) -> Any:
     from apisr.upscale.videos import VideoOptions
 
-    return VideoOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pixel_format)
+    return VideoOptions(**options)
+
+
+def _suffix_for(purpose: str | None) -> str | None:
+    if purpose is None:
+        return None
+    from apisr.video.encoders import PURPOSES
+
+    return str(PURPOSES[purpose]["suffix"])
+
+
+def _key_value(text: str) -> tuple[str, str]:
+    from apisr.errors import InputError
+
+    key, separator, value = text.partition("=")
+    if not key or not separator:
+        raise InputError(
+            f"expected --encoder-option KEY=VALUE, got '{text}'. For example: --encoder-option tune=animation."
+        )
+    return key, value
+
+
+def _range(start: str | None, end: str | None, preview: str | None) -> dict[str, Any]:
+    """Turn --start, --end and --preview into seconds."""
+    from apisr.errors import InputError
+
+    if preview is None:
+        begin, stop = (None if text is None else _seconds(text) for text in (start, end))
+    else:
+        if start is not None or end is not None:
+            raise InputError("--preview was given with --start or --end. Give one or the other.")
+        length, separator, at = preview.partition("@")
+        begin = _seconds(at) if separator else _seconds("0")
+        stop = begin + _seconds(length.removesuffix("s"))
+    if begin is not None and stop is not None and stop <= begin:
+        raise InputError(f"expected an end after the start, got {float(begin):g} s to {float(stop):g} s.")
+    return {"start": begin, "end": stop}
+
+
+def _seconds(text: str) -> Fraction:
+    """Read 90, 1:30 or 0:01:30.5 exactly."""
+    from fractions import Fraction
+
+    from apisr.errors import InputError
+
+    try:
+        seconds = Fraction(0)
+        for part in text.removesuffix("s").split(":"):
+            seconds = seconds * 60 + Fraction(part)
+    except (ValueError, ZeroDivisionError):
+        raise InputError(f"expected a time like 90, 1:30 or 0:01:30.5, got '{text}'.") from None
+    if seconds < 0:
+        raise InputError(f"expected a time from 0, got '{text}'.")
+    return seconds
 
 
 def _title(job: Job, index: int, count: int) -> str:
@@ -234,11 +386,12 @@ def _summary(outcomes: list[Outcome], model: Model, seconds: float) -> str:
     text = f"{' and '.join(parts) or 'nothing'} upscaled with {model.name} in {seconds:.1f} s"
     frames = sum(int(getattr(outcome.result, "frames_out", 0)) for outcome in videos)
     if frames:
-        total = sum(outcome.result.reuse.total_px for outcome in videos if outcome.result)  # type: ignore[union-attr]
-        computed = sum(outcome.result.reuse.computed_px for outcome in videos if outcome.result)  # type: ignore[union-attr]
+        stats = [part for outcome in videos for part in getattr(outcome.result, "stats", ()) if part is not None]
+        total, computed = sum(part.total_px for part in stats), sum(part.computed_px for part in stats)
         spent = sum(outcome.seconds for outcome in videos)
         share = 100 * computed / max(total, 1)
-        text += f"; {frames} frames, {frames / spent:.2f} frames/s, {share:.1f} % of the picture area computed"
+        text += f"; {frames} frames, {frames / spent:.2f} frames/s"
+        text += f", {share:.1f} % of the picture area computed" if total else ""
     skipped = sum(outcome.status == "skipped" for outcome in outcomes)
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     if skipped:

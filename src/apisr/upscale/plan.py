@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apisr.image import check_format, read_picture
 from apisr.upscale.pictures import output_size
-from apisr.upscale.run import Job, Settings
+from apisr.upscale.reuse import STORE_BYTES
+from apisr.upscale.run import Job, Settings, video_options
 from apisr.upscale.tiles import DEFAULT_TILE_PX
+
+if TYPE_CHECKING:
+    from apisr.video.streams import StreamPlan
 
 #: Bytes that one pixel of a window costs in the network, measured on the shipped models with onnxruntime.
 _NETWORK_BYTES_PER_PX = 420
@@ -51,10 +55,32 @@ def describe(job: Job, settings: Settings) -> dict[str, Any]:
             + 3 * output_rows * final[1] * channels * picture.pixels.itemsize
         )
         return row
-    from apisr.upscale.videos import describe_video
+    from apisr.upscale.videos import VideoOptions, plan_video
 
-    row.update(describe_video(job.source, job.target, settings))
+    plan = plan_video(job.source, job.target, video_options(settings, VideoOptions()), settings.model.scale)
+    video = plan.source.video
+    row["size"] = f"{video.width}x{video.height} -> {plan.size[0]}x{plan.size[1]}"
+    row["frames"] = plan.frames
+    row["duration"] = f"{plan.duration_s:.3f} s"
+    row["encoder"] = str(plan.encoder)
+    row["segments"] = len(plan.spans)
+    row["streams"] = [_stream_line(item) for item in plan.streams]
+    row["notices"] = list(plan.notices)
+    frame_bytes = 3 * (2 if plan.dtype == "uint16" else 1)
+    input_px, output_px = video.width * video.height, plan.network_size[0] * plan.network_size[1]
+    row["memory"] = _megabytes(
+        _BASE_BYTES
+        + min(input_px, 2**20) * _NETWORK_BYTES_PER_PX
+        + 12 * frame_bytes * (input_px + output_px)
+        + 12 * frame_bytes * plan.size[0] * plan.size[1]
+        + STORE_BYTES * (settings.reuse == "exact")
+    )
     return row
+
+
+def _stream_line(plan: StreamPlan) -> str:
+    becomes = f" to {plan.codec}" if plan.codec else ""
+    return f"{plan.stream.label}: {plan.action}{becomes}{f' ({plan.reason})' if plan.reason else ''}"
 
 
 def _megabytes(count: float) -> str:

@@ -285,18 +285,26 @@ def _do(job: Job, settings: Settings, engine: Engine, listener: Listener) -> Pic
     from apisr.upscale.reuse import CanvasUpscaler
     from apisr.upscale.videos import VideoOptions, upscale_video
 
-    video = replace(
-        settings.video or VideoOptions(),
-        overwrite=settings.overwrite,
-        height=settings.output_height,
-        scale=settings.output_scale,
-    )
+    video = video_options(settings, VideoOptions())
     return upscale_video(
         job.source,
         job.target,
         lambda: CanvasUpscaler(engine, reuse=settings.reuse),
         video,
         lambda done, total: listener.progressed(job, done, total),
+        scale=settings.model.scale,
+        identity=f"{settings.model.sha256} {engine.name}",
+    )
+
+
+def video_options(settings: Settings, default: VideoOptions) -> VideoOptions:
+    """Return how videos are made: the given options with the size and the permission to overwrite of the whole run."""
+    own_scale = settings.output_scale is None or settings.output_scale == settings.model.scale
+    return replace(
+        settings.video or default,
+        overwrite=settings.overwrite,
+        height=settings.output_height,
+        factor=None if own_scale else settings.output_scale,
     )
 
 
