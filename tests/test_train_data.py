@@ -1,0 +1,202 @@
+"""Crops: aligned, reproducible, of the whole degraded picture."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from apisr.errors import InputError
+from apisr.image import Picture, write_picture
+
+torch = pytest.importorskip("torch")
+
+from apisr.train.config import DataConfig  # noqa: E402 - torch may be absent
+from apisr.train.data import (  # noqa: E402
+    DegradedCrops,
+    Mixture,
+    PoolCrops,
+    ScenePictures,
+    build_pool,
+    cut,
+    find_pictures,
+    open_source,
+)
+from apisr.train.feed import Feed  # noqa: E402
+from apisr.train.scenes import Art  # noqa: E402
+
+
+@dataclass
+class Smooth:
+    """Smooth random pictures: reducing loses little, so that crops can be compared across resolutions."""
+
+    count: int = 3
+    size: tuple[int, int] = (96, 128)
+    fixed: bool = True
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, index: int) -> str:
+        return f"smooth {index}"
+
+    def load(self, epoch: int, index: int) -> Any:
+        grid = np.random.default_rng(index).random((5, 6, 3), dtype=np.float32)
+        return (np.clip(cv2.resize(grid, self.size[::-1], interpolation=cv2.INTER_CUBIC), 0, 1) * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_parts_of_a_crop_show_the_same_place(scale: int) -> None:
+    source = DegradedCrops(
+        Smooth(), scale=scale, degradation="bicubic", patch_px=32, crops_per_picture=12, enhance="paper", seed=4
+    )
+    for crop in source.crops(0, 1):
+        lr, gt, pseudo = (crop[key].numpy().transpose(1, 2, 0).astype(np.float32) for key in ("lr", "gt", "pseudo"))
+        assert lr.shape == (32 // scale, 32 // scale, 3)
+        assert gt.shape == pseudo.shape == (32, 32, 3)
+        reduced = cv2.resize(gt, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
+        assert float(np.abs(reduced - lr)[2:-2, 2:-2].mean()) < 2
+        assert float(np.abs(pseudo - gt).mean()) < 12
+
+
+def test_flips_and_turns_all_occur_and_keep_parts_together() -> None:
+    low = np.arange(16 * 16, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
+    high = low.repeat(2, 0).repeat(2, 1)
+    seen: set[bytes] = set()
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        crop = cut(low, high, high, scale=2, patch_px=32, flips=True, rng=rng)
+        lr, gt, pseudo = (crop[key].numpy() for key in ("lr", "gt", "pseudo"))
+        assert np.array_equal(gt[:, ::2, ::2], lr)
+        assert np.array_equal(gt, pseudo)
+        seen.add(lr.tobytes())
+    assert len(seen) == 8
+
+
+def test_crops_depend_on_seed_epoch_and_picture_alone() -> None:
+    def values(seed: int, epoch: int, index: int) -> bytes:
+        source = DegradedCrops(Smooth(), scale=2, degradation="apisr", patch_px=32, crops_per_picture=2, seed=seed)
+        source.crops(0, 0)  # what was asked before must not matter
+        return b"".join(crop[key].numpy().tobytes() for crop in source.crops(epoch, index) for key in ("lr", "gt"))
+
+    first = values(1, 2, 1)
+    assert values(1, 2, 1) == first
+    assert len({first, values(2, 2, 1), values(1, 3, 1), values(1, 2, 0)}) == 4
+
+
+def test_the_feed_gives_the_same_batches_with_workers_and_after_resuming() -> None:
+    source = DegradedCrops(Smooth(), scale=2, degradation="bicubic:1, apisr:1", patch_px=32, crops_per_picture=4)
+
+    def batches(count: int, **options: Any) -> list[bytes]:
+        with Feed(source, batch=4, seed=3, shuffle_crops=8, **options) as feed:
+            return [
+                b"".join(feed_batch[key].numpy().tobytes() for key in ("lr", "gt"))
+                for feed_batch in itertools.islice(feed, count)
+            ]
+
+    plain = batches(6)
+    assert batches(3, start=12) == plain[3:]
+    assert batches(4, workers=1) == plain[:4]
+
+
+def test_the_whole_picture_is_degraded_before_cutting() -> None:
+    """The crops of one picture share one degradation: overlapping places agree exactly."""
+    source = DegradedCrops(
+        Smooth(1, (64, 64)), scale=2, degradation="video", patch_px=64, crops_per_picture=3, flips=False
+    )
+    first, *others = source.crops(0, 0)
+    assert all(torch.equal(first["lr"], other["lr"]) for other in others)
+
+
+def test_mixture_draws_each_recipe_by_its_weight() -> None:
+    mixture = Mixture.parse("bicubic:3, apisr:1", scale=4)
+    assert [recipe.name for recipe in mixture.recipes] == ["bicubic", "apisr"]
+    assert mixture.weights == (0.75, 0.25)
+    assert Mixture.parse("paper", scale=4).recipes[0].name == "apisr"
+
+
+@pytest.mark.parametrize("text", ["bicubic:0", "bicubic:-1", "bicubic:x", "nonsense", ""])
+def test_bad_mixture_is_one_clear_line(text: str) -> None:
+    with pytest.raises(InputError) as error:
+        Mixture.parse(text, scale=2)
+    assert "\n" not in str(error.value)
+
+
+def test_small_picture_is_named() -> None:
+    source = DegradedCrops(Smooth(1, (24, 64)), scale=2, degradation="bicubic", patch_px=32)
+    with pytest.raises(InputError, match="smooth 0' is 64x24 pixels, smaller than a crop of 32"):
+        source.crops(0, 0)
+
+
+def test_odd_sizes_are_cut_to_the_grid() -> None:
+    source = DegradedCrops(Smooth(1, (99, 131)), scale=4, degradation="bicubic", patch_px=32, flips=False)
+    for crop in source.crops(0, 0):
+        lr, gt = (crop[key].numpy().astype(np.float32) for key in ("lr", "gt"))
+        assert float(np.abs(gt.reshape(3, 8, 4, 8, 4).mean((2, 4)) - lr).mean()) < 2
+
+
+def test_pseudo_gt_is_kept_on_disk(tmp_path: Path) -> None:
+    def pseudo() -> Any:
+        source = DegradedCrops(
+            Smooth(1), scale=2, degradation="bicubic", patch_px=32, crops_per_picture=1, enhance="paper", cache=tmp_path
+        )
+        return source.crops(0, 0)[0]["pseudo"].numpy()
+
+    first = pseudo()
+    files = list(tmp_path.iterdir())
+    assert len(files) == 1
+    assert files[0].suffix == ".npy"
+    assert np.array_equal(pseudo(), first)
+
+
+def test_scenes_are_new_in_every_epoch() -> None:
+    pictures = ScenePictures(Art.none(), count=2, height=64, width=96)
+    assert len(pictures) == 2
+    assert not np.array_equal(pictures.load(0, 0), pictures.load(1, 0))
+    assert np.array_equal(pictures.load(1, 0), pictures.load(1, 0))
+
+
+def test_pool_holds_the_pictures_and_is_continued(tmp_path: Path) -> None:
+    pictures = Smooth(4)
+    options: dict[str, Any] = {"scale": 2, "mixtures": {"clean": "bicubic", "web": "video"}, "shard": 2}
+    build_pool(tmp_path, pictures, count=2, **options)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.npy")}
+    assert set(before) == {"gt_0000.npy", "lr2_clean_0000.npy", "lr2_web_0000.npy"}
+    build_pool(tmp_path, pictures, count=4, **options)
+    assert all((tmp_path / name).stat().st_mtime_ns == time for name, time in before.items())
+    source = PoolCrops.open(tmp_path, scale=2, patch_px=32, crops_per_picture=2)
+    assert len(source) == 8
+    gt = {bytes(pictures.load(0, index).tobytes()) for index in range(4)}
+    stored = np.load(tmp_path / "gt_0001.npy")
+    assert {bytes(one.tobytes()) for one in stored} <= gt
+    for crop in source.crops(0, 0):  # the first low file is the clean one
+        lr, high = (crop[key].numpy().astype(np.float32) for key in ("lr", "gt"))
+        assert float(np.abs(high.reshape(3, 16, 2, 16, 2).mean((2, 4)) - lr).mean()) < 2
+
+
+def test_pool_of_another_scale_is_refused(tmp_path: Path) -> None:
+    build_pool(tmp_path, Smooth(1), scale=2, mixtures={"clean": "bicubic"}, count=1, shard=1)
+    with pytest.raises(InputError, match="no pictures for scale 4"):
+        PoolCrops.open(tmp_path, scale=4)
+    with pytest.raises(InputError, match="cannot read the pool"):
+        PoolCrops.open(tmp_path / "nowhere", scale=4)
+
+
+def test_open_source_reads_folders(tmp_path: Path) -> None:
+    for name in ("b.png", "a.png"):
+        write_picture(tmp_path / name, Picture((Smooth().load(0, 0),)))
+    (tmp_path / "notes.txt").write_text("not a picture")
+    assert [path.name for path in find_pictures([tmp_path])] == ["a.png", "b.png"]
+    config = DataConfig(folders=(tmp_path,), degradation="bicubic", enhance="none", patch_px=32, crops_per_picture=2)
+    source = open_source(config, scale=2, seed=0)
+    assert len(source) == 2
+    assert len(source.crops(0, 1)) == 2
+    with pytest.raises(InputError, match="no such folder"):
+        find_pictures([tmp_path / "nowhere"])
+    with pytest.raises(InputError, match="names no data"):
+        open_source(DataConfig(), scale=2, seed=0)
