@@ -86,7 +86,8 @@ TEXTS = {
     "latin": "Once upon a time;The Quick Brown Fox;EPISODE 12;Don't look back!;Next time: the harbour;Directed by;"
     "original work / script;To be continued...;0123456789;Ça va? Où êtes-vous?;Straße & Übung;Año Nuevo;chapter",
     "japanese": "第三話 夏の終わり;つづく;おはようございます;魔法使いの約束;監督・脚本;次回予告;"
-    "あの日見た空を覚えている;放課後;制作進行 原画 動画検査;カメラ ピアノ ハンバーグ;東京都千代田区;ありがとう、さようなら。;!?ドドドド",
+    "あの日見た空を覚えている;放課後;制作進行 原画 動画検査;"
+    "カメラ ピアノ ハンバーグ;東京都千代田区;ありがとう、さようなら。;!?ドドドド",
     "chinese": "第十二集 星空之下;未完待续;你好,世界;導演 編劇 製作;我們走吧;图书馆",
     "korean": "안녕하세요;다음 이야기;감독 각본;끝까지 함께;서울특별시",
     "cyrillic": "Конец первой серии;Продолжение следует;Привет, как дела?;режиссёр",
