@@ -39,7 +39,6 @@ Matrix = Literal["bt601", "bt709"]
 
 #: How x264, x265 and SVT-AV1 call their effort levels.
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
-_LAMBDA = 118  # libavcodec's unit of quantisers
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,7 @@ class _VideoCodec:
     encoder: str
     decoder: str
     options: Callable[[dict[str, Any]], dict[str, str]]
-    pixel_format: str = "yuv420p"
-    strict: bool = True
+    pixel_format: str = "yuv420p"  # the j of yuvj420p: full range
 
 
 def round_trip(picture: Bytes, codec: Codec, **settings: Any) -> RoundTrip:
@@ -228,21 +226,20 @@ def _refuse(codec: str, settings: dict[str, Any]) -> None:
 
 
 def _fixed_quantizer(settings: dict[str, Any]) -> dict[str, str]:
-    quantizer = _taken(settings, "quantizer", None, 1, 31)
-    return {"flags": "+qscale", "global_quality": str(round(quantizer * _LAMBDA))}
-
-
-def _mjpeg(settings: dict[str, Any]) -> dict[str, str]:
-    return _fixed_quantizer(settings) | {"strict": "unofficial"}
+    # Both ends of the range at one value, and no other factor for I-frames: the same as `-q:v` of the ffmpeg program.
+    quantizer = str(int(_taken(settings, "quantizer", None, 1, 31)))
+    return {"qmin": quantizer, "qmax": quantizer, "i_qfactor": "1"}
 
 
 def _x264(settings: dict[str, Any]) -> dict[str, str]:
-    return {"crf": str(_taken(settings, "crf", None, 0, 51)), "preset": _preset(settings)}
+    crf = str(_taken(settings, "crf", None, 0, 51))
+    return {"crf": crf, "preset": _preset(settings), "flags": "+global_header"}
 
 
 def _x265(settings: dict[str, Any]) -> dict[str, str]:
     quiet = "pools=none:frame-threads=1:wpp=0:log-level=none"  # no thread pool to start for one frame; same decisions
-    return {"crf": str(_taken(settings, "crf", None, 0, 51)), "preset": _preset(settings), "x265-params": quiet}
+    crf = str(_taken(settings, "crf", None, 0, 51))
+    return {"crf": crf, "preset": _preset(settings), "x265-params": quiet, "flags": "+global_header"}
 
 
 def _vp9(settings: dict[str, Any]) -> dict[str, str]:
@@ -270,5 +267,5 @@ _VIDEO: dict[str, _VideoCodec] = {
     "h265": _VideoCodec("libx265", "hevc", _x265),
     "vp9": _VideoCodec("libvpx-vp9", "vp9", _vp9),
     "av1": _VideoCodec("libsvtav1", "libdav1d", _svt_av1),
-    "mjpeg": _VideoCodec("mjpeg", "mjpeg", _mjpeg),
+    "mjpeg": _VideoCodec("mjpeg", "mjpeg", _fixed_quantizer, "yuvj420p"),
 }
