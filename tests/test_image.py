@@ -180,3 +180,13 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no animation"):
         write_picture(tmp_path / "a.bmp", Picture((np.zeros((2, 2, 3), np.uint8),) * 2, (10, 10)))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+@pytest.mark.parametrize("alpha", [True, False])
+@pytest.mark.parametrize("animated", [True, False])
+def test_webp_tells_whether_it_is_lossless(tmp_path: Path, lossless: bool, alpha: bool, animated: bool) -> None:
+    frames = [Image.fromarray(RANDOM.integers(0, 256, (20, 30, 4 if alpha else 3)).astype(np.uint8)) for _ in range(2)]
+    extra = {"save_all": True, "append_images": frames[1:]} if animated else {}
+    frames[0].save(tmp_path / "a.webp", lossless=lossless, icc_profile=srgb_profile(), **extra)
+    assert read_picture(tmp_path / "a.webp").lossless == lossless

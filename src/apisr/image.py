@@ -313,7 +313,7 @@ def _decode(image: Image.Image, data: bytes) -> Picture:
     animated = count > 1 and image.format in ("GIF", "WEBP", "PNG", "AVIF")
     format_name = {"MPO": "JPEG"}.get(image.format or "", image.format or "PNG")
     metadata = _metadata(image)
-    lossless = format_name not in ("JPEG", "AVIF") and not (format_name == "WEBP" and b"VP8 " in data[:4096])
+    lossless = format_name not in ("JPEG", "AVIF") and not (format_name == "WEBP" and _webp_is_lossy(data))
     if not animated:
         pixels = _decode_deep(image, data)
         if pixels is None:
@@ -334,6 +334,17 @@ def _decode(image: Image.Image, data: bytes) -> Picture:
     if all(bool((frame[..., 3] == 255).all()) for frame in frames):
         frames = [np.ascontiguousarray(frame[..., :3]) for frame in frames]
     return Picture(tuple(frames), tuple(durations), loop, format_name, lossless, metadata)
+
+
+def _webp_is_lossy(data: bytes) -> bool:
+    """Look for a lossy frame (chunk ``VP8 ``) among the chunks of a WebP file, inside animation frames too."""
+    position = 12
+    while position + 8 <= len(data):
+        kind, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
+        if kind == b"VP8 " or (kind == b"ANMF" and data[position + 24 : position + 28] in (b"VP8 ", b"ALPH")):
+            return True
+        position += 8 + size + size % 2
+    return False
 
 
 def _metadata(image: Image.Image) -> Metadata:
