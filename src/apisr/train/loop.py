@@ -396,7 +396,11 @@ def find_weights(start: Path) -> Path:
 
 def _load_into(module: nn.Module, path: Path, derived: tuple[str, ...] = ()) -> None:
     state, _ = load_state(path)
-    result = module.load_state_dict(state, strict=False)
+    try:
+        result = module.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        wrong = str(error).splitlines()[-1].strip().rstrip(".")
+        raise ModelError(f"'{path}' does not fit the network of this configuration ({wrong}).") from error
     missing = [name for name in result.missing_keys if not (derived and name.rsplit(".", 1)[-1].startswith(derived))]
     if missing or result.unexpected_keys:
         wrong = f"{'missing' if missing else 'unknown'} '{(missing or result.unexpected_keys)[0]}'"
@@ -540,6 +544,7 @@ def _run(trainer: Trainer, source: Source, pairs: list[Pair]) -> TrainResult:
                 ends = _any_process(fabric, bool(stopped or limit))
                 if step % config.log.every == 0 or done or ends:
                     now = time.monotonic()
+                    values = _mean_over_processes(fabric, values)
                     rate = (step - window_step) / max(1e-9, now - window_began)
                     last = {
                         **{f"loss_{key}": value for key, value in values.items()},
@@ -662,6 +667,13 @@ def _any_process(fabric: Fabric, flag: bool) -> bool:
         return flag
     total: Any = fabric.all_reduce(torch.tensor(float(flag)), reduce_op="sum")
     return float(total) > 0
+
+
+def _mean_over_processes(fabric: Fabric, values: Mapping[str, float]) -> dict[str, float]:
+    if fabric.world_size == 1:
+        return dict(values)
+    means: Any = fabric.all_reduce(torch.tensor(list(values.values()), dtype=torch.float64), reduce_op="mean")
+    return dict(zip(values, means.tolist(), strict=True))
 
 
 def _memory_mib(device: torch.device) -> float:

@@ -1,0 +1,73 @@
+"""Opening a feature network by name, for the perceptual loss.
+
+``resnet50-danbooru`` and ``vgg19`` are the paper's two (section 3.4); their files are fetched once with
+``apisr models fetch NAME``. Any registered network of kind ``features`` can be named with a file of weights
+(``resnet50:my.pth``), and the stand-ins of :mod:`apisr.train.standins` by theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from apisr.errors import InputError, ModelError
+from apisr.networks import NETWORKS, architecture
+from apisr.train.standins import STANDINS, load_standin
+from apisr.weights.checkpoint import load_state
+
+#: The paper's feature networks: name -> network in the registry.
+PAPER_NETWORKS = {"resnet50-danbooru": "resnet50", "vgg19": "vgg19"}
+
+
+def open_features(name: str) -> nn.Module:
+    """Open a frozen feature network: pictures in [0, 1] to features by layer name.
+
+    Args:
+        name: ``resnet50-danbooru``, ``vgg19``, ``NETWORK:FILE``, or a stand-in.
+
+    Raises:
+        InputError: unknown name, or the file is not there (the message says how to get it).
+        ModelError: the file does not fit the network.
+    """
+    kind, _, place = name.partition(":")
+    if kind in STANDINS:
+        return load_standin(name).eval().requires_grad_(False)
+    known = [*PAPER_NETWORKS, *STANDINS]
+    if kind in PAPER_NETWORKS:
+        network = PAPER_NETWORKS[kind]
+        path = Path(place) if place else _fetched(kind)
+    elif kind in NETWORKS and architecture(kind).kind == "features":
+        if not place:
+            raise InputError(f"feature network '{kind}' needs a file of weights: '{kind}:FILE'.")
+        network, path = kind, Path(place)
+    else:
+        raise InputError(f"unknown feature network '{name}'. Known: {', '.join(known)}, NETWORK:FILE.")
+    if not path.is_file():
+        raise InputError(f"cannot read the weights of '{name}': no such file: '{path}'.")
+    chosen = architecture(network)
+    module = chosen.build({})
+    load_features(module, load_state(path)[0], name=str(path))
+    return module.eval().requires_grad_(False)
+
+
+def load_features(module: nn.Module, state: Mapping[str, Tensor], *, name: str) -> None:
+    """Load weights into a feature network; a classifier's head in the file is left out.
+
+    Raises:
+        ModelError: values that the network needs are missing or have another shape.
+    """
+    wanted: dict[str, Any] = module.state_dict()
+    given = {key: value for key, value in state.items() if key in wanted}
+    missing = [key for key in wanted if key not in given and not key.endswith("num_batches_tracked")]
+    wrong = [key for key, value in given.items() if value.shape != wanted[key].shape]
+    if missing or wrong:
+        what = f"{'no' if missing else 'wrong shape of'} '{(missing or wrong)[0]}'"
+        raise ModelError(f"'{name}' does not fit the feature network ({what}).")
+    module.load_state_dict(given, strict=False)
+
+
+def _fetched(name: str) -> Path:
+    raise InputError(f"the feature network '{name}' is not here. Fetch it with: apisr models fetch {name}")

@@ -1,0 +1,144 @@
+"""Configuration: presets, TOML there and back, --set, and errors that name the right key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apisr.errors import InputError
+from apisr.train.config import (
+    PRESETS,
+    ScheduleConfig,
+    TrainConfig,
+    key_names,
+    learning_rate_factor,
+    load_config,
+    preset_text,
+    to_toml,
+)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_survives_toml(name: str, tmp_path: Path) -> None:
+    config = load_config(name)
+    path = tmp_path / "config.toml"
+    path.write_text(to_toml(config), encoding="utf-8")
+    assert load_config(path) == config
+
+
+def test_paper_values() -> None:
+    """Section 4.1 and equation 4, number by number."""
+    first, second = load_config("paper-stage1"), load_config("paper-stage2")
+    for config, rate in ((first, 2e-4), (second, 1e-4)):
+        assert config.model.network == "grl"
+        assert config.model.scale == 4
+        assert config.run.steps == 300_000
+        assert config.optimizer.kind == "adam"
+        assert config.optimizer.betas == (0.9, 0.99)
+        assert config.optimizer.lr == rate
+        assert (config.schedule.kind, config.schedule.every, config.schedule.factor) == ("step", 100_000, 0.5)
+        assert (config.data.patch_px, config.data.batch) == (256, 32)
+        assert config.loss.pixel_weight == 1.0
+        assert config.loss.target == "pseudo"
+    assert first.loss.perceptual_weight == first.loss.adversarial_weight == 0
+    assert second.loss.perceptual_weight == 0.5
+    assert second.loss.adversarial_weight == 0.2
+    assert second.discriminator.loss == "lsgan"
+    assert second.discriminator.real == "gt"
+    anime, photo = second.loss.perceptual
+    assert list(anime.weights.values()) == [0.1, 20.0, 25.0, 1.0, 1.0]
+    assert list(photo.weights.values()) == [0.1, 1.0, 1.0, 1.0, 1.0]
+    assert anime.weight == photo.weight == 1.0
+
+
+@pytest.mark.parametrize(
+    ("sets", "expected"),
+    [
+        (["run.step=5"], "unknown key 'run.step' in --set run.step=5. Did you mean 'run.steps'?"),
+        (["optimiser.lr=1"], "Did you mean 'optimizer"),
+        (["data.batch"], "expected KEY=VALUE"),
+        (["data.batch=0"], "data.batch: Input should be greater than or equal to 1, got 0"),
+        (["run.precision=fp8"], "got 'fp8'"),
+        (["data.patch_px=33"], "not a multiple of model.scale"),
+        (["loss.perceptual_weight=1"], "names no feature network"),
+        (["validation.best=lpips"], "not among metrics"),
+        (["data.batch.size=3"], "'data.batch' has no keys"),
+    ],
+)
+def test_bad_values_say_what_to_do(sets: list[str], expected: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_config("tiny-test", sets=sets)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_keys_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text('[[validation.pairs]]\nname = "a"\nlow = "x"\nhi = "y"\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"unknown key 'validation\.pairs\.hi'.*'validation\.pairs\.high'"):
+        load_config(path)
+    path.write_text("[run\n", encoding="utf-8")
+    with pytest.raises(InputError, match="not TOML"):
+        load_config(path)
+    with pytest.raises(InputError, match="Did you mean 'paper-stage1'"):
+        load_config("paper-stage-1")
+    with pytest.raises(InputError, match="No such file"):
+        load_config(tmp_path / "absent.toml")
+
+
+def test_base_and_set(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "paper-stage2"\n[data]\nbatch = 4\n', encoding="utf-8")
+    config = load_config(path, sets=["run.name=mine", "model.arguments.depth=3", "optimizer.betas=[0.5, 0.9]"])
+    assert config.data.batch == 4
+    assert config.data.patch_px == 256
+    assert len(config.loss.perceptual) == 2
+    assert config.run.name == "mine"
+    assert config.model.arguments == {"depth": 3}
+    assert config.optimizer.betas == (0.5, 0.9)
+
+
+def test_every_key_can_be_set_to_its_own_value() -> None:
+    dumped = load_config("paper-stage2").model_dump(mode="json")
+    assert len(key_names()) > 60
+    for name in key_names():
+        if name.startswith(("loss.perceptual.", "validation.pairs.")):
+            continue
+        value: object = dumped
+        for part in name.split("."):
+            assert isinstance(value, dict)
+            value = value[part]
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            assert load_config("paper-stage2", sets=[f"{name}={value}"]) == load_config("paper-stage2")
+
+
+@given(
+    kind=st.sampled_from(["step", "cosine", "constant"]),
+    warmup=st.integers(0, 20),
+    steps=st.integers(21, 500),
+    every=st.integers(1, 200),
+)
+def test_rate_is_a_falling_function_of_the_step(kind: str, warmup: int, steps: int, every: int) -> None:
+    schedule = ScheduleConfig.model_validate({"kind": kind, "warmup": warmup, "every": every})
+    factors = [learning_rate_factor(schedule, step, steps) for step in range(steps)]
+    assert all(0 < factor <= 1 for factor in factors)
+    assert factors[:warmup] == sorted(factors[:warmup])
+    assert factors[warmup:] == sorted(factors[warmup:], reverse=True)
+
+
+def test_step_schedule_is_the_papers() -> None:
+    schedule = load_config("paper-stage1").schedule
+    chosen = [learning_rate_factor(schedule, step, 300_000) for step in (0, 99_999, 100_000, 200_000, 299_999)]
+    assert chosen == [1, 1, 0.5, 0.25, 0.25]
+
+
+def test_presets_are_files() -> None:
+    for name in PRESETS:
+        assert preset_text(name).startswith("about = ")
+
+
+def test_defaults_are_valid() -> None:
+    assert TrainConfig().run_folder == Path("runs/run")

@@ -1,0 +1,235 @@
+"""The loop: resuming bit for bit, stopping, accumulation, precision, validation."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_train_loop_feed import Blocks
+
+from apisr import metrics
+from apisr.errors import InputError, RunError
+from apisr.image import read_rgb, write_picture
+from apisr.train.checkpoint import list_checkpoints, load_checkpoint
+from apisr.train.config import TrainConfig, load_config
+from apisr.train.ema import Ema
+from apisr.train.loop import TrainResult, train
+from apisr.train.validate import enlarge
+from apisr.weights.checkpoint import load_network
+
+
+def config(folder: Path, *sets: str) -> TrainConfig:
+    quiet = ["log.tensorboard=false", f"run.folder={folder}", "run.threads=1", "loss.target=gt"]
+    return load_config("tiny-test", sets=[*quiet, *sets])
+
+
+def weights(result: TrainResult) -> dict[str, torch.Tensor]:
+    state = load_checkpoint(list_checkpoints(result.folder)[-1][1])
+    return {f"{part}.{key}": value for part in ("ema", "generator") for key, value in state[part].items()}
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def gradients(result: TrainResult) -> list[torch.Tensor]:
+    """The gradients of the first step: Adam's running mean starts at (1 - beta) times them."""
+    state = load_checkpoint(list_checkpoints(result.folder)[-1][1])
+    assert state["step"] == 1
+    return [entry["exp_avg"] / 0.1 for _, entry in sorted(state["optimizer"]["state"].items())]
+
+
+def records(folder: Path, kind: str) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+# --- the loop --------------------------------------------------------------------------------------------------------
+
+
+def test_learns_and_leaves_a_model(tmp_path: Path) -> None:
+    result = train(config(tmp_path, "run.steps=60", "ema.decay=0.5", "optimizer.lr=3e-3"), source=Blocks())
+    lines = records(result.folder, "train")
+    assert result.complete
+    assert lines[-1]["step"] == 60
+    assert lines[-1]["loss_l1"] < 0.5 * lines[0]["loss_l1"]
+    assert {"lr", "grad_norm", "it_per_s", "samples_per_s", "waiting_share", "memory_mib"} <= lines[0].keys()
+    module = load_network(result.weights)
+    low = Blocks().crops(0, 0)[0]["lr"].permute(1, 2, 0).numpy()
+    assert enlarge(module, low, scale=2, multiple_px=1, device=torch.device("cpu")).shape == (32, 32, 3)
+    environment = json.loads((result.folder / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__
+    assert load_config(result.folder / "config.toml").run.steps == 60
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_resume_is_bit_exact(tmp_path: Path, precision: str) -> None:
+    sets = (f"run.precision={precision}", "log.every=1", "data.shuffle_crops=10", "schedule.kind=cosine")
+    whole = train(config(tmp_path, "run.name=whole", "run.steps=14", *sets), source=Blocks())
+    parts = config(tmp_path, "run.name=parts", "run.steps=14", "checkpoint.every=5", "run.limit_s=0.000001", *sets)
+    stopped = train(parts, source=Blocks())
+    assert not stopped.complete
+    assert stopped.step == 1
+    go_on = config(tmp_path, "run.name=parts", "run.steps=14", "checkpoint.every=5", *sets)
+    resumed = train(go_on, source=Blocks(), resume=True)
+    assert same(weights(whole), weights(resumed))
+    curve = [(line["step"], line["loss_total"]) for line in records(whole.folder, "train")]
+    assert curve == [(line["step"], line["loss_total"]) for line in records(resumed.folder, "train")]
+    assert [step for step, _ in curve] == list(range(1, 15))
+
+
+def test_records_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
+    first = train(config(tmp_path, "run.steps=10", "log.every=1"), source=Blocks())
+    with (first.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 11, "kind": "train", "loss_total": 1}\n{"step": 12, "ki')  # as a killed process leaves it
+    (first.folder / "checkpoints" / "step-00000015.partial.pt").write_bytes(b"half")
+    train(config(tmp_path, "run.steps=12", "log.every=1"), source=Blocks(), resume=True)
+    assert [line["step"] for line in records(first.folder, "train")] == list(range(1, 13))
+    assert not list((first.folder / "checkpoints").glob("*.partial.pt"))
+
+
+def test_last_checkpoints_are_kept(tmp_path: Path) -> None:
+    result = train(config(tmp_path, "run.steps=9", "checkpoint.every=2", "checkpoint.keep=2"), source=Blocks())
+    assert [step for step, _ in list_checkpoints(result.folder)] == [8, 9]
+
+
+def test_a_run_is_not_overwritten_nor_continued_differently(tmp_path: Path) -> None:
+    train(config(tmp_path, "run.steps=2"), source=Blocks())
+    with pytest.raises(InputError, match=r"holds a run at step 2\. Add --resume"):
+        train(config(tmp_path, "run.steps=3"), source=Blocks())
+    with pytest.raises(InputError, match=r"optimizer\.lr was 0\.001 and is 0\.002"):
+        train(config(tmp_path, "run.steps=3", "optimizer.lr=2e-3"), source=Blocks(), resume=True)
+
+
+def test_damaged_checkpoint(tmp_path: Path) -> None:
+    result = train(config(tmp_path, "run.steps=2"), source=Blocks())
+    path = list_checkpoints(result.folder)[-1][1]
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(InputError, match="not a complete checkpoint"):
+        train(config(tmp_path, "run.steps=3"), source=Blocks(), resume=True)
+
+
+def test_starts_from_another_run(tmp_path: Path) -> None:
+    first = train(config(tmp_path, "run.steps=3"), source=Blocks())
+    second = train(
+        config(tmp_path, "run.name=second", "run.steps=1", f"model.start={first.folder}", "optimizer.lr=1e-12"),
+        source=Blocks(),
+    )
+    before, after = load_network(first.weights).state_dict(), load_network(second.weights).state_dict()
+    assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
+    with pytest.raises(InputError, match="no weights at"):
+        train(config(tmp_path, "run.name=third", f"model.start={tmp_path / 'nothing'}"), source=Blocks())
+    with pytest.raises(InputError, match="does not fit the network"):
+        train(config(tmp_path, "run.name=4", f"model.start={first.folder}", "model.arguments.depth=3"), source=Blocks())
+
+
+def test_not_a_number_stops_with_the_batch(tmp_path: Path) -> None:
+    chosen = config(tmp_path, "run.steps=20", "data.shuffle_crops=0", "data.batch=4")
+    with pytest.raises(RunError, match=r"stopped at step \d: the loss is not finite .*The batch is saved in"):
+        train(chosen, source=Blocks(spoiled_epoch=1, spoil=math.nan))
+    saved = torch.load(next(chosen.run_folder.glob("bad-step-*.pt")), weights_only=True)
+    assert torch.isnan(saved["batch"]["lr"]).all()
+    assert saved["batch"]["gt"].shape == (4, 3, 32, 32)
+    assert math.isnan(saved["losses"]["total"])
+
+
+def test_divergence_stops(tmp_path: Path) -> None:
+    chosen = config(tmp_path, "run.steps=200", "data.shuffle_crops=0", "guard.after=3", "guard.divergence=10")
+    with pytest.raises(RunError, match=r"stopped at step 5: the loss diverges \([\d.]+, its running mean is 0\.\d+\)"):
+        train(chosen, source=Blocks(spoiled_epoch=1, spoil=1000.0))
+    assert len(list(chosen.run_folder.glob("bad-step-*.pt"))) == 1
+
+
+def test_accumulating_equals_a_larger_batch(tmp_path: Path) -> None:
+    sets = ("run.steps=1", "data.shuffle_crops=0", "ema.decay=0")
+    large = train(config(tmp_path, "run.name=large", "data.batch=8", *sets), source=Blocks())
+    small = train(config(tmp_path, "run.name=small", "data.batch=2", "optimizer.accumulate=4", *sets), source=Blocks())
+    for one, other in zip(gradients(large), gradients(small), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+    assert large.losses["l1"] == pytest.approx(small.losses["l1"], rel=1e-6)
+
+
+def test_clipping_shortens_the_gradient(tmp_path: Path) -> None:
+    sets = ("run.steps=1", "data.shuffle_crops=0")
+    free = train(config(tmp_path, "run.name=free", *sets), source=Blocks())
+    clipped = train(config(tmp_path, "run.name=clipped", "optimizer.clip_norm=0.01", *sets), source=Blocks())
+    norm = torch.cat([value.flatten() for value in gradients(clipped)]).norm()
+    assert float(norm) == pytest.approx(0.01, rel=1e-3)
+    assert records(clipped.folder, "train")[0]["grad_norm"] == pytest.approx(
+        float(torch.cat([value.flatten() for value in gradients(free)]).norm()), rel=1e-4
+    )
+
+
+def test_target_is_the_pseudo_gt(tmp_path: Path) -> None:
+    """Blocks' pseudo-GT has the colours in another order: training towards it is another loss."""
+    sets = ("run.steps=1", "data.shuffle_crops=0")
+    pseudo = train(config(tmp_path, "run.name=pseudo", "loss.target=pseudo", *sets), source=Blocks())
+    plain = train(config(tmp_path, "run.name=plain", *sets), source=Blocks())
+    assert pseudo.losses["l1"] > 1.5 * plain.losses["l1"]
+
+
+def test_validation_scores_full_pictures(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        high = np.kron(random.integers(0, 256, (24, 31, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+        write_picture(tmp_path / "high" / f"{name}.png", high)
+        write_picture(tmp_path / "low" / f"{name}.png", np.ascontiguousarray(high[::2, ::2]))
+    chosen = config(tmp_path, "run.steps=20", "validation.every=10", 'validation.metrics=["psnr", "ssim", "niqe"]')
+    values = chosen.model_dump()
+    values["validation"]["pairs"] = [{"name": "set", "low": tmp_path / "low", "high": tmp_path / "high"}]
+    result = train(TrainConfig.model_validate(values), source=Blocks())
+    lines = records(result.folder, "validation")
+    assert [line["step"] for line in lines] == [10, 20]
+    assert result.best is not None
+    module = load_network(result.best if lines[1]["psnr"] >= lines[0]["psnr"] else result.weights)
+    expected = np.mean(
+        [
+            metrics.psnr(
+                enlarge(
+                    module,
+                    read_rgb(tmp_path / "low" / f"{name}.png"),
+                    scale=2,
+                    multiple_px=1,
+                    device=torch.device("cpu"),
+                ),
+                read_rgb(tmp_path / "high" / f"{name}.png"),
+                border_px=8,
+            )
+            for name in ("a", "b")
+        ]
+    )
+    assert result.scores["set/psnr"] == pytest.approx(float(expected), abs=1e-6)
+    panel = read_rgb(result.folder / "panels" / "step-00000020-set-a.png")
+    assert panel.shape == (96, 3 * 124, 3)
+    assert np.array_equal(panel[:, -124:], read_rgb(tmp_path / "high" / "a.png"))
+
+
+@pytest.mark.parametrize(
+    ("low", "message"), [("c", "'c.png' has no partner"), ("", "no pictures in"), ("a", "expected 2 times the size")]
+)
+def test_bad_validation_sets(tmp_path: Path, low: str, message: str) -> None:
+    (tmp_path / "low").mkdir()
+    write_picture(tmp_path / "high" / "a.png", np.zeros((32, 32, 3), np.uint8))
+    if low:
+        write_picture(tmp_path / "low" / f"{low}.png", np.zeros((15, 16, 3), np.uint8))
+    values = config(tmp_path, "run.steps=1").model_dump()
+    values["validation"]["pairs"] = [{"name": "set", "low": tmp_path / "low", "high": tmp_path / "high"}]
+    with pytest.raises(InputError, match=message):
+        train(TrainConfig.model_validate(values), source=Blocks())
+
+
+def test_mean_of_weights() -> None:
+    layer = torch.nn.Linear(2, 2)
+    ema = Ema(layer, decay=0.9)
+    start = layer.weight.detach().clone()
+    with torch.no_grad():
+        layer.weight.add_(1)
+    ema.update(layer)  # decay min(0.9, 1/10)
+    torch.testing.assert_close(ema.module.weight, start + 0.9)
+    for _ in range(200):
+        ema.update(layer)
+    torch.testing.assert_close(ema.module.weight, layer.weight.detach())
