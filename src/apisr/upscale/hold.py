@@ -1,0 +1,425 @@
+"""Hold: give a drawing that a codec re-encodes in every frame the same pixels in every frame.
+
+Exact reuse (:mod:`apisr.upscale.reuse`) saves work only where the input is bit-identical. A codec writes a held drawing a
+little differently in every frame, so on compressed video little is identical. This filter runs before the upscaler. Block
+by block it keeps a *canonical* input while the frame differs from it only by coding noise:
+
+- The difference is always taken to the canonical block, never to the last frame: nothing drifts.
+- It is judged after a 4x4 mean (a moved shape, a fade), by its largest value (a thin line, a dot) and by the mean of the
+  block, in luma and in chroma. The limits follow the codec's quantiser where it is known, else the noise of the stream.
+- Beside a block that surely changed the limits are tighter: no dots are left behind at the corners of blocks.
+- Where much of the frame changes (fade, pan, flash) the limits are tighter everywhere; where nearly all of it changes the
+  frame starts a new shot and is followed as it is.
+- A new canonical block is the mean of what the next frames show of the same drawing (a bounded look-ahead).
+- Earlier canonical blocks, and the last few shots, are kept: a drawing that returns gets the very bits that it had.
+
+    >>> import numpy as np
+    >>> noise = np.random.default_rng(0)
+    >>> drawing = np.full((32, 32, 3), 100, np.uint8)
+    >>> frames = [drawing + noise.integers(0, 2, drawing.shape, np.uint8) for _ in range(5)]
+    >>> held = list(HoldFilter().run(frames))
+    >>> len(held), all(np.array_equal(held[0], frame) for frame in held)
+    (5, True)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from apisr.image import Pixels
+
+Hold = Literal["off", "auto", "strong"]
+Blocks = NDArray[np.intp]
+"""Flat numbers of blocks, row by row."""
+
+BLOCK_PX = 16
+"""Side of the blocks that are held or follow."""
+LOOKAHEAD_FRAMES = 24
+"""Most frames that are read ahead (one second of film)."""
+LOOKAHEAD_BYTES = 192 * 2**20
+"""Most memory for frames that are read ahead; large frames get a shorter look-ahead."""
+STORE_BLOCKS = 6
+"""Earlier canonical blocks that are kept for each place."""
+SHOTS = 3
+"""Earlier shots that are kept."""
+
+# Limits in 8-bit code values at quantiser 26 of H.264, luma; measured on held drawings, see docs/hold.md.
+_LOW_LIMIT = 2.6
+_MEAN_LIMIT = 0.9
+_PEAK_FLAT = 6.0
+_PEAK_PER_RANGE = 0.06
+_CHROMA_LOW_LIMIT = 3.5
+_CHROMA_PEAK_LIMIT = 10.0
+
+_SURE = 2.5
+"""Times the limits from which a block surely shows another drawing."""
+_BESIDE = 0.5
+"""Share of the limits that is left beside sure changes."""
+_BUSY_SHARE, _BUSY = 0.3, 0.4
+"""From this share of changed blocks on, this share of the limits is left."""
+_CUT_SHARE = 0.85
+"""From this share of changed blocks on, a frame starts a new shot."""
+_RETURN_SHARE = 0.5
+"""A frame belongs to an earlier shot if at least this share of its blocks matches."""
+
+#: Luma, blue and red difference (BT.601 weights; the limits are coarser than any choice of weights).
+_TO_LUMA_CHROMA = np.array([[0.299, 0.587, 0.114], [-0.299, -0.587, 0.886], [0.701, -0.587, -0.114]], np.float32)
+
+
+@dataclass
+class HoldStats:
+    """What the filter did.
+
+    Attributes:
+        frames: frames delivered.
+        blocks: blocks of all frames.
+        held_blocks: blocks whose input differed from the frame before, or from the canonical block, and was held.
+        new_blocks: blocks that got a new canonical content.
+        returned_blocks: blocks that got an earlier canonical content back.
+        whole_frames: frames delivered with exactly the pixels of the frame before.
+        shots: new shots begun.
+        returned_shots: times an earlier shot came back.
+    """
+
+    frames: int = 0
+    blocks: int = 0
+    held_blocks: int = 0
+    new_blocks: int = 0
+    returned_blocks: int = 0
+    whole_frames: int = 0
+    shots: int = 0
+    returned_shots: int = 0
+
+    def add(self, other: HoldStats) -> None:
+        """Count another run's work too."""
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class _Frame:
+    """A frame that waits: its pixels, padded to whole blocks, and which blocks equal those of the frame before."""
+
+    def __init__(self, pixels: Pixels, before: _Frame | None, scale: float) -> None:
+        height, width = pixels.shape[:2]
+        self.pixels = pixels
+        bottom, right = -height % BLOCK_PX, -width % BLOCK_PX
+        padded = cv2.copyMakeBorder(pixels, 0, bottom, 0, right, cv2.BORDER_REPLICATE) if bottom or right else pixels
+        self.blocks = _as_blocks(np.ascontiguousarray(padded))
+        self.rows, self.columns = self.blocks.shape[:2]
+        self.scale = scale
+        same_kind = before is not None and before.pixels.shape == pixels.shape and before.pixels.dtype == pixels.dtype
+        self.fresh = not same_kind
+        if before is None or not same_kind:
+            self.changed = np.ones((self.rows, self.columns), bool)
+        else:
+            self.changed = _changed(before.pixels, pixels)
+
+    def take(self, blocks: Blocks) -> Pixels:
+        """Return the pixels ``(n, 16, 16, 3)`` of some blocks."""
+        return self.blocks[blocks // self.columns, blocks % self.columns]
+
+
+class _Shot:
+    """The canonical picture of a shot and earlier canonical blocks of each place."""
+
+    def __init__(self, frame: _Frame) -> None:
+        rows, columns = frame.rows, frame.columns
+        self.picture = np.empty((rows * BLOCK_PX, columns * BLOCK_PX, 3), frame.pixels.dtype)
+        self.blocks = _as_blocks(self.picture)
+        self.columns = columns
+        self.known = np.zeros(rows * columns, bool)
+        self.frames = 0
+        self.store: list[Pixels] = []
+        self.used = np.full((STORE_BLOCKS, rows * columns), -1, np.int64)
+
+    def take(self, blocks: Blocks) -> Pixels:
+        return self.blocks[blocks // self.columns, blocks % self.columns]
+
+    def put(self, blocks: Blocks, content: Pixels) -> None:
+        self.blocks[blocks // self.columns, blocks % self.columns] = content
+        self.known[blocks] = True
+
+    def remember(self, blocks: Blocks, content: Pixels, now: int) -> None:
+        """Keep contents for when they return; the least recently used of a place goes first."""
+        slots = self.used[:, blocks].argmin(axis=0)
+        while len(self.store) <= slots.max(initial=-1):
+            self.store.append(np.zeros((self.used.shape[1], BLOCK_PX, BLOCK_PX, 3), content.dtype))
+        for slot in np.unique(slots).tolist():
+            chosen = slots == slot
+            self.store[slot][blocks[chosen]] = content[chosen]
+        self.used[slots, blocks] = now
+
+
+class HoldFilter:
+    """Holds the drawings of one video; frames go in and come out in the same order and number.
+
+    Frames come out late, by up to :data:`LOOKAHEAD_FRAMES` (fewer where :data:`LOOKAHEAD_BYTES` binds).
+
+    Args:
+        mode: ``auto``; ``strong`` with limits 1.6 times as wide, for bad sources; ``off`` hands frames through.
+        lookahead_frames: most frames to read ahead; 0 decides on each frame alone.
+
+    Attributes:
+        stats: what was done so far.
+    """
+
+    def __init__(self, mode: Hold = "auto", *, lookahead_frames: int = LOOKAHEAD_FRAMES) -> None:
+        self.mode: Hold = mode
+        self.stats = HoldStats()
+        self._lookahead = lookahead_frames
+        self._queue: deque[_Frame] = deque()
+        self._last: _Frame | None = None
+        self._shot: _Shot | None = None
+        self._earlier: list[_Shot] = []
+        self._output: Pixels | None = None
+        self._noise = _NoiseEstimate()
+
+    def run(self, frames: Iterable[Pixels]) -> Iterator[Pixels]:
+        """Filter a whole video: one frame out for each frame in, in order."""
+        for frame in frames:
+            yield from self.push(frame)
+        yield from self.finish()
+
+    def push(self, frame: Pixels, *, quantiser: float | NDArray[Any] | None = None) -> list[Pixels]:
+        """Give the next frame.
+
+        Args:
+            frame: ``(H, W, 3)`` uint8 or uint16 RGB; it is kept, so it must not be changed afterwards.
+            quantiser: H.264 scale (0 to 51): one for the frame, or a map ``(rows, columns)`` of the frame's macroblocks
+                (:func:`quantisers_of`); None estimates the noise from the stream.
+
+        Returns:
+            Frames that are ready, oldest first; treat them as read-only. A frame without any change is the same object as
+            the frame before it.
+        """
+        if self.mode == "off":
+            self.stats.frames += 1
+            return [frame]
+        waiting = _Frame(frame, self._last, 1.0)
+        waiting.scale = self._noise.scale(waiting, self._last, quantiser) * (1.6 if self.mode == "strong" else 1.0)
+        self._last = waiting
+        self._queue.append(waiting)
+        depth = min(self._lookahead, LOOKAHEAD_BYTES // max(1, frame.nbytes))
+        ready: list[Pixels] = []
+        while len(self._queue) > depth:
+            ready.append(self._next())
+        return ready
+
+    def finish(self) -> list[Pixels]:
+        """Return the frames that are still inside, after the last one was given."""
+        ready: list[Pixels] = []
+        while self._queue:
+            ready.append(self._next())
+        return ready
+
+    def _next(self) -> Pixels:
+        frame = self._queue.popleft()
+        if frame.fresh:
+            self._shot, self._earlier, self._output = None, [], None
+        self.stats.frames += 1
+        self.stats.blocks += frame.changed.size
+        if self._shot is None:
+            self._shot = self._begin(frame)
+            self._fill(frame, np.arange(frame.changed.size))
+            return self._deliver(frame)
+        follow = self._judge(frame)
+        if follow.mean() > _CUT_SHARE:
+            follow = self._change_shot(frame)
+        self._shot.frames += 1
+        self.stats.held_blocks += int(np.count_nonzero(frame.changed.ravel() & ~follow))
+        if not follow.any():
+            self.stats.whole_frames += 1
+            assert self._output is not None
+            return self._output
+        self._fill(frame, self._return_earlier(frame, np.flatnonzero(follow)))
+        return self._deliver(frame)
+
+    def _judge(self, frame: _Frame) -> NDArray[np.bool_]:
+        """Tell which blocks cannot be held."""
+        assert self._shot is not None
+        score = np.zeros(frame.changed.size, np.float32)
+        changed = np.flatnonzero(frame.changed)
+        score[changed] = differences(self._shot.take(changed), frame.take(changed)) / frame.scale
+        self._score = score
+        grid = score.reshape(frame.changed.shape)
+        beside = cv2.dilate((grid > _SURE).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool).ravel()
+        limit = np.where(beside, np.float32(_BESIDE), np.float32(1))
+        if float((score > 1).mean()) > _BUSY_SHARE:
+            limit = np.minimum(limit, np.float32(_BUSY))
+        self._limit = limit
+        return score > limit
+
+    def _change_shot(self, frame: _Frame) -> NDArray[np.bool_]:
+        """Go back to an earlier shot that shows this frame, or begin a new one; return what has to follow."""
+        assert self._shot is not None
+        everything = np.arange(frame.changed.size)
+        now = frame.take(everything)
+        for shot in self._earlier:
+            score = differences(shot.take(everything), now) / frame.scale
+            if (score <= 1).mean() >= _RETURN_SHARE:
+                self._earlier.remove(shot)
+                self._keep(self._shot)
+                self._shot = shot
+                self.stats.returned_shots += 1
+                changed, frame.changed = frame.changed, np.ones_like(frame.changed)
+                follow = self._judge(frame)
+                frame.changed = changed
+                self._output = None
+                return follow
+        self._keep(self._shot)
+        self._shot = self._begin(frame)
+        self._limit = np.zeros(frame.changed.size, np.float32)
+        return np.ones(frame.changed.size, bool)
+
+    def _keep(self, shot: _Shot) -> None:
+        if shot.frames >= 2:
+            self._earlier.insert(0, shot)
+            del self._earlier[SHOTS:]
+
+    def _begin(self, frame: _Frame) -> _Shot:
+        self.stats.shots += 1
+        return _Shot(frame)
+
+    def _return_earlier(self, frame: _Frame, blocks: Blocks) -> Blocks:
+        """Give blocks that show an earlier drawing its canonical content; return the others."""
+        assert self._shot is not None
+        shot = self._shot
+        best = np.full(len(blocks), np.inf, np.float32)
+        slot_of = np.full(len(blocks), -1)
+        now = frame.take(blocks)
+        for slot, store in enumerate(shot.store):
+            asked = np.flatnonzero(shot.used[slot, blocks] >= 0)
+            if not len(asked):
+                continue
+            score = differences(store[blocks[asked]], now[asked]) / frame.scale
+            better = (score <= self._limit[blocks[asked]]) & (score < best[asked])
+            best[asked[better]] = score[better]
+            slot_of[asked[better]] = slot
+        for slot, store in enumerate(shot.store):
+            found = blocks[slot_of == slot]
+            if len(found):
+                shot.put(found, store[found])
+                shot.used[slot, found] = self.stats.frames
+        self.stats.returned_blocks += int(np.count_nonzero(slot_of >= 0))
+        return blocks[slot_of < 0]
+
+    def _fill(self, frame: _Frame, blocks: Blocks) -> None:
+        """Give blocks a new canonical content: the mean of what the coming frames show of it."""
+        assert self._shot is not None
+        if not len(blocks):
+            return
+        self.stats.new_blocks += len(blocks)
+        first = frame.take(blocks)
+        content, count = self._mean_of_hold(frame, blocks, first)
+        self._shot.put(blocks, content)
+        kept = count > 1
+        if kept.any():
+            self._shot.remember(blocks[kept], content[kept], self.stats.frames)
+
+    def _mean_of_hold(self, frame: _Frame, blocks: Blocks, first: Pixels) -> tuple[Pixels, NDArray[np.int64]]:
+        count = np.ones(len(blocks), np.int64)
+        alive = np.arange(len(blocks))
+        total: NDArray[np.float32] | None = None
+        last = first.copy()
+        run = np.ones(len(blocks), np.int64)
+        for later in self._queue:
+            if later.fresh:
+                break
+            moved = later.changed.ravel()[blocks[alive]]
+            index = alive[moved]
+            if len(index):
+                now = later.take(blocks[index])
+                fits = differences(first[index], now) <= min(frame.scale, later.scale)
+                fitting = index[fits]
+                if len(fitting):
+                    if total is None:
+                        total = np.zeros(first.shape, np.float32)
+                    total[fitting] += last[fitting] * run[fitting, None, None, None].astype(np.float32)
+                    last[fitting] = now[fits]
+                    run[fitting] = 0
+                ended = np.zeros(len(blocks), bool)
+                ended[index[~fits]] = True
+                alive = alive[~ended[alive]]
+            run[alive] += 1
+            count[alive] += 1
+            if not len(alive):
+                break
+        if total is None:
+            return first, count
+        several = np.flatnonzero(count > run)
+        content = first.copy()
+        sums = total[several] + last[several] * run[several, None, None, None].astype(np.float32)
+        content[several] = np.rint(sums / count[several, None, None, None])
+        return content, count
+
+    def _deliver(self, frame: _Frame) -> Pixels:
+        assert self._shot is not None
+        height, width = frame.pixels.shape[:2]
+        self._output = self._shot.picture[:height, :width].copy()
+        return self._output
+
+
+def differences(canonical: Pixels, now: Pixels) -> NDArray[np.float32]:
+    """Measure how far blocks are apart, in units of what coding noise may do.
+
+    Args:
+        canonical: ``(n, 16, 16, 3)`` uint8 or uint16 RGB.
+        now: the same shape and dtype.
+
+    Returns:
+        ``(n,)``: the largest of five ratios to their limits: 4x4 means, peak and block mean of the luma difference, 4x4
+        means and peak of the chroma difference. At most 1 is coding noise.
+    """
+    count = len(now)
+    if not count:
+        return np.zeros(0, np.float32)
+    unit = 1.0 if now.dtype == np.uint8 else 1 / 257
+    shape = (count * BLOCK_PX, BLOCK_PX, 3)
+    apart = cv2.subtract(now.reshape(shape), canonical.reshape(shape), dtype=cv2.CV_32F)
+    apart = cv2.transform(apart, _TO_LUMA_CHROMA * np.float32(unit)).reshape(count, BLOCK_PX, BLOCK_PX, 3)
+    peak = np.abs(apart).reshape(count, -1, 3).max(axis=1)
+    pairs = apart[:, 0::2] + apart[:, 1::2]
+    quads = pairs[:, :, 0::2] + pairs[:, :, 1::2]
+    low = quads[:, 1:] + quads[:, :-1]
+    low = np.abs(low[:, :, 1:] + low[:, :, :-1]).reshape(count, -1, 3).max(axis=1) / 16
+    mean = np.abs(quads[..., 0].reshape(count, -1).sum(axis=1)) / BLOCK_PX**2
+    green = canonical[..., 1].reshape(count, -1)
+    spread = (green.max(axis=1).astype(np.float32) - green.min(axis=1)) * unit
+    return np.max(
+        [
+            low[:, 0] / _LOW_LIMIT,
+            peak[:, 0] / (_PEAK_FLAT + _PEAK_PER_RANGE * spread),
+            mean / _MEAN_LIMIT,
+            low[:, 1:].max(axis=1) / _CHROMA_LOW_LIMIT,
+            peak[:, 1:].max(axis=1) / _CHROMA_PEAK_LIMIT,
+        ],
+        axis=0,
+    )
+
+
+class _NoiseEstimate:
+    def scale(self, frame: _Frame, before: _Frame | None, quantiser: float | NDArray[Any] | None) -> float:
+        return 1.0
+
+
+def _as_blocks(padded: Pixels) -> Pixels:
+    """View a picture of whole blocks as ``(rows, columns, 16, 16, 3)``."""
+    rows, columns = padded.shape[0] // BLOCK_PX, padded.shape[1] // BLOCK_PX
+    return padded.reshape(rows, BLOCK_PX, columns, BLOCK_PX, 3).transpose(0, 2, 1, 3, 4)
+
+
+def _changed(before: Pixels, now: Pixels) -> NDArray[np.bool_]:
+    """Tell which blocks differ in any bit."""
+    height, width = now.shape[:2]
+    if before is now:
+        return np.zeros((-(-height // BLOCK_PX), -(-width // BLOCK_PX)), bool)
+    different = before.reshape(height, -1) != now.reshape(height, -1)
+    rows = np.logical_or.reduceat(different, np.arange(0, height, BLOCK_PX), axis=0)
+    return np.logical_or.reduceat(rows, np.arange(0, width * 3, BLOCK_PX * 3), axis=1)
