@@ -85,6 +85,7 @@ class Outcome:
         message: why it failed or was skipped.
         result: details of a finished picture or video.
         exit_code: 0, or that of the error.
+        error: the error itself.
     """
 
     job: Job
@@ -93,6 +94,7 @@ class Outcome:
     message: str = ""
     result: PictureOutcome | VideoOutcome | None = None
     exit_code: int = 0
+    error: Exception | None = None
 
 
 @dataclass
@@ -205,16 +207,14 @@ def run_jobs(
         else:
             try:
                 check_target(job.target, overwrite=settings.overwrite)
-                loaded = loaded or engine()
-                result = _do(job, settings, loaded, listener)
-                outcome = Outcome(job, "done", result=result)
-            except (ApisrError, OSError, MemoryError) as error:
-                shown = (
-                    error
-                    if isinstance(error, ApisrError)
-                    else RunError(f"'{job.source}': {error or type(error).__name__}")
-                )
-                outcome = Outcome(job, "failed", message=str(shown), exit_code=shown.exit_code)
+            except ApisrError as error:
+                outcome = _failed(job, error)
+            else:
+                loaded = loaded or engine()  # a model that cannot be loaded ends the run
+                try:
+                    outcome = Outcome(job, "done", result=_do(job, settings, loaded, listener))
+                except Exception as error:  # noqa: BLE001 - whatever is wrong with one file, the others are done
+                    outcome = _failed(job, error)
         outcome = replace(outcome, seconds=time.monotonic() - began)
         outcomes.append(outcome)
         listener.ended(outcome)
@@ -264,6 +264,13 @@ def upscale_files(
     jobs = plan_jobs([Path(item) for item in inputs], None if output is None else Path(output), label=label)
     options = Settings(model=chosen, output_scale=scale, output_height=height, overwrite=overwrite, **settings)
     return run_jobs(jobs, options, lambda: load_engine(chosen, device=device), Listener())
+
+
+def _failed(job: Job, error: Exception) -> Outcome:
+    if isinstance(error, ApisrError):
+        return Outcome(job, "failed", message=str(error), exit_code=error.exit_code, error=error)
+    said = f"'{job.source}': unexpected {type(error).__name__}: {error}".replace("\n", " ")
+    return Outcome(job, "failed", message=said, exit_code=RunError.exit_code, error=error)
 
 
 def _do(job: Job, settings: Settings, engine: Engine, listener: Listener) -> PictureOutcome | VideoOutcome:

@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import av
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
@@ -30,7 +31,7 @@ from apisr.errors import RunError
 from apisr.image import Pixels
 from apisr.video.colour import Colour, FromRgb, aspect_after
 from apisr.video.encoders import EncoderChoice, configure, needs_even
-from apisr.video.probe import SourceInfo, open_input
+from apisr.video.probe import SourceInfo, codec_name, open_input
 from apisr.video.streams import StreamPlan, container_of
 from apisr.video.subtitles import ASS_HEADER, srt_to_tx3g, tx3g_to_srt
 
@@ -163,11 +164,10 @@ class SegmentWriter:
     def _mux(self, packets: Sequence[Packet[Any]]) -> None:
         for packet in packets:
             number = round(cast(int, packet.pts) * packet.time_base * self._rate)
+            decoded_at = number if packet.dts is None else round(packet.dts * packet.time_base * self._rate)
             packet.time_base = _COUNT_UNIT
             packet.pts = number
-            packet.dts = len(self._order)  # any increasing number; made anew when joining
-            if packet.dts > number:
-                packet.dts = number
+            packet.dts = min(max(decoded_at, 0), number)  # never decreasing, never late; made anew when joining
             packet.duration = 1
             self._order.append(number)
             packet.stream = self._stream
@@ -317,8 +317,26 @@ def _describe_video(
     context.color_range = 2 if colour.full_range else 1
     if muxer in ("mp4", "mov") and video.codec_context.codec.canonical_name == "hevc":
         context.codec_tag = "hvc1"
+    if muxer == "avi" and codec_name(video) == "h264":
+        context.extradata = _start_coded(context.extradata or b"")
     if source.video.display_matrix is not None:
         video.set_display_matrix(source.video.display_matrix)
+
+
+def _start_coded(header: bytes) -> bytes:
+    """Turn an ``avcC`` record (ISO/IEC 14496-15, 5.3.3.1) into parameter sets with start codes."""
+    if header[:1] != b"\x01":
+        return header
+    sets = b""
+    at = 5
+    for mask in (0x1F, 0xFF):
+        count = header[at] & mask
+        at += 1
+        for _ in range(count):
+            length = int.from_bytes(header[at : at + 2], "big")
+            sets += b"\0\0\0\1" + header[at + 2 : at + 2 + length]
+            at += 2 + length
+    return sets
 
 
 def _attach(out: OutputContainer, origin: InputContainer, stream: Stream, plan: StreamPlan) -> Stream:
@@ -399,9 +417,7 @@ def _video_packets(
                     f"'{path.name}' was encoded with other settings than the segments before it. Start again."
                 )
             seen = 0
-            for packet in container.demux(source):
-                if not packet.size:
-                    continue
+            for packet in _stored_as(container.demux(source), source, start_codes=counted):
                 number = base + round(cast(int, packet.pts) * cast(Fraction, source.time_base) / _COUNT_UNIT)
                 packet.time_base = unit
                 packet.pts = times[number]
@@ -417,6 +433,19 @@ def _video_packets(
             if seen != len(segment.pts):
                 raise RunError(f"'{path.name}' holds {seen} frames instead of {len(segment.pts)}. Start again.")
         base += len(segment.pts)
+
+
+def _stored_as(
+    packets: Iterator[Packet[VideoStream]], stream: VideoStream, *, start_codes: bool
+) -> Iterator[Packet[VideoStream]]:
+    """Give H.264 packets the start codes that AVI wants; its muxer, unlike others, does not do it by itself."""
+    if start_codes and codec_name(stream) == "h264":
+        change = BitStreamFilterContext("h264_mp4toannexb", in_stream=stream)
+        for packet in packets:
+            if packet.size:
+                yield from cast(Any, change.filter(packet))
+        return
+    yield from (packet for packet in packets if packet.size)
 
 
 def _other_packets(
