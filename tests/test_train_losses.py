@@ -1,0 +1,226 @@
+"""The losses: values against other implementations, and gradients that reach the output."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.metrics import structural_similarity
+from torch import Tensor
+
+from apisr.errors import InputError
+from apisr.train import losses
+from apisr.train.features import open_features
+from apisr.train.standins import GraphFeatures, Node, load_standin
+
+
+def pictures(seed: int, side: int = 32, count: int = 2) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, 3, side, side, generator=generator), torch.rand(count, 3, side, side, generator=generator)
+
+
+def small_network(seed: int) -> GraphFeatures:
+    """Two convolutions with a pool between: enough to have layers of different sizes."""
+    random = np.random.default_rng(seed)
+    first = random.normal(0, 0.2, (6, 3, 3, 3)).astype(np.float32)
+    second = random.normal(0, 0.2, (8, 6, 3, 3)).astype(np.float32)
+    return GraphFeatures(
+        [
+            Node("one", "conv", ("input",), (first, np.zeros(6, np.float32)), padding=(1, 1)),
+            Node("relu", "relu", ("one",)),
+            Node("pool", "max", ("relu",), stride=2, size=(2, 2)),
+            Node("two", "conv", ("pool",), (second,), padding=(1, 1)),
+        ],
+        layers=("one", "two"),
+        mean=(0.5, 0.5, 0.5),
+    )
+
+
+@given(seed=st.integers(0, 100), epsilon=st.floats(1e-4, 1e-1))
+@settings(max_examples=20, deadline=None)
+def test_pixel_terms(seed: int, epsilon: float) -> None:
+    output, target = pictures(seed, side=8)
+    difference = (output.double() - target.double()).numpy()
+    assert float(losses.l1(output, target)) == pytest.approx(np.abs(difference).mean(), rel=1e-6)
+    expected = np.sqrt(difference**2 + epsilon**2).mean()
+    assert float(losses.charbonnier(output, target, epsilon=epsilon)) == pytest.approx(expected, rel=1e-5)
+    assert float(losses.charbonnier(output, target, epsilon=epsilon)) >= float(losses.l1(output, target))
+
+
+def test_frequency_equals_numpy() -> None:
+    output, target = pictures(3, side=16)
+    spectrum = np.fft.rfft2((output - target).numpy().astype(np.float64), norm="ortho")
+    expected = np.mean(np.stack([np.abs(spectrum.real), np.abs(spectrum.imag)]))
+    assert float(losses.frequency(output, target)) == pytest.approx(expected, rel=1e-5)
+    assert float(losses.frequency(target, target)) == 0
+
+
+def test_ms_ssim_of_one_scale_is_ssim() -> None:
+    """A crop of 21 pixels holds one scale, which scikit-image computes too (Gaussian window, population statistics)."""
+    noise, target = pictures(5, side=21, count=1)
+    output = 0.3 * noise + 0.7 * target
+    expected = np.mean(
+        [
+            structural_similarity(
+                output[0, channel].double().numpy(),
+                target[0, channel].double().numpy(),
+                data_range=1.0,
+                gaussian_weights=True,
+                sigma=1.5,
+                truncate=3.3,
+                use_sample_covariance=False,
+            )
+            for channel in range(3)
+        ]
+    )
+    assert 1 - float(losses.ms_ssim_loss(output, target)) == pytest.approx(expected, abs=2e-4)
+
+
+def test_ms_ssim_is_zero_for_equal_pictures_and_has_a_gradient() -> None:
+    output, target = pictures(6, side=180, count=1)
+    assert float(losses.ms_ssim_loss(target, target)) == pytest.approx(0, abs=1e-6)
+    output.requires_grad_()
+    losses.ms_ssim_loss(output * 0.1 + target * 0.9, target).backward()
+    assert output.grad is not None
+    assert float(output.grad.abs().max()) > 0
+    with pytest.raises(InputError, match="at least 11 pixels"):
+        losses.ms_ssim_loss(*pictures(0, side=8))
+
+
+def test_adversarial_terms() -> None:
+    verdicts = [torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0]])]
+    assert float(losses.adversarial_loss(verdicts, real=True, kind="lsgan")) == pytest.approx((1.0 + 0.0) / 2)
+    assert float(losses.adversarial_loss(verdicts, real=False, kind="lsgan")) == pytest.approx((2.0 + 1.0) / 2)
+    expected = (np.mean([np.log(2), np.log1p(np.exp(-2))]) + np.log1p(np.exp(-1))) / 2
+    assert float(losses.adversarial_loss(verdicts, real=True, kind="vanilla")) == pytest.approx(expected, rel=1e-6)
+
+
+def test_branch_is_the_weighted_sum_of_layers() -> None:
+    network = small_network(0)
+    output, target = pictures(1)
+    term = losses.PerceptualTerm(network, weights={"one": 0.1, "two": 20.0}, weight=0.5)
+    ours, wanted = network(output), network(target)
+    expected = 0.5 * sum(
+        weight * float((ours[layer] - wanted[layer]).abs().mean())
+        for layer, weight in {"one": 0.1, "two": 20.0}.items()
+    )
+    assert float(term(output, target)) == pytest.approx(expected, rel=1e-5)
+    assert float(term(target, target)) == 0
+    with pytest.raises(InputError, match=r"has no layer 'three'\. Layers: one, two"):
+        losses.PerceptualTerm(network, weights={"three": 1.0})(output, target)
+
+
+def test_gradient_through_both_branches_and_every_layer() -> None:
+    output, target = pictures(2)
+    for layer in ("one", "two"):
+        picture = output.clone().requires_grad_()
+        losses.PerceptualTerm(small_network(0), weights={layer: 1.0})(picture, target).backward()
+        assert picture.grad is not None
+        assert float(picture.grad.abs().sum()) > 0
+    twin = losses.TwinPerceptual(
+        [
+            losses.PerceptualTerm(small_network(0), weights={"one": 1.0, "two": 1.0}, name="anime"),
+            losses.PerceptualTerm(small_network(1), weights={"one": 1.0, "two": 1.0}, name="photo"),
+        ]
+    )
+    twin.train()
+    gradients: list[Tensor] = []
+    for name in ("anime", "photo"):
+        picture = output.clone().requires_grad_()
+        twin(picture, target)[name].backward()
+        assert picture.grad is not None
+        gradients.append(picture.grad)
+    assert float(gradients[0].norm()) > 0
+    assert float(gradients[1].norm()) > 0
+    picture = output.clone().requires_grad_()
+    torch.stack(list(twin(picture, target).values())).sum().backward()
+    assert picture.grad is not None
+    torch.testing.assert_close(picture.grad, gradients[0] + gradients[1])
+    assert not any(value.requires_grad for value in twin.parameters())
+    assert not any(module.training for term in twin.terms for module in term.modules())
+
+
+def test_balanced_layers_contribute_alike() -> None:
+    network = small_network(0)
+    pairs = [pictures(seed) for seed in range(3)]
+    weights = losses.balanced_weights(network, pairs, total=1.0)
+    shares = [
+        np.mean([float(losses.PerceptualTerm(network, weights={layer: weight})(*pair)) for pair in pairs])
+        for layer, weight in weights.items()
+    ]
+    assert shares == pytest.approx([0.5, 0.5], rel=1e-5)
+
+
+def test_missing_networks_say_how_to_get_them() -> None:
+    for name in ("resnet50-danbooru", "vgg19"):
+        with pytest.raises(InputError, match=f"apisr models fetch {name}"):
+            open_features(name)
+    with pytest.raises(
+        InputError, match=r"unknown feature network 'vgg'.*Known: resnet50-danbooru, vgg19, standin-vgg16"
+    ):
+        open_features("vgg")
+    with pytest.raises(InputError, match="npm pack nsfwjs"):
+        open_features("standin-inception")
+
+
+def test_standin_reads_the_npm_package(tmp_path: Path) -> None:
+    """A package of the same form, with a first convolution that can be computed by hand."""
+    import base64
+
+    kernel = np.zeros((3, 3, 3, 2), np.uint8)
+    kernel[1, 1, :, 0] = 10  # value 10*0.1 - 0.5 = 0.5 where set, else -0.5
+    layers = (
+        '{name:"input_1",class_name:"InputLayer",config:{sparse:!1},inbound_nodes:[]},'
+        '{name:"conv2d_1",class_name:"Conv2D",config:{kernel_size:[3,3],strides:[2,2],padding:"valid",rate:.5},'
+        'inbound_nodes:[[["input_1",0,0,{}]]]},'
+        '{name:"mixed8",class_name:"Concatenate",config:{axis:3},'
+        'inbound_nodes:[[["conv2d_1",0,0,{}],["conv2d_1",0,0,{}]]]}'
+    )
+    names = ",".join(
+        f'{{name:"{name}",class_name:"Activation",config:{{}},inbound_nodes:[[["conv2d_1",0,0,{{}}]]]}}'
+        for name in ("batch_normalization_3", "batch_normalization_5", "mixed2", "mixed5")
+    )
+    weights = '{name:"conv2d_1/kernel",shape:[3,3,3,2],dtype:"float32",quantization:{min:-.5,scale:.1,dtype:"uint8"}}'
+    model = (
+        "!function(e){n.exports={modelTopology:{model_config:{config:{layers:["
+        + layers.replace(',{name:"mixed8"', f",{names}" + ',{name:"mixed8"')
+        + "]}}},"
+        'weightsManifest:[{paths:["group1-shard1of1"],weights:[' + weights + "]}]}}()"
+    )
+    folder = tmp_path / "package" / "dist" / "models" / "inception_v3"
+    folder.mkdir(parents=True)
+    (folder / "model.min.js").write_text(model, encoding="utf-8")
+    coded = base64.b64encode(kernel.tobytes()).decode()
+    (folder / "group1-shard1of1.min.js").write_text(f'x({{1:[function(d,h,Z){{h.exports="{coded}"}}', encoding="utf-8")
+    with tarfile.open(tmp_path / "nsfwjs.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "package", "package")
+    picture, _ = pictures(0, side=9, count=1)
+    for place in (tmp_path / "package", tmp_path / "nsfwjs.tgz"):
+        found = load_standin(f"standin-inception:{place}")(picture)["mixed8"]
+        window = picture[0, :, 2:5, 2:5]
+        expected = float(-0.5 * window.sum() + 1.0 * window[:, 1, 1].sum())
+        assert found.shape == (1, 4, 4, 4)
+        assert float(found[0, 0, 1, 1]) == pytest.approx(expected, rel=1e-4)
+        assert float(found[0, 1, 1, 1]) == pytest.approx(float(-0.5 * window.sum()), rel=1e-4)
+
+
+def _golden(shared: Path) -> dict[str, np.ndarray]:
+    with np.load(shared / "golden" / "losses.npz") as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def test_golden_file_is_what_we_think(shared: Path) -> None:
+    """The layers of the reference's losses are the ones that the paper's preset weighs."""
+    from apisr.train.config import load_config
+
+    shapes = json.loads((shared / "golden" / "losses.json").read_text(encoding="utf-8"))
+    anime, photo = load_config("paper-stage2").loss.perceptual
+    assert all(f"danbooru.{layer}" in shapes for layer in anime.weights)
+    assert all(f"vgg19.{layer}" in shapes for layer in photo.weights)
+    assert {"danbooru.loss", "vgg19.loss", "vgg19.gradnorm"} <= _golden(shared).keys()
