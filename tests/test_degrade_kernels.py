@@ -70,7 +70,9 @@ def test_beta_one_is_the_gaussian() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(SIZES, SIGMAS, SIGMAS, ANGLES, st.sampled_from(["gaussian", "generalized", "plateau", "sinc"]), st.integers(0, 99))
+@given(
+    SIZES, SIGMAS, SIGMAS, ANGLES, st.sampled_from(["gaussian", "generalized", "plateau", "sinc"]), st.integers(0, 99)
+)
 def test_fast_filtering_stays_within_the_tolerance(
     size: int, x: float, y: float, angle: float, family: str, seed: int
 ) -> None:

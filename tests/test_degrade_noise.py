@@ -38,7 +38,7 @@ def test_gaussian_noise_has_the_right_mean_and_variance(sigma: float, gray: bool
 
 @pytest.mark.parametrize("gray", [False, True])
 def test_poisson_noise_has_the_variance_of_counting(gray: bool) -> None:
-    # Two levels: two counts. Light value 1/2 on the scale 2 has the variance (1/2) / 2, clipping aside: so use a small factor.
+    # A small factor, so that nothing is clipped; all 256 levels, so that there are 256 counts.
     levels = np.linspace(0, 255, 256, dtype=np.uint8)
     picture = np.repeat(levels[:, None], 800, axis=1)[..., None].repeat(3, 2).astype(np.float32) / 255
     added = (noise.poisson_noise(picture, scale=0.05, gray=gray, generator=generator(3)) - picture) / 0.05

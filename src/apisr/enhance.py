@@ -113,10 +113,7 @@ def enhance_steps(
         raise InputError(f"unknown preset '{preset}'. Use one of {', '.join(PRESETS)}.")
     if rounds < 1:
         raise InputError(f"{rounds} rounds of sharpening are out of range. Give 1 or more.")
-    if not 0 < gamma <= 1:
-        raise InputError(
-            f"gamma {gamma} is out of range. Give a value above 0 and at most 1 (the paper's is 0.97 to 0.98)."
-        )
+    _check_gamma(gamma)
     colours = picture.shape[2] - 1 if picture.shape[2] in (2, 4) else picture.shape[2]
     values = cast("Floats", picture) if picture.dtype == np.float32 else to_float(cast("Pixels", picture))
     values = np.ascontiguousarray(values[..., :colours])
@@ -258,6 +255,7 @@ def enhance_files(
     """
     if gamma_range is not None and not 0 < gamma_range[0] <= gamma_range[1] <= 1:
         raise InputError(f"the gamma range {gamma_range[0]} {gamma_range[1]} is not two rising values in 0 to 1.")
+    _check_gamma(gamma)
     targets: dict[Path, tuple[Path, Path]] = {}
     for source, relative in find_pictures(given, without=output):
         ending = ".png" if source.suffix.lower() in _LOSSY_ENDINGS else source.suffix
@@ -291,6 +289,13 @@ def enhance_files(
         if progressed is not None:
             progressed(len(done) + len(failed), len(targets))
     return FilesOutcome(done, failed)
+
+
+def _check_gamma(gamma: float) -> None:
+    if not 0 < gamma <= 1:
+        raise InputError(
+            f"gamma {gamma} is out of range. Give a value above 0 and at most 1 (the paper's is 0.97 to 0.98)."
+        )
 
 
 def _panel_path(target: Path) -> Path:

@@ -126,7 +126,7 @@ def _interlaced(
 ) -> tuple[Floats, Floats, Floats]:
     """Take the second field from a moved picture (combing), or rebuild it from the first (lost rows)."""
     if generator.random() < 0.5:
-        motion = float(generator.uniform(1, 1 + 7 * strength)) * (1 if generator.random() < 0.5 else -1)
+        motion = float(generator.uniform(2, 8)) * strength * (1 if generator.random() < 0.5 else -1)
         matrix = np.array([[1, 0, motion], [0, 1, 0]], np.float64)
         moved = [_shifted(plane, matrix) for plane in (luma, red, blue)]
         # Only a part of the picture moves: a soft-edged window.

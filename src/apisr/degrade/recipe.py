@@ -522,4 +522,8 @@ def _first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     text = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        models = (Recipe, Pass, BlurStage, NoiseStage, ResizeStage, CompressStage, DamageStage, CodecChoice)
+        names = tuple(sorted({name for model in models for name in model.model_fields}))
+        return f"unknown key '{place}'{_nearest(str(first['loc'][-1]), names)}"
     return f"{place}: {text}" if place else text
