@@ -62,7 +62,7 @@ def command(
     other = None if against is None else read_report(against)
     changes = {"seed": seed} | ({} if frame_step is None else {"frame_step": frame_step})
     with _progress(quiet=quiet or as_json) as advance:
-        report = evaluate(
+        evaluation = evaluate(
             pictures,
             reference=reference,
             model=model,
@@ -75,7 +75,8 @@ def command(
             outputs=save_outputs,
             on_picture=advance,
         )
-    json_file, page_file = write_report(report, output, overwrite=overwrite)
+    json_file, page_file = write_report(evaluation, output, against=other, overwrite=overwrite)
+    report = evaluation.report
     if as_json:
         typer.echo(report.to_json(), nl=False)
     else:

@@ -3,8 +3,9 @@
 What is read, what is cut, which frames count, which weights ran and which seed was used are all part of the report.
 
     >>> from apisr.evaluate import evaluate, write_report
-    >>> report = evaluate("outputs", reference="truth")            # doctest: +SKIP
-    >>> write_report(report, Path("reports/mine"))                  # doctest: +SKIP
+    >>> evaluation = evaluate("outputs", reference="truth")         # doctest: +SKIP
+    >>> evaluation.report.summary["psnr"].mean                      # doctest: +SKIP
+    >>> write_report(evaluation, "reports/mine")                    # doctest: +SKIP
 
 The order of reading: `protocols` (what is measured, on what), `inputs` (files to pairs and frames), `models` (who
 makes the outputs), `catalogue` (metrics by name), `run` (the loop), `report` (the record), `compare` (two records),
@@ -14,6 +15,6 @@ makes the outputs), `catalogue` (metrics by name), `run` (the loop), `report` (t
 from __future__ import annotations
 
 from apisr.evaluate.report import Report, read_report
-from apisr.evaluate.run import evaluate, write_report
+from apisr.evaluate.run import Evaluation, evaluate, write_report
 
-__all__ = ["Report", "evaluate", "read_report", "write_report"]
+__all__ = ["Evaluation", "Report", "evaluate", "read_report", "write_report"]

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from apisr.errors import InputError
 from apisr.files import sha256_file
@@ -245,8 +245,16 @@ def _check_avc_reallq(sources: dict[str, Source]) -> None:
 
 
 def _video_frames(path: Path) -> Iterator[Rgb]:
-    raise InputError(f"cannot read '{path}': videos are not read yet. Give pictures.")
-    yield
+    from apisr.video.probe import probe, scan
+    from apisr.video.reader import ReadReport, read_frames
+
+    source = probe(path)
+    told = ReadReport()
+    for frame in read_frames(source, scan(path, source.video), report=told):
+        yield cast("Rgb", frame.rgb)
+    if told.damaged or told.failures:
+        what = told.failures[0] if told.failures else f"{told.damaged} frames are damaged"
+        raise InputError(f"cannot score '{path}': the video is damaged ({what}). Give a file that decodes cleanly.")
 
 
 def _hidden(relative: Path) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +20,10 @@ import numpy as np
 from apisr import __version__
 from apisr.errors import InputError, MissingExtra
 from apisr.evaluate.catalogue import FLICKER, FLICKER_SOURCE, FLICKER_TITLE, Metric, open_metric
+from apisr.evaluate.compare import compare
 from apisr.evaluate.inputs import Entry, Layout, Source, collect, read_drawings
 from apisr.evaluate.models import BASELINES, Enlarger, open_model
+from apisr.evaluate.page import page
 from apisr.evaluate.protocols import PROTOCOLS, Protocol, ProtocolName
 from apisr.evaluate.report import (
     PAGE_NAME,
@@ -32,6 +34,7 @@ from apisr.evaluate.report import (
     Report,
     Time,
 )
+from apisr.evaluate.shots import Shot, chosen_pictures, make_shot
 from apisr.evaluate.statistics import Summary, summarise
 from apisr.files import check_target, replacing
 from apisr.image import write_picture
@@ -42,11 +45,20 @@ _VERSIONS_IF_LEARNED = ("torch", "torchvision", "pyiqa", "timm", "stlpips_pytorc
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation: the record, and the crops that its page shows."""
+
+    report: Report
+    shots: tuple[Shot, ...] = ()
+
+
+@dataclass(frozen=True)
 class Frame:
-    """One picture to score: where it belongs, and its pixels."""
+    """One picture to score: where it belongs, and its pixels (`low` where a model made the output)."""
 
     entry: Entry
     index: int
+    low: Rgb | None
     output: Rgb
     reference: Rgb | None
 
@@ -69,7 +81,7 @@ def evaluate(
     device: str = "auto",
     outputs: str | Path | None = None,
     on_picture: Callable[[int, int, str], None] | None = None,
-) -> Report:
+) -> Evaluation:
     """Score pictures and clips.
 
     Args:
@@ -86,7 +98,7 @@ def evaluate(
         on_picture: called with (number done, number of entries, name) after each picture or clip.
 
     Returns:
-        The report.
+        The report, and crops of the worst, middle and best picture.
 
     Raises:
         InputError: pictures that cannot be read or paired, sizes that differ, unknown metrics, an unusable model.
@@ -115,7 +127,7 @@ def evaluate(
             on_picture(number, len(entries), entry.name)
 
     summary, absent = _summarise(opened, scores, clips, chosen, absent)
-    return Report(
+    report = Report(
         time=Time(started=started, finished=_now()),
         versions=_versions(learned=any(metric.on_crops or metric.name not in _cheap() for metric in opened)),
         pictures_from=", ".join(str(path) for path in given),
@@ -129,22 +141,36 @@ def evaluate(
         clips=clips,
         pictures=scores,
     )
+    return Evaluation(report, tuple(_shots(report, entries, enlarger, chosen)))
 
 
-def write_report(report: Report, folder: str | Path, *, overwrite: bool = False) -> tuple[Path, Path]:
+def write_report(
+    evaluation: Evaluation, folder: str | Path, *, against: Report | None = None, overwrite: bool = False
+) -> tuple[Path, Path]:
     """Write `report.json` and `report.html` into a folder.
+
+    Args:
+        evaluation: from :func:`evaluate`.
+        folder: is made if it is not there.
+        against: another report; the page then shows the paired differences.
+        overwrite: replace a report that is there.
 
     Returns:
         The two paths.
 
     Raises:
-        InputError: a report is there already and `overwrite` is false, or the folder cannot be written.
+        InputError: a report is there already and `overwrite` is false, the folder cannot be written, or `against`
+            cannot be compared.
         RunError: the disk is full.
     """
     folder = Path(folder)
     check_report_folder(folder, overwrite=overwrite)
+    comparison = None if against is None else compare(evaluation.report, against)
+    html = page(evaluation.report, shots=evaluation.shots, comparison=comparison)
     with replacing(folder / REPORT_NAME, overwrite=overwrite) as partial:
-        partial.write_text(report.to_json(), encoding="utf-8")
+        partial.write_text(evaluation.report.to_json(), encoding="utf-8")
+    with replacing(folder / PAGE_NAME, overwrite=overwrite) as partial:
+        partial.write_text(html, encoding="utf-8")
     return folder / REPORT_NAME, folder / PAGE_NAME
 
 
@@ -158,10 +184,12 @@ def check_report_folder(folder: Path, *, overwrite: bool = False) -> None:
         check_target(folder / name, overwrite=overwrite)
 
 
-def frames_of(entry: Entry, enlarger: Enlarger | None, protocol: Protocol) -> Iterator[Frame]:
+def frames_of(
+    entry: Entry, enlarger: Enlarger | None, protocol: Protocol, *, only: Collection[int] | None = None
+) -> Iterator[Frame]:
     """Read one entry frame by frame, enlarge what the protocol needs, and check the sizes.
 
-    Of a clip these are the frames to score and, for flicker, the frame after each of them.
+    Of a clip these are the frames to score and, for flicker, the frame after each of them; or those of `only`.
 
     Raises:
         InputError: a size does not fit, or the two clips are not of the same length.
@@ -171,7 +199,10 @@ def frames_of(entry: Entry, enlarger: Enlarger | None, protocol: Protocol) -> It
         truth = None if references is None else next(references, None)
         if references is not None and truth is None:
             raise InputError(f"'{entry.name}': the reference ends after {index} frames, the clip goes on.")
-        if entry.source.clip and index % protocol.frame_step not in (0, 1 % protocol.frame_step):
+        if only is not None:
+            if index not in only:
+                continue
+        elif entry.source.clip and index % protocol.frame_step not in (0, 1 % protocol.frame_step):
             continue
         output = picture if enlarger is None else enlarger.enlarge(picture)
         if truth is not None and output.shape != truth.shape:
@@ -179,7 +210,7 @@ def frames_of(entry: Entry, enlarger: Enlarger | None, protocol: Protocol) -> It
                 f"'{entry.name}': the output is {_size(output)}, its reference {_size(truth)}. "
                 + ("Give a reference of exactly that size." if enlarger is None else "Check --scale and the model.")
             )
-        yield Frame(entry, index, output, truth)
+        yield Frame(entry, index, None if enlarger is None else picture, output, truth)
     if references is not None and next(references, None) is not None:
         raise InputError(f"'{entry.name}': the clip ends before its reference. Give clips of the same length.")
 
@@ -261,6 +292,17 @@ def _held(first: Frame, second: Frame, drawings: Sequence[int] | None) -> bool:
     if first.reference is None or second.reference is None:
         return False
     return np.array_equal(first.reference, second.reference)
+
+
+def _shots(report: Report, entries: Sequence[Entry], enlarger: Enlarger | None, protocol: Protocol) -> Iterator[Shot]:
+    """Make the chosen pictures once more (keeping all would not fit into memory) and cut their crops."""
+    by_name = {entry.name: entry for entry in entries}
+    scores = {score.name: score for score in report.pictures}
+    for role, name, metric, value in chosen_pictures(report):
+        score = scores[name]
+        entry = by_name[score.clip if score.clip is not None else name]
+        for frame in frames_of(entry, enlarger, protocol, only=[score.frame or 0]):
+            yield make_shot(role, name, metric, value, low=frame.low, output=frame.output, truth=frame.reference)
 
 
 def _open_metrics(

@@ -18,7 +18,7 @@ ARROWS = {"higher": "higher is better", "lower": "lower is better", "zero": "nea
 
 def summary_table(report: Report) -> str:
     """The means of a report with their intervals, one metric a row."""
-    what = "outputs as given" if report.model is None else f"model {report.model.name} x{report.model.scale}"
+    what = "outputs as given" if report.model is None else f"model {report.model.name} (x{report.model.scale})"
     count = (
         f"{len(report.pictures)} pictures"
         if not report.clips
