@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -287,6 +288,8 @@ def command(
         typer.echo(_summary(outcomes, chosen, time.monotonic() - began))
     for outcome in outcomes:
         if outcome.status == "failed":
+            if "--debug" in sys.argv and outcome.error is not None:
+                traceback.print_exception(outcome.error)
             sys.stderr.write(f"apisr: error: {outcome.message}\n")
     raise typer.Exit(exit_code_of(outcomes))
 
