@@ -19,7 +19,7 @@ def make() -> None:
         "tiny-x4": {"features": 8, "depth": 2, "scale": 4, "unshuffle": 1, "activation": "leakyrelu"},
     }.items():
         torch.manual_seed(5)
-        card = {"name": name, "architecture": "compact", "hyper": hyper, "license": "Apache-2.0", "description": "random weights"}
+        card = {"name": name, "architecture": "compact", "hyper": hyper, "license": "Apache-2.0"}
         export_onnx(
             compact.build(hyper), FOLDER / f"{name}.onnx", traits=compact.traits(hyper), card=card, overwrite=True
         )

@@ -63,7 +63,9 @@ def imported_units(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(("unit", "path"), units(), ids=lambda value: str(value) if isinstance(value, str) else value.name)
+@pytest.mark.parametrize(
+    ("unit", "path"), units(), ids=lambda value: str(value) if isinstance(value, str) else value.name
+)
 def test_imports_follow_the_design(unit: str, path: Path) -> None:
     assert unit in ALLOWED, f"{unit} is not in the table of the design: add it with what it may import"
     allowed = ALLOWED[unit] | BASE | {unit}
@@ -73,7 +75,11 @@ def test_imports_follow_the_design(unit: str, path: Path) -> None:
 
 
 def test_nothing_imports_the_command_line_or_the_app() -> None:
-    guilty = {str(path) for unit, path in units() if unit not in ("cli", "__main__", "app") and imported_units(path) & {"cli", "app"}}
+    guilty = {
+        str(path)
+        for unit, path in units()
+        if unit not in ("cli", "__main__", "app") and imported_units(path) & {"cli", "app"}
+    }
     assert guilty == set()
 
 
@@ -88,12 +94,15 @@ def test_only_image_opens_picture_files() -> None:
     assert opened == []
 
 
-@pytest.mark.parametrize("statement", ["import apisr", "import sys; sys.argv = ['apisr', '--help']; from apisr.cli import main; main()"])
+@pytest.mark.parametrize(
+    "statement", ["import apisr", "import sys; sys.argv = ['apisr', '--help']; from apisr.cli import main; main()"]
+)
 def test_start_is_light(statement: str) -> None:
     code = (
         "import sys, atexit\n"
         f"heavy = {sorted(HEAVY)!r}\n"
-        "atexit.register(lambda: sys.stderr.write('LOADED ' + ','.join(m for m in heavy if m in sys.modules)))\n" + statement
+        "atexit.register(lambda: sys.stderr.write('LOADED ' + ','.join(m for m in heavy if m in sys.modules)))\n"
+        + statement
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

@@ -47,7 +47,9 @@ def test_a_picture_beside_its_input(apisr: Run, picture: Path, tiny_x2: Path) ->
     assert read_picture(picture.with_name("a_x2.png")).pixels.shape == (40, 60, 3)
 
 
-def test_a_folder_keeps_its_tree_and_ignores_other_files(apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
+def test_a_folder_keeps_its_tree_and_ignores_other_files(
+    apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path
+) -> None:
     folder = picture.parent
     write_picture(folder / "unter ordner" / "ü b.webp", np.zeros((4, 4, 3), np.uint8))
     (folder / "notes.txt").write_text("no picture")
@@ -72,7 +74,12 @@ def test_a_bad_file_does_not_stop_a_batch(apisr: Run, picture: Path, tiny_x2: Pa
 def test_other_factor_height_and_format(apisr: Run, picture: Path, tiny_x4: Path, tmp_path: Path) -> None:
     assert apisr("upscale", picture, "-o", tmp_path / "b.webp", "--scale", "3", "--model", tiny_x4).returncode == 0
     assert read_picture(tmp_path / "b.webp").pixels.shape == (60, 90, 3)
-    assert apisr("upscale", picture, "-o", tmp_path / "o", "--height", "50", "--format", "tif", "--model", tiny_x4).returncode == 0
+    assert (
+        apisr(
+            "upscale", picture, "-o", tmp_path / "o", "--height", "50", "--format", "tif", "--model", tiny_x4
+        ).returncode
+        == 0
+    )
     assert read_picture(tmp_path / "o" / "a.tif").pixels.shape == (50, 75, 3)
 
 
@@ -196,7 +203,17 @@ def test_ctrl_c_leaves_nothing_under_the_final_name(picture: Path, tiny_x2: Path
 
     write_picture(tmp_path / "big.png", np.zeros((3000, 4000, 3), np.uint8))
     running = subprocess.Popen(
-        [sys.executable, "-m", "apisr", "upscale", str(tmp_path / "big.png"), "-o", str(tmp_path / "out.png"), "--model", str(tiny_x2)],
+        [
+            sys.executable,
+            "-m",
+            "apisr",
+            "upscale",
+            str(tmp_path / "big.png"),
+            "-o",
+            str(tmp_path / "out.png"),
+            "--model",
+            str(tiny_x2),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

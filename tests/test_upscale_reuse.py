@@ -36,7 +36,9 @@ class ShapeBound:
 
 def background(height: int = 150, width: int = 234) -> NDArray[np.uint8]:
     rows, columns = np.mgrid[:height, :width]
-    return np.stack([(rows * 2 + columns) % 256, (columns * 3) % 256, (rows * columns // 50) % 256], axis=2).astype(np.uint8)
+    return np.stack([(rows * 2 + columns) % 256, (columns * 3) % 256, (rows * columns // 50) % 256], axis=2).astype(
+        np.uint8
+    )
 
 
 def held() -> Frames:
@@ -70,7 +72,9 @@ def fade() -> Frames:
 
 def grain() -> Frames:
     generator = np.random.default_rng(0)
-    return [np.clip(background() // 8 + generator.integers(0, 6, (150, 234, 3)), 0, 255).astype(np.uint8) for _ in range(5)]
+    return [
+        np.clip(background() // 8 + generator.integers(0, 6, (150, 234, 3)), 0, 255).astype(np.uint8) for _ in range(5)
+    ]
 
 
 def corner_dots() -> Frames:
@@ -89,7 +93,9 @@ MOTIONS = [held, mouth, returning, pan, fade, grain, corner_dots]
 @pytest.fixture(scope="module", params=["tiny-x2", "tiny-x4", "shape-bound"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     folder = Path(__file__).parent / "data" / "models"
-    loaded = load_engine(choose_model(folder / ("tiny-x4.onnx" if request.param == "tiny-x4" else "tiny-x2.onnx")), device="cpu")
+    loaded = load_engine(
+        choose_model(folder / ("tiny-x4.onnx" if request.param == "tiny-x4" else "tiny-x2.onnx")), device="cpu"
+    )
     return ShapeBound(loaded) if request.param == "shape-bound" else loaded
 
 
@@ -158,7 +164,13 @@ def test_delivered_frames_are_not_modified_later(tiny_x2: Path) -> None:
     assert all(np.array_equal(high, copy) for high, copy in zip(delivered, copies, strict=True))
 
 
-@given(height=st.integers(1, 70), width=st.integers(1, 70), row=st.integers(0, 69), column=st.integers(0, 69), channel=st.integers(0, 2))
+@given(
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    row=st.integers(0, 69),
+    column=st.integers(0, 69),
+    channel=st.integers(0, 2),
+)
 def test_changed_blocks_finds_any_single_value(height: int, width: int, row: int, column: int, channel: int) -> None:
     row, column = row % height, column % width
     before = np.zeros((height, width, 3), np.uint8)
@@ -192,7 +204,9 @@ def test_real_clips(shared: Path) -> None:
 
     from apisr.weights import list_models
 
-    model = next((item.path for item in list_models() if item.scale == 2), Path(__file__).parent / "data/models/tiny-x2.onnx")
+    model = next(
+        (item.path for item in list_models() if item.scale == 2), Path(__file__).parent / "data/models/tiny-x2.onnx"
+    )
     engine = load_engine(choose_model(model), device="cpu")
     for clip in sorted((shared / "data/clips").glob("*/low.mkv")):
         for path in (clip, clip.with_name("web.mkv")):

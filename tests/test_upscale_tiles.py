@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from apisr.image import to_float
 from apisr.upscale import choose_model, load_engine, upscale_pixels
@@ -45,7 +47,9 @@ def test_cores_cover_the_picture_once(height: int, width: int, tile: int, halo: 
     assert (seen == 1).all()
 
 
-@given(height=st.integers(1, 400), width=st.integers(1, 400), halo=st.integers(0, 40), multiple=st.sampled_from([1, 2, 8]))
+@given(
+    height=st.integers(1, 400), width=st.integers(1, 400), halo=st.integers(0, 40), multiple=st.sampled_from([1, 2, 8])
+)
 def test_fixed_windows_have_one_shape_and_enough_margin(height: int, width: int, halo: int, multiple: int) -> None:
     tiles = plan_fixed_tiles(height, width, core_px=64, halo_px=halo, multiple_px=multiple)
     seen = np.zeros((height, width), int)
@@ -77,7 +81,13 @@ def test_tiled_equals_whole(name: str, height: int, width: int, tile: int, seed:
     assert np.abs(tiled - expected).max() < 1.0  # rounding to 16 bit, and floating point
 
 
-@given(top=st.integers(0, 50), left=st.integers(0, 50), height=st.integers(1, 50), width=st.integers(1, 50), margin=st.integers(0, 60))
+@given(
+    top=st.integers(0, 50),
+    left=st.integers(0, 50),
+    height=st.integers(1, 50),
+    width=st.integers(1, 50),
+    margin=st.integers(0, 60),
+)
 def test_grown_stays_inside(top: int, left: int, height: int, width: int, margin: int) -> None:
     grown = Rectangle(top, top + height, left, left + width).grown(margin, 100, 100)
     assert 0 <= grown.top <= top
@@ -93,10 +103,14 @@ def test_grown_stays_inside(top: int, left: int, height: int, width: int, margin
     band=st.integers(1, 20),
     dtype=st.sampled_from([np.uint8, np.uint16]),
 )
-def test_resampling_in_bands_equals_resampling_whole(height: int, width: int, new_height: int, band: int, dtype: type) -> None:
+def test_resampling_in_bands_equals_resampling_whole(
+    height: int, width: int, new_height: int, band: int, dtype: type
+) -> None:
     from apisr.image import from_float, resize
 
-    pixels = np.random.default_rng(height * 1000 + width).integers(0, np.iinfo(dtype).max, (height, width, 3)).astype(dtype)
+    pixels = (
+        np.random.default_rng(height * 1000 + width).integers(0, np.iinfo(dtype).max, (height, width, 3)).astype(dtype)
+    )
     new_width = max(1, round(width * new_height / height))
     pieces = [pixels[row : row + band] for row in range(0, height, band)]
     got = np.concatenate(list(resize_bands(iter(pieces), height, width, new_height, new_width)))
@@ -110,3 +124,28 @@ def test_output_size() -> None:
     assert output_size(720, 1280, 2, output_height=1080) == (1080, 1920)
     assert output_size(3, 5, 4, output_scale=3) == (9, 15)
     assert output_size(1, 1, 2, output_scale=0.1) == (1, 1)
+
+
+@settings(deadline=None, max_examples=25)
+@given(height=st.integers(1, 90), width=st.integers(1, 90))
+def test_a_network_of_one_size_takes_any_picture(height: int, width: int) -> None:
+    """The same network, once free and once with a fixed input of 48x40, agree away from the filled-up borders."""
+    free = engine_named("tiny-x2")
+
+    class OneSize:
+        name = "fixed"
+        shape_exact = False
+        traits = replace(free.traits, fixed_size=(48, 40))
+
+        def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+            assert batch.shape[2:] == (48, 40)
+            return free.run(batch)
+
+    pixels = np.random.default_rng(height * 100 + width).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    fixed, whole = upscale_pixels(pixels, OneSize()), upscale_pixels(pixels, free)
+    assert fixed.shape == whole.shape
+    assert free.traits.halo_px is not None
+    border = 2 * free.traits.halo_px
+    inner = (slice(0, max(0, 2 * height - border)), slice(0, max(0, 2 * width - border)))
+    if fixed[inner].size:
+        assert np.abs(fixed[inner].astype(int) - whole[inner]).max() <= 1

@@ -19,6 +19,7 @@ from apisr.errors import ApisrError
 #: Command name -> module with a function or a ``typer.Typer`` called ``command``. The order is that of the help page.
 COMMANDS = {
     "upscale": "apisr.cli.upscale",
+    "curate": "apisr.cli.curate",
     "enhance": "apisr.cli.enhance",
     "degrade": "apisr.cli.degrade",
     "train": "apisr.cli.train",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,11 +20,20 @@ class NetworkTraits:
             whole picture. None for networks that look at everything (then the picture is not cut).
         multiple_px: tile origins and sizes must be multiples of this (1 for plain convolutions, 2 after a pixel
             unshuffle by 2, the window for window attention).
+        fixed_size: (height, width) of the only input that the network takes; smaller windows are filled up.
     """
 
     scale: int
     halo_px: int | None
     multiple_px: int = 1
+    fixed_size: tuple[int, int] | None = None
+
+    def core_px(self, wanted_px: int) -> int:
+        """Return the side of a tile's core nearest to the wanted one that fits a fixed input size with its halo."""
+        if self.fixed_size is None:
+            return wanted_px
+        room = min(self.fixed_size) - 2 * math.ceil((self.halo_px or 0) / self.multiple_px) * self.multiple_px
+        return max(self.multiple_px, min(wanted_px, room // self.multiple_px * self.multiple_px))
 
 
 class Engine(Protocol):

@@ -75,7 +75,7 @@ class OnnxEngine:
         self._shape_exact: bool | None = None
         self.device = device
         self.name = f"onnx ({device})"
-        self.traits = NetworkTraits(model.scale, model.halo_px, model.multiple_px)
+        self.traits = NetworkTraits(model.scale, model.halo_px, model.multiple_px, model.fixed_size)
 
     @property
     def shape_exact(self) -> bool:
@@ -105,7 +105,7 @@ def usable_threads() -> int:
 def _probe_shape_exact(engine: OnnxEngine) -> bool:
     """Compare windows of several sizes and places, bit by bit, with the same pixels of a larger picture."""
     traits = engine.traits
-    if traits.halo_px is None:
+    if traits.halo_px is None or traits.fixed_size is not None:
         return False
     halo = -(-traits.halo_px // 16) * 16
     side = 2 * halo + 96

@@ -87,8 +87,9 @@ def upscale_bands(
     """Upscale one array and give the output in bands of full rows, top to bottom; see :func:`upscale_pixels`."""
     height, width, channels = pixels.shape
     scale = engine.traits.scale
+    traits = engine.traits
     tiles = plan_tiles(
-        height, width, tile_px=tile_px, halo_px=engine.traits.halo_px, multiple_px=engine.traits.multiple_px
+        height, width, tile_px=traits.core_px(tile_px), halo_px=traits.halo_px, multiple_px=traits.multiple_px
     )
     for row in rows_of(tiles):
         core = row[0].core

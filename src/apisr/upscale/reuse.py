@@ -125,10 +125,14 @@ class CanvasUpscaler:
         traits = self.engine.traits
         self._low = self._high = self._digests = None
         self._store.clear()
-        self._free = traits.halo_px is not None and self.engine.shape_exact
+        self._free = traits.halo_px is not None and traits.fixed_size is None and self.engine.shape_exact
         self._tiles = (
             plan_fixed_tiles(
-                height, width, core_px=FIXED_CORE_PX, halo_px=traits.halo_px, multiple_px=traits.multiple_px
+                height,
+                width,
+                core_px=traits.core_px(FIXED_CORE_PX),
+                halo_px=traits.halo_px,
+                multiple_px=traits.multiple_px,
             )
             if not self._free
             else []

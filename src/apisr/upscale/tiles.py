@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from apisr.errors import InputError
 from apisr.image import Floats
 from apisr.upscale.engine import Engine
 
@@ -114,10 +115,18 @@ def run_window(engine: Engine, values: Floats) -> Floats:
     """Run one window ``(h, w, 3)`` in [0, 1] and return ``(s*h, s*w, 3)``, not clipped.
 
     A window whose size is not a multiple of what the network needs (it then ends at the picture's right or bottom
-    border) is continued there with its last row and column, and the result is cut.
+    border), or smaller than the one size it takes, is continued with its last row and column, and the result is cut.
+
+    Raises:
+        InputError: the network takes one size only and the window is larger.
     """
     height, width = values.shape[:2]
-    padded_height, padded_width = padded_size(height, width, engine.traits.multiple_px)
+    padded_height, padded_width = engine.traits.fixed_size or padded_size(height, width, engine.traits.multiple_px)
+    if padded_height < height or padded_width < width:
+        raise InputError(
+            f"the model takes pictures of {padded_width}x{padded_height} only, got {width}x{height}. "
+            "Export it with free sizes."
+        )
     if (padded_height, padded_width) != (height, width):
         values = np.pad(values, ((0, padded_height - height), (0, padded_width - width), (0, 0)), mode="edge")
     batch = np.ascontiguousarray(values.transpose(2, 0, 1)[None], dtype=np.float32)
