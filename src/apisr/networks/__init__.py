@@ -23,10 +23,19 @@ from apisr.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-#: Name -> module. The order is the order in which a checkpoint is tried.
+#: Name -> module, with ``:NAME`` where its object is not called ``ARCHITECTURE``.
+#: The order is the order in which a checkpoint is tried.
 NETWORKS: dict[str, str] = {
     "compact": "apisr.networks.compact",
     "grl": "apisr.networks.grl",
+    "rrdb": "apisr.networks.rrdb",
+    "dat": "apisr.networks.dat",
+    "cunet": "apisr.networks.cunet",
+    "patch_multiscale": "apisr.networks.discriminators:PATCH",
+    "unet_sn": "apisr.networks.discriminators:UNET",
+    "resnet50": "apisr.networks.features:RESNET50",
+    "vgg": "apisr.networks.features:VGG",
+    "icnet": "apisr.networks.icnet",
 }
 
 #: Hyper-parameters: plain values that fit in JSON.
@@ -63,6 +72,7 @@ class Architecture:
         flops_per_pixel: hyper-parameters -> floating-point operations (2 per multiply-add) per *input* pixel.
         derived: beginnings of the last part of state-dict names that hold no learned values (tables, masks): dropped on
             loading and computed again.
+        ignored: beginnings of names that belong to parts which are not built here (classification heads).
     """
 
     name: str
@@ -73,6 +83,7 @@ class Architecture:
     traits: Callable[[Hyper], Traits]
     flops_per_pixel: Callable[[Hyper], float]
     derived: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
 
 def architecture(name: str) -> Architecture:
@@ -83,7 +94,8 @@ def architecture(name: str) -> Architecture:
     """
     if name not in NETWORKS:
         raise ModelError(f"unknown network '{name}'. Known: {', '.join(NETWORKS)}.")
-    found: Architecture = importlib.import_module(NETWORKS[name]).ARCHITECTURE
+    module, _, attribute = NETWORKS[name].partition(":")
+    found: Architecture = getattr(importlib.import_module(module), attribute or "ARCHITECTURE")
     return found
 
 

@@ -11,8 +11,8 @@ Where the time goes, and what is done about it:
 - At inference the blocks run over bundles of windows that fit in the cache (:data:`BUNDLE`): no intermediate of the
   whole picture is made, and the linear layers run 4 times faster than over freshly allocated memory.
 - Position biases depend on parameters only and are computed once; index lists once per size.
-- Queries and keys are normalised in float32 and the softmax is fused (scaled_dot_product_attention), so that float16 and
-  bfloat16 hold: the largest score is 116.
+- Queries and keys are normalised in float32 and the softmax is fused (scaled_dot_product_attention), so that float16
+  and bfloat16 hold: the largest score is 116.
 - Nearest x2 before a 3x3 convolution equals four 2x2 convolutions on the small grid: 4 multiplications in place of 9.
 - The largest maps of the tail are made in bands of rows.
 

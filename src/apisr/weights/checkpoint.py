@@ -279,7 +279,13 @@ def _strip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _is_derived(name: str, network: Architecture) -> bool:
-    return bool(network.derived) and name.rsplit(".", 1)[-1].startswith(network.derived)
+    """Whether an entry is not loaded: tables that are computed again, parts that are not built, step counters."""
+    last = name.rsplit(".", 1)[-1]
+    return (
+        last == "num_batches_tracked"
+        or (bool(network.derived) and last.startswith(network.derived))
+        or (bool(network.ignored) and name.startswith(network.ignored))
+    )
 
 
 def _learned(state: Mapping[str, Tensor], network: Architecture) -> dict[str, Tensor]:
