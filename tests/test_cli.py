@@ -7,7 +7,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -172,11 +172,41 @@ def test_two_inputs_of_one_output_are_refused(apisr: Run, picture: Path, tiny_x2
     one_line(done, 2, "both become")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the administrator may write everywhere")
-def test_an_unwritable_folder(apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mount a small real file system with the given options; skipped where that is not permitted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options: str) -> Path:
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            pytest.skip(f"a file system cannot be mounted here: {done.stderr.strip()}")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", str(folder)], capture_output=True, check=False)
+
+
+def test_an_unwritable_folder(
+    apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path, mounted: Callable[[str], Path]
+) -> None:
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
-    one_line(apisr("upscale", picture, "-o", locked / "b.png", "--model", tiny_x2), 2, "no permission")
+    folder = mounted("ro,size=1m") if os.geteuid() == 0 else locked  # permissions do not bind the administrator
+    one_line(apisr("upscale", picture, "-o", folder / "b.png", "--model", tiny_x2), 2, "no permission")
+
+
+def test_a_really_full_disk(
+    apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path, mounted: Callable[[str], Path]
+) -> None:
+    write_picture(tmp_path / "big.png", np.random.default_rng(0).integers(0, 256, (400, 600, 3)).astype(np.uint8))
+    disk = mounted("size=256k")
+    done = apisr("upscale", tmp_path / "big.png", "-o", disk / "out.png", "--model", tiny_x2)
+    one_line(done, 1, "out.png", "the disk is full")
+    assert list(disk.iterdir()) == []
 
 
 def test_a_folder_under_a_file_cannot_be_written(apisr: Run, picture: Path, tiny_x2: Path) -> None:
