@@ -34,11 +34,11 @@ from apisr.files import check_target, replacing, sha256_file
 from apisr.image import Pixels, Resampling, from_float, resize, to_float
 from apisr.upscale.segments import SEGMENT_FRAMES, Span, WorkFolder, plan_spans
 from apisr.video.colour import Colour, aspect_after, bit_depth, has_alpha
-from apisr.video.encoders import PURPOSES, EncoderChoice, choose, encoder_named, keeps_hdr_metadata
+from apisr.video.encoders import PURPOSES, EncoderChoice, choose, coded_size, encoder_named, keeps_hdr_metadata
 from apisr.video.probe import PacketIndex, SourceInfo, probe, scan
 from apisr.video.reader import FieldFilter, Frame, ReadReport, combed_share, in_thread, read_frames, working_dtype
 from apisr.video.streams import StreamPlan, check_video_codec, container_of, plan_streams
-from apisr.video.writer import Segment, SegmentWriter, coded_size, join
+from apisr.video.writer import Segment, SegmentWriter, join
 
 _QUEUE_FRAMES = 4
 _COMBED_ENOUGH = 0.3
@@ -610,6 +610,8 @@ def _finish(
     problems: list[str] = []
     if plan.source.truncated is not None:
         problems.append(f"it is cut off: {plan.source.truncated}")
+    if plan.index.problems:
+        problems.append(f"reading it: {plan.index.problems[0]}")
     if damaged:
         problems.append(f"{damaged} frames or packets are damaged")
     declared = plan.source.video.declared_frames

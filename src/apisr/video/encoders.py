@@ -123,7 +123,6 @@ ENCODERS: dict[str, Encoder] = {
             options={"b": "0", "row-mt": "1", "deadline": "good"},
         ),
         Encoder("ffv1", "ffv1", quality=None, lossless=True, options={"level": "3", "slicecrc": "1", "g": "1"}),
-        Encoder("ffvhuff", "ffvhuff", quality=None, lossless=True),
         Encoder(
             "prores_ks",
             "prores",
@@ -254,7 +253,7 @@ def choose(
     """
     encoder = encoder_named(name)
     chosen_format = _pixel_format(encoder, source_format, pixel_format)
-    _check_size(encoder, chosen_format, size)
+    _check_size(encoder, size)
     options = dict(encoder.options)
     if crf is not None:
         if encoder.quality is None:
@@ -283,7 +282,7 @@ def choose(
         _check_option(encoder, key)
         options[key] = f"{options[key]}:{value}" if key in options and key.endswith("-params") else value
     choice = EncoderChoice(encoder.name, encoder.codec, chosen_format, options, threads)
-    try_open(choice, size, rate)
+    try_open(choice, coded_size(size, chosen_format), rate)
     return choice
 
 
@@ -359,7 +358,7 @@ def _pixel_format(encoder: Encoder, source: str, wanted: str | None) -> str:
     return best.name if best else (usable or formats)[0]
 
 
-def _check_size(encoder: Encoder, pixel_format: str, size: tuple[int, int]) -> None:
+def _check_size(encoder: Encoder, size: tuple[int, int]) -> None:
     limit = {"h264": 16384, "hevc": 16384, "av1": 16384, "vp9": 65535}.get(encoder.codec, 65535)
     if max(size) > limit:
         raise InputError(
@@ -410,6 +409,12 @@ def _hdr_options(encoder: Encoder, mastering: MasteringDisplay | None, light: tu
 def keeps_hdr_metadata(name: str) -> bool:
     """Return whether an encoder can write mastering display and content light level."""
     return name in ("libx264", "libx265", "libsvtav1")
+
+
+def coded_size(size: tuple[int, int], pixel_format: str) -> tuple[int, int]:
+    """Return (width, height) rounded up to what the pixel format needs."""
+    across, down = needs_even(pixel_format)
+    return -(-size[0] // across) * across, -(-size[1] // down) * down
 
 
 def needs_even(pixel_format: str) -> tuple[int, int]:

@@ -12,8 +12,9 @@ have no duration, and the declared frame rate of variable-rate files is fiction.
 
 from __future__ import annotations
 
+import contextlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any, Literal, cast
 
 import av
 import numpy as np
+from av import logging as av_logging
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Discard, Disposition, Stream
@@ -191,6 +193,7 @@ class PacketIndex:
         rate: frames per second: the most common distance, snapped to the usual rates.
         variable: whether distances differ by more than the rounding of the time base.
         dated: whether every packet had its own presentation time.
+        problems: what the demuxer complained about: parts of the file are damaged.
     """
 
     pts: NDArray[np.int64]
@@ -199,6 +202,7 @@ class PacketIndex:
     rate: Fraction
     variable: bool
     dated: bool
+    problems: tuple[str, ...] = ()
 
     @property
     def frames(self) -> int:
@@ -263,18 +267,22 @@ def scan(path: Path, video: VideoInfo) -> PacketIndex:
     durations: list[int] = []
     keys: list[int] = []
     dated = not video.counted
-    with open_input(path) as container:
-        for packet in packets_of(container, video.index):
-            if packet.is_discard:
-                continue
-            moment = packet.pts
-            if moment is None:
-                dated = False
-                moment = packet.dts if packet.dts is not None else (times[-1] + 1 if times else 0)
-            times.append(moment)
-            durations.append(packet.duration or 0)
-            if packet.is_keyframe:
-                keys.append(moment)
+    failure: str | None = None
+    with open_input(path) as container, complaints() as problems:
+        try:
+            for packet in packets_of(container, video.index):
+                if packet.is_discard:
+                    continue
+                moment = packet.pts
+                if moment is None:
+                    dated = False
+                    moment = packet.dts if packet.dts is not None else (times[-1] + 1 if times else 0)
+                times.append(moment)
+                durations.append(packet.duration or 0)
+                if packet.is_keyframe:
+                    keys.append(moment)
+        except FFmpegError as error:
+            failure = _reason(error)
     if not times:
         raise InputError(f"cannot read '{path}': its video stream holds no frames.")
     order = np.argsort(np.array(times, np.int64), kind="stable")
@@ -282,9 +290,24 @@ def scan(path: Path, video: VideoInfo) -> PacketIndex:
     rate, variable = _rate(pts, video)
     if not dated:
         pts, keys = np.arange(pts.size, dtype=np.int64), [0]
-    return PacketIndex(
-        pts, np.array(durations, np.int64)[order], np.array(sorted(keys), np.int64), rate, variable, dated
-    )
+    if failure is not None:
+        problems.append(failure)
+    lengths = np.array(durations, np.int64)[order]
+    return PacketIndex(pts, lengths, np.array(sorted(keys), np.int64), rate, variable, dated, tuple(problems))
+
+
+@contextlib.contextmanager
+def complaints() -> Generator[list[str], None, None]:
+    """Collect what libav reports as errors in this thread while the block runs (filled in when it ends)."""
+    said: list[str] = []
+    before = av_logging.get_level()
+    av_logging.set_level(av_logging.ERROR)
+    try:
+        with av_logging.Capture() as messages:
+            yield said
+        said += [text.strip() for level, _, text in messages if level <= av_logging.ERROR and text.strip()]
+    finally:
+        av_logging.set_level(before)
 
 
 def packets_of(container: InputContainer, index: int) -> Iterator[av.Packet[VideoStream]]:
@@ -319,11 +342,14 @@ def nominal_rate(times_s: NDArray[np.float64]) -> tuple[Fraction | None, bool]:
     steps = steps[steps > 0]
     if steps.size == 0:
         return None, False
-    median = float(np.median(steps))
+    median = float(np.sort(steps)[(steps.size - 1) // 2])
     usual = steps[np.abs(steps - median) <= 0.0011]
     measured = 1.0 / float(usual.mean())
     variable = usual.size < steps.size
-    tolerance = 1e-4 if not variable and steps.size > 30 else 2e-3
+    tolerance = 2e-3
+    if not variable:  # all of it counts: the rounding of single times averages out
+        measured = steps.size / float(times_s[-1] - times_s[0])
+        tolerance = 1e-4 + 0.0011 / float(times_s[-1] - times_s[0])
     best = min(COMMON_RATES, key=lambda rate: abs(float(rate) / measured - 1))
     if abs(float(best) / measured - 1) <= tolerance:
         return best, variable

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import av
+import cv2
 import numpy as np
 from av.error import BlockingIOError as AvBlockingIOError
 from av.error import EOFError as AvEOFError
@@ -171,7 +172,8 @@ def combed_share(path: Path, source: SourceInfo, *, frames: int = 120) -> float:
         scale = max(0, bit_depth(frame.format.name) - 8)
         luma = (plane_arrays(frame)[0] >> scale).astype(np.int16)
         if before is not None and before.shape == luma.shape:
-            motion = np.abs(luma - before)[2:-2] > _COMB_STEP
+            changed = (np.abs(luma - before) > _COMB_STEP).astype(np.uint8)
+            motion = cv2.dilate(changed, np.ones((5, 1), np.uint8))[2:-2] > 0
             if motion.mean() > 0.002:
                 mixed = luma.copy()
                 mixed[1::2] = before[1::2]
@@ -319,7 +321,7 @@ def _fields(
             if graph is not None:
                 graph.push(None)
                 yield from drained(graph)
-            graph, shape = _field_graph(frame, unit, fields), key
+            graph, shape = _field_graph(frame, source, fields), key
         frame.pts = pts
         frame.time_base = unit
         if fields == "bwdif" and duration:
@@ -331,9 +333,14 @@ def _fields(
         yield from drained(graph)
 
 
-def _field_graph(frame: av.VideoFrame, unit: Fraction, fields: FieldFilter) -> Graph:
+def _field_graph(frame: av.VideoFrame, info: SourceInfo, fields: FieldFilter) -> Graph:
     graph = Graph()
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=unit)
+    unit, rate = info.video.time_base, info.video.declared_rate or Fraction(30000, 1001)
+    source = graph.add(
+        "buffer",
+        f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={unit.numerator}/{unit.denominator}"
+        f":frame_rate={rate.numerator}/{rate.denominator}",
+    )
     if fields == "bwdif":
         nodes = [graph.add("bwdif", "mode=send_frame:parity=auto:deint=all")]
     else:

@@ -116,7 +116,12 @@ _AVI_AUDIO = frozenset(
 
 _MATROSKA = Container(
     "matroska",
-    video=None,
+    video=frozenset(
+        {
+            *("h264", "hevc", "av1", "vp8", "vp9", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v3"),
+            *("ffv1", "prores", "mjpeg", "theora", "dirac", "rv10", "rv20", "rv30", "rv40", "rawvideo"),
+        }
+    ),
     audio=_PCM
     | {
         *(

@@ -23,14 +23,16 @@ import numpy as np
 from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
+from av.filter import Graph
 from av.packet import Packet
 from av.stream import Disposition, Stream
+from av.video.format import VideoFormat
 from av.video.stream import VideoStream
 
 from apisr.errors import RunError
 from apisr.image import Pixels
-from apisr.video.colour import Colour, FromRgb, aspect_after
-from apisr.video.encoders import EncoderChoice, configure, needs_even
+from apisr.video.colour import Colour, FromRgb
+from apisr.video.encoders import EncoderChoice, coded_size, configure
 from apisr.video.probe import SourceInfo, codec_name, open_input
 from apisr.video.streams import StreamPlan, container_of
 from apisr.video.subtitles import ASS_HEADER, srt_to_tx3g, tx3g_to_srt
@@ -101,17 +103,17 @@ class SegmentWriter:
         self._order: list[int] = []
         self._damaged = 0
         self._convert = FromRgb(colour, choice.pixel_format)
-        self._sar = aspect_after(sar, size, size)
         self._container = av.open(str(path), "w", format="matroska")
         self._stream = cast(VideoStream, self._container.add_stream(choice.name, rate=rate))
         context = self._stream.codec_context
         configure(context, choice, self._coded, rate)
-        if self._sar is not None:
-            context.sample_aspect_ratio = self._sar
+        if sar is not None:
+            context.sample_aspect_ratio = sar
         context.color_primaries = colour.primaries
         context.color_trc = colour.transfer
         context.colorspace = colour.matrix
         context.color_range = 2 if colour.full_range else 1
+        self._shape = None if sar is None else _shape_graph(self._coded, choice.pixel_format, sar)
         self._quality = context.global_quality if choice.options.get("flags") == "+qscale" else 0
 
     def convert(self, rgb: Pixels) -> av.VideoFrame:
@@ -126,6 +128,9 @@ class SegmentWriter:
         """Encode one frame; `pts` and `duration` are in units of the source."""
         frame = self.convert(rgb)
         frame.pts = self.frames
+        if self._shape is not None:
+            self._shape.push(frame)
+            frame = cast(av.VideoFrame, self._shape.pull())
         frame.time_base = 1 / self._rate
         if self._quality:
             cast(Any, frame).quality = self._quality
@@ -174,10 +179,15 @@ class SegmentWriter:
             self._container.mux(packet)
 
 
-def coded_size(size: tuple[int, int], pixel_format: str) -> tuple[int, int]:
-    """Return (width, height) rounded up to what the pixel format needs."""
-    across, down = needs_even(pixel_format)
-    return -(-size[0] // across) * across, -(-size[1] // down) * down
+def _shape_graph(size: tuple[int, int], pixel_format: str, sar: Fraction) -> Graph:
+    """Mark every frame with the pixel aspect ratio: some encoders (FFV1) take it from there only."""
+    graph = Graph()
+    source = graph.add_buffer(
+        width=size[0], height=size[1], format=VideoFormat(pixel_format), time_base=Fraction(1, 1000)
+    )
+    shape = graph.add("setsar", f"sar={sar.numerator}/{sar.denominator}")
+    graph.link_nodes(source, shape, graph.add("buffersink")).configure()
+    return graph
 
 
 def join(

@@ -1,0 +1,191 @@
+"""Bad input: one clear line, nothing lost, nothing under the final name."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from video_clips import Nearest, make_clip, read_back
+
+from apisr.errors import ApisrError, InputError, RunError
+from apisr.image import Pixels
+from apisr.upscale.videos import VideoOptions, VideoOutcome, upscale_video
+
+FAST = VideoOptions(preset="ultrafast", segment_frames=6)
+
+
+def upscale(source: Path, target: Path, options: VideoOptions = FAST) -> VideoOutcome:
+    return upscale_video(source, target, Nearest, options, scale=2)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def noisy(number: int, width: int, height: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "the file is empty"), (b"this is no video\n" * 100, "not a video"), (None, "no such file")],
+)
+def test_files_that_are_no_videos(tmp_path: Path, content: bytes | None, words: str) -> None:
+    source = tmp_path / "in.mkv"
+    if content is not None:
+        source.write_bytes(content)
+    with pytest.raises(InputError, match=words) as caught:
+        upscale(source, tmp_path / "out.mkv")
+    assert "\n" not in str(caught.value)
+    assert names(tmp_path) == (["in.mkv"] if content is not None else [])
+
+
+def test_no_video_stream(tmp_path: Path) -> None:
+    import av
+
+    source = tmp_path / "sound.mkv"
+    full = make_clip(tmp_path / "full.mkv", frames=8, audio="aac")
+    with av.open(str(full)) as container, av.open(str(source), "w") as out:
+        copy = out.add_stream_from_template(container.streams.audio[0], opaque=True)
+        for packet in container.demux(container.streams.audio[0]):
+            if packet.size:
+                packet.stream = copy
+                out.mux(packet)
+    with pytest.raises(InputError, match=r"no video stream \(found: audio\). Give a file with a video stream"):
+        upscale(source, tmp_path / "out.mkv")
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_truncated_video_is_an_error_at_the_end_and_only_a_partial_is_kept(tmp_path: Path, suffix: str) -> None:
+    source = tmp_path / f"in{suffix}"
+    make_clip(
+        source, frames=48, options={"g": "6"}, container_options={"movflags": "faststart"} if suffix == ".mp4" else None
+    )
+    whole = source.read_bytes()
+    source.write_bytes(whole[: len(whole) * 2 // 3])
+    target = tmp_path / f"out{suffix}"
+    with pytest.raises(RunError, match=r"is damaged .*partial.*--accept-damage") as caught:
+        upscale(source, target)
+    assert caught.value.exit_code == 1
+    assert not target.exists()
+    kept = read_back(tmp_path / f"out.partial{suffix}", scale=2)
+    assert kept.numbers == list(range(len(kept.numbers)))
+    assert 12 <= len(kept.numbers) < 48
+    outcome = upscale(source, target, VideoOptions(preset="ultrafast", segment_frames=6, accept_damage=True))
+    assert outcome.resumed_frames == outcome.frames_out == len(kept.numbers)  # nothing was computed again
+    assert any("damaged" in notice for notice in outcome.notices)
+    assert names(tmp_path) == [f"in{suffix}", f"out{suffix}"]
+
+
+def test_damage_in_the_middle_does_not_end_as_a_success(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=48, options={"g": "12"}, pictures=noisy)
+    data = bytearray(source.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 3000] = os.urandom(3000)
+    source.write_bytes(bytes(data))
+    with pytest.raises(ApisrError, match=r"damaged"):
+        upscale(source, tmp_path / "out.mkv")
+    assert not (tmp_path / "out.mkv").exists()
+
+
+def test_truncated_before_the_first_frame(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=8)
+    source.write_bytes(source.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"not a video that can be opened|cannot decode"):
+        upscale(source, tmp_path / "out.mp4")
+
+
+def test_existing_output_is_not_touched_unless_asked(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=4)
+    target = tmp_path / "out.mkv"
+    target.write_bytes(b"precious")
+    with pytest.raises(InputError, match=r"exists.*--overwrite"):
+        upscale(source, target)
+    assert target.read_bytes() == b"precious"
+    upscale(source, target, VideoOptions(preset="ultrafast", overwrite=True))
+    assert read_back(target, scale=2).numbers == [0, 1, 2, 3]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_unwritable_folder(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=4)
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    with pytest.raises(InputError, match="no permission"):
+        upscale(source, folder / "out.mkv")
+
+
+def test_output_folder_that_is_a_file(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=4)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="is a file, not a folder"):
+        upscale(source, tmp_path / "file" / "out.mkv")
+
+
+def test_full_disk_says_so_and_the_work_goes_on_later(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk: it fails the same calls with another number."""
+    source = make_clip(
+        tmp_path / "in.mkv", frames=60, options={"g": "10", "crf": "30"}, pictures=noisy, size=(160, 120)
+    )
+    program = textwrap.dedent(
+        f"""
+        import resource, signal, sys
+        from pathlib import Path
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from video_clips import Nearest
+        from apisr.errors import ApisrError
+        from apisr.upscale.videos import VideoOptions, upscale_video
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (900_000, 900_000))
+        try:
+            options = VideoOptions(codec="ffv1", segment_frames=10)
+            upscale_video(Path({str(source)!r}), Path({str(tmp_path / "out.mkv")!r}), Nearest, options, scale=2)
+        except ApisrError as error:
+            print(type(error).__name__, error)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("RunError cannot write"), done.stdout + done.stderr
+    assert "the disk is full" in done.stdout
+    assert len(done.stdout.strip().splitlines()) == 1
+    assert not (tmp_path / "out.mkv").exists()
+    options = VideoOptions(codec="ffv1", segment_frames=10)
+    assert upscale(source, tmp_path / "out.mkv", options).frames_out == 60
+
+
+def test_a_full_file_system(tmp_path: Path) -> None:
+    """The real thing, where a small file system can be mounted."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(small)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("a file system cannot be mounted here")
+    try:
+        source = make_clip(tmp_path / "in.mkv", frames=40, pictures=noisy, size=(160, 120), options={"crf": "30"})
+        with pytest.raises(RunError, match="the disk is full"):
+            upscale(source, small / "out.mkv", VideoOptions(codec="ffv1", segment_frames=10))
+        assert not (small / "out.mkv").exists()
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_an_error_of_the_network_is_not_swallowed(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=12)
+
+    class Failing:
+        frames = 0
+
+        def process(self, rgb: Pixels) -> Pixels:
+            self.frames += 1
+            if self.frames == 7:
+                raise MemoryError("no memory left on the device")
+            return rgb.repeat(2, 0).repeat(2, 1)
+
+    with pytest.raises(MemoryError, match="on the device"):
+        upscale_video(source, tmp_path / "out.mkv", Failing, FAST, scale=2)
+    assert not (tmp_path / "out.mkv").exists()

@@ -1,0 +1,328 @@
+"""Time: every frame keeps its presentation time, whatever the container and the encoder make of it."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from video_clips import Nearest, ffprobe, make_clip, number_of, read_back
+
+from apisr.errors import InputError
+from apisr.upscale.segments import plan_spans
+from apisr.upscale.videos import VideoOptions, VideoOutcome, plan_video, upscale_video
+from apisr.video.colour import Colour
+from apisr.video.probe import COMMON_RATES, PacketIndex, nominal_rate, probe, scan
+from apisr.video.reader import combed_share, read_frames
+
+FAST = VideoOptions(preset="ultrafast", segment_frames=8)
+MILLI = Fraction(1, 1000)
+
+
+def upscale(source: Path, target: Path, options: VideoOptions = FAST) -> VideoOutcome:
+    return upscale_video(source, target, Nearest, options, scale=2)
+
+
+VFR = [0, 42, 83, 250, 292, 1000, 1001, 1040, 1080, 1500, 1511, 1599, 2400, 2441, 2483, 9000, 9042, 9083, 9125, 9167]
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".webm"])
+def test_variable_rate_keeps_every_time(tmp_path: Path, suffix: str) -> None:
+    source = make_clip(
+        tmp_path / "in.mkv", frames=20, times=VFR, time_base=MILLI, options={"g": "5", "bf": "2"}, audio="libopus"
+    )
+    options = VideoOptions(preset="8", segment_frames=8) if suffix == ".webm" else FAST
+    outcome = upscale(source, tmp_path / f"out{suffix}", options)
+    after = read_back(tmp_path / f"out{suffix}", scale=2)
+    assert after.numbers == list(range(20))
+    assert after.times == [time * MILLI for time in VFR]
+    assert outcome.duration_s == pytest.approx(9.167 + 1 / 24, abs=0.01)
+
+
+def test_average_and_base_rate_of_the_header_are_not_believed(tmp_path: Path) -> None:
+    """A variable file that is tagged with a rate 2.3 times too high lasts as long as before."""
+    source = make_clip(tmp_path / "in.mkv", frames=20, times=VFR, time_base=MILLI, rate=Fraction(55))
+    upscale(source, tmp_path / "out.mkv")
+    assert read_back(tmp_path / "out.mkv", scale=2).times == [time * MILLI for time in VFR]
+
+
+def test_avi_refuses_variable_rate_before_work(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=20, times=VFR, time_base=MILLI)
+    with pytest.raises(InputError, match="variable frame rate"):
+        plan_video(source, tmp_path / "out.avi", FAST, 2)
+
+
+@pytest.mark.parametrize(("origin", "suffix"), [(".mkv", ".mkv"), (".mkv", ".mp4"), (".mp4", ".mkv"), (".ts", ".mkv")])
+def test_start_offset_is_kept_against_the_sound(tmp_path: Path, origin: str, suffix: str) -> None:
+    times = [7 * 1000 + round(number * 1001 / 24) for number in range(16)]
+    source = make_clip(
+        tmp_path / f"in{origin}",
+        frames=16,
+        times=times,
+        time_base=MILLI,
+        audio="aac" if origin != ".ts" else "mp2",
+        audio_offset=Fraction(5),
+    )
+    upscale(source, tmp_path / f"out{suffix}")
+    before, after = read_back(source), read_back(tmp_path / f"out{suffix}", scale=2)
+    assert before.times[0] == 7 or origin in (".ts", ".mp4")
+    distance = before.times[0] - before.packets["audio", 0][0][0]
+    assert abs(after.times[0] - after.packets["audio", 0][0][0] - distance) <= 2 * MILLI
+    for one, two in zip(before.times, after.times, strict=True):
+        assert abs((two - after.times[0]) - (one - before.times[0])) <= MILLI
+
+
+def test_two_hours_do_not_drift(tmp_path: Path) -> None:
+    """24000/1001 over two hours, few frames: the last one is where it belongs to the tick."""
+    unit = Fraction(1001, 24000)
+    numbers = [0, 1, 2, 3, 100_000, 100_001, 172_618, 172_619]
+    source = make_clip(tmp_path / "in.mp4", frames=8, times=numbers, time_base=unit, rate=1 / unit)
+    upscale(source, tmp_path / "out.mp4")
+    assert read_back(tmp_path / "out.mp4", scale=2).times == [number * unit for number in numbers]
+
+
+def test_negative_decoding_times_and_edit_lists(tmp_path: Path) -> None:
+    """MP4 with B frames and an encoder delay in its sound: edit lists hold both."""
+    source = make_clip(tmp_path / "in.mp4", frames=24, options={"bf": "3", "g": "12"}, audio="aac")
+    with av.open(str(source)) as container:
+        first = next(packet for packet in container.demux(video=0))
+        assert first.dts < 0
+    upscale(source, tmp_path / "out.mp4")
+    before, after = read_back(source), read_back(tmp_path / "out.mp4", scale=2)
+    assert after.times == before.times
+    assert after.packets["audio", 0] == before.packets["audio", 0]
+
+
+def test_first_frame_that_is_not_a_keyframe(tmp_path: Path) -> None:
+    """A recording cut in the middle of a group: what can be decoded is upscaled at its time, and it is said."""
+    whole = make_clip(tmp_path / "whole.ts", codec="mpeg2video", frames=36, rate=Fraction(25), options={"g": "12"})
+    source = tmp_path / "in.mkv"
+    with av.open(str(whole)) as container, av.open(str(source), "w") as out:
+        copy = out.add_stream_from_template(container.streams.video[0], opaque=True)
+        for number, packet in enumerate(container.demux(video=0)):
+            if packet.size and number >= 5:
+                packet.stream = copy
+                out.mux(packet)
+    expected = read_back(source)
+    outcome = upscale(source, tmp_path / "out.mkv", VideoOptions(preset="ultrafast", accept_damage=True))
+    after = read_back(tmp_path / "out.mkv", scale=2)
+    assert outcome.frames_in == outcome.frames_out == len(expected.times)
+    assert after.numbers[-20:] == expected.numbers[-20:]
+    assert [time - after.times[0] for time in after.times] == [time - expected.times[0] for time in expected.times]
+
+
+@pytest.mark.parametrize("codec", ["mpeg2video", "libx264", "libx265"])
+def test_reading_from_the_middle_of_open_groups_is_bit_for_bit_the_same(tmp_path: Path, codec: str) -> None:
+    options = {
+        "mpeg2video": {"g": "6", "bf": "2", "b": "3M"},
+        "libx264": {"x264-params": "keyint=6:min-keyint=6:scenecut=0:open-gop=1:bframes=2"},
+        "libx265": {"x265-params": "log-level=error:keyint=6:min-keyint=6:open-gop=1:bframes=2"},
+    }[codec]
+    source = make_clip(tmp_path / "in.mkv", codec=codec, frames=40, rate=Fraction(25), options=options)
+    info = probe(source)
+    index = scan(source, info.video)
+    whole = {frame.pts: frame.rgb for frame in read_frames(info, index)}
+    assert len(whole) == 40
+    spans = plan_spans(index, frames=6)
+    assert len(spans) >= 4
+    seen: list[int] = []
+    for span in spans:
+        for frame in read_frames(info, index, start=span.start, end=span.end):
+            seen.append(frame.pts)
+            assert np.array_equal(frame.rgb, whole[frame.pts]), f"frame {frame.pts} in {span}"
+    assert seen == sorted(whole)
+
+
+@given(
+    count=st.integers(1, 200),
+    every=st.integers(1, 30),
+    least=st.integers(1, 50),
+    window=st.tuples(st.integers(0, 300), st.integers(0, 300)),
+)
+def test_spans_cover_everything_once(count: int, every: int, least: int, window: tuple[int, int]) -> None:
+    pts = np.arange(count, dtype=np.int64) * 3
+    index = PacketIndex(pts, np.ones(count, np.int64), pts[::every], Fraction(24), variable=False, dated=True)
+    start, end = min(window), max(window)
+    for low, high in ((None, None), (start, end)):
+        spans = plan_spans(index, start=low, end=high, frames=least)
+        wanted = [int(time) for time in pts if (low is None or time >= low) and (high is None or time < high)]
+        found = [
+            int(time)
+            for span in spans
+            for time in pts
+            if (span.start is None or time >= span.start) and (span.end is None or time < span.end)
+        ]
+        assert found == wanted
+        assert sum(span.frames for span in spans) == len(wanted)
+
+
+@pytest.mark.parametrize("rate", COMMON_RATES)
+def test_rates_are_recognised_through_the_rounding_of_matroska(rate: Fraction) -> None:
+    times = np.round(np.arange(100) / float(rate), 3)
+    assert nominal_rate(times) == (rate, False)
+
+
+@given(st.lists(st.integers(1, 500), min_size=3, max_size=24))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_times_come_through(tmp_path: Path, steps: list[int]) -> None:
+    times = [int(time) for time in np.cumsum([0, *steps])]
+    source = make_clip(tmp_path / "in.mkv", frames=len(times), times=times, time_base=MILLI, options={"g": "4"})
+    upscale(source, tmp_path / "out.mkv", VideoOptions(preset="ultrafast", segment_frames=4, overwrite=True))
+    after = read_back(tmp_path / "out.mkv", scale=2)
+    assert after.times == [time * MILLI for time in times]
+    assert after.numbers == list(range(len(times)))
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts", ".mov"])
+@pytest.mark.parametrize("sar", [Fraction(32, 27), Fraction(8, 9)])
+def test_pixel_aspect_ratio_is_kept(tmp_path: Path, suffix: str, sar: Fraction) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=4, sar=sar)
+    upscale(source, tmp_path / f"out{suffix}")
+    video = ffprobe(tmp_path / f"out{suffix}", "streams")["streams"][0]
+    assert Fraction(video["sample_aspect_ratio"].replace(":", "/")) == sar
+
+
+def test_pixel_aspect_ratio_with_an_encoder_that_does_not_store_it(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=4, sar=Fraction(32, 27))
+    upscale(source, tmp_path / "out.mkv", VideoOptions(codec="ffv1"))
+    frames = ffprobe(tmp_path / "out.mkv", "frames")["frames"]
+    assert {frame["sample_aspect_ratio"] for frame in frames} == {"32:27"}
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotation_is_kept_as_it_is(tmp_path: Path, suffix: str, degrees: int) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=4, rotation=degrees)
+    before = probe(source).video
+    assert before.rotation % 360 == degrees
+    upscale(source, tmp_path / f"out{suffix}")
+    after = probe(tmp_path / f"out{suffix}").video
+    assert after.display_matrix == before.display_matrix
+    assert (after.width, after.height) == (192, 128)
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_very_short_videos(tmp_path: Path, frames: int) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=frames)
+    outcome = upscale(source, tmp_path / "out.mkv")
+    assert outcome.frames_in == outcome.frames_out == frames
+
+
+@pytest.mark.parametrize("size", [(98, 66), (50, 50), (90, 62)])
+def test_sizes_that_are_no_multiple_of_anything(tmp_path: Path, size: tuple[int, int]) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=3, size=size)
+    upscale_video(source, tmp_path / "out.mkv", lambda: Nearest(3), FAST, scale=3)
+    assert read_back(tmp_path / "out.mkv", scale=3).sizes == {(size[0] * 3, size[1] * 3)}
+
+
+def test_odd_sizes_are_padded_and_it_is_said(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", codec="ffv1", frames=3, size=(97, 65), pix_fmt="yuv444p")
+    options = VideoOptions(preset="ultrafast", pix_fmt="yuv420p")
+    outcome = upscale_video(source, tmp_path / "out.mkv", lambda: Nearest(3), options, scale=3)
+    assert read_back(tmp_path / "out.mkv", scale=3).sizes == {(292, 196)}
+    assert any("291x195 is padded to 292x196" in notice for notice in outcome.notices)
+
+
+@pytest.mark.parametrize(
+    ("options", "size"), [({"height": 90}, (136, 90)), ({"factor": 1.5}, (144, 96)), ({}, (192, 128))]
+)
+def test_other_sizes_than_the_network_gives(tmp_path: Path, options: dict[str, Any], size: tuple[int, int]) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=3, sar=Fraction(1))
+    upscale(source, tmp_path / "out.mkv", VideoOptions(preset="ultrafast", **options))
+    assert read_back(tmp_path / "out.mkv").sizes == {size}
+
+
+def test_a_part_of_a_video(tmp_path: Path) -> None:
+    source = make_clip(
+        tmp_path / "in.mkv", frames=48, options={"g": "6"}, audio="libopus", srt=True, chapters=True, rate=Fraction(25)
+    )
+    options = VideoOptions(preset="ultrafast", start=Fraction(2, 5), end=Fraction(8, 5), segment_frames=8)
+    outcome = upscale(source, tmp_path / "out.mkv", options)
+    after = read_back(tmp_path / "out.mkv", scale=2)
+    assert outcome.frames_out == 30
+    assert after.numbers == list(range(10, 40))
+    assert after.times == [Fraction(number, 25) for number in range(30)]
+    assert 55 <= len(after.packets["audio", 0]) <= 62
+    assert abs(after.packets["audio", 0][0][0]) <= Fraction(1, 40)
+    assert [time for time, _ in after.packets["subtitle", 0]] == [Fraction(1, 10)]
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        chapters = container.chapters()
+        assert [(c["start"] * c["time_base"], c["metadata"]["title"]) for c in chapters] == [(0, "Part A")]
+    with pytest.raises(InputError, match="leave no frame"):
+        plan_video(source, tmp_path / "none.mkv", VideoOptions(start=Fraction(90)), 2)
+
+
+def _fields(number: int, width: int, height: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Interlaced: the lines of the second field show the box a sixtieth of a second later."""
+    frame = np.full((height, width, 3), 60, np.uint8)
+    for field in range(2):
+        left = (number * 2 + field) * 5 % (width - 40)
+        frame[field::2, left : left + 40] = 200
+    return frame
+
+
+def _steady(number: int, width: int, height: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    frame = np.full((height, width, 3), 60, np.uint8)
+    frame[::2, width // 2 :] = 90  # a drawing with fine lines
+    left = number * 6 % (width - 40)
+    frame[:, left : left + 40] = 200
+    return frame
+
+
+def test_interlacing_is_seen_in_the_pictures_and_reported(tmp_path: Path) -> None:
+    rate = Fraction(30000, 1001)
+    combed = make_clip(tmp_path / "combed.mkv", codec="ffv1", frames=30, size=(320, 240), rate=rate, pictures=_fields)
+    clean = make_clip(tmp_path / "clean.mkv", codec="ffv1", frames=30, size=(320, 240), rate=rate, pictures=_steady)
+    assert combed_share(combed, probe(combed)) > 0.8
+    assert combed_share(clean, probe(clean)) < 0.1
+    outcome = upscale(combed, tmp_path / "out.mkv")
+    assert outcome.frames_out == 30
+    assert any("deinterlaced (bwdif)" in notice for notice in outcome.notices)
+    result = probe(tmp_path / "out.mkv")
+    assert combed_share(tmp_path / "out.mkv", result) < 0.1
+    kept = upscale(combed, tmp_path / "kept.mkv", VideoOptions(preset="ultrafast", deinterlace="off"))
+    assert not any("deinterlaced" in notice for notice in kept.notices)
+    times = read_back(tmp_path / "out.mkv").times
+    assert times == read_back(combed).times
+    assert not any("interlac" in notice for notice in upscale(clean, tmp_path / "out2.mkv").notices)
+
+
+def test_three_two_pulldown_is_undone_on_request(tmp_path: Path) -> None:
+    film = [_film(number) for number in range(40)]
+
+    def pulled(number: int, width: int, height: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        group, place = divmod(number, 5)
+        top = group * 4 + (0, 1, 1, 2, 3)[place]
+        bottom = group * 4 + (0, 1, 2, 3, 3)[place]
+        frame = film[top].copy()
+        frame[1::2] = film[bottom][1::2]
+        return frame
+
+    rate = Fraction(30000, 1001)
+    source = make_clip(tmp_path / "in.mkv", codec="ffv1", frames=50, size=(320, 240), rate=rate, pictures=pulled)
+    options = VideoOptions(preset="ultrafast", detelecine=True, segment_frames=12)
+    outcome = upscale(source, tmp_path / "out.mkv", options)
+    assert any("3:2 pulldown is undone" in notice for notice in outcome.notices)
+    after = read_back(tmp_path / "out.mkv")
+    assert 38 <= len(after.times) <= 41
+    steps = np.diff([float(time) for time in after.times])
+    assert np.abs(steps[2:-2] - 1001 / 24000).max() < 0.009
+    assert combed_share(tmp_path / "out.mkv", probe(tmp_path / "out.mkv")) < 0.1
+
+
+def _film(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    frame = np.full((240, 320, 3), 60, np.uint8)
+    left = number * 6
+    frame[40:200, left : left + 40] = 200
+    return frame
+
+
+def test_bar_codes_can_be_read() -> None:
+    assert Colour(1, 1, 1, full_range=False).hdr is None
+    rgb = np.zeros((64, 96, 3), np.uint8)
+    assert number_of(rgb) == 0
