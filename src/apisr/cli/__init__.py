@@ -20,6 +20,7 @@ from apisr.errors import ApisrError
 COMMANDS = {
     "upscale": "apisr.cli.upscale",
     "curate": "apisr.cli.curate",
+    "review": "apisr.cli.review",
     "enhance": "apisr.cli.enhance",
     "degrade": "apisr.cli.degrade",
     "train": "apisr.cli.train",

@@ -1,0 +1,211 @@
+"""How much there is to see in a picture: the score by which frames are chosen (paper 3.1).
+
+The paper ranks frames by image complexity (the network of IC9600), not by image quality: quality metrics favour flat,
+simple scenes, complexity favours detail. Both kinds sit behind one protocol, :class:`Scorer`:
+
+- ``icnet``: the network of IC9600, where its weights are installed (``apisr models fetch ic9600``) and torch is;
+- ``classical``: no network, no weights; the mean of four measures over three scales, described at
+  :func:`classical_complexity`. It is the default where the network is absent, and the manifest says which was used;
+- ``niqe``: the quality metric NIQE, negated, for the ablation of the paper's table 2;
+- ``iqa:NAME``: any no-reference metric of pyiqa (extra ``eval``).
+
+    >>> import numpy as np
+    >>> flat = np.full((64, 64, 3), 128, np.uint8)
+    >>> lined = flat.copy(); lined[::4] = 0
+    >>> classical_complexity(lined) > classical_complexity(flat)
+    True
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from apisr.errors import InputError, MissingExtra, ModelError
+
+#: Longest side, in pixels, of the picture that the classical score looks at.
+CLASSICAL_SIDE_PX = 512
+#: Scales of the classical score, relative to that side.
+CLASSICAL_SCALES = (1.0, 0.5, 0.25)
+#: Values of the four measures that count as "full" (the 95th percentile over painted backgrounds); see
+#: `classical_measures`.
+FULL_EDGES, FULL_ENTROPY_BITS, FULL_OCCUPIED, FULL_BITS_PER_PIXEL = 0.45, 6.0, 1.0, 2.6
+
+_IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+_ICNET_SIDE_PX = 512
+
+
+class Scorer(Protocol):
+    """A score of pictures; more is better."""
+
+    @property
+    def name(self) -> str:
+        """What the manifest records."""
+        ...
+
+    @property
+    def side_px(self) -> int | None:
+        """Pictures need no longer side than this; None: full size."""
+        ...
+
+    def __call__(self, picture: NDArray[np.uint8]) -> float:
+        """Score one RGB picture ``(H, W, 3)``."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClassicalScorer:
+    """:func:`classical_complexity` as a :class:`Scorer`."""
+
+    name: str = "classical"
+    side_px: int | None = CLASSICAL_SIDE_PX
+
+    def __call__(self, picture: NDArray[np.uint8]) -> float:
+        """Score one RGB picture ``(H, W, 3)`` in [0, 1]."""
+        return classical_complexity(picture)
+
+
+def classical_complexity(picture: NDArray[np.uint8]) -> float:
+    """Score the complexity of an RGB picture ``(H, W, 3)`` from 0 (empty) to 1, without a network.
+
+    The mean over the scales 1, 1/2 and 1/4 (of 512 pixels) of the four measures of :func:`classical_measures`, each
+    divided by its "full" value and cut at 1. Fine grain counts little: the finest scale is smoothed first and the
+    others average it.
+    """
+    height, width = picture.shape[:2]
+    total = 0.0
+    for scale in CLASSICAL_SCALES:
+        factor = min(scale * CLASSICAL_SIDE_PX / max(height, width), scale)
+        size = max(round(width * factor), 16), max(round(height * factor), 16)
+        gray = cv2.cvtColor(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+        edges, entropy, occupied, bits = classical_measures(np.asarray(gray, np.uint8))
+        total += min(edges / FULL_EDGES, 1) + min(entropy / FULL_ENTROPY_BITS, 1)
+        total += min(occupied / FULL_OCCUPIED, 1) + min(bits / FULL_BITS_PER_PIXEL, 1)
+    return total / (4 * len(CLASSICAL_SCALES))
+
+
+def classical_measures(gray: NDArray[np.uint8]) -> tuple[float, float, float, float]:
+    """Return the four measures of a gray picture ``(H, W)`` at one scale.
+
+    Returns:
+        Share of edge pixels (Sobel magnitude above 24 of 255 per pixel after a Gaussian of sigma 0.8); entropy of
+        the luma histogram in 64 bins, in bits (0 to 6); share of 8x8 blocks that are not flat (standard deviation
+        above 4 of 255); size as a JPEG of quality 80, in bits per pixel.
+    """
+    smooth = cv2.GaussianBlur(gray, (0, 0), 0.8).astype(np.float32)
+    gradient_x = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.125)
+    gradient_y = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.125)
+    edges = float(np.mean(cv2.magnitude(gradient_x, gradient_y) > 6.0))
+    counts = np.bincount((gray >> 2).ravel(), minlength=64)
+    shares = counts[counts > 0] / gray.size
+    entropy = float(-(shares * np.log2(shares)).sum())
+    mean, square = cv2.blur(smooth, (8, 8))[4::8, 4::8], cv2.blur(smooth * smooth, (8, 8))[4::8, 4::8]
+    occupied = float(np.mean(square - mean * mean > 16.0))
+    encoded = cv2.imencode(".jpg", gray, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
+    return edges, max(entropy, 0.0), occupied, 8.0 * encoded.size / gray.size
+
+
+@dataclass(frozen=True)
+class NiqeScorer:
+    """NIQE, negated (more is better), as a :class:`Scorer`; pictures it is not defined for come last."""
+
+    name: str = "niqe"
+    side_px: int | None = None
+
+    def __call__(self, picture: NDArray[np.uint8]) -> float:
+        """Score one RGB picture ``(H, W, 3)``; 0 is best, -100 stands for undefined."""
+        from apisr.metrics import Undefined, niqe
+
+        try:
+            return -niqe(picture)
+        except Undefined:
+            return -100.0
+
+
+def open_scorer(name: str) -> Scorer:
+    """Return the scorer called `name`: ``auto``, ``classical``, ``icnet``, ``niqe`` or ``iqa:METRIC``.
+
+    ``auto`` is ``icnet`` where its weights and torch are installed, else ``classical``.
+
+    Raises:
+        InputError: unknown name, missing extra or missing weights.
+    """
+    if name == "classical":
+        return ClassicalScorer()
+    if name == "icnet":
+        return _open_icnet()
+    if name == "auto":
+        try:
+            return _open_icnet()
+        except InputError:
+            return ClassicalScorer()
+    if name == "niqe":
+        return NiqeScorer()
+    if name.startswith("iqa:") and len(name) > 4:
+        return _open_iqa(name[4:])
+    raise InputError(f"unknown score '{name}'. Choose auto, classical, icnet, niqe or iqa:METRIC.")
+
+
+def icnet_input(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Prepare an RGB picture ``(H, W, 3)`` for IC9600: 512x512, ImageNet mean and std, ``(1, 3, 512, 512)``."""
+    from apisr.image import resize, to_float, to_tensor
+
+    values = resize(to_float(picture), _ICNET_SIDE_PX, _ICNET_SIDE_PX, method="bilinear")
+    return to_tensor(((values - _IMAGENET_MEAN) / _IMAGENET_STD).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class NetworkScorer:
+    """A torch network that maps ``(1, 3, 512, 512)`` to a score and a map (IC9600's), as a :class:`Scorer`."""
+
+    network: Any
+    name: str = "icnet"
+    side_px: int | None = None
+
+    def __call__(self, picture: NDArray[np.uint8]) -> float:
+        """Score one RGB picture ``(H, W, 3)`` in [0, 1]."""
+        import torch
+
+        with torch.inference_mode():
+            score = self.network(torch.from_numpy(icnet_input(picture)))
+        first = score[0] if isinstance(score, tuple) else score
+        return float(first.reshape(-1)[0])
+
+
+@dataclass(frozen=True)
+class _IqaScorer:
+    metric: Any
+    name: str
+    side_px: int | None = None
+
+    def __call__(self, picture: NDArray[np.uint8]) -> float:
+        import torch
+
+        values = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)[None])).float() / 255
+        with torch.inference_mode():
+            score = float(self.metric(values).reshape(-1)[0])
+        return -score if self.metric.lower_better else score
+
+
+def _open_iqa(metric: str) -> Scorer:
+    if importlib.util.find_spec("pyiqa") is None:
+        raise MissingExtra("eval", f"to score pictures with '{metric}'")
+    import pyiqa  # pyright: ignore[reportMissingImports]
+
+    if metric not in pyiqa.list_models(metric_mode="NR"):
+        raise InputError(
+            f"unknown no-reference metric '{metric}'. pyiqa lists them: pyiqa.list_models(metric_mode='NR')."
+        )
+    return _IqaScorer(pyiqa.create_metric(metric, device="cpu"), f"iqa:{metric}")
+
+
+def _open_icnet() -> Scorer:
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtra("torch", "to score complexity with IC9600's network")
+    raise ModelError("IC9600's network is not installed. Run: apisr models fetch ic9600")
