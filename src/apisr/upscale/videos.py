@@ -420,7 +420,7 @@ def make_segments(
     Raises:
         RunError: decoding, upscaling or encoding failed.
     """
-    halt = stop or threading.Event()
+    halt = threading.Event()  # of this pass; `stop` belongs to the caller and is only looked at
     report = ReadReport()
     part = StageTimes()
     reader = in_thread(
@@ -450,7 +450,7 @@ def make_segments(
                 part.upscale += time.perf_counter() - clock
                 part.frames += 1
                 encoder.put(shown, frame)
-                if halt.is_set():
+                if stop is not None and stop.is_set():
                     raise RunError("stopped")
             encoder.end()
         encoder.finish()

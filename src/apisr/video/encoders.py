@@ -328,7 +328,7 @@ def try_open(choice: EncoderChoice, size: tuple[int, int], rate: Fraction) -> No
 
 def _quality_options(option: str, quality: float) -> dict[str, str]:
     if option == "qscale":
-        return {"flags": "+qscale", "global_quality": str(int(quality * 118))}  # FF_QP2LAMBDA
+        return {"qmin": f"{quality:g}", "qmax": f"{quality:g}", "b": "200M"}
     if option == "qp_i":
         return {"qp_i": f"{quality:g}", "qp_p": f"{quality:g}"}
     return {option: f"{quality:g}"}

@@ -114,7 +114,6 @@ class SegmentWriter:
         context.colorspace = colour.matrix
         context.color_range = 2 if colour.full_range else 1
         self._shape = None if sar is None else _shape_graph(self._coded, choice.pixel_format, sar)
-        self._quality = context.global_quality if choice.options.get("flags") == "+qscale" else 0
 
     def convert(self, rgb: Pixels) -> av.VideoFrame:
         """Turn ``(height, width, 3)`` RGB into a frame of the encoder's format."""
@@ -132,8 +131,6 @@ class SegmentWriter:
             self._shape.push(frame)
             frame = cast(av.VideoFrame, self._shape.pull())
         frame.time_base = 1 / self._rate
-        if self._quality:
-            cast(Any, frame).quality = self._quality
         self._pts.append(pts)
         self._durations.append(duration)
         self._damaged += damaged

@@ -1,0 +1,262 @@
+"""Crashes: killed at any moment, the work goes on where it stood and the result is the same as without."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from video_clips import Nearest, make_clip, read_back
+
+from apisr.errors import InputError
+from apisr.image import Pixels
+from apisr.upscale.segments import WorkFolder
+from apisr.upscale.videos import VideoOptions, upscale_video
+
+FAST = VideoOptions(preset="ultrafast", segment_frames=10)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return make_clip(tmp_path / "in.mkv", frames=96, options={"g": "5", "bf": "2"}, audio="libopus", srt=True)
+
+
+def frames_of(path: Path) -> list[tuple[int, str]]:
+    """Time and hash of every decoded frame."""
+    with av.open(str(path)) as container:
+        return [
+            (frame.pts, hashlib.sha256(frame.to_ndarray().tobytes()).hexdigest()) for frame in container.decode(video=0)
+        ]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+class Stopped(Nearest):
+    """Raises KeyboardInterrupt, as Ctrl-C does, at a certain frame."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(2)
+        self.at = at
+
+    def process(self, rgb: Pixels) -> Pixels:
+        if self.frames == self.at:
+            raise KeyboardInterrupt
+        return super().process(rgb)
+
+
+def test_interrupted_run_is_continued_and_equals_an_uninterrupted_one(source: Path, tmp_path: Path) -> None:
+    upscale_video(source, tmp_path / "whole.mkv", Nearest, FAST, scale=2)
+    target = tmp_path / "out.mkv"
+    with pytest.raises(KeyboardInterrupt):
+        upscale_video(source, target, lambda: Stopped(45), FAST, scale=2)
+    assert not target.exists()
+    assert (tmp_path / "out.partial.segments").is_dir()
+    counter = Nearest()
+    seen: list[tuple[int, int | None]] = []
+    outcome = upscale_video(source, target, lambda: counter, FAST, lambda *call: seen.append(call), scale=2)
+    assert 20 <= outcome.resumed_frames <= 45
+    assert counter.frames == 96 - outcome.resumed_frames
+    assert seen[0] == (outcome.resumed_frames, 96)
+    assert seen[-1] == (96, 96)
+    assert frames_of(target) == frames_of(tmp_path / "whole.mkv")
+    assert read_back(target, scale=2).packets == read_back(source).packets
+    assert names(tmp_path) == ["in.mkv", "out.mkv", "whole.mkv"]
+
+
+def test_nothing_is_left_when_nothing_was_finished(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        upscale_video(source, tmp_path / "out.mkv", lambda: Stopped(3), FAST, scale=2)
+    assert names(tmp_path) == ["in.mkv"]
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"crf": 30.0}, "encoder"),
+        ({"height": 100}, "size"),
+        ({"segment_frames": 20}, "spans"),
+        ({"identity": "b"}, "model"),
+    ],
+)
+def test_another_setting_is_refused_with_its_name(
+    source: Path, tmp_path: Path, change: dict[str, Any], key: str
+) -> None:
+    target = tmp_path / "out.mkv"
+    with pytest.raises(KeyboardInterrupt):
+        upscale_video(source, target, lambda: Stopped(45), FAST, scale=2, identity="a")
+    identity = change.pop("identity", "a")
+    with pytest.raises(InputError, match=rf"interrupted run with another {key}.*--restart"):
+        upscale_video(source, target, Nearest, replace(FAST, **change), scale=2, identity=identity)
+    outcome = upscale_video(source, target, Nearest, replace(FAST, restart=True, **change), scale=2, identity=identity)
+    assert outcome.resumed_frames == 0
+    assert outcome.frames_out == 96
+
+
+def test_another_source_is_refused(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    with pytest.raises(KeyboardInterrupt):
+        upscale_video(source, target, lambda: Stopped(45), FAST, scale=2)
+    data = bytearray(source.read_bytes())
+    data[-3] ^= 1
+    source.write_bytes(bytes(data))
+    with pytest.raises(InputError, match="another source"):
+        upscale_video(source, target, Nearest, FAST, scale=2)
+
+
+def test_two_runs_at_once_do_not_mix(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    with pytest.raises(KeyboardInterrupt):
+        upscale_video(source, target, lambda: Stopped(45), FAST, scale=2)
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
+    try:
+        lock = WorkFolder(target).path / "lock"
+        import platform
+
+        lock.write_text(f"{platform.node()} {sleeper.pid}")
+        with pytest.raises(InputError, match=rf"another run \(process {sleeper.pid}\)"):
+            upscale_video(source, target, Nearest, FAST, scale=2)
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    assert upscale_video(source, target, Nearest, FAST, scale=2).frames_out == 96
+
+
+def test_a_damaged_segment_is_made_again(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    with pytest.raises(KeyboardInterrupt):
+        upscale_video(source, target, lambda: Stopped(45), FAST, scale=2)
+    folder = WorkFolder(target)
+    first, second = folder.finished()[:2]
+    video = folder.video_path(first)
+    video.write_bytes(video.read_bytes()[:-100])
+    (folder.path / f"{second:05d}.json").write_text("{")
+    upscale_video(source, tmp_path / "whole.mkv", Nearest, FAST, scale=2)
+    upscale_video(source, target, Nearest, FAST, scale=2)
+    assert frames_of(target) == frames_of(tmp_path / "whole.mkv")
+
+
+@pytest.mark.parametrize("codec", ["libx265", "libsvtav1", "mpeg4", "ffv1"])
+def test_segments_of_other_encoders_join_too(source: Path, tmp_path: Path, codec: str) -> None:
+    preset = {"libx265": "ultrafast", "libsvtav1": "12"}.get(codec)
+    options = VideoOptions(codec=codec, preset=preset, segment_frames=30)
+    upscale_video(source, tmp_path / "out.mkv", Nearest, options, scale=2)
+    after = read_back(tmp_path / "out.mkv", scale=2)
+    assert after.numbers == list(range(96))
+    assert after.times == read_back(source).times
+
+
+def test_several_workers_give_the_same_file(source: Path, tmp_path: Path) -> None:
+    upscale_video(source, tmp_path / "one.mkv", Nearest, FAST, scale=2)
+    made: list[Nearest] = []
+
+    def make() -> Nearest:
+        made.append(Nearest())
+        return made[-1]
+
+    outcome = upscale_video(source, tmp_path / "three.mkv", make, replace(FAST, workers=3), scale=2)
+    assert len(made) == len(outcome.stats) == 3
+    assert sum(worker.frames for worker in made) == 96
+    assert frames_of(tmp_path / "three.mkv") == frames_of(tmp_path / "one.mkv")
+
+
+def test_a_failing_worker_stops_the_others_and_the_rest_goes_on_later(source: Path, tmp_path: Path) -> None:
+    class Failing(Nearest):
+        def process(self, rgb: Pixels) -> Pixels:
+            time.sleep(0.002)
+            if self.frames == 25:
+                raise RuntimeError("device lost")
+            return super().process(rgb)
+
+    target = tmp_path / "out.mkv"
+    with pytest.raises(RuntimeError, match="device lost"):
+        upscale_video(source, target, Failing, replace(FAST, workers=2), scale=2)
+    assert not target.exists()
+    assert upscale_video(source, target, Nearest, replace(FAST, workers=2), scale=2).frames_out == 96
+
+
+def test_no_thread_survives(source: Path, tmp_path: Path) -> None:
+    before = threading.active_count()
+    upscale_video(source, tmp_path / "out.mkv", Nearest, FAST, scale=2)
+    with pytest.raises(KeyboardInterrupt):
+        upscale_video(source, tmp_path / "two.mkv", lambda: Stopped(45), FAST, scale=2)
+    assert threading.active_count() == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="kill -9")
+def test_killed_ten_times_at_random_moments(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=144, options={"g": "4", "bf": "2"}, audio="libopus")
+    target = tmp_path / "out.mkv"
+    options = VideoOptions(preset="ultrafast", segment_frames=6)
+    upscale_video(source, tmp_path / "whole.mkv", Nearest, options, scale=2)
+    program = textwrap.dedent(
+        f"""
+        import sys, time
+        from pathlib import Path
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from video_clips import Nearest
+        from apisr.upscale.videos import VideoOptions, upscale_video
+
+        class Slow(Nearest):
+            def process(self, rgb):
+                time.sleep(0.02)
+                return super().process(rgb)
+
+        print("working", flush=True)
+        options = VideoOptions(preset="ultrafast", segment_frames=6)
+        upscale_video(Path({str(source)!r}), Path({str(target)!r}), Slow, options, scale=2)
+        """
+    )
+    moments = random.Random(7)
+    kills = 0
+    progress: list[int] = []
+    for _ in range(40):
+        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            code = process.wait(moments.uniform(0.02, 0.7) if kills < 10 else 60)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            process.stdout.close()
+            kills += 1
+            assert not target.exists()
+            folder = WorkFolder(target)
+            progress.append(len(folder.finished()) if folder.path.exists() else 0)
+            continue
+        process.stdout.close()
+        assert code == 0
+        break
+    assert kills == 10 or target.exists()
+    assert progress == sorted(progress), "no finished segment is ever lost"
+    assert target.exists()
+    assert frames_of(target) == frames_of(tmp_path / "whole.mkv")
+    assert read_back(target, scale=2).packets == read_back(source).packets
+    assert not WorkFolder(target).path.exists()
+
+
+def test_the_manifest_says_everything_that_decides_the_result(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    with pytest.raises(KeyboardInterrupt):
+        upscale_video(source, target, lambda: Stopped(45), FAST, scale=2, identity="network sha256:abc")
+    manifest = json.loads((WorkFolder(target).path / "manifest.json").read_text())
+    assert manifest["source"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert manifest["model"] == "network sha256:abc"
+    assert {"encoder", "size", "spans", "colour", "rate", "fields", "scale"} <= set(manifest)
+    assert np.sum([frames for *_, frames in manifest["spans"]]) == 96
