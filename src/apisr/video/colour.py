@@ -104,6 +104,7 @@ _SWSCALE = (
 _SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
 _SWSCALE_MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020"}
 _DEEP_WHITE_GAIN = 65535 / 65280
+_SWSCALE_LEAST_LINES = 32
 _CUBIC_A = -0.5
 
 
@@ -248,7 +249,7 @@ class ToRgb:
         if frame.format.is_rgb or frame.format.has_palette:
             return _rgb_frame(frame, self.dtype, self._worker)
         deep = self.dtype == np.uint16
-        if (bit_depth(name) > 8) == deep and _swscale_exact(self.colour, name):
+        if (bit_depth(name) > 8) == deep and _swscale_exact(self.colour, name, frame.height):
             return self._filtered(frame, deep=deep)
         planar = _planar(frame, self._worker)
         bits = bit_depth(planar.format.name)
@@ -295,7 +296,7 @@ class FromRgb:
         deep = rgb.dtype == np.uint16
         if layout.is_rgb:
             return self._rgb(rgb, deep=deep)
-        if (bit_depth(self.pixel_format) > 8) == deep and _swscale_exact(self.colour, self.pixel_format):
+        if (bit_depth(self.pixel_format) > 8) == deep and _swscale_exact(self.colour, self.pixel_format, rgb.shape[0]):
             frame = self._filtered(rgb, deep=deep)
         else:
             frame = _yuv_frame(rgb, self.colour, self.pixel_format, self._worker)
@@ -353,11 +354,13 @@ def _or(code: int, default: int) -> int:
     return default if code in (UNSPECIFIED, 0, 3) else code
 
 
-def _swscale_exact(colour: Colour, pixel_format: str) -> bool:
+def _swscale_exact(colour: Colour, pixel_format: str, height: int) -> bool:
     """Whether libswscale is exact to a code value here: known matrices, ordinary subsampling, limited range."""
     shift = chroma_shift(pixel_format)
     bits = bit_depth(pixel_format)
     layout = VideoFormat(pixel_format)
+    if height < _SWSCALE_LEAST_LINES:  # pictures of 4 and 8 lines come out with wrong chroma in half of them
+        return False
     ordinary = max(shift) <= 1 and len(layout.components) >= 3 and not layout.is_big_endian
     return ordinary and colour.matrix in _SWSCALE_MATRICES and bits <= 12 and not colour.full_range
 
