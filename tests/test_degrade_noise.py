@@ -52,17 +52,19 @@ def test_poisson_noise_has_the_variance_of_counting(gray: bool) -> None:
 
 @pytest.mark.parametrize(("level", "counts"), [(3, 256), (40, 256), (255, 256), (128, 16), (200, 2)])
 def test_poisson_tables_hold_the_poisson_distribution(level: int, counts: int) -> None:
-    table, first = noise._alias_tables(counts)
-    row = table.reshape(256, 256)[level]
-    keep, alias = (row >> 8) / (1 << 24), row & 0xFF
+    row = noise._alias_table(counts).reshape(256, 256)[level]
+    keep, alias = (row >> 8) / 256, row & 0xFF
     chance = np.zeros(256)
     np.add.at(chance, np.arange(256), keep / 256)
     np.add.at(chance, alias, (1 - keep) / 256)
     mean = level / 255 * counts
-    values = first[level] + np.arange(256)
+    first = int(noise._first_value(np.array([level], np.uint16), counts)[0])
+    values = first + np.arange(256)
     expected = np.exp(values * np.log(mean) - mean - np.array([math.lgamma(value + 1) for value in values]))
-    np.testing.assert_allclose(chance, expected, atol=1e-7)
+    np.testing.assert_allclose(chance, expected, atol=2**-16)
     assert expected.sum() == pytest.approx(1, abs=1e-9)
+    assert chance @ values == pytest.approx(mean, rel=1e-3)
+    assert chance @ (values - mean) ** 2 == pytest.approx(mean, rel=1e-2)
 
 
 def test_poisson_counts_follow_the_number_of_levels() -> None:

@@ -184,8 +184,14 @@ def _picture_round_trip(picture: Bytes, codec: str, settings: dict[str, Any]) ->
     stream = io.BytesIO()
     try:
         Image.fromarray(picture).save(stream, codec.upper(), quality=quality, **extra)
-        with Image.open(stream) as image:
-            decoded = np.asarray(image.convert("RGB"))
+        if codec == "webp":  # the same decoder without Pillow's way through RGBA
+            swapped = cv2.imdecode(np.frombuffer(stream.getbuffer(), np.uint8), cv2.IMREAD_COLOR)
+            if swapped is None:
+                raise ValueError("the coded picture cannot be decoded")
+            decoded = cast("Bytes", cv2.cvtColor(swapped, cv2.COLOR_BGR2RGB))
+        else:
+            with Image.open(stream) as image:
+                decoded = np.asarray(image.convert("RGB"))
     except (OSError, ValueError, KeyError) as error:
         raise RunError(
             f"the {codec} codec failed on a {picture.shape[1]}x{picture.shape[0]} picture: {error}."

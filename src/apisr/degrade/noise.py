@@ -4,7 +4,7 @@ Normal values come from a table of 65,536 equally likely ones (they reach 4.3 si
 Poisson noise is shot noise: the picture in 8-bit levels is scaled to ``n`` counts, where ``n`` is the number of
 different levels in it rounded up to a power of two, and counted again. Since there are at most 256 levels, every level
 has one table (Walker's alias method), so that a draw costs one random number and one look-up; the distribution is the
-Poisson distribution to 24 bits.
+Poisson distribution in multiples of 2^-16.
 
     >>> import numpy as np
     >>> gray = np.full((64, 64, 3), 0.5, np.float32)
@@ -74,19 +74,22 @@ def poisson_noise(picture: Floats, *, scale: float, gray: bool, generator: np.ra
     levels = cast("Levels", cv2.addWeighted(source, 255.0, source, 0.0, 0.0, dtype=cv2.CV_8U))
     used = int(np.count_nonzero(cv2.calcHist([levels.reshape(-1)], [0], None, [256], [0, 256])))
     counts = 1 << (used - 1).bit_length()
-    table, first = _alias_tables(counts)
-    offset = (first / counts - np.arange(256) / 255).astype(np.float32)
+    table = _alias_table(counts)
     result = np.empty_like(picture)
     for band in _bands(picture):
         level = levels[band]
-        bits = generator.integers(0, 1 << 32, level.shape, dtype=np.uint32)
-        place = bits >> np.uint32(24)
-        place |= level.astype(np.uint32) << np.uint32(8)
+        bits = generator.integers(0, 1 << 16, level.shape, dtype=np.uint16)
+        bins = bits >> np.uint16(8)
+        place = level.astype(np.uint16)
+        first = _first_value(place, counts)
+        noise = np.multiply(place, np.float32(-1 / 255), dtype=np.float32)
+        place <<= np.uint16(8)
+        place |= bins
         entry = table.take(place)
-        bits &= np.uint32(0xFFFFFF)
-        chosen = np.where(bits < entry >> np.uint32(8), place, entry).astype(np.uint8)  # the low byte of either
-        noise = np.multiply(chosen, np.float32(1 / counts), dtype=np.float32)
-        noise += offset.take(level)
+        bits &= np.uint16(0xFF)
+        chosen = np.where(bits < entry >> np.uint16(8), bins, entry & np.uint16(0xFF))
+        chosen += first
+        noise += np.multiply(chosen, np.float32(1 / counts), dtype=np.float32)
         _add(picture[band], noise, scale, result[band])
     return result
 
@@ -114,22 +117,27 @@ def _normal_table() -> Floats:
     return (values / values.std()).astype(np.float32)
 
 
+def _first_value(level: NDArray[np.uint16], counts: int) -> NDArray[np.uint16]:
+    """Return the count that bin 0 of each level stands for: 128 or so below the mean, at least 0."""
+    if counts < _BINS:
+        return np.zeros_like(level)
+    return np.maximum(level, np.uint16(127)) - np.uint16(127)
+
+
 @functools.lru_cache(maxsize=9)
-def _alias_tables(counts: int) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
-    """Make the alias tables of all 256 levels (threshold in 24 bits, alias in 8) and the first value of each."""
-    table = np.empty((256, _BINS), np.uint32)
-    first = np.zeros(256)
+def _alias_table(counts: int) -> NDArray[np.uint16]:
+    """Make the alias tables of all 256 levels: entries of threshold (8 bits) and alias (8 bits)."""
+    table = np.empty((256, _BINS), np.uint16)
+    starts = _first_value(np.arange(256, dtype=np.uint16), counts)
     for level in range(256):
-        mean = level / 255 * counts
-        first[level] = start = max(0, round(mean) - _BINS // 2)
+        mean, start = level / 255 * counts, int(starts[level])
         values = np.arange(start, start + _BINS)
         if mean == 0:
             chance = (values == 0).astype(np.float64)
         else:
-            logarithm = values * np.log(mean) - mean - _log_factorial(start, _BINS)
-            chance = np.exp(logarithm)
+            chance = np.exp(values * np.log(mean) - mean - _log_factorial(start, _BINS))
         table[level] = _alias_row(chance / chance.sum())
-    return table.reshape(-1), first
+    return table.reshape(-1)
 
 
 def _log_factorial(start: int, count: int) -> NDArray[np.float64]:
@@ -137,17 +145,24 @@ def _log_factorial(start: int, count: int) -> NDArray[np.float64]:
     return sums[start : start + count]
 
 
-def _alias_row(chance: NDArray[np.float64]) -> NDArray[np.uint32]:
-    rest = (chance * _BINS).tolist()
+def _alias_row(chance: NDArray[np.float64]) -> NDArray[np.uint16]:
+    """Make one alias table of a distribution rounded to multiples of 2^-16.
+
+    A bin is chosen by 8 bits and is kept if 8 more bits are below its threshold. A threshold holds 0 to 255 of 256, so a
+    bin that is always kept refers to itself.
+    """
+    units = np.floor(chance * 65536).astype(int)
+    rest = chance * 65536 - units
+    units[np.argsort(-rest, kind="stable")[: 65536 - units.sum()]] += 1
+    left = units.tolist()
     alias = list(range(_BINS))
-    keep = [1.0] * _BINS
-    small = [index for index, value in enumerate(rest) if value < 1]
-    large = [index for index, value in enumerate(rest) if value >= 1]
+    keep = [0] * _BINS
+    small = [index for index, value in enumerate(left) if value < 256]
+    large = [index for index, value in enumerate(left) if value >= 256]
     while small and large:
         low, high = small.pop(), large[-1]
-        keep[low], alias[low] = rest[low], high
-        rest[high] -= 1 - rest[low]
-        if rest[high] < 1:
+        keep[low], alias[low] = left[low], high
+        left[high] -= 256 - left[low]
+        if left[high] < 256:
             small.append(large.pop())
-    threshold = np.minimum(np.rint(np.array(keep) * (1 << 24)), (1 << 24) - 1).astype(np.uint32)
-    return (threshold << np.uint32(8)) | np.array(alias, np.uint32)
+    return (np.array(keep, np.uint16) << np.uint16(8)) | np.array(alias, np.uint16)

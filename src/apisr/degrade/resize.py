@@ -62,28 +62,49 @@ def resize(picture: Floats, height: int, width: int, *, mode: Mode) -> Floats:
 
 def _averaged(picture: Floats, height: int, width: int) -> Floats:
     """Adaptive average: output i is the plain mean of the inputs floor(i H / h) up to ceil((i + 1) H / h)."""
-    columns = picture
-    for count in (height, width):  # rows first; turned, columns are rows
-        rows = _averaged_rows(columns.reshape(columns.shape[0], -1), count).reshape(count, columns.shape[1], -1)
-        columns = cast("Floats", cv2.transpose(rows)).reshape(columns.shape[1], count, -1)
-    return columns
+    rows = _averaged_rows(picture.reshape(picture.shape[0], -1), height).reshape(height, *picture.shape[1:])
+    return _averaged_columns(rows, width)
+
+
+def _windows(size: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first input of each output, and how many there are (they differ by one at most)."""
+    index: NDArray[np.int64] = np.arange(count, dtype=np.int64)
+    start = index * size // count
+    return start, -((-(index + 1) * size) // count) - start
+
+
+def _averaged_columns(values: Floats, count: int) -> Floats:
+    size = values.shape[1]
+    if size == count:
+        return values
+    start, length = _windows(size, count)
+    shortest, longest = int(length.min()), int(length.max())
+    channels = values.shape[2]  # factors are repeated, because multiplying three values at a time is slow
+    total = values.take(start, axis=1)
+    for step in range(1, shortest):
+        total += values.take(start + step, axis=1)
+    for step in range(shortest, longest):
+        extra = values.take(np.minimum(start + step, size - 1), axis=1)
+        flat = extra.reshape(extra.shape[0], -1)
+        flat *= (length > step).astype(np.float32).repeat(channels)
+        total += extra
+    flat = total.reshape(total.shape[0], -1)
+    flat *= (1 / length).astype(np.float32).repeat(channels)
+    return total
 
 
 def _averaged_rows(values: Floats, count: int) -> Floats:
     size = values.shape[0]
     if size == count:
         return values
-    index: NDArray[np.int64] = np.arange(count, dtype=np.int64)
-    start = index * size // count
-    length = -((-(index + 1) * size) // count) - start
-    total = values[start]
-    for step in range(1, int(length.max())):
-        longer = np.flatnonzero(length > step)
-        if len(longer) == count:
-            total += values[start + step]
+    start, length = _windows(size, count)
+    total = np.empty((count, values.shape[1]), np.float32)
+    for target, (first, number) in enumerate(zip(start.tolist(), length.tolist(), strict=True)):
+        if number == 1:
+            total[target] = values[first]
+        elif number == 2:
+            np.add(values[first], values[first + 1], out=total[target])
         else:
-            for target, source in zip(longer.tolist(), (start[longer] + step).tolist(), strict=True):
-                total[target] += values[source]
-    scale = (1 / length).astype(np.float32)
-    total *= scale[:, None]
+            cv2.reduce(values[first : first + number], 0, cv2.REDUCE_SUM, dst=total[target : target + 1])
+    total *= (1 / length).astype(np.float32)[:, None]
     return total
