@@ -116,13 +116,12 @@ def evaluate(
     scores: list[PictureScore] = []
     clips: list[ClipScore] = []
     for number, entry in enumerate(entries, start=1):
-        frames = frames_of(entry, enlarger, chosen)
         if entry.source.clip:
-            clip, in_clip = _score_clip(entry, frames, opened, chosen, keep)
+            clip, in_clip = _score_clip(entry, enlarger, opened, chosen, keep)
             clips.append(clip)
             scores += in_clip
         else:
-            scores += [_score(frame, opened, chosen, keep) for frame in frames]
+            scores += [_score(frame, opened, chosen, keep) for frame in frames_of(entry, enlarger, chosen)]
         if on_picture is not None:
             on_picture(number, len(entries), entry.name)
 
@@ -185,11 +184,17 @@ def check_report_folder(folder: Path, *, overwrite: bool = False) -> None:
 
 
 def frames_of(
-    entry: Entry, enlarger: Enlarger | None, protocol: Protocol, *, only: Collection[int] | None = None
+    entry: Entry,
+    enlarger: Enlarger | None,
+    protocol: Protocol,
+    *,
+    only: Collection[int] | None = None,
+    on_read: Callable[[int], None] | None = None,
 ) -> Iterator[Frame]:
     """Read one entry frame by frame, enlarge what the protocol needs, and check the sizes.
 
     Of a clip these are the frames to score and, for flicker, the frame after each of them; or those of `only`.
+    `on_read` is called with the number of every frame that is read, wanted or not.
 
     Raises:
         InputError: a size does not fit, or the two clips are not of the same length.
@@ -197,6 +202,8 @@ def frames_of(
     references = None if entry.reference is None else entry.reference.frames()
     for index, picture in enumerate(entry.source.frames()):
         truth = None if references is None else next(references, None)
+        if on_read is not None:
+            on_read(index)
         if references is not None and truth is None:
             raise InputError(f"'{entry.name}': the reference ends after {index} frames, the clip goes on.")
         if only is not None:
@@ -252,15 +259,15 @@ def _score(frame: Frame, opened: Sequence[Metric], protocol: Protocol, keep: Pat
 
 
 def _score_clip(
-    entry: Entry, frames: Iterator[Frame], opened: Sequence[Metric], protocol: Protocol, keep: Path | None
+    entry: Entry, enlarger: Enlarger | None, opened: Sequence[Metric], protocol: Protocol, keep: Path | None
 ) -> tuple[ClipScore, list[PictureScore]]:
     """Score the protocol's frames of a clip, and its flicker over the pairs of neighbours that show one drawing."""
     drawings = None if entry.drawings_file is None else read_drawings(entry.drawings_file)
     scores: list[PictureScore] = []
     changes: list[float] = []
     previous: Frame | None = None
-    count = 0
-    for frame in frames:
+    read: list[int] = []
+    for frame in frames_of(entry, enlarger, protocol, on_read=read.append):
         if drawings is not None and frame.index >= len(drawings):
             raise InputError(f"'{entry.drawings_file}' has {len(drawings)} lines, but the clip has more frames.")
         if previous is not None and previous.index == frame.index - 1 and _held(previous, frame, drawings):
@@ -270,7 +277,6 @@ def _score_clip(
         if frame.index % protocol.frame_step == 0:
             scores.append(_score(frame, opened, protocol, keep))
         previous = frame
-        count = frame.index + 1
     values: dict[str, float] = {}
     absent: dict[str, str] = {}
     if changes:
@@ -283,7 +289,7 @@ def _score_clip(
         absent[FLICKER] = "no scored frame is followed by one that shows the same drawing"
     if not scores:
         raise InputError(f"cannot read '{entry.source.path}': no frames in it.")
-    return ClipScore(name=entry.name, frames=count, scored=len(scores), values=values, absent=absent), scores
+    return ClipScore(name=entry.name, frames=len(read), scored=len(scores), values=values, absent=absent), scores
 
 
 def _held(first: Frame, second: Frame, drawings: Sequence[int] | None) -> bool:
