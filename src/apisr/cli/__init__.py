@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "apisr.cli.train",
     "evaluate": "apisr.cli.evaluate",
     "models": "apisr.cli.models",
+    "export": "apisr.cli.export",
     "doctor": "apisr.cli.doctor",
 }
 

@@ -361,8 +361,7 @@ def build(hyper: Hyper) -> DAT:
 def detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     """Read the hyper-parameters.
 
-    The split is in the stored indices of official checkpoints; without them it is 8x32 where the published sizes have it
-    (6 blocks of DAT's largest form cannot be told from shapes) and 8x16 else: 8x16 is assumed.
+    The split is in the stored offsets of official checkpoints; it is in no shape, so without them 8x16 is assumed.
     """
     if "before_RG.1.weight" not in state or "layers.0.blocks.0.attn.attns.0.pos.pos_proj.weight" not in state:
         return None

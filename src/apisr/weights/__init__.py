@@ -121,10 +121,34 @@ def _find(name_or_path: str | Path, scale: int | None) -> Model:
     path = Path(name_or_path)
     if path.is_file():
         return _from_file(path)
+    fetched = _fetched(names)
+    if fetched is not None:
+        return fetched
     if path.suffix.lower() in ONNX_SUFFIXES + TORCH_SUFFIXES or len(path.parts) > 1:
         raise ModelError(f"cannot read the model '{path}': no such file.")
     known = ", ".join(model.name for model in list_models()) or "none shipped"
-    raise ModelError(f"unknown model '{text}'. Known: {known}. Give one of these or the path of a model file.")
+    raise ModelError(
+        f"unknown model '{text}'. Known: {known}; to be fetched: apisr models list. "
+        "Give one of these or the path of a model file."
+    )
+
+
+def _fetched(names: list[str]) -> Model | None:
+    """A release of the catalogue that was fetched before; a message with what to do if it was not."""
+    from dataclasses import replace
+
+    from apisr.weights.catalogue import CATALOGUE, cached
+
+    for name in names:
+        release = CATALOGUE.get(name)
+        if release is None:
+            continue
+        path = cached(release)
+        if path is None:
+            raise ModelError(f"the model '{name}' is not on this machine yet. Run: apisr models fetch {name}")
+        model = _from_file(path)
+        return replace(model, name=name, card={**model.card, "license": release.licence, "paper": release.paper})
+    return None
 
 
 def _shipped(card_path: Path) -> Model:

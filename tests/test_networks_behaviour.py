@@ -1,0 +1,172 @@
+"""What the networks promise beyond parity: sizes, tiles, half precision, caches, equal rewritings."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from apisr.networks import architecture, build, grl  # noqa: E402
+from apisr.networks.compact import Compact  # noqa: E402
+from apisr.networks.grl import GRL  # noqa: E402
+
+SMALL: dict[str, dict[str, Any]] = {
+    "compact": {"features": 8, "depth": 2, "scale": 2, "unshuffle": 1},
+    "grl": {"features": 16, "depths": [2, 2], "tail_features": 8},
+    "rrdb": {"features": 8, "blocks": 1, "growth": 4, "scale": 4},
+    "dat": {"features": 32, "depths": [3, 2], "heads": [2, 2], "split": [4, 8], "scale": 2},
+    "cunet": {},
+}
+
+
+def small(name: str, **changes: Any) -> torch.nn.Module:
+    torch.manual_seed(1)
+    return build(name, {**SMALL[name], **changes}).eval()
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("size", [(40, 24), (33, 27)])
+def test_any_size_gives_scale_times_it(name: str, size: tuple[int, int]) -> None:
+    module = small(name)
+    scale = architecture(name).traits(SMALL[name]).scale
+    with torch.inference_mode():
+        output = module(torch.rand(1, 3, *size))
+    assert tuple(output.shape) == (1, 3, scale * size[0], scale * size[1])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_batch_is_its_pictures(name: str) -> None:
+    module = small(name)
+    x = torch.rand(3, 3, 24, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(module(x), torch.cat([module(part[None]) for part in x]), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("upsampler", ["nearest+conv", "pixelshuffle", "pixelshuffledirect"])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_grl_tails_are_read_from_the_names(upsampler: str, scale: int) -> None:
+    hyper = {**grl.DEFAULTS, **SMALL["grl"], "upsampler": upsampler, "scale": scale}
+    if upsampler == "pixelshuffledirect":
+        hyper["tail_features"] = 64
+    module = build("grl", hyper)
+    assert grl.detect(module.state_dict()) == hyper
+    with torch.inference_mode():
+        assert tuple(module.eval()(torch.rand(1, 3, 8, 16)).shape) == (1, 3, 8 * scale, 16 * scale)
+
+
+def test_grl_in_bundles_and_bands_equals_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = small("grl")
+    x = torch.rand(2, 3, 48, 40)
+    expected = module(x).detach()
+    monkeypatch.setattr(grl, "BUNDLE", 3)
+    monkeypatch.setattr(grl, "BAND_BYTES", 1 << 14)
+    with torch.inference_mode():
+        torch.testing.assert_close(module(x), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_grl_window_of_one_row_needs_only_edge_masks() -> None:
+    module = small("grl")
+    x = torch.rand(1, 3, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(module(x), module(x.clone()))
+        assert torch.isfinite(module(x)).all()
+
+
+def test_grl_follows_its_parameters_after_inference() -> None:
+    """The cached position biases must not survive a change of the parameters."""
+    module = small("grl")
+    x = torch.rand(1, 3, 16, 16)
+    with torch.inference_mode():
+        before = module(x)
+    other = copy.deepcopy(module)
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            if "cpb_mlp" in name or "logit_scale" in name:
+                parameter.add_(0.5)
+    expected = other(x).detach()
+    module.load_state_dict(other.state_dict())
+    with torch.inference_mode():
+        after = module(x)
+    torch.testing.assert_close(after, expected, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(after, before, atol=1e-5)
+
+
+def test_grl_trains_and_drops_paths() -> None:
+    module = small("grl", drop_path=0.5).train()
+    x = torch.rand(2, 3, 16, 16)
+    torch.manual_seed(3)
+    first = module(x)
+    second = module(x)
+    assert not torch.equal(first, second)
+    first.abs().mean().backward()
+    assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_grl_holds_in_half_precision(dtype: torch.dtype) -> None:
+    """With large activations the squares of the cosine attention overflow float16 unless they are taken in float32."""
+    module = small("grl")
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if "qkv" in name:
+                parameter.mul_(2000.0)  # lengths of queries and keys do not matter, but their squares pass 65504
+    x = torch.rand(1, 3, 24, 24)
+    with torch.inference_mode():
+        exact = module(x)
+        half = copy.deepcopy(module).to(dtype)(x.to(dtype)).float()
+    assert torch.isfinite(half).all()
+    mse = float((half - exact).square().mean())
+    assert 10 * np.log10(1 / mse) > (30 if dtype is torch.bfloat16 else 45)
+
+
+def test_nearest_and_convolution_equals_the_transposed_form() -> None:
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(6, 5, 3, padding=1)
+    x = torch.rand(2, 6, 7, 9)
+    expected = convolution(torch.nn.functional.interpolate(x, scale_factor=2, mode="nearest"))
+    torch.testing.assert_close(grl._up_conv(x, convolution), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("unshuffle", "scale"), [(1, 2), (1, 4), (2, 2), (2, 4)])
+def test_compact_starts_near_the_enlarged_input(unshuffle: int, scale: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    module = Compact(
+        features=16,
+        depth=4,
+        scale=scale,
+        unshuffle=unshuffle,
+        activation="relu",
+        near_identity=True,
+        generator=generator,
+    )
+    x = torch.rand(1, 3, 16, 16)
+    enlarged = torch.nn.functional.interpolate(x, scale_factor=scale, mode="nearest")
+    assert float((module(x) - enlarged).abs().mean().detach()) < 0.2
+
+
+@pytest.mark.parametrize(("unshuffle", "depth"), [(1, 3), (2, 2)])
+def test_compact_halo_is_exact(unshuffle: int, depth: int) -> None:
+    hyper = {"features": 8, "depth": depth, "scale": 2, "unshuffle": unshuffle}
+    torch.manual_seed(0)
+    module = build("compact", hyper).eval()
+    halo = architecture("compact").traits(hyper).halo_px
+    assert halo == (depth + 2) * unshuffle
+    x = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        whole = module(x)
+        left, right = 24 - halo, 40 + halo
+        tile = module(x[:, :, left:right, left:right])[:, :, 2 * halo : -2 * halo, 2 * halo : -2 * halo]
+    torch.testing.assert_close(tile, whole[:, :, 48:80, 48:80], atol=1e-6, rtol=0)
+
+
+def test_grl_is_a_plain_module() -> None:
+    module = GRL(features=16, depths=(2,), upsampler="pixelshuffledirect").eval()
+    with torch.inference_mode():
+        module(torch.rand(1, 3, 8, 8))
+    twin = copy.deepcopy(module)
+    assert set(twin.state_dict()) == set(module.state_dict())
+    assert not any("table" in name or "index" in name or "mean" in name for name in module.state_dict())
