@@ -131,11 +131,11 @@ class WorkFolder:
 
     def video_path(self, number: int) -> Path:
         """Return where the video of a segment is."""
-        return self.path / f"{number:05d}.mkv"
+        return self.path / f"{number:05d}.segment"
 
     def partial_path(self, number: int) -> Path:
         """Return where a segment is written until it is complete."""
-        return self.path / f"{number:05d}.partial.mkv"
+        return self.path / f"{number:05d}.partial"
 
     def commit(self, number: int, segment: Segment) -> None:
         """Make a written segment count: its description first to disk, then the rename."""
@@ -155,7 +155,7 @@ class WorkFolder:
 
     def finished(self) -> list[int]:
         """Return the numbers of complete segments."""
-        return sorted(int(path.stem) for path in self.path.glob("[0-9][0-9][0-9][0-9][0-9].mkv"))
+        return sorted(int(path.stem) for path in self.path.glob("[0-9][0-9][0-9][0-9][0-9].segment"))
 
     def release(self) -> None:
         """Give up the lock; remove the folder if it holds no finished segment."""

@@ -16,6 +16,7 @@ networks: they are given a function that makes an upscaler, which maps one RGB f
 
 from __future__ import annotations
 
+import os
 import queue
 import shutil
 import threading
@@ -243,6 +244,7 @@ def plan_video(source: Path, target: Path, options: VideoOptions, scale: int) ->
         colour=colour,
         mastering=video.mastering,
         light_level=video.light_level,
+        threads=min(16, os.cpu_count() or 1),  # said, because results of some encoders depend on it
     )
     colour = _output_colour(colour, choice.pixel_format)
     deep = max(bit_depth(choice.pixel_format), bit_depth(video.pixel_format)) > 8

@@ -276,6 +276,8 @@ def choose(
         and encoder.codec in ("h264", "hevc", "av1", "ffv1")
     ):
         options["chroma_sample_location"] = colour.chroma
+    if encoder.name == "libx265" and threads:
+        options["x265-params"] += f":frame-threads={min(4, threads)}"
     for key, value in _hdr_options(encoder, mastering, light_level).items():
         options[key] = f"{options[key]}:{value}" if key in options else value
     for key, value in (extra or {}).items():

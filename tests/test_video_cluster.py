@@ -1,0 +1,190 @@
+"""A real Ray cluster of two nodes on this machine: the same result as alone, also when a worker is killed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from video_clips import make_clip, read_back
+
+from apisr.errors import InputError, RunError
+from apisr.image import Pixels
+from apisr.upscale.videos import VideoOptions, upscale_video
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+ray = pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
+cluster = pytest.importorskip("apisr.upscale.cluster")
+
+OPTIONS = VideoOptions(preset="ultrafast", segment_frames=8)
+
+
+class Marked:
+    """Nearest neighbour that leaves the number of its process in a folder for every frame; picklable by value."""
+
+    def __init__(self, folder: str, delay_s: float = 0.0) -> None:
+        self.folder = folder
+        self.delay_s = delay_s
+        self.stats = 0
+
+    def process(self, rgb: Pixels) -> Pixels:
+        (Path(self.folder) / str(os.getpid())).write_text(str(self.stats))
+        time.sleep(self.delay_s)
+        self.stats += 1
+        return np.ascontiguousarray(rgb.repeat(2, 0).repeat(2, 1))
+
+
+class Make:
+    def __init__(self, folder: Path, delay_s: float = 0.0) -> None:
+        self.folder = str(folder)
+        self.delay_s = delay_s
+
+    def __call__(self) -> Marked:
+        return Marked(self.folder, self.delay_s)
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ray.cluster_utils import Cluster
+
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20})
+        nodes.add_node(num_cpus=2, object_store_memory=100 << 20)
+    yield nodes.address
+    ray.shutdown()
+    nodes.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def by_value() -> None:
+    """Test classes travel by value: the workers cannot import this file."""
+    import sys
+
+    import video_clips
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    cloudpickle.register_pickle_by_value(video_clips)
+
+
+def frames_of(path: Path) -> list[tuple[int, str]]:
+    with av.open(str(path)) as container:
+        return [
+            (frame.pts, hashlib.sha256(frame.to_ndarray().tobytes()).hexdigest()) for frame in container.decode(video=0)
+        ]
+
+
+def test_two_nodes_give_what_one_machine_gives(two_nodes: str, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=64, options={"g": "4", "bf": "2"}, audio="libopus", srt=True)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    upscale_video(source, tmp_path / "alone.mkv", Make(marks), OPTIONS, scale=2)
+    for mark in marks.iterdir():
+        mark.unlink()
+    seen: list[int] = []
+    run = cluster.spans_on_cluster(two_nodes)
+    outcome = upscale_video(
+        source,
+        tmp_path / "out.mkv",
+        Make(marks, 0.01),
+        OPTIONS,
+        lambda done, _: seen.append(done),
+        scale=2,
+        run_spans=run,
+    )
+    assert frames_of(tmp_path / "out.mkv") == frames_of(tmp_path / "alone.mkv")
+    assert read_back(tmp_path / "out.mkv", scale=2).packets == read_back(source).packets
+    assert len(list(marks.iterdir())) == 2, "one worker on each node, each with one network"
+    assert sum(outcome.stats) == 64
+    assert seen[-1] == 64
+    assert outcome.seconds["upscale"] >= 0.6
+
+
+def test_a_killed_worker_is_replaced_and_its_segment_done_again(two_nodes: str, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=64, options={"g": "4", "bf": "2"})
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    upscale_video(source, tmp_path / "alone.mkv", Make(marks), OPTIONS, scale=2)
+    for mark in marks.iterdir():
+        mark.unlink()
+    killed: list[int] = []
+
+    def kill_one(done: int, _: Any) -> None:
+        pids = [int(mark.name) for mark in marks.iterdir()]
+        if done and not killed and pids:
+            os.kill(pids[0], signal.SIGKILL)
+            killed.append(pids[0])
+
+    run = cluster.spans_on_cluster(two_nodes)
+    upscale_video(source, tmp_path / "out.mkv", Make(marks, 0.02), OPTIONS, kill_one, scale=2, run_spans=run)
+    assert len(killed) == 1
+    assert len(list(marks.iterdir())) == 3, "a third worker took the place of the killed one"
+    assert frames_of(tmp_path / "out.mkv") == frames_of(tmp_path / "alone.mkv")
+
+
+def test_a_worker_that_does_not_see_the_source_gets_a_copy(two_nodes: str, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=16, options={"g": "4"})
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    cluster.connect(two_nodes)
+    plan_source = source
+
+    class Elsewhere(cluster._SegmentWorker):
+        def sees(self, size: int, digest: str) -> bool:
+            return False
+
+    from apisr.upscale.segments import WorkFolder, plan_spans
+    from apisr.upscale.videos import plan_video
+
+    plan = plan_video(plan_source, tmp_path / "out.mkv", OPTIONS, 2)
+    worker = cluster._remote(Elsewhere).remote(plan, OPTIONS, Make(marks), None)
+    cluster._Shipment(source).deliver(worker)
+    source.rename(tmp_path / "moved.mkv")
+    span = plan_spans(plan.index, frames=8)[0]
+    described, content, *_ = ray.get(worker.work.remote(span))
+    ray.kill(worker)
+    folder = WorkFolder(tmp_path / "out.mkv")
+    folder.path.mkdir()
+    folder.partial_path(0).write_bytes(content)
+    assert cluster.Segment.from_json(described).size_bytes == len(content)
+    assert read_back(folder.partial_path(0), scale=2).numbers == list(range(span.frames))
+
+
+def test_pictures_are_tasks_too(two_nodes: str) -> None:
+    results = dict(cluster.map_on_cluster(lambda number: number * number, range(12), address=two_nodes))
+    assert results == {number: number * number for number in range(12)}
+
+    def fails(number: int) -> int:
+        raise InputError(f"cannot read '{number}.png'")
+
+    with pytest.raises(InputError, match=r"cannot read '0.png'"):
+        list(cluster.map_on_cluster(fails, [0], address=two_nodes))
+
+    def dies(_: int) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(RunError, match="workers of the cluster died over part 0"):
+        list(cluster.map_on_cluster(dies, [0], address=two_nodes))
+
+
+def test_a_real_network_travels_with_its_file(two_nodes: str, tmp_path: Path) -> None:
+    from apisr.upscale import choose_model, load_engine
+    from apisr.upscale.reuse import CanvasUpscaler
+
+    model = choose_model(None, scale=2)
+    source = make_clip(tmp_path / "in.mkv", frames=16, options={"g": "4"})
+    engine = load_engine(model, device="cpu", threads=1)
+    upscale_video(source, tmp_path / "alone.mkv", lambda: CanvasUpscaler(engine), OPTIONS, scale=2)
+    recipe = cluster.NetworkRecipe.of(model, device="cpu", threads=1)
+    run = cluster.spans_on_cluster(two_nodes)
+    upscale_video(source, tmp_path / "out.mkv", recipe, OPTIONS, scale=2, run_spans=run)
+    assert frames_of(tmp_path / "out.mkv") == frames_of(tmp_path / "alone.mkv")
