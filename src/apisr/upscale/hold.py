@@ -58,16 +58,29 @@ _PEAK_PER_RANGE = 0.06
 _CHROMA_LOW_LIMIT = 3.5
 _CHROMA_PEAK_LIMIT = 10.0
 
+_STRONG = 1.6
 _SURE = 2.5
 """Times the limits from which a block surely shows another drawing."""
 _BESIDE = 0.5
 """Share of the limits that is left beside sure changes."""
 _BUSY_SHARE, _BUSY = 0.3, 0.4
 """From this share of changed blocks on, this share of the limits is left."""
+_CALM_SHARE, _CALM = 0.002, 1.4
+"""Up to this share of sure changes a frame shows the same drawing, and the limits are wider for a while."""
+_LATE_FRAMES = 6
+"""A block beyond the usual limits for so many frames shows a better coding of its drawing, and follows."""
+_DRIFT, _DRIFT_LIMIT = 0.25, 0.3
+"""Mean change of the blocks' luma, in one direction, that means a slow fade, and the share of the limits left then."""
 _CUT_SHARE = 0.85
 """From this share of changed blocks on, a frame starts a new shot."""
 _RETURN_SHARE = 0.5
 """A frame belongs to an earlier shot if at least this share of its blocks matches."""
+
+_QUANTISER, _QUANTISER_STEP = 29.0, 11.0
+"""Mean H.264 quantiser that the limits were measured at, and by how much more they double."""
+_USUAL, _ENOUGH = 0.85, 500
+"""The 95th percentile of the held differences there; blocks that must have been seen for an estimate."""
+_SCALE_RANGE = (0.75, 2.0)
 
 #: Luma, blue and red difference (BT.601 weights; the limits are coarser than any choice of weights).
 _TO_LUMA_CHROMA = np.array([[0.299, 0.587, 0.114], [-0.299, -0.587, 0.886], [0.701, -0.587, -0.114]], np.float32)
@@ -106,14 +119,16 @@ class HoldStats:
 class _Frame:
     """A frame that waits: its pixels, padded to whole blocks, and which blocks equal those of the frame before."""
 
-    def __init__(self, pixels: Pixels, before: _Frame | None, scale: float) -> None:
+    def __init__(self, pixels: Pixels, before: _Frame | None) -> None:
         height, width = pixels.shape[:2]
         self.pixels = pixels
         bottom, right = -height % BLOCK_PX, -width % BLOCK_PX
         padded = cv2.copyMakeBorder(pixels, 0, bottom, 0, right, cv2.BORDER_REPLICATE) if bottom or right else pixels
         self.blocks = _as_blocks(np.ascontiguousarray(padded))
         self.rows, self.columns = self.blocks.shape[:2]
-        self.scale = scale
+        self.scale = 1.0
+        gray = cv2.cvtColor(padded, cv2.COLOR_RGB2GRAY)
+        self.means = _block_means(gray)
         same_kind = before is not None and before.pixels.shape == pixels.shape and before.pixels.dtype == pixels.dtype
         self.fresh = not same_kind
         if before is None or not same_kind:
@@ -134,7 +149,9 @@ class _Shot:
         self.picture = np.empty((rows * BLOCK_PX, columns * BLOCK_PX, 3), frame.pixels.dtype)
         self.blocks = _as_blocks(self.picture)
         self.columns = columns
-        self.known = np.zeros(rows * columns, bool)
+        self.means = frame.means.copy()
+        self.score = np.zeros(rows * columns, np.float32)
+        self.late = np.zeros(rows * columns, np.int64)
         self.frames = 0
         self.store: list[Pixels] = []
         self.used = np.full((STORE_BLOCKS, rows * columns), -1, np.int64)
@@ -144,7 +161,10 @@ class _Shot:
 
     def put(self, blocks: Blocks, content: Pixels) -> None:
         self.blocks[blocks // self.columns, blocks % self.columns] = content
-        self.known[blocks] = True
+        self.score[blocks] = 0
+        count = len(blocks)
+        gray = cv2.cvtColor(content.reshape(count * BLOCK_PX, BLOCK_PX, 3), cv2.COLOR_RGB2GRAY)
+        self.means.ravel()[blocks] = _block_means(gray).ravel()
 
     def remember(self, blocks: Blocks, content: Pixels, now: int) -> None:
         """Keep contents for when they return; the least recently used of a place goes first."""
@@ -202,8 +222,9 @@ class HoldFilter:
         if self.mode == "off":
             self.stats.frames += 1
             return [frame]
-        waiting = _Frame(frame, self._last, 1.0)
-        waiting.scale = self._noise.scale(waiting, self._last, quantiser) * (1.6 if self.mode == "strong" else 1.0)
+        if quantiser is not None:
+            self._noise.heard(quantiser)
+        waiting = _Frame(frame, self._last)
         self._last = waiting
         self._queue.append(waiting)
         depth = min(self._lookahead, LOOKAHEAD_BYTES // max(1, frame.nbytes))
@@ -221,6 +242,7 @@ class HoldFilter:
 
     def _next(self) -> Pixels:
         frame = self._queue.popleft()
+        frame.scale = self._noise.scale() * (_STRONG if self.mode == "strong" else 1.0)
         if frame.fresh:
             self._shot, self._earlier, self._output = None, [], None
         self.stats.frames += 1
@@ -230,7 +252,7 @@ class HoldFilter:
             self._fill(frame, np.arange(frame.changed.size))
             return self._deliver(frame)
         follow = self._judge(frame)
-        if follow.mean() > _CUT_SHARE:
+        if float((self._shot.score > 1).mean()) > _CUT_SHARE:
             follow = self._change_shot(frame)
         self._shot.frames += 1
         self.stats.held_blocks += int(np.count_nonzero(frame.changed.ravel() & ~follow))
@@ -244,15 +266,23 @@ class HoldFilter:
     def _judge(self, frame: _Frame) -> NDArray[np.bool_]:
         """Tell which blocks cannot be held."""
         assert self._shot is not None
-        score = np.zeros(frame.changed.size, np.float32)
+        score = self._shot.score
         changed = np.flatnonzero(frame.changed)
-        score[changed] = differences(self._shot.take(changed), frame.take(changed)) / frame.scale
-        self._score = score
+        found = differences(self._shot.take(changed), frame.take(changed))
+        score[changed] = found / frame.scale
         grid = score.reshape(frame.changed.shape)
         beside = cv2.dilate((grid > _SURE).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool).ravel()
         limit = np.where(beside, np.float32(_BESIDE), np.float32(1))
-        if float((score > 1).mean()) > _BUSY_SHARE:
+        drift = np.where(score > _SURE, 0, (frame.means - self._shot.means).ravel()) / frame.scale
+        if abs(float(drift.mean())) > _DRIFT or float((np.abs(drift) > 2 * _DRIFT).mean()) > _BUSY_SHARE:
+            limit = np.minimum(limit, np.float32(_DRIFT_LIMIT))
+        elif float((score > 1).mean()) > _BUSY_SHARE:
             limit = np.minimum(limit, np.float32(_BUSY))
+        else:
+            self._noise.seen(found[found > 0])
+            if float((score > _SURE).mean()) < _CALM_SHARE:
+                limit = np.where(self._shot.late < _LATE_FRAMES, np.float32(_CALM), np.float32(1))
+        self._shot.late = np.where(score > 1, self._shot.late + 1, 0)
         self._limit = limit
         return score > limit
 
@@ -324,6 +354,8 @@ class HoldFilter:
             self._shot.remember(blocks[kept], content[kept], self.stats.frames)
 
     def _mean_of_hold(self, frame: _Frame, blocks: Blocks, first: Pixels) -> tuple[Pixels, NDArray[np.int64]]:
+        assert self._shot is not None
+        limit, few = _CALM, _BUSY_SHARE**2 * frame.changed.size
         count = np.ones(len(blocks), np.int64)
         alive = np.arange(len(blocks))
         total: NDArray[np.float32] | None = None
@@ -336,7 +368,10 @@ class HoldFilter:
             index = alive[moved]
             if len(index):
                 now = later.take(blocks[index])
-                fits = differences(first[index], now) <= min(frame.scale, later.scale)
+                score = differences(first[index], now) / frame.scale
+                if later is self._queue[0] and np.count_nonzero(score > 1) > _BUSY_SHARE * len(blocks) > few:
+                    limit = _BUSY
+                fits = score <= limit
                 fitting = index[fits]
                 if len(fitting):
                     if total is None:
@@ -405,8 +440,37 @@ def differences(canonical: Pixels, now: Pixels) -> NDArray[np.float32]:
 
 
 class _NoiseEstimate:
-    def scale(self, frame: _Frame, before: _Frame | None, quantiser: float | NDArray[Any] | None) -> float:
-        return 1.0
+    """How far limits must be stretched: from the quantiser where known, else from the differences that were held."""
+
+    def __init__(self) -> None:
+        self._quantiser: float | None = None
+        self._counts = np.zeros(50)
+
+    def heard(self, quantiser: float | NDArray[Any]) -> None:
+        mean = float(np.mean(quantiser))
+        self._quantiser = mean if self._quantiser is None else 0.9 * self._quantiser + 0.1 * mean
+
+    def seen(self, scores: NDArray[np.float32]) -> None:
+        """Count differences to canonical blocks that are no sure changes."""
+        self._counts *= 0.98
+        self._counts += np.histogram(scores, bins=len(self._counts), range=(0, _SURE))[0]
+
+    def scale(self) -> float:
+        if self._quantiser is not None:
+            factor = 2 ** ((self._quantiser - _QUANTISER) / _QUANTISER_STEP)
+        elif self._counts.sum() < _ENOUGH:
+            return 1.0
+        else:
+            below = np.cumsum(self._counts) / self._counts.sum()
+            factor = max(1.0, float(np.searchsorted(below, 0.95) + 1) / len(self._counts) * _SURE / _USUAL)
+        return min(max(factor, _SCALE_RANGE[0]), _SCALE_RANGE[1])
+
+
+def _block_means(gray: Pixels) -> NDArray[np.float32]:
+    """Average blocks of a single-channel picture, in 8-bit code values."""
+    unit = 1.0 if gray.dtype == np.uint8 else 1 / 257
+    size = (gray.shape[1] // BLOCK_PX, gray.shape[0] // BLOCK_PX)
+    return cv2.resize(gray.astype(np.float32), size, interpolation=cv2.INTER_AREA) * np.float32(unit)
 
 
 def _as_blocks(padded: Pixels) -> Pixels:
