@@ -332,7 +332,7 @@ class GRL(nn.Module):
         self._grids: dict[tuple[object, ...], Grid] = {}
         self.conv_first = nn.Conv2d(3, features, 3, padding=1)
         self.norm_start = nn.LayerNorm(features)
-        rates = torch.linspace(0, drop_path, sum(depths)).tolist()
+        rates = [drop_path * number / max(sum(depths) - 1, 1) for number in range(sum(depths))]
         self.layers = nn.ModuleList()
         for depth in depths:
             blocks = [

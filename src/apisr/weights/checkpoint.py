@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,7 +168,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         content: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
+        if "Unsupported global" in str(error) or "Unsupported class" in str(error) or "REDUCE" in str(error):
             raise ModelError(
                 f"'{path}' holds more than arrays and plain values and could run code when opened: refused. "
                 "Save its state dict alone (torch.save(model.state_dict(), ...)) or as .safetensors."
@@ -313,8 +314,15 @@ def _explain_unknown(path: Path, state: Mapping[str, Tensor]) -> str:
     beginning = f"'{path}' holds {len(state)} arrays of no known network (known: {known})"
     if best[0] >= 0.1:
         _, name, missing, surplus = best
+        # A shallower network than the default lacks whole blocks: name what no block has.
+        patterns = {_pattern(key) for key in state}
+        missing = [key for key in missing if _pattern(key) not in patterns] or missing
         return f"{beginning}. Nearest is {name}: missing {_some(missing)}; unknown {_some(surplus)}."
     return f"{beginning}; it has {_some(list(state))}. With the extra 'foreign', spandrel's networks load too."
+
+
+def _pattern(name: str) -> str:
+    return re.sub(r"(?<=\.)\d+(?=\.)", "N", name)
 
 
 def _some(names: list[str], limit: int = 3) -> str:

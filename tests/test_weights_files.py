@@ -1,0 +1,275 @@
+"""Model files of all layouts: found, recognised, loaded exactly, or refused with one clear line."""
+
+from __future__ import annotations
+
+import collections
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+
+import apisr.weights as weights  # noqa: E402
+from apisr.errors import ModelError  # noqa: E402
+from apisr.networks import architecture, build  # noqa: E402
+from apisr.weights import catalogue, default_model, list_models, resolve_model  # noqa: E402
+from apisr.weights.checkpoint import load_network, load_state, read_checkpoint, save_network  # noqa: E402
+from apisr.weights.export import export_onnx, write_card  # noqa: E402
+
+HYPER = {"features": 8, "depth": 2, "scale": 2, "unshuffle": 2, "activation": "relu"}
+
+
+def module_of(**changes: Any) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build("compact", {**HYPER, **changes}).eval()
+
+
+def exported(folder: Path, name: str = "small", **changes: Any) -> Path:
+    hyper = {**HYPER, **changes}
+    traits = architecture("compact").traits(hyper)
+    card = {"name": name, "architecture": "compact", "hyper": hyper, "license": "CC0"}
+    export_onnx(module_of(**changes), folder / f"{name}.onnx", traits=traits, card=card)
+    write_card(folder / f"{name}.onnx", traits=traits, card=card)
+    return folder / f"{name}.onnx"
+
+
+def test_shipped_models_are_whole() -> None:
+    models = list_models()
+    assert models, "the package ships no model"
+    for model in models:
+        assert resolve_model(model.name, scale=model.scale) == model
+    assert default_model() in {model.name for model in models}
+
+
+def test_default_model_names_the_scales_it_has() -> None:
+    with pytest.raises(ModelError, match=r"no shipped model enlarges 7 times \(scales: x"):
+        default_model(7)
+
+
+def test_a_changed_byte_in_a_shipped_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = exported(tmp_path)
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
+    assert resolve_model("small").scale == 2
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="is damaged: its SHA-256"):
+        resolve_model("small")
+
+
+def test_onnx_file_tells_everything_itself(tmp_path: Path) -> None:
+    path = exported(tmp_path)
+    path.with_suffix(".json").unlink()
+    model = resolve_model(path)
+    assert (model.name, model.scale, model.halo_px, model.multiple_px) == ("small", 2, 8, 2)
+    assert (model.architecture, model.format, model.card["hyper"]) == ("compact", "onnx", HYPER)
+    with pytest.raises(ModelError, match=r"enlarges 2 times, but 4 times was asked. Use --scale 2"):
+        resolve_model(path, scale=4)
+
+
+@pytest.mark.parametrize(("unshuffle", "scale"), [(1, 1), (1, 4), (2, 2)])
+def test_foreign_onnx_is_probed(tmp_path: Path, unshuffle: int, scale: int) -> None:
+    path = exported(tmp_path, unshuffle=unshuffle, scale=scale)
+    model = onnx.load(str(path))
+    del model.metadata_props[:]
+    onnx.save(model, str(path))
+    found = resolve_model(path)
+    assert (found.scale, found.multiple_px, found.architecture) == (scale, unshuffle, "foreign")
+    assert found.halo_px == 8
+
+
+def test_onnx_of_one_size_is_known_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "fixed.onnx"
+    traits = architecture("compact").traits(HYPER)
+    export_onnx(module_of(), path, traits=traits, card={"architecture": "compact"}, fixed_size=(32, 48))
+    assert resolve_model(path).fixed_size == (32, 48)
+    model = onnx.load(str(path))
+    del model.metadata_props[:]
+    onnx.save(model, str(path))
+    assert resolve_model(path).fixed_size == (32, 48)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model at all, just text", b"\x3a\xff\xff\xff\xff\x7f", b"\x08\x07"])
+@pytest.mark.parametrize("suffix", [".onnx", ".pth", ".safetensors"])
+def test_damaged_files_are_refused(tmp_path: Path, content: bytes, suffix: str) -> None:
+    path = tmp_path / f"bad{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"is empty|cannot read the"):
+        resolve_model(path)
+
+
+def test_cut_checkpoints_are_refused(tmp_path: Path) -> None:
+    for suffix in (".pth", ".safetensors"):
+        path = tmp_path / f"cut{suffix}"
+        if suffix == ".pth":
+            torch.save(module_of().state_dict(), path)
+        else:
+            save_network(module_of(), path, "compact", HYPER, card={})
+        path.write_bytes(path.read_bytes()[:-500])
+        with pytest.raises(ModelError, match="damaged"):
+            resolve_model(path)
+
+
+WRAPPERS: dict[str, Any] = {
+    "bare": lambda state: state,
+    "params": lambda state: {"params": state},
+    "params_ema first": lambda state: {"params": {k: v * 0 for k, v in state.items()}, "params_ema": state},
+    "state_dict": lambda state: {"state_dict": state, "epoch": 3},
+    "model_state_dict": lambda state: {"model_state_dict": state, "iteration": 7, "lr": 1e-4},
+    "DataParallel": lambda state: {f"module.{k}": v for k, v in state.items()},
+    "compiled": lambda state: {"params": {f"_orig_mod.{k}": v for k, v in state.items()}},
+    "both": lambda state: {f"module._orig_mod.{k}": v for k, v in state.items()},
+    "training module": lambda state: {
+        "state_dict": {**{f"net_g.{k}": v for k, v in state.items()}, "net_d.conv.weight": torch.zeros(2)}
+    },
+    "ordered": collections.OrderedDict,
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("suffix", [".pth", ".ckpt"])
+def test_wrappers(tmp_path: Path, wrapper: str, suffix: str) -> None:
+    module = module_of()
+    path = tmp_path / f"model{suffix}"
+    torch.save(WRAPPERS[wrapper](module.state_dict()), path)
+    model = resolve_model(path)
+    assert model.card["hyper"] == HYPER
+    assert model.card["parameters"] == sum(p.numel() for p in module.parameters())
+    loaded = load_network(model)
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in module.state_dict().items())
+
+
+def test_foreign_safetensors_loads_too(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({f"module.{k}": v for k, v in module_of().state_dict().items()}, str(tmp_path / "a.safetensors"))
+    assert resolve_model(tmp_path / "a.safetensors").card["hyper"] == HYPER
+
+
+def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return (Path.touch, (tmp_path / "exploded",))  # type: ignore[return-value]
+
+    path = tmp_path / "bomb.pth"
+    torch.save({"params": module_of().state_dict(), "extra": Bomb()}, path)
+    with pytest.raises(ModelError, match="could run code when opened: refused"):
+        resolve_model(path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_unknown_checkpoint_says_what_was_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "odd.pth"
+    state = build("rrdb", {"blocks": 2, "features": 8, "growth": 4}).state_dict()
+    state.pop("conv_up2.weight")
+    torch.save(state, path)
+    with pytest.raises(ModelError, match=r"Nearest is rrdb: missing .*conv_up2.weight"):
+        resolve_model(path)
+    torch.save({"something.else": torch.zeros(3)}, path)
+    with pytest.raises(ModelError, match=r"no known network .* 'foreign'"):
+        resolve_model(path)
+    torch.save({"epoch": 1, "lr": 0.1}, path)
+    with pytest.raises(ModelError, match="holds no state dict"):
+        resolve_model(path)
+
+
+def test_a_checkpoint_that_does_not_fit_lists_the_names(tmp_path: Path) -> None:
+    path = tmp_path / "misfit.pth"
+    state = module_of(activation="prelu").state_dict()
+    state["body.2.weight"] = torch.zeros(8, 9, 3, 3)
+    del state["body.4.bias"]
+    torch.save(state, path)
+    with pytest.raises(ModelError, match=r"missing body.4.bias; .* wrong shape body.2.weight \(8, 9, 3, 3\) instead"):
+        load_network(path)
+
+
+def test_networks_that_do_not_enlarge_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "d.pth"
+    torch.save(build("unet_sn", {"features": 4}).state_dict(), path)
+    with pytest.raises(ModelError, match="not a network that enlarges pictures"):
+        resolve_model(path)
+    assert read_checkpoint(path).network.name == "unet_sn"
+
+
+def test_stored_tables_are_ignored_but_tell_the_sizes(tmp_path: Path) -> None:
+    hyper = {"features": 16, "depths": [2], "upsampler": "pixelshuffledirect"}
+    state = dict(build("grl", hyper).state_dict())
+    state["table_w"] = torch.zeros(1, 15, 15, 2)
+    state["table_sh"] = torch.zeros(1, 11, 11, 2)
+    state["index_w"] = torch.zeros(64, 64, dtype=torch.int64)
+    state["mask_w"] = torch.zeros(64, 64, 64)
+    path = tmp_path / "grl.pth"
+    torch.save({"model_state_dict": state}, path)
+    model = resolve_model(path)
+    assert (model.architecture, model.card["hyper"]["window"], model.card["hyper"]["anchor_factor"]) == ("grl", 8, 2)
+    load_network(model)
+
+
+def test_our_files_load_back_exactly_and_notice_changes(tmp_path: Path) -> None:
+    module = module_of(activation="leakyrelu")
+    hyper = {**HYPER, "activation": "leakyrelu"}
+    path = tmp_path / "ours.safetensors"
+    save_network(module, path, "compact", hyper, card={"name": "ours", "license": "CC0"})
+    checkpoint = read_checkpoint(path)
+    assert checkpoint.hyper == hyper  # not visible in names or shapes
+    assert checkpoint.card["license"] == "CC0"
+    x = torch.rand(1, 3, 8, 8)
+    with torch.inference_mode():
+        assert torch.equal(load_network(path)(x), module(x))
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="SHA-256"):
+        load_state(path)
+
+
+def test_names_and_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APISR_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="unknown model 'nothing'"):
+        resolve_model("nothing")
+    with pytest.raises(ModelError, match="no such file"):
+        resolve_model(tmp_path / "absent.onnx")
+    with pytest.raises(ModelError, match=r"not on this machine yet. Run: apisr models fetch apisr-grl-x4"):
+        resolve_model("apisr-grl-x4")
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(ModelError, match="is not a model file"):
+        resolve_model(tmp_path / "a.txt")
+
+
+def test_a_fetched_release_is_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APISR_CACHE", str(tmp_path))
+    folder = catalogue.cache_folder()
+    folder.mkdir(parents=True)
+    torch.save({"params": build("rrdb", {"blocks": 1, "features": 8, "growth": 4}).state_dict()}, tmp_path / "r.pth")
+    shutil.copy(tmp_path / "r.pth", folder / "4x_APISR_RRDB_GAN_generator.pth")
+    model = resolve_model("apisr-rrdb-x4", scale=4)
+    assert (model.name, model.architecture, model.card["license"]) == (
+        "apisr-rrdb-x4",
+        "rrdb",
+        "GPL-3.0 (of its repository)",
+    )
+
+
+def test_damaged_cards_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = exported(tmp_path)
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
+    card = json.loads(path.with_suffix(".json").read_text())
+    del card["sha256"]
+    path.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(ModelError, match=r"the card '.*small.json' is damaged"):
+        resolve_model("small")
+
+
+def test_onnx_output_equals_the_network(tmp_path: Path) -> None:
+    from apisr.weights.export import run_onnx
+
+    path = exported(tmp_path)
+    batch = np.random.default_rng(0).random((2, 3, 18, 14), dtype=np.float32)
+    with torch.inference_mode():
+        expected = module_of()(torch.from_numpy(batch)).numpy()
+    np.testing.assert_allclose(run_onnx(path, batch), expected, atol=1e-5)
