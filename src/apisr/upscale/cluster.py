@@ -2,8 +2,8 @@
 
 Each worker loads the network once and keeps it. It gets a span, reads the source (from the same path if the machine
 sees it, else from a copy that is sent once), upscales and encodes it, and sends the encoded segment back; nothing but
-the source and the segments travels. A worker that dies is replaced and its span is done again. The segments are the same
-files that a local run makes, so everything else (resuming, joining, checking) is the same too, and so is the result.
+the source and the segments travels. A worker that dies is replaced and its span is done again. The segments are the
+same files that a local run makes, so everything else (resuming, joining, checking) is the same, and so is the result.
 
     ray start --head                                  # on the first machine
     ray start --address=first:6379                    # on the others

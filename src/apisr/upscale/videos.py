@@ -31,13 +31,14 @@ import numpy as np
 
 from apisr import __version__
 from apisr.errors import ApisrError, InputError, RunError
-from apisr.files import check_target, replacing, sha256_file
-from apisr.image import Pixels, Resampling, from_float, resize, to_float
+from apisr.files import check_target, replacing
+from apisr.image import Pixels, Resampling, check_format, from_float, resize, to_float, write_picture
 from apisr.upscale.segments import SEGMENT_FRAMES, Span, WorkFolder, plan_spans
 from apisr.video.colour import Colour, aspect_after, bit_depth, has_alpha
 from apisr.video.encoders import PURPOSES, EncoderChoice, choose, coded_size, encoder_named, keeps_hdr_metadata
 from apisr.video.probe import PacketIndex, SourceInfo, probe, scan
 from apisr.video.reader import FieldFilter, Frame, ReadReport, combed_share, in_thread, read_frames, working_dtype
+from apisr.video.sequence import is_sequence, numbers_of, picture_at, sha256_of
 from apisr.video.streams import StreamPlan, check_video_codec, container_of, plan_streams
 from apisr.video.writer import Segment, SegmentWriter, join
 
@@ -78,6 +79,7 @@ class VideoOptions:
         start: seconds to begin at.
         end: seconds to stop before.
         compare: write source and result side by side, or divided by a line, instead of the result alone.
+        rate: frames per second of numbered pictures (``frames/%05d.png``); 24000/1001 if unsaid.
         accept_damage: finish although parts of the source cannot be decoded.
         segment_frames: least number of frames in a segment.
         restart: throw away an interrupted run instead of continuing it.
@@ -100,6 +102,7 @@ class VideoOptions:
     start: Fraction | None = None
     end: Fraction | None = None
     compare: Literal["side", "wipe"] | None = None
+    rate: Fraction | None = None
     accept_damage: bool = False
     segment_frames: int = SEGMENT_FRAMES
     restart: bool = False
@@ -211,10 +214,17 @@ def plan_video(source: Path, target: Path, options: VideoOptions, scale: int) ->
         InputError: unreadable source, streams that the output cannot carry, unknown or impossible settings.
     """
     info = probe(source)
+    if is_sequence(source):
+        rate = options.rate or Fraction(24000, 1001)
+        info = replace(info, video=replace(info.video, declared_rate=rate, time_base=1 / rate))
+    elif options.rate is not None:
+        raise InputError("--rate is for numbered pictures; the frames of a video keep their own times.")
     video = info.video
     wishes = _with_purpose(options)
     container = container_of(target)
     streams = plan_streams(info, target, options.drop_streams)
+    if is_sequence(target):
+        wishes = _for_pictures(wishes, target, bit_depth(video.pixel_format))
     encoder = encoder_named(wishes.codec or container.default_video)
     check_video_codec(target, encoder.codec, encoder.name)
     notices: list[str] = []
@@ -631,6 +641,15 @@ def _finish(
         first = pieces[0][1].pts[0] * plan.source.video.time_base
         origin = _origin(plan.index, plan.source)
         span = (first, None if options.end is None else options.end + origin)
+    if is_sequence(plan.target):
+        size = _write_pictures(plan, options, pieces)
+        last = pieces[-1][1].pts[-1] - pieces[0][1].pts[0]
+        length = float(last * plan.source.video.time_base + 1 / plan.rate)
+        if keep:
+            raise RunError(
+                f"'{plan.source.path}' is damaged ({'; '.join(problems)}). {frames_in} pictures were written."
+            )
+        return VideoOutcome(plan.target, frames_in, frames_in, length, size, {}, 0, (), tuple(notices))
     with replacing(plan.target, overwrite=options.overwrite, keep_partial=keep) as partial:
         try:
             join(
@@ -657,6 +676,38 @@ def _finish(
     if problems:
         notices.append(f"the source is damaged: {'; '.join(problems)}.")
     return VideoOutcome(plan.target, frames_in, frames_out, duration, size, {}, 0, (), tuple(notices))
+
+
+def _write_pictures(plan: VideoPlan, options: VideoOptions, pieces: Sequence[tuple[Path, Segment]]) -> int:
+    """Turn lossless segments into numbered pictures, from 1; return how many bytes were written."""
+    number = size = 0
+    for path, segment in pieces:
+        part = probe(path)
+        dtype = np.dtype(plan.dtype).type
+        count = 0
+        for frame in read_frames(part, scan(path, part.video), dtype=dtype):
+            number += 1
+            count += 1
+            name = picture_at(plan.target, number)
+            write_picture(name, frame.rgb, overwrite=options.overwrite)
+            size += name.stat().st_size
+        if count != len(segment.pts):
+            raise RunError(f"'{path.name}' holds {count} frames instead of {len(segment.pts)}. Start again.")
+    return size
+
+
+def _for_pictures(options: VideoOptions, target: Path, depth: int) -> VideoOptions:
+    """Segments of a sequence of pictures are lossless RGB.
+
+    Raises:
+        InputError: an encoder was named, or the pictures exist.
+    """
+    if options.codec not in (None, "ffv1") or options.pix_fmt or options.crf is not None or options.preset:
+        raise InputError(f"'{target.name}' are pictures: leave --codec, --crf, --preset and --pix-fmt out.")
+    check_format(target, 1, 1)
+    if numbers_of(target) and not options.overwrite:
+        raise InputError(f"'{picture_at(target, numbers_of(target)[0])}' exists. Give another name or add --overwrite.")
+    return replace(options, codec="ffv1", pix_fmt="bgr0" if depth <= 8 else "gbrp16le")
 
 
 def _checked(
@@ -823,7 +874,7 @@ def _settings(plan: VideoPlan, options: VideoOptions, scale: int, identity: str)
     video = plan.source.video
     return {
         "apisr": __version__,
-        "source": sha256_file(plan.source.path),
+        "source": sha256_of(plan.source.path),
         "model": identity,
         "scale": scale,
         "size": list(plan.size),

@@ -5,9 +5,9 @@ encoder really opens with this size (a graphics card may be absent, a size odd).
 
     >>> encoder_named("h264").name
     'libx264'
-    >>> encoder_named("x246")
+    >>> encoder_named("libx264x")
     Traceback (most recent call last):
-    apisr.errors.InputError: unknown codec 'x246'. Did you mean 'libx264'? (see 'apisr doctor' for all)
+    apisr.errors.InputError: unknown codec 'libx264x'. Did you mean 'libx264'? (see 'apisr doctor' for all)
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from apisr.errors import InputError
 from apisr.video.colour import Colour, describe
+from apisr.video.sequence import check_sequence, is_sequence
 
 Kind = Literal["video", "audio", "subtitle", "attachment", "data", "cover", "unknown"]
 
@@ -59,7 +60,7 @@ COMMON_RATES = tuple(
 )
 _PROBE_PACKETS = 400
 #: Containers whose packets carry no trustworthy presentation times; their frames are counted at a constant rate.
-_COUNTED_CONTAINERS = {"avi", "h264", "hevc", "m4v", "mpegvideo", "obu", "ivf", "image2", "rawvideo", "yuv4mpegpipe"}
+_COUNTED_CONTAINERS = {"avi", "h264", "hevc", "m4v", "mpegvideo", "obu", "image2", "rawvideo", "yuv4mpegpipe"}
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,9 @@ def open_input(path: Path) -> InputContainer:
     Raises:
         InputError: missing, empty, or nothing that libav knows.
     """
+    if is_sequence(path):
+        first = check_sequence(path)[0]
+        return av.open(str(path), "r", format="image2", options={"start_number": str(first)})
     if not path.exists():
         raise InputError(f"cannot read '{path}': no such file.")
     if path.is_dir():
@@ -288,7 +292,10 @@ def scan(path: Path, video: VideoInfo) -> PacketIndex:
     order = np.argsort(np.array(times, np.int64), kind="stable")
     pts = np.array(times, np.int64)[order]
     rate, variable = _rate(pts, video)
-    if not dated:
+    if video.counted:  # frames are counted from the start, wherever reading begins: any of them may begin a part
+        pts, dated = np.arange(pts.size, dtype=np.int64), True
+        keys = list(range(pts.size))
+    elif not dated:
         pts, keys = np.arange(pts.size, dtype=np.int64), [0]
     if failure is not None:
         problems.append(failure)
@@ -496,6 +503,8 @@ def _light_level(data: bytes | None) -> tuple[int, int] | None:
 
 def _truncation(path: Path, container: str) -> str | None:
     """Compare the sizes that a container declares with the size of the file."""
+    if is_sequence(path):
+        return None
     size = path.stat().st_size
     with path.open("rb") as file:
         if "matroska" in container:

@@ -16,6 +16,7 @@ from typing import Literal
 
 from apisr.errors import InputError
 from apisr.video.probe import SourceInfo, StreamInfo
+from apisr.video.sequence import is_sequence
 
 Action = Literal["upscale", "copy", "convert", "attach", "drop"]
 
@@ -171,6 +172,9 @@ _MP4 = Container(
     options=(("movflags", "+faststart"),),
 )
 
+#: Numbered pictures carry nothing but pictures.
+_PICTURES = Container("image2", frozenset({"ffv1"}), frozenset(), frozenset(), default_video="ffv1")
+
 #: File ending -> what the format can carry.
 CONTAINERS: dict[str, Container] = {
     ".mkv": _MATROSKA,
@@ -259,6 +263,8 @@ def container_of(target: Path) -> Container:
         InputError: the ending is not one of :data:`CONTAINERS`.
     """
     suffix = target.suffix.lower()
+    if is_sequence(target):
+        return _PICTURES
     if suffix not in CONTAINERS:
         raise InputError(
             f"cannot write '{target.name}': the ending '{suffix}' is no video format known here "
@@ -295,6 +301,8 @@ def plan_streams(source: SourceInfo, target: Path, drop: Sequence[str] = ()) -> 
             plans.append(StreamPlan(stream, "drop", reason="asked for"))
         else:
             plan = _plan_one(stream, container, source)
+            if plan is None and container is _PICTURES:
+                plan = StreamPlan(stream, "drop", reason="numbered pictures carry nothing else")
             if plan is None and "unsupported" in drop:
                 plan = StreamPlan(stream, "drop", reason=f"{target.suffix} cannot carry it")
             if plan is None:

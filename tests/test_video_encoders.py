@@ -1,0 +1,164 @@
+"""Encoders: what is written is what was asked for, what cannot be is refused before any work."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from video_clips import Nearest, ffprobe, make_clip, read_back
+
+from apisr.errors import InputError
+from apisr.upscale.videos import VideoOptions, VideoOutcome, plan_video, upscale_video
+from apisr.video.encoders import ENCODERS, available_encoders, choose, encoder_named
+from apisr.video.probe import probe, scan
+from apisr.video.reader import read_frames
+
+SOFTWARE = ["libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks", "mpeg2video", "mpeg4"]
+FAST = {"libx264": "ultrafast", "libx265": "ultrafast", "libsvtav1": "12", "libvpx-vp9": "8", "prores_ks": "proxy"}
+
+
+def upscale(source: Path, target: Path, options: VideoOptions) -> VideoOutcome:
+    return upscale_video(source, target, Nearest, options, scale=2)
+
+
+@pytest.mark.parametrize("name", SOFTWARE)
+def test_each_encoder_writes_its_codec_and_every_frame(tmp_path: Path, name: str) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=10, size=(128, 96), rate=Fraction(25))
+    outcome = upscale(source, tmp_path / "out.mkv", VideoOptions(codec=name, preset=FAST.get(name), segment_frames=5))
+    assert outcome.frames_out == 10
+    video = ffprobe(tmp_path / "out.mkv", "streams")["streams"][0]
+    assert video["codec_name"] == ENCODERS[name].codec
+    assert int(video["nb_read_frames"]) == 10
+    after = read_back(tmp_path / "out.mkv", scale=2)
+    assert after.numbers == list(range(10))
+    assert after.times == [Fraction(number, 25) for number in range(10)]
+
+
+def test_aliases_and_unknown_names() -> None:
+    assert [encoder_named(name).name for name in ("h264", "HEVC", "av1", "vp9", "prores", "x265")] == [
+        *("libx264", "libx265", "libsvtav1", "libvpx-vp9", "prores_ks", "libx265")
+    ]
+    with pytest.raises(InputError, match=r"unknown codec 'libx264x'. Did you mean 'libx264'\?"):
+        encoder_named("libx264x")
+    with pytest.raises(InputError, match=r"unknown codec 'divx'. Known: libx264"):
+        encoder_named("divx")
+
+
+@pytest.mark.parametrize(
+    ("wishes", "words"),
+    [
+        ({"crf": 90.0}, r"--crf 90 is out of range for libx264 \(expected 0 to 51\)"),
+        ({"preset": "quick"}, r"no preset 'quick' \(it has: ultrafast, "),
+        ({"pixel_format": "yuv420p14le"}, "cannot write the pixel format 'yuv420p14le'"),
+        ({"extra": {"tunes": "animation"}}, r"no option 'tunes'. Did you mean 'tune'\?"),
+        ({"extra": {"tune": "manga"}}, r"refuses .*tune=manga"),
+        ({"size": (20000, 400)}, "at most 16384 pixels a side"),
+    ],
+)
+def test_impossible_wishes_are_refused(wishes: dict[str, object], words: str) -> None:
+    settings: dict[str, object] = {"source_format": "yuv420p", "size": (640, 480), "rate": Fraction(24)} | wishes
+    with pytest.raises(InputError, match=words) as caught:
+        choose("libx264", **settings)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_quality_and_presets_that_an_encoder_does_not_have() -> None:
+    for wishes, words in (({"crf": 10.0}, "no quality setting"), ({"preset": "slow"}, "no presets")):
+        with pytest.raises(InputError, match=words):
+            choose("ffv1", source_format="yuv420p", size=(64, 64), rate=Fraction(24), **wishes)  # type: ignore[arg-type]
+
+
+def test_hardware_encoders_say_what_they_need_or_work() -> None:
+    found = available_encoders()
+    assert found["libx264"] is True
+    assert set(found) == set(ENCODERS)
+    for name in [name for name, works in found.items() if not works]:
+        with pytest.raises(InputError, match=r"It needs (an?|macOS)|not part of the installed PyAV"):
+            choose(name, source_format="yuv420p", size=(256, 144), rate=Fraction(24))
+
+
+def test_encoder_options_reach_the_encoder(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=10)
+    options = VideoOptions(preset="ultrafast", encoder_options=(("g", "2"), ("bf", "0")))
+    upscale(source, tmp_path / "out.mkv", options)
+    info = probe(tmp_path / "out.mkv")
+    assert len(scan(tmp_path / "out.mkv", info.video).keyframes) == 5
+
+
+def test_archive_is_lossless(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=4)
+    upscale(source, tmp_path / "out.mkv", VideoOptions(purpose="archive"))
+    before, after = probe(source), probe(tmp_path / "out.mkv")
+    assert after.video.codec == "ffv1"
+    one = list(read_frames(before, scan(source, before.video)))
+    two = list(read_frames(after, scan(tmp_path / "out.mkv", after.video)))
+    for small, large in zip(one, two, strict=True):
+        middle = large.rgb[1::2, 1::2].astype(int)
+        flat = np.abs(np.diff(small.rgb.astype(int), axis=1, append=0)).max(axis=2) + np.abs(
+            np.diff(small.rgb.astype(int), axis=0, append=0)
+        ).max(axis=2)
+        assert np.abs(middle - small.rgb)[flat < 6].mean() < 1.0
+
+
+@pytest.mark.parametrize(("purpose", "suffix", "codec"), [("share", ".mp4", "h264"), ("edit", ".mov", "prores")])
+def test_purposes(tmp_path: Path, purpose: str, suffix: str, codec: str) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=4, pix_fmt="yuv444p", audio="aac")
+    upscale(source, tmp_path / f"out{suffix}", VideoOptions(purpose=purpose))  # type: ignore[arg-type]
+    video = ffprobe(tmp_path / f"out{suffix}", "streams")["streams"][0]
+    assert video["codec_name"] == codec
+    assert video["pix_fmt"] == {"share": "yuv420p", "edit": "yuv422p10le"}[purpose]
+
+
+def test_a_wish_wins_over_the_purpose(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=4)
+    plan = plan_video(source, tmp_path / "out.mp4", VideoOptions(purpose="share", crf=30.0, preset="fast"), 2)
+    assert plan.encoder.options["crf"] == "30"
+    assert plan.encoder.options["preset"] == "fast"
+
+
+@pytest.mark.parametrize("how", ["side", "wipe"])
+def test_comparison_clips(tmp_path: Path, how: str) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=3)
+    upscale(source, tmp_path / "out.mkv", VideoOptions(codec="ffv1", compare=how))  # type: ignore[arg-type]
+    after = probe(tmp_path / "out.mkv")
+    frames = list(read_frames(after, scan(tmp_path / "out.mkv", after.video)))
+    assert len(frames) == 3
+    height, width = frames[0].rgb.shape[:2]
+    assert (width, height) == ((384, 128) if how == "side" else (192, 128))
+    if how == "side":
+        left, right = frames[1].rgb[:, :192].astype(int), frames[1].rgb[:, 192:].astype(int)
+        assert np.abs(left - right).mean() < 12
+    else:
+        assert frames[1].rgb[40:, 94:98].max() > 240
+
+
+def test_the_plan_says_everything_before_work(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=30, audio="libopus", srt=True, options={"g": "5"})
+    plan = plan_video(source, tmp_path / "out.mp4", VideoOptions(height=96, segment_frames=10), 2)
+    assert plan.frames == 30
+    assert (plan.network_size, plan.size) == ((192, 128), (144, 96))
+    assert [(stream.stream.kind, stream.action) for stream in plan.streams] == [
+        *(("video", "upscale"), ("audio", "copy"), ("subtitle", "convert"))
+    ]
+    assert plan.rate == 24
+    assert plan.duration_s == pytest.approx(30 / 24, abs=0.01)
+    assert plan.encoder.name == "libx264"
+    assert len(plan.spans) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+
+
+def test_the_slowest_stage_is_kept_busy(tmp_path: Path) -> None:
+    """Decoding and encoding happen beside the network: with a network that takes 20 ms a frame they cost nothing."""
+    import time
+
+    class Slow(Nearest):
+        def process(self, rgb: np.ndarray) -> np.ndarray:  # type: ignore[override,type-arg]
+            time.sleep(0.02)
+            return super().process(rgb)
+
+    source = make_clip(tmp_path / "in.mkv", frames=120, size=(192, 128), options={"g": "30"})
+    outcome = upscale_video(source, tmp_path / "out.mkv", Slow, VideoOptions(preset="ultrafast"), scale=2)
+    pipeline = outcome.seconds["total"] - outcome.seconds["join"]
+    assert outcome.seconds["upscale"] / pipeline > 0.75  # 0.9 and more on a quiet machine: benchmarks/video.py

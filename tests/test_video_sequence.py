@@ -1,0 +1,75 @@
+"""Numbered pictures in and out."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from video_clips import Nearest, make_clip, picture, read_back
+
+from apisr.errors import InputError
+from apisr.image import read_picture, write_picture
+from apisr.upscale.videos import VideoOptions, upscale_video
+from apisr.video.probe import probe, scan
+from apisr.video.reader import read_frames
+from apisr.video.sequence import is_sequence, numbers_of, picture_at
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number in range(12):
+        write_picture(folder / f"{1001 + number:05d}.png", picture(number, 96, 64))
+    return folder / "%05d.png"
+
+
+def test_pictures_become_a_video(pictures: Path, tmp_path: Path) -> None:
+    options = VideoOptions(codec="ffv1", rate=Fraction(12), segment_frames=5)
+    outcome = upscale_video(pictures, tmp_path / "out.mkv", Nearest, options, scale=2)
+    assert outcome.frames_out == 12
+    after = read_back(tmp_path / "out.mkv", scale=2)
+    assert after.numbers == list(range(12))
+    assert after.times == [Fraction(round(number * 1000 / 12), 1000) for number in range(12)]
+
+
+def test_pictures_become_pictures_bit_for_bit(pictures: Path, tmp_path: Path) -> None:
+    target = tmp_path / "large" / "%04d.png"
+    outcome = upscale_video(pictures, target, Nearest, VideoOptions(segment_frames=5), scale=2)
+    assert outcome.frames_out == 12
+    assert numbers_of(target) == list(range(1, 13))
+    for number in range(12):
+        large = read_picture(picture_at(target, number + 1)).pixels
+        assert np.array_equal(large, picture(number, 96, 64).repeat(2, 0).repeat(2, 1))
+    assert sorted(path.name for path in (tmp_path / "large").iterdir()) == [f"{n:04d}.png" for n in range(1, 13)]
+    with pytest.raises(InputError, match=r"0001.png' exists.*--overwrite"):
+        upscale_video(pictures, target, Nearest, VideoOptions(), scale=2)
+
+
+def test_a_video_becomes_pictures_and_sixteen_bits_stay(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", codec="ffv1", pix_fmt="yuv420p10le", frames=4, audio="libopus")
+    target = tmp_path / "out" / "f%d.png"
+    outcome = upscale_video(source, target, Nearest, VideoOptions(), scale=2)
+    assert any("left out: numbered pictures carry nothing else" in notice for notice in outcome.notices)
+    info = probe(source)
+    frames = list(read_frames(info, scan(source, info.video), dtype=np.uint16))
+    for number, frame in enumerate(frames):
+        large = read_picture(picture_at(target, number + 1)).pixels
+        assert large.dtype == np.uint16
+        assert np.array_equal(large[::2, ::2], frame.rgb)
+
+
+def test_bad_sequences(pictures: Path, tmp_path: Path) -> None:
+    assert is_sequence(pictures)
+    picture_at(pictures, 1005).unlink()
+    with pytest.raises(InputError, match=r"'01005.png' is missing in between"):
+        probe(pictures)
+    with pytest.raises(InputError, match="no picture of that name exists"):
+        probe(tmp_path / "none" / "%03d.png")
+    clip = make_clip(tmp_path / "in.mkv", frames=2)
+    with pytest.raises(InputError, match="--rate is for numbered pictures"):
+        upscale_video(clip, tmp_path / "out.mkv", Nearest, VideoOptions(rate=Fraction(30)), scale=2)
+    with pytest.raises(InputError, match="are pictures: leave --codec"):
+        upscale_video(clip, tmp_path / "o" / "%d.png", Nearest, VideoOptions(codec="libx264"), scale=2)
