@@ -148,7 +148,7 @@ def _log_factorial(start: int, count: int) -> NDArray[np.float64]:
 def _alias_row(chance: NDArray[np.float64]) -> NDArray[np.uint16]:
     """Make one alias table of a distribution rounded to multiples of 2^-16.
 
-    A bin is chosen by 8 bits and is kept if 8 more bits are below its threshold. A threshold holds 0 to 255 of 256, so a
+    A bin is chosen by 8 bits and is kept if 8 more bits are below its threshold. A threshold holds 0 to 255, so a
     bin that is always kept refers to itself.
     """
     units = np.floor(chance * 65536).astype(int)
