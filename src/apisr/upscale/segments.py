@@ -53,6 +53,7 @@ def plan_spans(
     The spans cover ``[start, end)`` without gap or overlap; leading pictures of an open group, which are stored after
     their keyframe and shown before it, fall to the span before it.
 
+    >>> from fractions import Fraction
     >>> index = PacketIndex(np.arange(10), np.ones(10, int), np.array([0, 4, 8]), Fraction(24), False, True)
     >>> [(span.start, span.end, span.frames) for span in plan_spans(index, frames=4)]
     [(None, 4, 4), (4, None, 6)]
