@@ -25,6 +25,8 @@ COMMANDS = {
     "degrade": "apisr.cli.degrade",
     "train": "apisr.cli.train",
     "evaluate": "apisr.cli.evaluate",
+    "table": "apisr.cli.table",
+    "ablate": "apisr.cli.ablate",
     "models": "apisr.cli.models",
     "export": "apisr.cli.export",
     "doctor": "apisr.cli.doctor",

@@ -202,6 +202,33 @@ def command(
             rich_help_panel=_VIDEOS,
         ),
     ] = "exact",
+    hold: Annotated[
+        Literal["off", "auto", "strong"],
+        typer.Option(
+            "--hold",
+            help="Hold drawings that a codec changes a little in every frame; saves work, stops shimmer.",
+            rich_help_panel=_VIDEOS,
+        ),
+    ] = "off",
+    native: Annotated[
+        str,
+        typer.Option(
+            "--native",
+            metavar="off|auto|LINES",
+            help="Shrink to the size the video was drawn at before the network; auto estimates it.",
+            rich_help_panel=_VIDEOS,
+        ),
+    ] = "off",
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="ADDRESS",
+            help="Make the segments of videos on a Ray cluster (host:port, auto, local).",
+            show_default=False,
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
     engine: Annotated[
         Literal["auto", "onnx", "torch"],
         typer.Option("--engine", help="What runs the network.", rich_help_panel=_RUNNING),
@@ -248,6 +275,9 @@ def command(
         quality=quality,
         overwrite=overwrite,
         reuse=reuse,
+        hold=hold,
+        native=_native(native),
+        cluster=cluster,
         video=_video_options(
             purpose=purpose,
             codec=codec,
@@ -334,6 +364,16 @@ def _range(start: str | None, end: str | None, preview: str | None) -> dict[str,
     if begin is not None and stop is not None and stop <= begin:
         raise InputError(f"expected an end after the start, got {float(begin):g} s to {float(stop):g} s.")
     return {"start": begin, "end": stop}
+
+
+def _native(text: str) -> Literal["off", "auto"] | int:
+    from apisr.errors import InputError
+
+    if text in ("off", "auto"):
+        return "auto" if text == "auto" else "off"
+    if not text.isdecimal() or int(text) < 16:
+        raise InputError(f"expected --native off, auto or a number of lines from 16, got '{text}'.")
+    return int(text)
 
 
 def _seconds(text: str) -> Fraction:

@@ -20,7 +20,9 @@ from apisr.upscale import choose_model, load_engine
 
 if TYPE_CHECKING:
     from apisr.upscale.engine import Engine
+    from apisr.upscale.hold import Hold
     from apisr.upscale.pictures import PictureOutcome
+    from apisr.upscale.prepare import Native
     from apisr.upscale.reuse import Reuse
     from apisr.upscale.videos import VideoOptions, VideoOutcome
     from apisr.weights import Model
@@ -61,6 +63,9 @@ class Settings:
         quality: of lossy picture formats.
         overwrite: replace existing files.
         reuse: see :mod:`apisr.upscale.reuse`.
+        hold: whether held drawings of compressed videos are held, see :mod:`apisr.upscale.hold`.
+        native: whether videos are shrunk to the size they were drawn at, see :mod:`apisr.upscale.prepare`.
+        cluster: address of a Ray cluster that makes the segments of videos; None for this process.
         video: how videos are encoded; None for the defaults.
     """
 
@@ -71,6 +76,9 @@ class Settings:
     quality: int | None = None
     overwrite: bool = False
     reuse: Reuse = "exact"
+    hold: Hold = "off"
+    native: Native = "off"
+    cluster: str | None = None
     video: VideoOptions | None = None
 
 
@@ -289,19 +297,43 @@ def _do(job: Job, settings: Settings, engine: Engine, listener: Listener) -> Pic
             overwrite=settings.overwrite,
             on_pixels=lambda done, total: listener.progressed(job, done, total),
         )
-    from apisr.upscale.reuse import CanvasUpscaler
+    from apisr.upscale.hold import HoldStats
+    from apisr.upscale.prepare import preparation_for
     from apisr.upscale.videos import VideoOptions, upscale_video
 
-    video = video_options(settings, VideoOptions())
-    return upscale_video(
+    preparation, notices = preparation_for(job.source, hold=settings.hold, native=settings.native)
+    make, run_spans = _where(settings, engine)
+    outcome = upscale_video(
         job.source,
         job.target,
-        lambda: CanvasUpscaler(engine, reuse=settings.reuse),
-        video,
+        make,
+        video_options(settings, VideoOptions()),
         lambda done, total: listener.progressed(job, done, total),
         scale=settings.model.scale,
-        identity=f"{settings.model.sha256} {engine.name}",
+        identity=f"{settings.model.sha256} {engine.name} {preparation.identity}",
+        prepare=preparation if preparation.wanted else None,
+        run_spans=run_spans,
     )
+    held = HoldStats()
+    for part in preparation.stats:
+        held.add(part)
+    if held.blocks:
+        notices.append(
+            f"hold filter: {100 * held.held_blocks / held.blocks:.1f} % of the blocks were held, "
+            f"{held.whole_frames} of {held.frames} frames whole, {held.shots} shots."
+        )
+    return replace(outcome, notices=(*notices, *outcome.notices))
+
+
+def _where(settings: Settings, engine: Engine) -> tuple[Callable[[], Any], Callable[..., None] | None]:
+    """Give what makes an upscaler, and what makes the segments: this process or a cluster."""
+    from apisr.upscale.reuse import CanvasUpscaler
+
+    if settings.cluster is None:
+        return lambda: CanvasUpscaler(engine, reuse=settings.reuse), None
+    from apisr.upscale.cluster import NetworkRecipe, spans_on_cluster
+
+    return NetworkRecipe.of(settings.model, reuse=settings.reuse), spans_on_cluster(settings.cluster)
 
 
 def video_options(settings: Settings, default: VideoOptions) -> VideoOptions:
