@@ -17,7 +17,9 @@ from apisr.image import read_rgb, write_picture
 from apisr.train.checkpoint import list_checkpoints, load_checkpoint
 from apisr.train.config import TrainConfig, load_config
 from apisr.train.ema import Ema
-from apisr.train.loop import TrainResult, train
+from apisr.train.feed import on_device
+from apisr.train.loop import Trainer, TrainResult, fabric_of, train
+from apisr.train.precision import ScaledPrecision
 from apisr.train.validate import enlarge
 from apisr.weights.checkpoint import load_network
 
@@ -233,3 +235,81 @@ def test_mean_of_weights() -> None:
     for _ in range(200):
         ema.update(layer)
     torch.testing.assert_close(ema.module.weight, layer.weight.detach())
+
+
+# --- stage 2 ---------------------------------------------------------------------------------------------------------
+
+ADVERSARIAL = (
+    "run.steps=3",
+    "data.shuffle_crops=0",
+    "loss.adversarial_weight=0.2",
+    "discriminator.arguments.features=4",
+    "data.patch_px=96",
+)
+
+
+@pytest.mark.parametrize(
+    ("network", "kind", "precision"),
+    [("patch_multiscale", "lsgan", "fp32"), ("patch_multiscale", "lsgan", "bf16"), ("unet_sn", "vanilla", "fp32")],
+)
+def test_adversarial_training_resumes_bit_for_bit(tmp_path: Path, network: str, kind: str, precision: str) -> None:
+    source = Blocks(side=96)
+    sets = (
+        *ADVERSARIAL,
+        f"discriminator.network={network}",
+        f"discriminator.loss={kind}",
+        f"run.precision={precision}",
+        "log.every=1",
+    )
+    whole = train(config(tmp_path, "run.name=whole", *sets), source=source)
+    train(config(tmp_path, "run.name=parts", *sets, "run.limit_s=0.000001"), source=source)
+    parts = train(config(tmp_path, "run.name=parts", *sets), source=source, resume=True)
+    assert same(weights(whole), weights(parts))
+    assert {"total", "l1", "adversarial", "d_real", "d_fake"} == whole.losses.keys()
+    first, second = (load_checkpoint(list_checkpoints(run.folder)[-1][1]) for run in (whole, parts))
+    assert same(first["discriminator"], second["discriminator"])
+    fresh = Trainer(config(tmp_path, *sets), fabric_of(config(tmp_path, *sets)))
+    assert fresh.discriminator is not None
+    start = fresh.discriminator.state_dict()
+    assert any(not torch.equal(start[key], first["discriminator"][key]) for key in start if key.endswith("weight_orig"))
+
+
+def test_crops_too_small_for_the_judge(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"crops of 32 pixels are too small for the discriminator 'patch_multiscale'"):
+        train(config(tmp_path, *ADVERSARIAL, "data.patch_px=32"), source=Blocks())
+
+
+def test_fp16_has_a_scaler_for_each_optimiser(tmp_path: Path) -> None:
+    result = train(config(tmp_path, *ADVERSARIAL, "run.precision=fp16"), source=Blocks(side=96))
+    state = load_checkpoint(list_checkpoints(result.folder)[-1][1])
+    assert state["scalers"].keys() == {"generator", "discriminator"}
+    assert all(scaler["_growth_tracker"] + (scaler["scale"] < 65536.0) > 0 for scaler in state["scalers"].values())
+    chosen = config(tmp_path, *ADVERSARIAL, "run.precision=fp16")
+    trainer = Trainer(chosen, fabric_of(chosen))
+    precision = trainer.precision
+    assert isinstance(precision, ScaledPrecision)
+    precision.load_state_dict({**state["scalers"], "generator": {**state["scalers"]["generator"], "scale": 2.0}})
+    assert precision.scalers["generator"].get_scale() == 2.0
+    assert precision.scalers["discriminator"].get_scale() == state["scalers"]["discriminator"]["scale"] > 2.0
+    for name in ("generator", "discriminator"):
+        precision.use(name)
+        assert precision.scaler is precision.scalers[name]
+
+
+def test_the_generator_feels_every_term_and_the_judge_only_its_own(tmp_path: Path) -> None:
+    """Equation 4: the total is the weighted sum, its gradient reaches the generator and none of the judge's weights."""
+    chosen = config(tmp_path, *ADVERSARIAL, "loss.ms_ssim_weight=0.3", "loss.frequency_weight=0.1")
+    trainer = Trainer(chosen, fabric_of(chosen))
+    crops = Blocks(side=96).crops(0, 0)
+    batch = on_device({key: torch.stack([crop[key] for crop in crops]) for key in crops[0]}, torch.device("cpu"))
+    assert trainer.discriminator is not None
+    trainer.discriminator.requires_grad_(False)
+    terms = trainer.generator_loss(trainer.generator(batch["lr"]), batch)
+    expected = terms["l1"] + 0.3 * terms["ms_ssim"] + 0.1 * terms["frequency"] + 0.2 * terms["adversarial"]
+    assert float(terms["total"].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    first = next(trainer.generator.parameters())
+    for name in ("l1", "ms_ssim", "frequency", "adversarial"):
+        (gradient,) = torch.autograd.grad(terms[name], first, retain_graph=True)
+        assert float(gradient.norm()) > 0, name
+    terms["total"].backward()
+    assert all(value.grad is None for value in trainer.discriminator.parameters())

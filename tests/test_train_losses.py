@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,9 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from apisr.errors import InputError
+from apisr.networks import build
 from apisr.train import losses
+from apisr.train.config import load_config
 from apisr.train.features import open_features
 from apisr.train.standins import GraphFeatures, Node, load_standin
 
@@ -162,9 +164,9 @@ def test_missing_networks_say_how_to_get_them() -> None:
         with pytest.raises(InputError, match=f"apisr models fetch {name}"):
             open_features(name)
     with pytest.raises(
-        InputError, match=r"unknown feature network 'vgg'.*Known: resnet50-danbooru, vgg19, standin-vgg16"
+        InputError, match=r"unknown feature network 'vgg11'.*Known: resnet50-danbooru, vgg19, standin-vgg16"
     ):
-        open_features("vgg")
+        open_features("vgg11")
     with pytest.raises(InputError, match="npm pack nsfwjs"):
         open_features("standin-inception")
 
@@ -215,12 +217,93 @@ def _golden(shared: Path) -> dict[str, np.ndarray]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def test_golden_file_is_what_we_think(shared: Path) -> None:
-    """The layers of the reference's losses are the ones that the paper's preset weighs."""
-    from apisr.train.config import load_config
+def _filled(name: str, hyper: dict[str, int]) -> torch.nn.Module:
+    """A feature network whose parameters come from their names, as those of the golden arrays did."""
+    module = build(name, hyper)
+    state = module.state_dict()
+    for key, value in state.items():
+        if key.endswith("num_batches_tracked"):
+            continue
+        shape = tuple(value.shape)
+        drawn = np.random.default_rng(zlib.crc32(key.encode())).standard_normal(shape).astype(np.float32)
+        if key.endswith("running_var"):
+            drawn = 1 + 0.1 * np.abs(drawn)
+        elif len(shape) >= 2:
+            drawn = drawn / np.sqrt(np.prod(shape[1:]))
+        elif key.endswith("weight"):
+            drawn = 1 + 0.1 * drawn
+        else:
+            drawn = 0.1 * drawn
+        value.copy_(torch.from_numpy(np.asarray(drawn, np.float32)))
+    return module
 
-    shapes = json.loads((shared / "golden" / "losses.json").read_text(encoding="utf-8"))
-    anime, photo = load_config("paper-stage2").loss.perceptual
-    assert all(f"danbooru.{layer}" in shapes for layer in anime.weights)
-    assert all(f"vgg19.{layer}" in shapes for layer in photo.weights)
-    assert {"danbooru.loss", "vgg19.loss", "vgg19.gradnorm"} <= _golden(shared).keys()
+
+def _picture(seed: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).random((1, 3, 96, 96), dtype=np.float32))
+
+
+@pytest.fixture(scope="module")
+def anime() -> torch.nn.Module:
+    return _filled("resnet50", {})
+
+
+@pytest.fixture(scope="module")
+def photo() -> torch.nn.Module:
+    return _filled("vgg", {"depth": 19})
+
+
+ANIME_WEIGHTS = {"0": 0.1, "4_2_conv3": 20.0, "5_3_conv3": 25.0, "6_5_conv3": 1.0, "7_2_conv3": 1.0}
+PHOTO_WEIGHTS = {"conv1_2": 0.1, "conv2_2": 1.0, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0}
+
+
+def test_golden_values_of_both_branches(shared: Path, anime: torch.nn.Module, photo: torch.nn.Module) -> None:
+    """Arrays of the reference implementation: features, both losses, and the gradient of the photo branch."""
+    golden = _golden(shared)
+    for name, network in (("danbooru", anime), ("vgg19", photo)):
+        for layer, value in network(_picture(2)).items():
+            np.testing.assert_allclose(
+                value.mean((2, 3)).numpy(), golden[f"{name}.mean.{layer}"], rtol=2e-3, atol=2e-4, err_msg=layer
+            )
+    term = losses.PerceptualTerm(anime, weights=ANIME_WEIGHTS, weight=0.5)
+    assert float(term(_picture(1), _picture(2))) == pytest.approx(float(golden["danbooru.loss"]), rel=1e-4)
+    picture = _picture(1).requires_grad_()
+    value = losses.PerceptualTerm(photo, weights=PHOTO_WEIGHTS)(picture, _picture(2))
+    assert value.item() == pytest.approx(float(golden["vgg19.loss"]), rel=1e-4)
+    value.backward()
+    assert picture.grad is not None
+    assert float(picture.grad.norm()) == pytest.approx(float(golden["vgg19.gradnorm"]), rel=1e-3)
+
+
+def test_gradient_through_the_papers_two_branches(anime: torch.nn.Module, photo: torch.nn.Module) -> None:
+    """The reference's anime branch has no gradient; ours has one at every layer, and so has the photo branch."""
+    for network, weights in ((anime, ANIME_WEIGHTS), (photo, PHOTO_WEIGHTS)):
+        for layer in weights:
+            picture = _picture(1)[..., :64, :64].clone().requires_grad_()
+            losses.PerceptualTerm(network, weights={layer: 1.0})(picture, _picture(2)[..., :64, :64]).backward()
+            assert picture.grad is not None
+            assert float(picture.grad.norm()) > 0, layer
+
+
+def test_papers_networks_load_from_files(tmp_path: Path, anime: torch.nn.Module, photo: torch.nn.Module) -> None:
+    """Files with the names of the released ones, heads included."""
+    for name, network, head in (
+        ("resnet50-danbooru", anime, "1.8.weight"),
+        ("vgg19", photo, "classifier.0.weight"),
+    ):
+        path = tmp_path / f"{name}.pth"
+        torch.save({**network.state_dict(), head: torch.zeros(4, 4)}, path)
+        opened = open_features(f"{name}:{path}")
+        for one, other in zip(opened(_picture(3)).values(), network(_picture(3)).values(), strict=True):
+            assert torch.equal(one, other)
+        assert not any(value.requires_grad for value in opened.parameters())
+    torch.save({"0.0.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "part.pth")
+    with pytest.raises(InputError, match=r"does not fit the feature network \(no '0\.1\.weight'\)"):
+        open_features(f"resnet50-danbooru:{tmp_path / 'part.pth'}")
+
+
+def test_presets_weigh_the_layers_that_the_networks_give(anime: torch.nn.Module, photo: torch.nn.Module) -> None:
+    first, second = load_config("paper-stage2").loss.perceptual
+    assert first.weights == ANIME_WEIGHTS
+    assert second.weights == PHOTO_WEIGHTS
+    assert list(anime(_picture(0))) == list(ANIME_WEIGHTS)
+    assert list(photo(_picture(0))) == list(PHOTO_WEIGHTS)

@@ -13,7 +13,7 @@ def command(
         str,
         typer.Argument(
             metavar="CONFIG",
-            help="A TOML file, or a preset: paper-stage1, paper-stage2, lite-x2, lite-x4, rrdb, dat, tiny-test.",
+            help="A TOML file, or a preset: paper-stage1, paper-stage2, lite-x2, lite-x4, rrdb, dat, tiny-test, ...",
         ),
     ],
     sets: Annotated[

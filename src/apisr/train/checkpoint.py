@@ -73,7 +73,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise ModelError(f"cannot read '{path}': not a complete checkpoint ({type(error).__name__}).") from error
     if not isinstance(state, dict) or cast("dict[str, Any]", state).get("format") != FORMAT:
         raise ModelError(f"cannot read '{path}': not a checkpoint of 'apisr train' (format {FORMAT}).")
-    return cast("dict[str, Any]", state)
+    return cast("dict[str, Any]", _own_storage(state))
 
 
 def remove_partial(folder: Path) -> None:
@@ -81,3 +81,12 @@ def remove_partial(folder: Path) -> None:
     for path in (folder / "checkpoints").glob("step-*.partial.pt"):
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def _own_storage(value: Any) -> Any:
+    """Give tensors that repeat one stored value (as slices of training travel) memory of their own."""
+    if isinstance(value, torch.Tensor):
+        return value.contiguous() if 0 in value.stride() and value.numel() > 1 else value
+    if isinstance(value, dict):
+        return {key: _own_storage(inner) for key, inner in cast("dict[Any, Any]", value).items()}
+    return value

@@ -31,7 +31,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from apisr.errors import InputError
 
 #: The preset files of the package, in the order of the help page.
-PRESETS = ("paper-stage1", "paper-stage2", "lite-x2", "lite-x4", "rrdb", "dat", "tiny-test")
+PRESETS = (
+    "paper-stage1",
+    "paper-stage2",
+    "lite-x2",
+    "lite-x4",
+    "lite-x2-vivid",
+    "lite-x4-vivid",
+    "rrdb",
+    "dat",
+    "tiny-test",
+)
 
 Scalar = bool | int | float | str
 

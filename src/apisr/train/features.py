@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,20 @@ from apisr.networks import NETWORKS, architecture
 from apisr.train.standins import STANDINS, load_standin
 from apisr.weights.checkpoint import load_state
 
-#: The paper's feature networks: name -> network in the registry.
-PAPER_NETWORKS = {"resnet50-danbooru": "resnet50", "vgg19": "vgg19"}
+#: The paper's feature networks: name -> network in the registry and its hyper-parameters.
+PAPER_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "resnet50-danbooru": ("resnet50", {}),
+    "vgg19": ("vgg", {"depth": 19}),
+}
 
 
-def open_features(name: str) -> nn.Module:
+def open_features(name: str, *, layers: Sequence[str] | None = None) -> nn.Module:
     """Open a frozen feature network: pictures in [0, 1] to features by layer name.
 
     Args:
-        name: ``resnet50-danbooru``, ``vgg19``, ``NETWORK:FILE``, or a stand-in.
+        name: ``resnet50-danbooru`` or ``vgg19`` (optionally ``:FILE``), a registered network of kind ``features`` with
+            its file (``vgg:FILE``, ``resnet50:FILE``), or a stand-in.
+        layers: the wanted layers of a stand-in (what comes after the last is then not computed); None gives all.
 
     Raises:
         InputError: unknown name, or the file is not there (the message says how to get it).
@@ -34,22 +39,21 @@ def open_features(name: str) -> nn.Module:
     """
     kind, _, place = name.partition(":")
     if kind in STANDINS:
-        return load_standin(name).eval().requires_grad_(False)
-    known = [*PAPER_NETWORKS, *STANDINS]
-    if kind in PAPER_NETWORKS:
-        network = PAPER_NETWORKS[kind]
-        path = Path(place) if place else _fetched(kind)
-    elif kind in NETWORKS and architecture(kind).kind == "features":
-        if not place:
+        return load_standin(name, layers=layers).eval().requires_grad_(False)
+    path = Path(place) if place else None
+    if kind not in PAPER_NETWORKS and not (kind in NETWORKS and architecture(kind).kind == "features"):
+        known = ", ".join([*PAPER_NETWORKS, *STANDINS])
+        raise InputError(f"unknown feature network '{name}'. Known: {known}, NETWORK:FILE.")
+    if path is None:
+        if kind not in PAPER_NETWORKS:
             raise InputError(f"feature network '{kind}' needs a file of weights: '{kind}:FILE'.")
-        network, path = kind, Path(place)
-    else:
-        raise InputError(f"unknown feature network '{name}'. Known: {', '.join(known)}, NETWORK:FILE.")
+        path = _fetched(kind)
     if not path.is_file():
         raise InputError(f"cannot read the weights of '{name}': no such file: '{path}'.")
-    chosen = architecture(network)
-    module = chosen.build({})
-    load_features(module, load_state(path)[0], name=str(path))
+    state = load_state(path)[0]
+    network, hyper = PAPER_NETWORKS.get(kind) or (kind, architecture(kind).detect(state) or {})
+    module = architecture(network).build(hyper)
+    load_features(module, state, name=str(path))
     return module.eval().requires_grad_(False)
 
 

