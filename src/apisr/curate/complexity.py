@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
@@ -141,10 +142,8 @@ def open_scorer(name: str) -> Scorer:
     if name == "icnet":
         return _open_icnet()
     if name == "auto":
-        try:
-            return _open_icnet()
-        except InputError:
-            return ClassicalScorer()
+        ready = importlib.util.find_spec("torch") is not None and _icnet_path() is not None
+        return _open_icnet() if ready else ClassicalScorer()
     if name == "niqe":
         return NiqeScorer()
     if name.startswith("iqa:") and len(name) > 4:
@@ -208,4 +207,19 @@ def _open_iqa(metric: str) -> Scorer:
 def _open_icnet() -> Scorer:
     if importlib.util.find_spec("torch") is None:
         raise MissingExtra("torch", "to score complexity with IC9600's network")
-    raise ModelError("IC9600's network is not installed. Run: apisr models fetch ic9600")
+    path = _icnet_path()
+    if path is None:
+        raise ModelError("IC9600's network is not installed. Run: apisr models fetch ic9600")
+    from apisr.weights.checkpoint import load_network, read_checkpoint
+
+    checkpoint = read_checkpoint(path)
+    if checkpoint.network.name != "icnet":
+        raise ModelError(f"'{path}' is not IC9600's network but {checkpoint.network.title}. Fetch it again.")
+    return NetworkScorer(load_network(checkpoint))
+
+
+def _icnet_path() -> Path | None:
+    """Where the fetched checkpoint is, None where there is none; a damaged one is an error."""
+    from apisr.weights.catalogue import CATALOGUE, cached
+
+    return cached(CATALOGUE["ic9600"])

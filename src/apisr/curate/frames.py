@@ -156,10 +156,10 @@ def in_fade(frames: Sequence[NDArray[np.uint8]]) -> bool:
         float(np.mean(one * other)) / (size * next_size)
         for one, other, size, next_size in zip(steps, steps[1:], sizes, sizes[1:], strict=False)
     ]
-    if min(alike) < 0.85 or max(sizes) > 3 * min(sizes):
+    if min(alike) < 0.7 or max(sizes) > 3 * min(sizes):
         return False
     spread = float(np.mean(np.abs(total) > 0.25 * float(np.abs(total).mean())))
-    return spread > 0.4 and _moved_share(values[0], total) < 0.3
+    return spread > 0.4 and _moved_share(values[len(values) // 2], total) < 0.4
 
 
 def _moved_share(picture: NDArray[np.float32], change: NDArray[np.float32]) -> float:

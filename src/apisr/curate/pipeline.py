@@ -198,6 +198,7 @@ def curate(
             if progress:
                 progress(finished, len(videos), line)
         rows = finish(dataset, settings)
+        shutil.rmtree(dataset / ".work", ignore_errors=True)
     return Outcome(
         dataset=dataset,
         videos=len(read_records(dataset)),
@@ -406,6 +407,8 @@ def _work(
         remove_tree(work)
         work.mkdir(parents=True)
         tools = _tools(settings_json, enhance, threads)
+        if threads == 1 and "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
         result = curate_video(path, sha256, work, source=source, name=name, settings=settings, tools=tools)
         for kind in ("images", "enhanced", "thumbs"):
             if (work / kind).is_dir():

@@ -192,7 +192,7 @@ _COLOURS = ("#c2410c", "#1d4ed8", "#0f766e", "#7c3aed")
 
 def _chart(curves: Sequence[tuple[str, Sequence[float]]], ticks: Sequence[tuple[float, str]], label: str) -> str:
     """A step chart of shares; every curve has the same bins."""
-    left, right, top, bottom, width, height = 50, 860, 14, 240, 880, 290
+    left, right, top, bottom, width, height = 50, 860, 34, 260, 880, 310
     peak = max((max(values) for _, values in curves), default=1) or 1
     parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="histogram by {label}">']
     for share in (0, 0.5, 1):
@@ -212,9 +212,9 @@ def _chart(curves: Sequence[tuple[str, Sequence[float]]], ticks: Sequence[tuple[
             path += f"V{y:.1f}H{left + (position + 1) * step:.1f}"
         path += f"V{bottom}"
         parts.append(f'<path d="{path}" fill="{colour}" fill-opacity=".12" stroke="{colour}" stroke-width="1.5"/>')
-        y = top + 12 + 18 * number
-        parts.append(f'<rect x="{right - 250}" y="{y - 9}" width="10" height="10" fill="{colour}"/>')
-        parts.append(f'<text x="{right - 234}" y="{y}">{html.escape(name)}</text>')
+        x = left + (right - left) / len(curves) * number
+        parts.append(f'<rect x="{x:.0f}" y="5" width="10" height="10" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 16:.0f}" y="14">{html.escape(name)}</text>')
     return "".join(parts) + "</svg>"
 
 

@@ -28,7 +28,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from apisr.curate.manifest import Row, decide, read_manifest, write_manifest
 from apisr.curate.pipeline import dataset_lock
-from apisr.errors import ApisrError, InputError
+from apisr.errors import ApisrError, InputError, RunError
 
 #: Longest request body that is read, in bytes (a decision on 100,000 pictures).
 MAX_BODY_BYTES = 4 << 20
@@ -53,6 +53,7 @@ class Review:
         self._token = secrets.token_urlsafe(16)
         self._stack = contextlib.ExitStack()
         self._mutex = threading.Lock()
+        self._open = True
         self._stack.enter_context(dataset_lock(dataset))
         try:
             self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
@@ -68,6 +69,8 @@ class Review:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with self._mutex:  # connections that are still alive must not write once the dataset is given back
+            self._open = False
         self._stack.close()
 
     @property
@@ -121,9 +124,11 @@ class Review:
 
         Raises:
             InputError: unknown picture or decision.
-            RunError: the manifest cannot be written.
+            RunError: the manifest cannot be written, or the review has ended.
         """
         with self._mutex:
+            if not self._open:
+                raise RunError("the review has ended.")
             rows = decide(self._rows, ids, cast(Any, decision))
             write_manifest(self.dataset, rows, settings_json=self._settings_json)
             self._rows = rows

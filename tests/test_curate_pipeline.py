@@ -1,0 +1,377 @@
+"""Whole curations: what is chosen and written, going on after a kill, bad files, decisions, exports."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from curate_clips import encode, scene, short_film
+
+from apisr.cli import main
+from apisr.curate.complexity import open_scorer
+from apisr.curate.export import export_dataset
+from apisr.curate.manifest import SCHEMA, Row, decide, read_manifest, write_manifest
+from apisr.curate.pipeline import Outcome, curate, find_videos, read_records
+from apisr.curate.screen import open_screen
+from apisr.curate.settings import Settings, load_settings
+from apisr.curate.video import produce
+from apisr.errors import InputError, ModelError, RunError
+from apisr.files import sha256_file
+from apisr.image import read_rgb
+from apisr.video.native import NativeHeight
+
+SMALL: dict[str, Any] = {"score": "classical", "distance_s": 0.3, "count": 2, "height": "keep"}
+
+
+def run(inputs: list[Path], dataset: Path, **overrides: Any) -> Outcome:
+    return curate(inputs, dataset, settings=load_settings(overrides=SMALL | overrides))
+
+
+def cli(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    return int(stopped.value.code or 0)
+
+
+def error(picture: np.ndarray, seed: int) -> float:
+    return float(np.abs(picture.astype(np.float32) - scene(seed).astype(np.float32)).mean())
+
+
+def test_names_in_any_script_broken_files_and_copies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shelf = tmp_path / "my shelf"
+    first = short_film(shelf / "season 1" / "第一話 it's 100% (v1.0).mkv", 1)
+    short_film(shelf / "Сезон" / "b.c.d.mp4", 2)
+    shutil.copy(first, shelf / "a copy.mkv")
+    (shelf / "broken.mkv").write_bytes(b"\x1aE\xdf\xa3" + os.urandom(4000))
+    (shelf / "notes.txt").write_text("not a video")
+    before = {path: path.read_bytes() for path in shelf.rglob("*") if path.is_file()}
+    dataset = tmp_path / "data set"
+    options = ["--score", "classical", "--count", 2, "--distance", 0.3, "--height", "keep", "--json", "-q"]
+    assert cli("curate", shelf, "-o", dataset, *options) == 1
+    outcome = json.loads(capsys.readouterr().out)
+    assert (outcome["videos"], outcome["pictures"]) == (2, 4)
+    assert [Path(path).name for path, _ in outcome["failed"]] == ["broken.mkv"]
+    assert len(outcome["repeated"]) == 1
+    assert {path: path.read_bytes() for path in shelf.rglob("*") if path.is_file()} == before
+    rows, settings_json = read_manifest(dataset)
+    assert Settings.model_validate_json(settings_json).count == 2
+    for row in rows:
+        assert sha256_file(dataset / row.file) == row.file_sha256
+        assert sha256_file(Path(row.source)) == row.source_sha256
+        seed = 1 if row.source_sha256 == sha256_file(first) else 2
+        assert error(read_rgb(dataset / row.file), 1000 * seed + round(row.time_s * 24) // 16) < 4
+        assert row.frame_kind in ("key", "intra")
+        assert Fraction(row.time_base) * row.pts == pytest.approx(row.time_s)
+        assert row.packet_bytes > 1000
+    assert not (dataset / ".work").exists()
+
+
+def test_the_most_complex_frames_are_chosen(tmp_path: Path) -> None:
+    shapes = [2, 40, 6, 55, 1, 25]
+    drawings = [scene(10 + number, shapes=count) for number, count in enumerate(shapes)]
+    pictures = [drawing for drawing in drawings for _ in range(12)]
+    path = encode(tmp_path / "a.mkv", pictures, keyframes={12 * number for number in range(6)}, g="250")
+    run([path], tmp_path / "set", count=3)
+    rows = sorted(read_manifest(tmp_path / "set")[0], key=lambda row: row.rank)
+    assert sorted(round(row.time_s * 2) for row in rows) == [1, 3, 5]
+    assert [row.score for row in rows] == sorted((row.score for row in rows), reverse=True)
+
+
+def test_empty_frames_fades_and_bars_are_left_out(tmp_path: Path) -> None:
+    wide = [np.maximum(scene(seed, width=320, height=180), 60) for seed in (1, 2, 3)]
+    for picture in wide:
+        picture[:20] = picture[-20:] = 0
+    black = np.zeros_like(wide[0])
+    mixes = [((1 - n / 24) * wide[1] + n / 24 * wide[2]).round().astype(np.uint8) for n in range(24)]
+    pictures = [black] * 12 + [wide[0]] * 24 + [wide[1]] * 24 + mixes + [wide[2]] * 24
+    path = encode(tmp_path / "a.mkv", pictures, keyframes={0, 12, 36, 70, 84}, g="250", crf="12")
+    run([path], tmp_path / "set", count=10)
+    rows = read_manifest(tmp_path / "set")[0]
+    assert [round(row.time_s * 24) for row in rows] == [12, 36, 84]
+    assert {(row.crop_top, row.crop_bottom, row.height) for row in rows} == {(20, 160, 140)}
+    assert {row.flags for row in rows} == {()}
+    (record,) = read_records(tmp_path / "set").values()
+    assert record.left_out == {"black": 1, "fade": 1}
+
+
+def test_duplicates_across_videos_give_way_to_reserves(tmp_path: Path) -> None:
+    opening = [scene(500, shapes=60)] * 16
+    for number in range(3):
+        pictures = opening + [picture for seed in range(3) for picture in [scene(10 * number + seed, shapes=20)] * 16]
+        encode(tmp_path / f"{number}.mkv", pictures, keyframes={0, 16, 32, 48}, crf=str(18 + number), g="250")
+    run([tmp_path], tmp_path / "set", count=2, reserve=1)
+    rows = read_manifest(tmp_path / "set")[0]
+    accepted = [row for row in rows if row.decision == "accept"]
+    assert len(accepted) == 6
+    openings = [row for row in rows if row.time_s < 0.1]
+    assert sorted(row.decision for row in openings) == ["accept", "reject", "reject"]
+    kept = next(row for row in openings if row.decision == "accept")
+    assert all(row.duplicate_of == kept.id and "duplicate" in row.flags for row in openings if row is not kept)
+
+
+def test_going_on_and_refusing(tmp_path: Path) -> None:
+    shelf, dataset = tmp_path / "shelf", tmp_path / "set"
+    short_film(shelf / "a.mkv", 1)
+    assert run([shelf], dataset).done_now == 1
+    rows, settings_json = read_manifest(dataset)
+    write_manifest(dataset, decide(rows, [rows[0].id], "reject"), settings_json=settings_json)
+    short_film(shelf / "b.mkv", 2)
+    outcome = run([shelf], dataset)
+    assert (outcome.done_now, outcome.videos, outcome.pictures) == (1, 2, 4)
+    again = {row.id: row for row in read_manifest(dataset)[0]}
+    assert (again[rows[0].id].decision, again[rows[0].id].decided_by) == ("reject", "person")
+    assert run([shelf], dataset).done_now == 0
+    with pytest.raises(InputError, match=r"was made with count = 2, now it is 3"):
+        run([shelf], dataset, count=3)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "precious.txt").write_text("mine")
+    with pytest.raises(InputError, match="no dataset and not empty"):
+        run([shelf], other)
+    assert [path.name for path in other.iterdir()] == ["precious.txt"]
+
+
+def test_two_runs_do_not_mix(tmp_path: Path) -> None:
+    from apisr.curate.pipeline import dataset_lock
+
+    short_film(tmp_path / "a.mkv", 1)
+    with dataset_lock(tmp_path / "set", create=True), pytest.raises(InputError, match="in use by another"):
+        run([tmp_path / "a.mkv"], tmp_path / "set")
+
+
+def test_killed_in_the_middle_and_continued(tmp_path: Path) -> None:
+    """Two workers, kill -9 of all processes at a moment in the middle; the end equals a run in peace."""
+    for number in range(14):
+        short_film(tmp_path / "shelf" / f"{number}.mkv", number)
+
+    def command(target: str) -> list[str]:
+        options = ["--score", "classical", "--count", "2", "--distance", "0.3", "--height", "keep", "-q", "-j", "2"]
+        return [
+            sys.executable,
+            "-m",
+            "apisr",
+            "curate",
+            str(tmp_path / "shelf"),
+            "-o",
+            str(tmp_path / target),
+            *options,
+        ]
+
+    process = subprocess.Popen(command("killed"), start_new_session=True)
+    records = tmp_path / "killed" / "videos"
+    while len(list(records.glob("*.json"))) < 5:
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = {path.name: path.stat().st_mtime_ns for path in records.glob("*.json") if ".partial" not in path.name}
+    assert 5 <= len(done) < 14
+    subprocess.run(command("killed"), check=True, stdout=subprocess.DEVNULL)
+    assert all((records / name).stat().st_mtime_ns == stamp for name, stamp in done.items())
+    outcome = run([tmp_path / "shelf"], tmp_path / "peace")
+    assert outcome.pictures == 28
+    rows = read_manifest(tmp_path / "killed")[0]
+    assert rows == read_manifest(tmp_path / "peace")[0]
+    files = {path.relative_to(tmp_path / "killed").as_posix() for path in (tmp_path / "killed/images").rglob("*.*")}
+    assert files == {row.file for row in rows}
+
+
+def test_manifest_columns_and_round_trip(tmp_path: Path) -> None:
+    asked = "id source source_sha256 stream time_s frame_kind packet_bytes native_height decision file file_sha256"
+    assert set(asked.split()) <= set(SCHEMA.names)
+    rows = [Row(id="a", source="名前 'x'.mkv", source_sha256="0" * 64, flags=("bars", "combed"), nudity=0.25)]
+    write_manifest(tmp_path, rows, settings_json="{}")
+    assert read_manifest(tmp_path) == (rows, "{}")
+    with pytest.raises(InputError, match="no dataset"):
+        read_manifest(tmp_path / "nothing")
+    (tmp_path / "manifest.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(InputError, match="cannot read"):
+        read_manifest(tmp_path)
+
+
+def test_export(tmp_path: Path) -> None:
+    short_film(tmp_path / "a.mkv", 1)
+    run([tmp_path / "a.mkv"], tmp_path / "set", format="webp")
+    rows = read_manifest(tmp_path / "set")[0]
+    assert export_dataset(tmp_path / "set", tmp_path / "hf", kind="imagefolder") == 2
+    lines = (tmp_path / "hf" / "train" / "metadata.csv").read_text().splitlines()
+    assert lines[0].startswith("file_name,")
+    assert [line.split(",")[0] for line in lines[1:]] == [f"{row.id}.webp" for row in rows]
+    assert (tmp_path / "hf" / "README.md").read_text().startswith("---\nlicense: unknown\n")
+    assert cli("curate", "-o", tmp_path / "set", "--export", f"plain={tmp_path / 'plain'}") == 0
+    assert np.array_equal(
+        read_rgb(tmp_path / "plain" / f"{rows[0].id}.webp"), read_rgb(tmp_path / "set" / rows[0].file)
+    )
+    with pytest.raises(InputError, match="not an empty folder"):
+        export_dataset(tmp_path / "set", tmp_path / "plain", kind="plain")
+    (tmp_path / "set" / rows[0].file).unlink()
+    with pytest.raises(RunError, match="missing or damaged"):
+        export_dataset(tmp_path / "set", tmp_path / "more", kind="plain")
+
+
+def test_report_and_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short_film(tmp_path / "<b>&.mkv", 1)
+    run([tmp_path / "<b>&.mkv"], tmp_path / "set")
+    compare = tmp_path / "set" / "images"
+    assert cli("curate", "-o", tmp_path / "set", "--report", "--compare", compare, "--license", "cc-by-4.0") == 0
+    report = (tmp_path / "set" / "report.html").read_text()
+    assert report.count("<svg") == 2
+    assert "I (3)" in report
+    assert "images (2, mean" in report
+    assert "&lt;b&gt;&amp;.mkv" in report
+    assert "<b>&.mkv" not in report
+    assert "license: cc-by-4.0" in (tmp_path / "set" / "README.md").read_text()
+    capsys.readouterr()
+    assert cli("curate", "-o", tmp_path / "nowhere", "--report") == 2
+    assert "no dataset" in capsys.readouterr().err
+
+
+def test_enhanced_pictures(tmp_path: Path) -> None:
+    from apisr.cli.curate import enhanced
+
+    short_film(tmp_path / "a.mkv", 1)
+    assert cli(
+        *("curate", tmp_path / "a.mkv", "-o", tmp_path / "set", "--enhance", "--count", 1, "--score", "classical", "-q")
+    ) == 0  # fmt: skip
+    (row,) = read_manifest(tmp_path / "set")[0]
+    assert row.enhanced_file
+    assert sha256_file(tmp_path / "set" / row.enhanced_file) == row.enhanced_sha256
+    plain = read_rgb(tmp_path / "set" / row.file)
+    assert np.array_equal(read_rgb(tmp_path / "set" / row.enhanced_file), enhanced(plain))
+
+
+@pytest.mark.parametrize(("height", "matrix"), [(720, 1), (480, 6)])
+def test_colours_are_those_of_the_source(tmp_path: Path, height: int, matrix: int) -> None:
+    colours = np.random.default_rng(1).integers(30, 220, (6, 8, 3), dtype=np.uint8)
+    picture = cv2.resize(colours, (height * 4 // 3, height), interpolation=cv2.INTER_NEAREST)
+    import av
+
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    frame = frame.reformat(
+        format="yuv420p", dst_colorspace="ITU709" if matrix == 1 else "ITU601", dst_color_range="MPEG"
+    )
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=24, options={"qp": "4"})
+        stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
+        for number in range(3):
+            frame.pts, frame.time_base = number, Fraction(1, 24)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    run([tmp_path / "a.mkv"], tmp_path / "set")
+    (row,) = read_manifest(tmp_path / "set")[0]
+    found = read_rgb(tmp_path / "set" / row.file).astype(int)
+    step = height // 6
+    middle = found[step // 2 :: step, step // 2 :: step]
+    assert np.abs(middle - colours).max() <= 3
+
+
+def test_production_size() -> None:
+    settings = load_settings
+    picture = scene(1, width=1920, height=1080)
+    assert produce(picture, 1080, native=None, settings=settings()).shape == (720, 1280, 3)
+    assert produce(picture[140:940], 1080, native=None, settings=settings()).shape == (533, 1280, 3)
+    small = scene(1, width=640, height=480)
+    assert np.array_equal(produce(small, 480, native=None, settings=settings()), small)
+    wide = produce(small, 480, native=None, aspect=Fraction(4, 3), settings=settings())
+    assert wide.shape == (480, 853, 3)
+    eight = produce(small[:477, :635], 480, native=None, settings=settings(preset="reference"))
+    assert eight.shape == (472, 632, 3)
+    native = settings(overrides={"height": "native"})
+    assert produce(picture, 1080, native=NativeHeight(810, "bicubic", 0.9), settings=native).shape[0] == 810
+    assert produce(picture, 1080, native=NativeHeight(1080, None, 0.0), settings=native).shape[0] == 720
+    assert produce(picture, 1080, native=None, settings=settings(overrides={"height": "keep"})).shape[0] == 1080
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda path: load_settings(preset="best"), "unknown preset 'best'"),
+        (lambda path: load_settings(overrides={"cuont": 1}), "Did you mean 'count'"),
+        (lambda path: load_settings(overrides={"count": 0}), "option 'count': .* got 0"),
+        (lambda path: load_settings(config=path / "no.toml"), "cannot read"),
+        (lambda path: find_videos([path / "no.mkv"]), "no such file or folder"),
+        (lambda path: find_videos([path]), "no videos in"),
+        (lambda path: run([path], path, enhance=True), "needs the function"),
+    ],
+)
+def test_bad_input(tmp_path: Path, given: Callable[[Path], object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        given(tmp_path)
+
+
+def test_a_toml_file_and_options_on_top(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('count = 5\nheight = "native"\n')
+    settings = load_settings(preset="reference", config=tmp_path / "c.toml", overrides={"count": 7, "parts": None})
+    assert (settings.count, settings.height, settings.parts, settings.count_long) == (7, "native", 8, 24)
+    assert (settings.frames_for(1800), settings.frames_for(1801)) == (7, 24)
+
+
+def test_screening_models() -> None:
+    skimage = pytest.importorskip("skimage.data")
+    try:
+        anime, nudity = open_screen("anime"), open_screen("nudity")
+    except InputError as error:
+        pytest.skip(str(error))
+    photograph = skimage.astronaut()
+    assert anime(photograph) < 0.1
+    assert nudity(photograph) < 0.2
+    assert 0 <= anime(scene(1)) <= 1
+
+
+def test_screening_knows_drawings(shared: Path) -> None:
+    try:
+        anime = open_screen("anime")
+    except InputError as error:
+        pytest.skip(str(error))
+    paths = sorted((shared / "data" / "val" / "gt").glob("*.png"))
+    assert float(np.median([anime(read_rgb(path)) for path in paths])) > 0.5
+
+
+def test_icnet_behind_the_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+    """IC9600's network with the golden parameters, saved as its checkpoint, found and run by its name."""
+    torch = pytest.importorskip("torch")
+    described = json.loads((data / "networks" / "losses.json").read_text())
+    state = {}
+    for name, shape in described["icnet.keys"].items():
+        values = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape).astype(np.float32)
+        if name.endswith("running_var"):
+            values = 1 + 0.1 * np.abs(values)
+        elif name.endswith("running_mean"):
+            values = 0.1 * values
+        elif len(shape) >= 2:
+            values = values / np.sqrt(np.prod(shape[1:]))
+        else:
+            values = 1 + 0.1 * values if name.endswith("weight") else 0.1 * values
+        state[name] = torch.from_numpy(np.asarray(values, np.float32))
+    monkeypatch.setenv("APISR_CACHE", str(tmp_path))
+    assert open_scorer("auto").name == "classical"
+    with pytest.raises(ModelError, match="apisr models fetch ic9600"):
+        open_scorer("icnet")
+    (tmp_path / "models").mkdir()
+    torch.save(state, tmp_path / "models" / "ck.pth")
+    scorer = open_scorer("auto")
+    assert scorer.name == "icnet"
+    golden = np.load(data / "networks" / "losses.npz")
+    x = np.random.default_rng(3).random((1, 3, 512, 512), dtype=np.float32)
+    mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.inference_mode():
+        score = scorer.network(torch.from_numpy((x - mean) / std))[0]  # pyright: ignore
+    assert float(score) == pytest.approx(float(golden["icnet.score"]), abs=1e-5)
+    picture = (x[0].transpose(1, 2, 0) * 255).round().astype(np.uint8)
+    assert scorer(picture) == pytest.approx(float(golden["icnet.score"]), abs=2e-3)
+    (tmp_path / "models" / "ck.pth").write_bytes(b"")
+    with pytest.raises(ModelError, match="0 bytes"):
+        open_scorer("auto")

@@ -1,0 +1,233 @@
+"""The review page, in a real browser: what a person sees and presses ends in the manifest."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import shutil
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from apisr.curate.manifest import Row, read_manifest, write_manifest
+from apisr.curate.review import Review
+from apisr.errors import InputError
+from apisr.image import write_picture
+
+COUNT = 10_000
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+
+
+def make_dataset(folder: Path, count: int) -> list[Row]:
+    """A dataset with `count` rows over 40 picture files; every tenth is flagged."""
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        colours = rng.integers(0, 256, (2, 3, 3), dtype=np.uint8)
+        picture = np.kron(colours, np.ones((45, 53, 1), np.uint8)).astype(np.uint8)
+        write_picture(folder / "images" / "v" / f"{number}.png", picture)
+    rows = [
+        Row(
+            id=f"p-{number:05d}",
+            source="a film/名前.mkv",
+            source_sha256="0" * 64,
+            time_s=number / 4,
+            score=((number * 7919) % count) / count,
+            hash=f"{(number * 2654435761) % 2**64:016x}",
+            width=159,
+            height=90,
+            flags=("subtitle",) if number % 10 == 0 else (),
+            decision="review" if number % 10 == 0 else "accept",
+            file=f"images/v/{number % 40}.png",
+            file_sha256="0" * 64,
+        )
+        for number in range(count)
+    ]
+    write_manifest(folder, rows)
+    return rows
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[Review]:
+    with Review(folder) as review:
+        thread = threading.Thread(target=review.serve)
+        thread.start()
+        try:
+            yield review
+        finally:
+            review.stop()
+            thread.join()
+
+
+def request(url: str, *, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, data=data, headers=headers or {}), timeout=60
+        ) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def test_decisions_are_on_the_disk_before_the_answer(tmp_path: Path) -> None:
+    make_dataset(tmp_path, 50)
+    with serving(tmp_path) as review:
+        base, token = review.url.split("/?token=")
+        status, _ = request(
+            f"{base}/decide", body={"ids": ["p-00007"], "decision": "reject"}, headers={"X-Token": token}
+        )
+        assert status == 200
+        rows = {row.id: row for row in read_manifest(tmp_path)[0]}
+        assert (rows["p-00007"].decision, rows["p-00007"].decided_by) == ("reject", "person")
+        assert (rows["p-00008"].decision, rows["p-00008"].decided_by) == ("accept", "machine")
+        assert (
+            request(f"{base}/decide", body={"ids": ["no"], "decision": "reject"}, headers={"X-Token": token})[0] == 400
+        )
+        assert (
+            request(f"{base}/decide", body={"ids": ["p-00007"], "decision": "?"}, headers={"X-Token": token})[0] == 400
+        )
+        assert request(f"{base}/decide", body=[1], headers={"X-Token": token})[0] == 400
+        assert request(f"{base}/image?id=p-00007&token={token}")[1].startswith(b"\x89PNG")
+
+
+def test_strangers_are_refused(tmp_path: Path) -> None:
+    rows = make_dataset(tmp_path, 5)
+    write_manifest(tmp_path, [*rows[:4], Row(id="evil", source="", source_sha256="", file="../../etc/passwd")])
+    with serving(tmp_path) as review:
+        base, token = review.url.split("/?token=")
+        assert request(f"{base}/rows")[0] == 403
+        assert request(f"{base}/rows?token=wrong")[0] == 403
+        assert request(review.url, headers={"Host": "evil.example"})[0] == 403
+        assert request(f"{base}/decide", body={"ids": ["p-00001"], "decision": "reject"})[0] == 403
+        assert request(f"{base}/image?id=evil&token={token}")[0] == 404
+        assert request(f"{base}/image?id=..%2f..%2fetc%2fpasswd&token={token}")[0] == 404
+        with pytest.raises(InputError, match="in use by another apisr"), Review(tmp_path):
+            pass
+    assert all(row.decided_by == "machine" for row in read_manifest(tmp_path)[0])
+
+
+class Browser:
+    """A headless Chromium, driven through the WebDriver protocol of chromedriver."""
+
+    def __init__(self, profile: Path) -> None:
+        assert DRIVER
+        assert CHROMIUM
+        self.process = subprocess.Popen(
+            [DRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert self.process.stdout
+        port = next(line.rstrip(". \n").split()[-1] for line in self.process.stdout if "successfully on port" in line)
+        self.base = f"http://127.0.0.1:{port}"
+        flags = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=1280,800",
+        ]
+        options = {"binary": CHROMIUM, "args": [*flags, f"--user-data-dir={profile}"]}
+        session = self.call("/session", {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}})
+        self.base += f"/session/{session['sessionId']}"
+
+    def call(self, path: str, body: Any) -> Any:
+        status, data = request(self.base + path, body=body, headers={"Content-Type": "application/json"})
+        assert status == 200, data
+        return json.loads(data)["value"]
+
+    def script(self, text: str) -> Any:
+        return self.call("/execute/sync", {"script": text, "args": []})
+
+    def keys(self, text: str) -> None:
+        actions = [{"type": kind, "value": key} for key in text for kind in ("keyDown", "keyUp")]
+        self.call("/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
+
+    def until(self, text: str) -> None:
+        end = time.monotonic() + 40
+        while not self.script(f"return Boolean({text})"):
+            assert time.monotonic() < end, text
+            time.sleep(0.05)
+
+    def picture(self) -> bytes:
+        with urllib.request.urlopen(self.base + "/screenshot", timeout=60) as answer:
+            return base64.b64decode(json.load(answer)["value"])
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("Chromium and its driver are not installed")
+    opened = Browser(tmp_path / "profile")
+    try:
+        yield opened
+    finally:
+        with contextlib.suppress(AssertionError, OSError):
+            urllib.request.urlopen(urllib.request.Request(opened.base, method="DELETE"), timeout=20).close()
+        opened.close()
+
+
+def test_ten_thousand_pictures_by_keyboard(tmp_path: Path, browser: Browser) -> None:
+    folder = tmp_path / "set"
+    make_dataset(folder, COUNT)
+    with serving(folder) as review:
+        browser.call("/url", {"url": review.url})
+        browser.until("document.body.dataset.ready")
+        assert browser.script("return document.querySelectorAll('.card').length") < 200
+        assert browser.script("return rows.length") == COUNT
+        shown = browser.script("return shown.slice(0, 3).map((row) => [row.id, row.flags, row.decision])")
+        assert all(flags == ["subtitle"] and decision == "review" for _, flags, decision in shown)
+        scores = browser.script("return shown.slice(0, 1000).map((row) => row.score)")
+        assert scores == sorted(scores, reverse=True)
+        browser.keys("ar")  # accept the first, reject the second
+        browser.until("document.body.dataset.saving === '0'")
+        rows = {row.id: row for row in read_manifest(folder)[0]}
+        assert [rows[shown[n][0]].decision for n in range(3)] == ["accept", "reject", "review"]
+        assert rows[shown[1][0]].decided_by == "person"
+        browser.keys("u")
+        browser.until("document.body.dataset.saving === '0'")
+        assert {row.id: row for row in read_manifest(folder)[0]}[shown[1][0]].decision == "review"
+        browser.keys("z")
+        browser.until("document.querySelector('#zoom.open img').complete")
+        assert browser.script("return document.querySelector('#zoom img').naturalWidth") == 159
+        browser.keys("\ue00c\ue010")  # Escape, End
+        assert browser.script("return here") == COUNT - 1
+        assert browser.script("return document.querySelectorAll('.card').length") < 200
+        assert browser.script("return !!document.querySelector('.card.here')")
+        assert browser.script("return document.querySelector('#zoom').classList.contains('open')") is False
+        browser.script("document.querySelector('#show').value='flag:subtitle'; arrange(false)")
+        assert browser.script("return shown.length") == COUNT // 10
+        assert browser.picture().startswith(b"\x89PNG")
+
+
+def test_a_lost_server_is_said_and_taken_back(tmp_path: Path, browser: Browser) -> None:
+    folder = tmp_path / "set"
+    make_dataset(folder, 20)
+    with serving(folder) as review:
+        browser.call("/url", {"url": review.url})
+        browser.until("document.body.dataset.ready")
+    first = browser.script("return shown[0].decision")
+    browser.keys("r")
+    browser.until("document.querySelector('#error.open')")
+    assert "Not saved" in browser.script("return document.querySelector('#error').textContent")
+    assert browser.script("return shown[0].decision") == first
+    assert all(row.decided_by == "machine" for row in read_manifest(folder)[0])
