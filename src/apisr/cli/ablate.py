@@ -1,0 +1,75 @@
+"""`apisr ablate`: the paper's tables 2 to 4 as runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def command(
+    ablation: Annotated[
+        Literal["dataset", "degradation", "enhancement"], typer.Argument(help="Table 2, 3 or 4 of the paper.")
+    ],
+    pictures: Annotated[
+        list[Path], typer.Option("--pictures", help="Low-resolution pictures or clips to evaluate on. May be repeated.")
+    ],
+    reference: Annotated[Path | None, typer.Option(help="Ground truth of those pictures.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the runs and reports.")] = Path(
+        "runs/ablation"
+    ),
+    stage1: Annotated[str, typer.Option(help="First stage: a preset or a TOML file of apisr train.")] = "paper-stage1",
+    stage2: Annotated[str, typer.Option(help="Second stage, or 'none'.")] = "paper-stage2",
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE for all runs, e.g. run.steps=20000. May be repeated.")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(help="For dataset: NAME=FOLDER; avc-train, random, iqa, ica, ica-720p. May be repeated."),
+    ] = None,
+    metrics: Annotated[str | None, typer.Option(help="Names with commas; by default those of the protocol.")] = None,
+    protocol: Annotated[Literal["deterministic", "paper"], typer.Option(help="As of apisr evaluate.")] = "paper",
+    layout: Annotated[
+        Literal["pictures", "clips", "avc-reallq"], typer.Option(help="As of apisr evaluate.")
+    ] = "pictures",
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="20 steps of the smallest network on a processor: shows that it runs.")
+    ] = False,
+) -> None:
+    """Train every variant of an ablation, evaluate it, and print the paper's table and ours.
+
+    Stop it at any time; the same command goes on.
+    """
+    from apisr.errors import InputError
+    from apisr.evaluate.ablate import TABLE_OF, ablate
+    from apisr.evaluate.tables import measured_table, paper_table
+
+    folders: dict[str, Path] = {}
+    for entry in dataset or []:
+        name, equals, folder = entry.partition("=")
+        if not equals:
+            raise InputError(f"expected --dataset NAME=FOLDER, got '{entry}'.")
+        folders[name] = Path(folder)
+    outcome = ablate(
+        ablation,
+        output,
+        pictures=pictures,
+        reference=reference,
+        stage1=stage1,
+        stage2=None if stage2 == "none" else stage2,
+        sets=sets or [],
+        datasets=folders,
+        metrics=None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()],
+        protocol=protocol,
+        layout=layout,
+        smoke=smoke,
+        on_step=lambda words: typer.echo(words, err=True),
+    )
+    typer.echo(paper_table(TABLE_OF[ablation]))
+    typer.echo()
+    typer.echo(measured_table(list(outcome.reports.items())))
+    for name, reason in outcome.missing.items():
+        typer.echo(f"{name}: not run, {reason}")
+    if smoke:
+        typer.echo("A smoke run: the numbers say nothing about the variants.")

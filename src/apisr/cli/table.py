@@ -1,0 +1,26 @@
+"""`apisr table`: the paper's tables beside measured reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    number: Annotated[int, typer.Argument(min=1, max=4, help="Which table of the paper.")],
+    reports: Annotated[
+        list[Path] | None, typer.Argument(help="Reports of apisr evaluate to put beside it: folders or report.json.")
+    ] = None,
+) -> None:
+    """Print a table of the paper, and beside it what was measured on the given data."""
+    from apisr.evaluate import read_report
+    from apisr.evaluate.tables import measured_table, paper_table
+
+    typer.echo(paper_table(number))
+    typer.echo()
+    read = [(path, read_report(path)) for path in reports or []]
+    typer.echo(
+        measured_table([(path.name if report.model is None else report.model.name, report) for path, report in read])
+    )

@@ -1,0 +1,259 @@
+"""The paper's ablations (tables 2 to 4) as configured runs: train each variant, evaluate it, put it in a table.
+
+Every variant is the base configuration with the few keys changed that the table is about. Runs go on where they were
+stopped: training resumes from its checkpoints, finished variants are read from their reports, and variants whose first
+stage is the same share it.
+
+    runs/ablation/
+    |-- stage1-1f0c.../     training runs, named by their configuration
+    |-- stage2-77ab.../
+    `-- reports/NAME/       report.json and report.html of each variant
+
+    >>> [variant.name for variant in variants("degradation")]
+    ['high order', 'random order', 'prediction-oriented', 'prediction + shuffled resize']
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from apisr.errors import InputError, RunError
+from apisr.evaluate.inputs import Layout
+from apisr.evaluate.protocols import Protocol, ProtocolName
+from apisr.evaluate.report import Report, read_report
+from apisr.evaluate.run import Evaluation, evaluate, write_report
+
+if TYPE_CHECKING:
+    from apisr.train.config import TrainConfig
+
+AblationName = Literal["dataset", "degradation", "enhancement"]
+
+#: Ablation -> number of the table in the paper.
+TABLE_OF: dict[AblationName, int] = {"dataset": 2, "degradation": 3, "enhancement": 4}
+#: Rows of table 2 and the names under which their datasets are given.
+DATASETS = {
+    "avc-train": "AVC-Train",
+    "random": "random",
+    "iqa": "I-frames + IQA",
+    "ica": "I-frames + ICA",
+    "ica-720p": "I-frames + ICA + 720p",
+}
+_SMOKE = ("run.steps=20", "validation.every=20", "checkpoint.every=10", "log.tensorboard=false", "run.accelerator=cpu")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of an ablation.
+
+    Attributes:
+        name: as in the paper's table.
+        sets: ``KEY=VALUE`` for both stages.
+        anime_branch: perceptual branches of stage 2: ``none`` (photo branch only), ``flat`` (anime branch with the
+            photo branch's layer weights) or ``balanced`` (the paper's weights). None leaves the configuration's.
+        missing: why it cannot be run, if it cannot.
+    """
+
+    name: str
+    sets: tuple[str, ...] = ()
+    anime_branch: Literal["none", "flat", "balanced"] | None = None
+    missing: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the variants: reports by name, and the reasons of those that have none."""
+
+    reports: dict[str, Report] = field(default_factory=dict[str, Report])
+    missing: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def variants(ablation: AblationName, *, datasets: Mapping[str, Path] | None = None) -> list[Variant]:
+    """Return the rows of an ablation, in the order of the paper's table.
+
+    Args:
+        ablation: which.
+        datasets: for ``dataset``: name (a key of :data:`DATASETS`) -> folder.
+
+    Raises:
+        InputError: an unknown dataset name.
+    """
+    if ablation == "degradation":
+        recipes = {
+            "high order": "real-esrgan",
+            "random order": "bsrgan",
+            "prediction-oriented": "prediction",
+            "prediction + shuffled resize": "apisr",
+        }
+        return [Variant(name, (f"data.degradation={recipe}",)) for name, recipe in recipes.items()]
+    if ablation == "enhancement":
+        return [
+            Variant("plain", ("data.enhance=none",), "none"),
+            Variant("+ sharpen", ("data.enhance=paper",), "none"),
+            Variant("+ sharpen + anime loss", ("data.enhance=paper",), "flat"),
+            Variant("+ sharpen + anime loss + balanced", ("data.enhance=paper",), "balanced"),
+        ]
+    given = dict(datasets or {})
+    unknown = sorted(given.keys() - DATASETS.keys())
+    if unknown:
+        raise InputError(f"unknown dataset '{unknown[0]}'. The rows of table 2 are {', '.join(DATASETS)}.")
+    rows: list[Variant] = []
+    for key, name in DATASETS.items():
+        if key in given:
+            rows.append(Variant(name, (f"data.folders={json.dumps([str(given[key].resolve())])}",)))
+        else:
+            rows.append(Variant(name, missing=f"no folder given (--dataset {key}=FOLDER)"))
+    return rows
+
+
+def ablate(
+    ablation: AblationName,
+    folder: str | Path,
+    *,
+    pictures: str | Path | Sequence[str | Path],
+    reference: str | Path | None = None,
+    stage1: str = "paper-stage1",
+    stage2: str | None = "paper-stage2",
+    sets: Sequence[str] = (),
+    datasets: Mapping[str, Path] | None = None,
+    metrics: Sequence[str] | None = None,
+    protocol: Protocol | ProtocolName = "paper",
+    layout: Layout = "pictures",
+    smoke: bool = False,
+    on_step: Callable[[str], None] | None = None,
+) -> Outcome:
+    """Train, evaluate and collect every variant of an ablation.
+
+    Args:
+        ablation: ``dataset``, ``degradation`` or ``enhancement``.
+        folder: for runs and reports.
+        pictures: low-resolution pictures to evaluate on.
+        reference: ground truth of theirs, if there is any.
+        stage1: configuration of the first stage: a preset or a TOML file.
+        stage2: of the second, which starts from the first; None leaves it out.
+        sets: ``KEY=VALUE`` for both stages of all variants.
+        datasets: for ``dataset``.
+        metrics: as of :func:`apisr.evaluate.evaluate`.
+        protocol: likewise.
+        layout: likewise.
+        smoke: the smallest network, 20 steps, one stage, on a processor: shows that everything runs, and nothing else.
+        on_step: called with a sentence before each training or evaluation.
+
+    Returns:
+        The reports.
+
+    Raises:
+        InputError: configurations, data or pictures that do not fit.
+        RunError: a training run was stopped before its end; the same call goes on.
+        MissingExtra: torch or lightning is not installed.
+    """
+    if smoke:
+        stage1, stage2 = "tiny-test", None
+        sets = (*_SMOKE, *sets)
+    folder = Path(folder)
+    outcome = Outcome()
+
+    def score(weights: Path) -> Evaluation:
+        return evaluate(pictures, reference=reference, model=weights, metrics=metrics, protocol=protocol, layout=layout)
+
+    for variant in variants(ablation, datasets=datasets):
+        reason = variant.missing
+        if reason is None and stage2 is None and variant.anime_branch in ("flat", "balanced"):
+            reason = "it differs in the perceptual loss only, which needs the second stage"
+        if reason is not None:
+            outcome.missing[variant.name] = reason
+            continue
+        outcome.reports[variant.name] = _run_variant(
+            variant,
+            folder,
+            stage1=stage1,
+            stage2=stage2,
+            sets=sets,
+            tell=on_step or (lambda words: None),
+            score=score,
+        )
+    return outcome
+
+
+def stage_configs(
+    variant: Variant, folder: Path, *, stage1: str, stage2: str | None, sets: Sequence[str]
+) -> list[TrainConfig]:
+    """Return the configurations of a variant's stages; a run's name says what its configuration is.
+
+    Raises:
+        InputError: unknown keys or values out of range.
+    """
+    from apisr.train.config import load_config
+
+    changes = [*sets, *variant.sets, f"run.folder={folder}"]
+    first = load_config(stage1, sets=changes)
+    first = first.model_copy(update={"run": first.run.model_copy(update={"name": f"stage1-{_digest(first)}"})})
+    if stage2 is None:
+        return [first]
+    second = load_config(stage2, sets=[*changes, f"model.start={first.run_folder}"])
+    if variant.anime_branch is not None:
+        anime = [term for term in second.loss.perceptual if not _is_photo(term.network)]
+        photo = [term for term in second.loss.perceptual if _is_photo(term.network)]
+        if not anime or not photo:
+            raise InputError(
+                f"'{stage2}' must have an anime and a photo branch in [[loss.perceptual]] for this ablation."
+            )
+        if variant.anime_branch == "none":
+            anime = []
+        elif variant.anime_branch == "flat":
+            flat = tuple(photo[0].weights.values())
+            anime = [term.model_copy(update={"weights": dict(zip(term.weights, flat, strict=True))}) for term in anime]
+        second = second.model_copy(update={"loss": second.loss.model_copy(update={"perceptual": (*anime, *photo)})})
+    second = second.model_copy(update={"run": second.run.model_copy(update={"name": f"stage2-{_digest(second)}"})})
+    return [first, second]
+
+
+def _run_variant(
+    variant: Variant,
+    folder: Path,
+    *,
+    stage1: str,
+    stage2: str | None,
+    sets: Sequence[str],
+    tell: Callable[[str], None],
+    score: Callable[[Path], Evaluation],
+) -> Report:
+    from apisr.train.loop import train
+
+    configs = stage_configs(variant, folder, stage1=stage1, stage2=stage2, sets=sets)
+    target = folder / "reports" / f"{_slug(variant.name)}-{_digest(configs[-1])}"
+    if (target / "report.json").is_file():
+        tell(f"{variant.name}: done before, in '{target}'")
+        return read_report(target)
+    weights = folder
+    for config in configs:
+        tell(f"{variant.name}: training {config.run.name}, {config.run.steps} steps")
+        result = train(config, resume=True)
+        if not result.complete:
+            raise RunError(f"stopped at step {result.step} of '{result.folder}'. Give the same command to go on.")
+        weights = result.best or result.weights
+    tell(f"{variant.name}: evaluating '{weights}'")
+    made = score(weights)
+    write_report(made, target, overwrite=True)
+    return made.report
+
+
+def _digest(config: TrainConfig) -> str:
+    """Name what a configuration is: everything but where it is kept."""
+    values = config.model_dump(mode="json")
+    for key in ("folder", "name"):
+        values["run"].pop(key)
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _is_photo(network: str) -> bool:
+    return "vgg" in network.lower()
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
