@@ -1,0 +1,138 @@
+"""A checkpoint of every kind: load, upscale, export, upscale again, the same picture; precisions are measured."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from typer.testing import CliRunner  # noqa: E402
+
+from apisr.cli import build as build_cli  # noqa: E402
+from apisr.errors import InputError, ModelError  # noqa: E402
+from apisr.networks import build  # noqa: E402
+from apisr.upscale.onnx_engine import OnnxEngine  # noqa: E402
+from apisr.upscale.torch_engine import TorchEngine  # noqa: E402
+from apisr.weights import resolve_model  # noqa: E402
+from apisr.weights.convert import convert, drawn_pictures  # noqa: E402
+
+KINDS: dict[str, dict[str, Any]] = {
+    "compact": {"features": 8, "depth": 2, "scale": 2, "unshuffle": 2, "activation": "relu"},
+    "compact-prelu": {"features": 8, "depth": 2, "scale": 4, "unshuffle": 1, "activation": "prelu"},
+    "grl": {"features": 16, "depths": [2], "tail_features": 8},
+    "grl-direct": {"features": 16, "depths": [2], "upsampler": "pixelshuffledirect", "scale": 2},
+    "rrdb": {"features": 8, "blocks": 1, "growth": 4, "scale": 4},
+    "rrdb-x2": {"features": 8, "blocks": 1, "growth": 4, "scale": 2},
+    "dat": {"features": 32, "depths": [3, 2], "heads": [2, 2], "scale": 2},
+    "cunet": {},
+}
+
+
+def checkpoint_of(folder: Path, kind: str) -> Path:
+    """A file in the official layout, parameters derived from their names as in tests/data/networks/README.md."""
+    state: dict[str, Any] = {}
+    for name, value in build(kind.split("-")[0], KINDS[kind]).state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        r = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(tuple(value.shape)).astype(np.float32)
+        if name.endswith("running_var"):
+            r = 1 + 0.1 * np.abs(r)
+        elif value.ndim >= 2:
+            r = r / np.sqrt(np.prod(value.shape[1:]), dtype=np.float32)
+        else:
+            r = 1 + 0.1 * r if name.endswith("weight") else 0.1 * r
+        state[name] = torch.from_numpy(np.asarray(r, np.float32))
+    path = folder / f"{kind}.pth"
+    torch.save({"params_ema": state}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in ("dat", "cunet", "grl") else kind for kind in KINDS]
+)
+def test_export_gives_the_same_picture(tmp_path: Path, kind: str) -> None:
+    path = checkpoint_of(tmp_path, kind)
+    output = tmp_path / "out.onnx"
+    report = convert(path, output)
+    assert report.largest_difference < 1e-4
+    before, after = resolve_model(path), resolve_model(output)
+    assert after.architecture == before.architecture
+    assert (after.scale, after.halo_px, after.multiple_px) == (before.scale, before.halo_px, before.multiple_px)
+    picture = np.stack(drawn_pictures(2, side=80, multiple=16))[:, :, :, :48]  # not the size of the tracing
+    expected = TorchEngine(before, device="cpu").run(picture)
+    found = OnnxEngine(after, device="cpu", threads=1).run(picture)
+    assert found.shape == (2, 3, 80 * before.scale, 48 * before.scale)
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["compact", pytest.param("grl", marks=pytest.mark.slow), "rrdb"])
+def test_half_precision_files(tmp_path: Path, kind: str) -> None:
+    path = checkpoint_of(tmp_path, kind)
+    full = convert(path, tmp_path / "full.onnx")
+    half = convert(path, tmp_path / "half.onnx", precision="fp16")
+    assert half.psnr_db >= 50
+    assert half.size_bytes < full.size_bytes
+    model = resolve_model(tmp_path / "half.onnx")
+    assert model.card["precision"] == "fp16"
+    picture = np.stack(drawn_pictures(1, side=32, multiple=16))
+    output = OnnxEngine(model, device="cpu", threads=1).run(picture)
+    assert output.dtype == np.float32
+    np.testing.assert_allclose(
+        output, OnnxEngine(resolve_model(tmp_path / "full.onnx"), device="cpu").run(picture), atol=0.03
+    )
+
+
+def test_int8_is_measured_and_refused_where_it_does_not_hold(tmp_path: Path) -> None:
+    path = checkpoint_of(tmp_path, "compact")
+    output = tmp_path / "int8.onnx"
+    try:
+        report = convert(path, output, precision="int8")
+    except ModelError as error:
+        assert "int8 does not hold" in str(error)  # noqa: PT017 - either outcome is right; the file must agree with it
+        assert not output.exists()
+    else:
+        assert report.psnr_db >= 40
+        assert resolve_model(output).card["precision"] == "int8"
+    with pytest.raises(ModelError, match="int8 does not hold"):
+        convert(
+            path,
+            tmp_path / "wild.onnx",
+            precision="int8",
+            pictures=[p * 1e-3 for p in drawn_pictures(2, side=32, multiple=2)]
+            + [p * 9 for p in drawn_pictures(2, side=32, multiple=2)],
+        )
+    assert not (tmp_path / "wild.onnx").exists()
+
+
+def test_one_size_only(tmp_path: Path) -> None:
+    path = checkpoint_of(tmp_path, "grl-direct")
+    convert(path, tmp_path / "tile.onnx", tile_px=32)
+    assert resolve_model(tmp_path / "tile.onnx").fixed_size == (32, 32)
+    with pytest.raises(ModelError, match="tiles of 20 pixels do not fit grl: give a multiple of 8"):
+        convert(path, tmp_path / "other.onnx", tile_px=20)
+
+
+def test_command_line(tmp_path: Path) -> None:
+    path = checkpoint_of(tmp_path, "compact")
+    runner = CliRunner()
+    output = tmp_path / "x.onnx"
+    result = runner.invoke(build_cli(), ["export", str(path), "-o", str(output)])
+    assert result.exit_code == 0, result.output
+    assert "compact x2, fp32, any size" in result.output
+    assert "largest difference" in result.output
+    again = runner.invoke(build_cli(), ["export", str(path), "-o", str(output)])
+    assert isinstance(again.exception, InputError)
+    assert "exists" in str(again.exception)
+    wrong = runner.invoke(build_cli(), ["export", str(path), "-o", str(output), "--precision", "fp7"])
+    assert "unknown precision 'fp7'" in str(wrong.exception)
+    shown = runner.invoke(build_cli(), ["models", "show", str(output), "--json"])
+    assert '"halo_px": 8' in shown.output
+    listed = runner.invoke(build_cli(), ["models", "list"])
+    assert "realesr-animevideov3" in listed.output
+    assert runner.invoke(build_cli(), ["models", "verify", str(output)]).exit_code == 0
