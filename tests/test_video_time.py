@@ -322,6 +322,18 @@ def _film(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return frame
 
 
+@pytest.mark.parametrize(("codec", "options"), [("libx264", {"crf": "30"}), ("mpeg2video", {"qmin": "9", "qmax": "9"})])
+def test_quantisers_of_blocks_are_told_on_request(tmp_path: Path, codec: str, options: dict[str, str]) -> None:
+    source = make_clip(tmp_path / "in.mkv", codec=codec, frames=4, options=options, rate=Fraction(25))
+    info = probe(source)
+    index = scan(source, info.video)
+    assert [frame.quantiser for frame in read_frames(info, index)] == [None] * 4
+    told = [frame.quantiser for frame in read_frames(info, index, quantisers=True)]
+    maps = [one for one in told if one is not None]
+    assert len(maps) >= 3  # libav's MPEG-2 decoder says nothing about the very last frame
+    assert all(one.shape == (4, 6) and 5 <= one.mean() <= 60 for one in maps)
+
+
 def test_bar_codes_can_be_read() -> None:
     assert Colour(1, 1, 1, full_range=False).hdr is None
     rgb = np.zeros((64, 96, 3), np.uint8)

@@ -306,7 +306,8 @@ def upscale_video(
         on_progress: told (frames done, frames in all).
         scale: the network's scale.
         identity: names everything about the upscaler that decides its results (hash of the model, its options).
-        prepare: filter between reader and upscaler, called once for every segment.
+        prepare: filter between reader and upscaler, called once for every segment; if it has an attribute
+            `wants_quantisers` that is true, frames tell how coarsely their blocks were coded.
         run_spans: how the missing segments are made; None for threads of this process.
 
     Raises:
@@ -443,6 +444,7 @@ def make_segments(
             end=spans[-1].end,
             dtype=np.dtype(plan.dtype).type,
             fields=plan.fields,
+            quantisers=bool(getattr(prepare, "wants_quantisers", False)),
             report=report,
             stop=halt,
         ),

@@ -29,7 +29,9 @@ from av.error import BlockingIOError as AvBlockingIOError
 from av.error import EOFError as AvEOFError
 from av.error import FFmpegError
 from av.filter import Graph
+from av.sidedata.encparams import VideoEncParams
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from apisr.errors import RunError
 from apisr.image import Pixels
@@ -51,12 +53,15 @@ class Frame:
         duration: how long it is shown in the same units, 0 if unsaid.
         rgb: ``(height, width, 3)`` uint8 or uint16.
         damaged: whether the decoder had to conceal errors in it.
+        quantiser: of each block of 16x16 pixels, on the codec's own scale (H.264: 0 to 51, MPEG-2: 1 to 112), if it was
+            asked for and the decoder tells (H.264 and MPEG-2); else None.
     """
 
     pts: int
     duration: int
     rgb: Pixels
     damaged: bool = False
+    quantiser: NDArray[np.int32] | None = None
 
 
 @dataclass
@@ -69,6 +74,7 @@ class ReadReport:
         failures: what the decoder or the demuxer said, first ones only.
         retimed: frames whose time was missing or not increasing and was set.
         decode_s: seconds spent in decoding, filters and colour.
+        quantisers: whether the decoder is asked for them.
     """
 
     frames: int = 0
@@ -76,6 +82,7 @@ class ReadReport:
     failures: list[str] = field(default_factory=list[str])
     retimed: int = 0
     decode_s: float = 0.0
+    quantisers: bool = False
 
 
 def working_dtype(pixel_format: str, *, deep: bool = False) -> Any:
@@ -92,6 +99,7 @@ def read_frames(
     dtype: Any = np.uint8,
     fields: FieldFilter = "none",
     threads: int = 0,
+    quantisers: bool = False,
     report: ReadReport | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[Frame]:
@@ -105,6 +113,7 @@ def read_frames(
         dtype: of the RGB arrays.
         fields: ``bwdif`` deinterlaces (one frame out for one in), ``detelecine`` restores film from 3:2 material.
         threads: of the decoder, 0 for automatic.
+        quantisers: also tell how coarsely each block was coded.
         report: filled in while reading.
         stop: ends the iteration when set.
 
@@ -116,6 +125,7 @@ def read_frames(
     """
     told = report if report is not None else ReadReport()
     convert = ToRgb(source.video.colour, dtype)
+    told.quantisers = quantisers
     decoded = _decoded(source, index, start if fields != "detelecine" else None, threads, told, stop)
     stage = decoded if fields == "none" else _fields(decoded, source, fields)
     last: int | None = None
@@ -134,7 +144,7 @@ def read_frames(
         told.frames += 1
         rgb = convert(frame)
         told.decode_s += time.perf_counter() - clock
-        yield Frame(pts, duration, rgb, damaged)
+        yield Frame(pts, duration, rgb, damaged, _quantiser(frame) if quantisers else None)
         clock = time.perf_counter()
         if stop is not None and stop.is_set():
             return
@@ -239,6 +249,8 @@ def _decode_pass(
         stream = cast(VideoStream, container.streams[video.index])
         stream.codec_context.thread_count = threads
         stream.thread_type = "AUTO"
+        if report.quantisers:
+            stream.codec_context.options = {"export_side_data": "venc_params"}
         waiting = origin is not None
         if origin is not None:
             try:
@@ -290,6 +302,16 @@ def _time_of(frame: av.VideoFrame, last: int | None, step: int, *, counted: bool
     if last is not None:
         return last + step
     return frame.dts or 0
+
+
+def _quantiser(frame: av.VideoFrame) -> NDArray[np.int32] | None:
+    for entry in cast(Any, frame.side_data):
+        if isinstance(entry, VideoEncParams) and entry.nb_blocks:
+            try:
+                return entry.qp_map()
+            except (RuntimeError, ValueError):  # other blocks than 16x16
+                return None
+    return None
 
 
 def _note(report: ReadReport, words: str) -> None:
