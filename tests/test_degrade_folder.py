@@ -157,6 +157,24 @@ def test_bad_input_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 300), (257, 5)])
+def test_tiny_pictures_have_their_place_on_the_sheet(size: tuple[int, int], tmp_path: Path) -> None:
+    high = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    write_picture(tmp_path / "a.png", high)
+    outcome = degrade_folder(tmp_path / "a.png", tmp_path / "out", degrade.load_recipe("bicubic"))
+    assert outcome.done == ("a.png",)
+    assert read_rgb(tmp_path / "out" / SHEET_NAME).shape[0] > 256
+
+
+def test_the_example_of_the_note_is_a_recipe(tmp_path: Path) -> None:
+    note = Path(__file__).parent.parent / "docs" / "degrade.md"
+    text = note.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
+    (tmp_path / "old-dvd.toml").write_text(text, encoding="utf-8")
+    recipe = degrade.load_recipe(tmp_path / "old-dvd.toml", scale=2)
+    parameters = degrade.sample(recipe, np.random.default_rng(0), 64, 64)
+    assert degrade.apply(np.zeros((64, 64, 3), np.uint8), parameters).shape == (32, 32, 3)
+
+
 def test_two_inputs_with_one_output_name(pictures: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -9,7 +9,6 @@
 All work in BT.601 luma and colour difference, on pictures in [0, 1].
 
     >>> import numpy as np
-from numpy.typing import NDArray
     >>> flat = np.full((16, 16, 3), 0.5, np.float32)
     >>> bool(np.allclose(damage(flat, "halos", strength=1.0, generator=np.random.default_rng(0)), flat, atol=1e-5))
     True

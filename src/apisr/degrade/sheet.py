@@ -88,6 +88,8 @@ def _crops(example: Example) -> tuple[Bytes, Bytes]:
 
 def _busiest(picture: Bytes, side: int) -> tuple[int, int]:
     """Find the square with the strongest edges, on a coarse grid."""
+    if side >= min(picture.shape[:2]):
+        return 0, 0
     gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     energy = cv2.integral(np.abs(np.asarray(cv2.Laplacian(gray, cv2.CV_32F))))
     sums = np.asarray(energy)
