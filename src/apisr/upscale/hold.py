@@ -1,17 +1,20 @@
 """Hold: give a drawing that a codec re-encodes in every frame the same pixels in every frame.
 
-Exact reuse (:mod:`apisr.upscale.reuse`) saves work only where the input is bit-identical. A codec writes a held drawing a
-little differently in every frame, so on compressed video little is identical. This filter runs before the upscaler. Block
-by block it keeps a *canonical* input while the frame differs from it only by coding noise:
+Exact reuse (:mod:`apisr.upscale.reuse`) saves work only where the input is bit-identical. A codec writes a held
+drawing a little differently in every frame, so on compressed video little is identical. This filter runs before the
+upscaler. Block by block it keeps a *canonical* input while the frame differs from it only by coding noise:
 
 - The difference is always taken to the canonical block, never to the last frame: nothing drifts.
-- It is judged after a 4x4 mean (a moved shape, a fade), by its largest value (a thin line, a dot) and by the mean of the
-  block, in luma and in chroma. The limits follow the codec's quantiser where it is known, else the noise of the stream.
+- It is judged after a 4x4 mean (a moved shape, a fade), by its largest value (a thin line, a dot) and by the mean of
+  the block, in luma and in chroma. The limits widen with the codec's quantiser where it is known, else with the noise
+  of the stream.
 - Beside a block that surely changed the limits are tighter: no dots are left behind at the corners of blocks.
-- Where much of the frame changes (fade, pan, flash) the limits are tighter everywhere; where nearly all of it changes the
-  frame starts a new shot and is followed as it is.
+- Where much of the frame changes (fade, pan, flash) the limits are tighter everywhere; where nearly all of it changes
+  the frame starts a new shot and is followed as it is.
 - A new canonical block is the mean of what the next frames show of the same drawing (a bounded look-ahead).
 - Earlier canonical blocks, and the last few shots, are kept: a drawing that returns gets the very bits that it had.
+
+Measured, and what did not work: ``docs/hold.md``.
 
     >>> import numpy as np
     >>> noise = np.random.default_rng(0)
@@ -24,6 +27,7 @@ by block it keeps a *canonical* input while the frame differs from it only by co
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -59,6 +63,7 @@ _CHROMA_LOW_LIMIT = 3.5
 _CHROMA_PEAK_LIMIT = 10.0
 
 _STRONG = 1.6
+"""Factor of all limits in the mode `strong`."""
 _SURE = 2.5
 """Times the limits from which a block surely shows another drawing."""
 _BESIDE = 0.5
@@ -82,8 +87,14 @@ _USUAL, _ENOUGH = 0.85, 500
 """The 95th percentile of the held differences there; blocks that must have been seen for an estimate."""
 _SCALE_RANGE = (0.75, 2.0)
 
-#: Luma, blue and red difference (BT.601 weights; the limits are coarser than any choice of weights).
-_TO_LUMA_CHROMA = np.array([[0.299, 0.587, 0.114], [-0.299, -0.587, 0.886], [0.701, -0.587, -0.114]], np.float32)
+#: AVVideoEncParams of libavutil: number of blocks, their offset and size, kind of codec, quantiser of the frame.
+#: A block is four integers of place and one that is added to the frame's quantiser.
+_ENCODING_HEADER = struct.Struct("@I4xNNii")
+_KIND_H264 = 1
+
+#: BT.601 weights; the limits are coarser than any choice of weights.
+_TO_LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
+_TO_CHROMA = np.array([[-0.299, -0.587, 0.886], [0.701, -0.587, -0.114]], np.float32)
 
 
 @dataclass
@@ -124,17 +135,17 @@ class _Frame:
         self.pixels = pixels
         bottom, right = -height % BLOCK_PX, -width % BLOCK_PX
         padded = cv2.copyMakeBorder(pixels, 0, bottom, 0, right, cv2.BORDER_REPLICATE) if bottom or right else pixels
-        self.blocks = _as_blocks(np.ascontiguousarray(padded))
+        self.padded: Pixels = np.ascontiguousarray(padded)
+        self.blocks = _as_blocks(self.padded)
         self.rows, self.columns = self.blocks.shape[:2]
         self.scale = 1.0
-        gray = cv2.cvtColor(padded, cv2.COLOR_RGB2GRAY)
-        self.means = _block_means(gray)
+        self.thumbs = _thumbs(self.padded)
         same_kind = before is not None and before.pixels.shape == pixels.shape and before.pixels.dtype == pixels.dtype
         self.fresh = not same_kind
         if before is None or not same_kind:
             self.changed = np.ones((self.rows, self.columns), bool)
         else:
-            self.changed = _changed(before.pixels, pixels)
+            self.changed = _changed(before.padded, self.padded)
 
     def take(self, blocks: Blocks) -> Pixels:
         """Return the pixels ``(n, 16, 16, 3)`` of some blocks."""
@@ -149,11 +160,11 @@ class _Shot:
         self.picture = np.empty((rows * BLOCK_PX, columns * BLOCK_PX, 3), frame.pixels.dtype)
         self.blocks = _as_blocks(self.picture)
         self.columns = columns
-        self.means = frame.means.copy()
+        self.thumbs = frame.thumbs.copy()
         self.score = np.zeros(rows * columns, np.float32)
         self.late = np.zeros(rows * columns, np.int64)
         self.frames = 0
-        self.store: list[Pixels] = []
+        self.store: list[_Store] = []
         self.used = np.full((STORE_BLOCKS, rows * columns), -1, np.int64)
 
     def take(self, blocks: Blocks) -> Pixels:
@@ -162,19 +173,29 @@ class _Shot:
     def put(self, blocks: Blocks, content: Pixels) -> None:
         self.blocks[blocks // self.columns, blocks % self.columns] = content
         self.score[blocks] = 0
-        count = len(blocks)
-        gray = cv2.cvtColor(content.reshape(count * BLOCK_PX, BLOCK_PX, 3), cv2.COLOR_RGB2GRAY)
-        self.means.ravel()[blocks] = _block_means(gray).ravel()
+        self.thumbs[blocks] = _thumbs(content.reshape(len(blocks) * BLOCK_PX, BLOCK_PX, 3))
 
     def remember(self, blocks: Blocks, content: Pixels, now: int) -> None:
         """Keep contents for when they return; the least recently used of a place goes first."""
         slots = self.used[:, blocks].argmin(axis=0)
         while len(self.store) <= slots.max(initial=-1):
-            self.store.append(np.zeros((self.used.shape[1], BLOCK_PX, BLOCK_PX, 3), content.dtype))
+            self.store.append(_Store(self.used.shape[1], content.dtype))
         for slot in np.unique(slots).tolist():
             chosen = slots == slot
-            self.store[slot][blocks[chosen]] = content[chosen]
+            self.store[slot].content[blocks[chosen]] = content[chosen]
+            self.store[slot].thumbs[blocks[chosen]] = self.thumbs[blocks[chosen]]
         self.used[slots, blocks] = now
+
+
+class _Store:
+    """One earlier content of each place of a shot."""
+
+    def __init__(self, blocks: int, dtype: np.dtype[Any]) -> None:
+        self.content: Pixels = np.zeros((blocks, BLOCK_PX, BLOCK_PX, 3), dtype)
+        self.thumbs = np.zeros((blocks, 16), np.float32)
+
+    def take(self, blocks: Blocks) -> Pixels:
+        return self.content[blocks]
 
 
 class HoldFilter:
@@ -212,12 +233,12 @@ class HoldFilter:
 
         Args:
             frame: ``(H, W, 3)`` uint8 or uint16 RGB; it is kept, so it must not be changed afterwards.
-            quantiser: H.264 scale (0 to 51): one for the frame, or a map ``(rows, columns)`` of the frame's macroblocks
-                (:func:`quantisers_of`); None estimates the noise from the stream.
+            quantiser: H.264 scale (0 to 51): of the frame, or of each of its macroblocks (:func:`quantisers_of`); None
+                estimates the noise from the stream.
 
         Returns:
-            Frames that are ready, oldest first; treat them as read-only. A frame without any change is the same object as
-            the frame before it.
+            Frames that are ready, oldest first; treat them as read-only. A frame without any change is the same
+            object as the frame before it.
         """
         if self.mode == "off":
             self.stats.frames += 1
@@ -268,18 +289,17 @@ class HoldFilter:
         assert self._shot is not None
         score = self._shot.score
         changed = np.flatnonzero(frame.changed)
-        found = differences(self._shot.take(changed), frame.take(changed))
-        score[changed] = found / frame.scale
+        score[changed] = _scores(self._shot, frame, changed, _SURE)
         grid = score.reshape(frame.changed.shape)
         beside = cv2.dilate((grid > _SURE).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool).ravel()
         limit = np.where(beside, np.float32(_BESIDE), np.float32(1))
-        drift = np.where(score > _SURE, 0, (frame.means - self._shot.means).ravel()) / frame.scale
+        drift = np.where(score > _SURE, 0, (frame.thumbs - self._shot.thumbs).mean(axis=1)) / frame.scale
         if abs(float(drift.mean())) > _DRIFT or float((np.abs(drift) > 2 * _DRIFT).mean()) > _BUSY_SHARE:
             limit = np.minimum(limit, np.float32(_DRIFT_LIMIT))
         elif float((score > 1).mean()) > _BUSY_SHARE:
             limit = np.minimum(limit, np.float32(_BUSY))
         else:
-            self._noise.seen(found[found > 0])
+            self._noise.seen(score[changed] * frame.scale)
             if float((score > _SURE).mean()) < _CALM_SHARE:
                 limit = np.where(self._shot.late < _LATE_FRAMES, np.float32(_CALM), np.float32(1))
         self._shot.late = np.where(score > 1, self._shot.late + 1, 0)
@@ -290,10 +310,8 @@ class HoldFilter:
         """Go back to an earlier shot that shows this frame, or begin a new one; return what has to follow."""
         assert self._shot is not None
         everything = np.arange(frame.changed.size)
-        now = frame.take(everything)
         for shot in self._earlier:
-            score = differences(shot.take(everything), now) / frame.scale
-            if (score <= 1).mean() >= _RETURN_SHARE:
+            if (_scores(shot, frame, everything, 1) <= 1).mean() >= _RETURN_SHARE:
                 self._earlier.remove(shot)
                 self._keep(self._shot)
                 self._shot = shot
@@ -322,20 +340,20 @@ class HoldFilter:
         assert self._shot is not None
         shot = self._shot
         best = np.full(len(blocks), np.inf, np.float32)
+        most = float(self._limit[blocks].max(initial=0))
         slot_of = np.full(len(blocks), -1)
-        now = frame.take(blocks)
         for slot, store in enumerate(shot.store):
             asked = np.flatnonzero(shot.used[slot, blocks] >= 0)
             if not len(asked):
                 continue
-            score = differences(store[blocks[asked]], now[asked]) / frame.scale
+            score = _scores(store, frame, blocks[asked], most)
             better = (score <= self._limit[blocks[asked]]) & (score < best[asked])
             best[asked[better]] = score[better]
             slot_of[asked[better]] = slot
         for slot, store in enumerate(shot.store):
             found = blocks[slot_of == slot]
             if len(found):
-                shot.put(found, store[found])
+                shot.put(found, store.content[found])
                 shot.used[slot, found] = self.stats.frames
         self.stats.returned_blocks += int(np.count_nonzero(slot_of >= 0))
         return blocks[slot_of < 0]
@@ -367,8 +385,7 @@ class HoldFilter:
             moved = later.changed.ravel()[blocks[alive]]
             index = alive[moved]
             if len(index):
-                now = later.take(blocks[index])
-                score = differences(first[index], now) / frame.scale
+                score = _scores(frame, later, blocks[index], _CALM, frame.scale)
                 if later is self._queue[0] and np.count_nonzero(score > 1) > _BUSY_SHARE * len(blocks) > few:
                     limit = _BUSY
                 fits = score <= limit
@@ -377,7 +394,7 @@ class HoldFilter:
                     if total is None:
                         total = np.zeros(first.shape, np.float32)
                     total[fitting] += last[fitting] * run[fitting, None, None, None].astype(np.float32)
-                    last[fitting] = now[fits]
+                    last[fitting] = later.take(blocks[fitting])
                     run[fitting] = 0
                 ended = np.zeros(len(blocks), bool)
                 ended[index[~fits]] = True
@@ -401,42 +418,95 @@ class HoldFilter:
         return self._output
 
 
-def differences(canonical: Pixels, now: Pixels) -> NDArray[np.float32]:
+def quantisers_of(frame: Any) -> NDArray[np.int32] | None:
+    """Read the quantiser of each block that libav's H.264 decoder exports.
+
+    Args:
+        frame: an ``av.VideoFrame`` of a stream whose ``codec_context.options`` had ``export_side_data=venc_params``
+            before the first packet was decoded.
+
+    Returns:
+        ``(n,)`` on the scale of H.264 (0 to 51, 8 bit), in the order of the macroblocks; None where the decoder does
+        not export it. (VP9 and MPEG-2 decoders export other scales, HEVC and AV1 none: those streams are estimated.)
+    """
+    for data in frame.side_data:
+        if data.type.name != "VIDEO_ENC_PARAMS":
+            continue
+        raw = bytes(data)
+        count, offset, size, kind, base = _ENCODING_HEADER.unpack_from(raw)
+        if kind != _KIND_H264 or count == 0:
+            return None
+        deltas = np.ndarray((count,), np.int32, raw, offset + 16, (size,))
+        return (base + deltas).astype(np.int32)
+    return None
+
+
+def differences(canonical: Pixels, now: Pixels, *, most: float = np.inf) -> NDArray[np.float32]:
     """Measure how far blocks are apart, in units of what coding noise may do.
 
     Args:
         canonical: ``(n, 16, 16, 3)`` uint8 or uint16 RGB.
         now: the same shape and dtype.
+        most: beyond this the chroma is not looked at.
 
     Returns:
         ``(n,)``: the largest of five ratios to their limits: 4x4 means, peak and block mean of the luma difference, 4x4
         means and peak of the chroma difference. At most 1 is coding noise.
     """
-    count = len(now)
-    if not count:
+    if not len(now):
         return np.zeros(0, np.float32)
-    unit = 1.0 if now.dtype == np.uint8 else 1 / 257
-    shape = (count * BLOCK_PX, BLOCK_PX, 3)
-    apart = cv2.subtract(now.reshape(shape), canonical.reshape(shape), dtype=cv2.CV_32F)
-    apart = cv2.transform(apart, _TO_LUMA_CHROMA * np.float32(unit)).reshape(count, BLOCK_PX, BLOCK_PX, 3)
-    peak = np.abs(apart).reshape(count, -1, 3).max(axis=1)
-    pairs = apart[:, 0::2] + apart[:, 1::2]
-    quads = pairs[:, :, 0::2] + pairs[:, :, 1::2]
-    low = quads[:, 1:] + quads[:, :-1]
-    low = np.abs(low[:, :, 1:] + low[:, :, :-1]).reshape(count, -1, 3).max(axis=1) / 16
-    mean = np.abs(quads[..., 0].reshape(count, -1).sum(axis=1)) / BLOCK_PX**2
-    green = canonical[..., 1].reshape(count, -1)
+    unit = np.float32(1.0 if now.dtype == np.uint8 else 1 / 257)
+    luma = _planes(canonical, now, _TO_LUMA * unit)[0]
+    quads = _quads(luma)
+    mean = np.abs(quads.reshape(len(now), -1).sum(axis=1)) / BLOCK_PX**2
+    green = np.ascontiguousarray(canonical[..., 1]).reshape(len(now), -1)
     spread = (green.max(axis=1).astype(np.float32) - green.min(axis=1)) * unit
-    return np.max(
-        [
-            low[:, 0] / _LOW_LIMIT,
-            peak[:, 0] / (_PEAK_FLAT + _PEAK_PER_RANGE * spread),
-            mean / _MEAN_LIMIT,
-            low[:, 1:].max(axis=1) / _CHROMA_LOW_LIMIT,
-            peak[:, 1:].max(axis=1) / _CHROMA_PEAK_LIMIT,
-        ],
-        axis=0,
-    )
+    limit = _PEAK_FLAT + _PEAK_PER_RANGE * spread
+    ratio: NDArray[np.float32] = np.maximum(_low(quads) / np.float32(_LOW_LIMIT), _peak(luma) / limit)
+    ratio = np.maximum(ratio, mean / np.float32(_MEAN_LIMIT))
+    close = np.flatnonzero(ratio <= most)
+    if len(close):
+        every = len(close) == len(now)
+        chroma = _planes(canonical if every else canonical[close], now if every else now[close], _TO_CHROMA * unit)
+        for plane in chroma:
+            ratio[close] = np.maximum(ratio[close], _low(_quads(plane)) / np.float32(_CHROMA_LOW_LIMIT))
+            ratio[close] = np.maximum(ratio[close], _peak(plane) / np.float32(_CHROMA_PEAK_LIMIT))
+    return ratio
+
+
+def _planes(canonical: Pixels, now: Pixels, weights: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Return weighted sums of the difference's channels, each ``(n, 16, 16)``."""
+    shape = (len(now) * BLOCK_PX, BLOCK_PX, 3)
+    apart = cv2.subtract(now.reshape(shape), canonical.reshape(shape), dtype=cv2.CV_32F)
+    return [plane.reshape(-1, BLOCK_PX, BLOCK_PX) for plane in cv2.split(cv2.transform(apart, weights))]
+
+
+def _peak(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    rows = plane.reshape(len(plane), -1)
+    return np.maximum(rows.max(axis=1), -rows.min(axis=1))
+
+
+def _quads(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sum 2x2 pixels of blocks; returns ``(n, 8, 8)``."""
+    pairs: NDArray[np.float32] = plane[:, 0::2] + plane[:, 1::2]
+    return pairs[:, :, 0::2] + pairs[:, :, 1::2]
+
+
+def _low(quads: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the largest 4x4 mean, at every second pixel."""
+    sums = quads[:, 1:] + quads[:, :-1]
+    return _peak(sums[:, :, 1:] + sums[:, :, :-1]) / np.float32(16)
+
+
+def _scores(
+    canonical: _Frame | _Shot | _Store, frame: _Frame, blocks: Blocks, most: float, scale: float | None = None
+) -> NDArray[np.float32]:
+    """Give the differences of blocks in units of the limits; beyond `most` only roughly, from small copies."""
+    scale = frame.scale if scale is None else scale
+    score = np.abs(frame.thumbs[blocks] - canonical.thumbs[blocks]).max(axis=1, initial=0) / (_LOW_LIMIT * scale)
+    close = np.flatnonzero(score <= most)
+    score[close] = differences(canonical.take(blocks[close]), frame.take(blocks[close]), most=most * scale) / scale
+    return score
 
 
 class _NoiseEstimate:
@@ -447,6 +517,7 @@ class _NoiseEstimate:
         self._counts = np.zeros(50)
 
     def heard(self, quantiser: float | NDArray[Any]) -> None:
+        """Count the quantisers of one more frame."""
         mean = float(np.mean(quantiser))
         self._quantiser = mean if self._quantiser is None else 0.9 * self._quantiser + 0.1 * mean
 
@@ -456,6 +527,7 @@ class _NoiseEstimate:
         self._counts += np.histogram(scores, bins=len(self._counts), range=(0, _SURE))[0]
 
     def scale(self) -> float:
+        """Return the factor of all limits."""
         if self._quantiser is not None:
             factor = 2 ** ((self._quantiser - _QUANTISER) / _QUANTISER_STEP)
         elif self._counts.sum() < _ENOUGH:
@@ -466,11 +538,13 @@ class _NoiseEstimate:
         return min(max(factor, _SCALE_RANGE[0]), _SCALE_RANGE[1])
 
 
-def _block_means(gray: Pixels) -> NDArray[np.float32]:
-    """Average blocks of a single-channel picture, in 8-bit code values."""
-    unit = 1.0 if gray.dtype == np.uint8 else 1 / 257
-    size = (gray.shape[1] // BLOCK_PX, gray.shape[0] // BLOCK_PX)
-    return cv2.resize(gray.astype(np.float32), size, interpolation=cv2.INTER_AREA) * np.float32(unit)
+def _thumbs(padded: Pixels) -> NDArray[np.float32]:
+    """Average the luma of 4x4 pixels; returns ``(blocks, 16)`` in 8-bit code values."""
+    gray = cv2.cvtColor(padded, cv2.COLOR_RGB2GRAY)
+    rows, columns = gray.shape[0] // BLOCK_PX, gray.shape[1] // BLOCK_PX
+    small = cv2.resize(gray.astype(np.float32), (columns * 4, rows * 4), interpolation=cv2.INTER_AREA)
+    small = small.reshape(rows, 4, columns, 4).transpose(0, 2, 1, 3).reshape(-1, 16)
+    return np.ascontiguousarray(small * np.float32(1 if gray.dtype == np.uint8 else 1 / 257))
 
 
 def _as_blocks(padded: Pixels) -> Pixels:
@@ -480,10 +554,11 @@ def _as_blocks(padded: Pixels) -> Pixels:
 
 
 def _changed(before: Pixels, now: Pixels) -> NDArray[np.bool_]:
-    """Tell which blocks differ in any bit."""
-    height, width = now.shape[:2]
-    if before is now:
-        return np.zeros((-(-height // BLOCK_PX), -(-width // BLOCK_PX)), bool)
-    different = before.reshape(height, -1) != now.reshape(height, -1)
-    rows = np.logical_or.reduceat(different, np.arange(0, height, BLOCK_PX), axis=0)
-    return np.logical_or.reduceat(rows, np.arange(0, width * 3, BLOCK_PX * 3), axis=1)
+    """Tell which blocks of two pictures of whole blocks differ in any bit."""
+    rows = now.shape[0] // BLOCK_PX
+    words = BLOCK_PX * 3 * now.dtype.itemsize // 8
+    flips = np.bitwise_xor(
+        before.reshape(now.shape[0], -1).view(np.uint64), now.reshape(now.shape[0], -1).view(np.uint64)
+    )
+    merged = np.bitwise_or.reduce(flips.reshape(rows, BLOCK_PX, -1), axis=1)
+    return (merged.reshape(rows, -1, words) != 0).any(axis=2)
