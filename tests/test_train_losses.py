@@ -159,12 +159,13 @@ def test_balanced_layers_contribute_alike() -> None:
     assert shares == pytest.approx([0.5, 0.5], rel=1e-5)
 
 
-def test_missing_networks_say_how_to_get_them() -> None:
-    for name in ("resnet50-danbooru", "vgg19"):
+def test_missing_networks_say_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APISR_CACHE", str(tmp_path))
+    for name in ("danbooru-resnet50", "vgg19"):
         with pytest.raises(InputError, match=f"apisr models fetch {name}"):
             open_features(name)
     with pytest.raises(
-        InputError, match=r"unknown feature network 'vgg11'.*Known: resnet50-danbooru, vgg19, standin-vgg16"
+        InputError, match=r"unknown feature network 'vgg11'.*Known: danbooru-resnet50, vgg19, vgg16, standin-vgg16"
     ):
         open_features("vgg11")
     with pytest.raises(InputError, match="npm pack nsfwjs"):
@@ -287,7 +288,7 @@ def test_gradient_through_the_papers_two_branches(anime: torch.nn.Module, photo:
 def test_papers_networks_load_from_files(tmp_path: Path, anime: torch.nn.Module, photo: torch.nn.Module) -> None:
     """Files with the names of the released ones, heads included."""
     for name, network, head in (
-        ("resnet50-danbooru", anime, "1.8.weight"),
+        ("danbooru-resnet50", anime, "1.8.weight"),
         ("vgg19", photo, "classifier.0.weight"),
     ):
         path = tmp_path / f"{name}.pth"
@@ -298,7 +299,7 @@ def test_papers_networks_load_from_files(tmp_path: Path, anime: torch.nn.Module,
         assert not any(value.requires_grad for value in opened.parameters())
     torch.save({"0.0.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "part.pth")
     with pytest.raises(InputError, match=r"does not fit the feature network \(no '0\.1\.weight'\)"):
-        open_features(f"resnet50-danbooru:{tmp_path / 'part.pth'}")
+        open_features(f"danbooru-resnet50:{tmp_path / 'part.pth'}")
 
 
 def test_presets_weigh_the_layers_that_the_networks_give(anime: torch.nn.Module, photo: torch.nn.Module) -> None:

@@ -126,6 +126,9 @@ class LossConfig(_Section):
     perceptual: tuple[FeatureTerm, ...] = ()
     adversarial_weight: float = Field(0.0, ge=0, description="gamma")
     target: Literal["pseudo", "gt"] = Field("pseudo", description="what pixel and perceptual terms compare with")
+    precision: Literal["same", "bf16"] = Field(
+        "same", description="bf16: feature networks and judges only, in bfloat16"
+    )
 
 
 class DiscriminatorConfig(_Section):

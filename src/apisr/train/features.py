@@ -1,6 +1,6 @@
 """Opening a feature network by name, for the perceptual loss.
 
-``resnet50-danbooru`` and ``vgg19`` are the paper's two (section 3.4); their files are fetched once with
+``danbooru-resnet50`` and ``vgg19`` are the paper's two (section 3.4); their files are fetched once with
 ``apisr models fetch NAME``. Any registered network of kind ``features`` can be named with a file of weights
 (``resnet50:my.pth``), and the stand-ins of :mod:`apisr.train.standins` by theirs.
 """
@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from apisr.errors import InputError, ModelError
 from apisr.networks import NETWORKS, architecture
 from apisr.train.standins import STANDINS, load_standin
+from apisr.weights.catalogue import cached, release_named
 from apisr.weights.checkpoint import load_state
 
-#: The paper's feature networks: name -> network in the registry and its hyper-parameters.
-PAPER_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
-    "resnet50-danbooru": ("resnet50", {}),
+#: The feature networks that can be fetched, the paper's two first: name -> network in the registry, hyper-parameters.
+FETCHED_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "danbooru-resnet50": ("resnet50", {}),
     "vgg19": ("vgg", {"depth": 19}),
+    "vgg16": ("vgg", {"depth": 16}),
 }
 
 
@@ -29,8 +31,8 @@ def open_features(name: str, *, layers: Sequence[str] | None = None) -> nn.Modul
     """Open a frozen feature network: pictures in [0, 1] to features by layer name.
 
     Args:
-        name: ``resnet50-danbooru`` or ``vgg19`` (optionally ``:FILE``), a registered network of kind ``features`` with
-            its file (``vgg:FILE``, ``resnet50:FILE``), or a stand-in.
+        name: ``danbooru-resnet50``, ``vgg19`` or ``vgg16`` (optionally ``:FILE``), a registered network of kind
+            ``features`` with its file (``vgg:FILE``, ``resnet50:FILE``), or a stand-in.
         layers: the wanted layers of a stand-in (what comes after the last is then not computed); None gives all.
 
     Raises:
@@ -41,17 +43,17 @@ def open_features(name: str, *, layers: Sequence[str] | None = None) -> nn.Modul
     if kind in STANDINS:
         return load_standin(name, layers=layers).eval().requires_grad_(False)
     path = Path(place) if place else None
-    if kind not in PAPER_NETWORKS and not (kind in NETWORKS and architecture(kind).kind == "features"):
-        known = ", ".join([*PAPER_NETWORKS, *STANDINS])
+    if kind not in FETCHED_NETWORKS and not (kind in NETWORKS and architecture(kind).kind == "features"):
+        known = ", ".join([*FETCHED_NETWORKS, *STANDINS])
         raise InputError(f"unknown feature network '{name}'. Known: {known}, NETWORK:FILE.")
     if path is None:
-        if kind not in PAPER_NETWORKS:
+        if kind not in FETCHED_NETWORKS:
             raise InputError(f"feature network '{kind}' needs a file of weights: '{kind}:FILE'.")
         path = _fetched(kind)
     if not path.is_file():
         raise InputError(f"cannot read the weights of '{name}': no such file: '{path}'.")
     state = load_state(path)[0]
-    network, hyper = PAPER_NETWORKS.get(kind) or (kind, architecture(kind).detect(state) or {})
+    network, hyper = FETCHED_NETWORKS.get(kind) or (kind, architecture(kind).detect(state) or {})
     module = architecture(network).build(hyper)
     load_features(module, state, name=str(path))
     return module.eval().requires_grad_(False)
@@ -74,4 +76,7 @@ def load_features(module: nn.Module, state: Mapping[str, Tensor], *, name: str) 
 
 
 def _fetched(name: str) -> Path:
-    raise InputError(f"the feature network '{name}' is not here. Fetch it with: apisr models fetch {name}")
+    path = cached(release_named(name))
+    if path is None:
+        raise InputError(f"the feature network '{name}' is not here. Fetch it with: apisr models fetch {name}")
+    return path

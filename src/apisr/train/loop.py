@@ -30,6 +30,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -240,11 +241,13 @@ class Trainer:
             terms["frequency"] = losses.frequency(output, target)
             total = total + config.frequency_weight * terms["frequency"]
         if self.perceptual is not None:
-            branches = self.perceptual(output, target)
+            with self._loss_precision():
+                branches = self.perceptual(output, target)
             terms |= branches
             total = total + config.perceptual_weight * torch.stack(list(branches.values())).sum()
         if self.discriminator is not None:
-            verdicts = _verdicts(self.discriminator(output))
+            with self._loss_precision():
+                verdicts = _verdicts(self.discriminator(output))
             terms["adversarial"] = losses.adversarial_loss(verdicts, real=True, kind=self.config.discriminator.loss)
             total = total + config.adversarial_weight * terms["adversarial"]
         return {"total": total, **terms}
@@ -303,7 +306,8 @@ class Trainer:
         real = batch[self.config.discriminator.real]
         with fabric.no_backward_sync(self._discriminator, enabled=not last):
             # One pass over real and false together: none of the discriminators mixes the samples of a batch.
-            both = _verdicts(self._discriminator(torch.cat([real, output.detach().to(real.dtype)])))
+            with self._loss_precision():
+                both = _verdicts(self._discriminator(torch.cat([real, output.detach().to(real.dtype)])))
             kind = self.config.discriminator.loss
             half = real.shape[0]
             judged_real = losses.adversarial_loss([verdict[:half] for verdict in both], real=True, kind=kind)
@@ -311,6 +315,11 @@ class Trainer:
             self._use("discriminator")
             fabric.backward((judged_real + judged_false) / 2 / count)
         return {**terms, "d_real": judged_real, "d_fake": judged_false}
+
+    def _loss_precision(self) -> AbstractContextManager[Any]:
+        if self.config.loss.precision == "same":
+            return contextlib.nullcontext()
+        return torch.autocast(self.fabric.device.type, dtype=torch.bfloat16)
 
     def _use(self, name: str) -> None:
         if isinstance(self.precision, ScaledPrecision):
