@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from apisr.errors import MissingExtra, ModelError
 from apisr.files import replacing, sha256_file
-from apisr.networks import NETWORKS, Architecture, Hyper, architecture, detect
+from apisr.networks import NETWORKS, Architecture, Hyper, Traits, architecture, detect
 from apisr.weights import Model
 
 if TYPE_CHECKING:
@@ -113,6 +113,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(path, network, hyper, _learned(state, network), card)
     found = detect(state)
     if found is None:
+        foreign = _foreign(path, state)
+        if foreign is not None:
+            return foreign
         raise ModelError(_explain_unknown(path, state))
     network, hyper = found
     return Checkpoint(path, network, hyper, _learned(state, network))
@@ -291,6 +294,34 @@ def _is_derived(name: str, network: Architecture) -> bool:
 
 def _learned(state: Mapping[str, Tensor], network: Architecture) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if not _is_derived(name, network)}
+
+
+def _foreign(path: Path, state: dict[str, Tensor]) -> Checkpoint | None:
+    """Let spandrel (extra 'foreign') recognise a network that is not one of ours."""
+    try:
+        import spandrel  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return None
+    try:
+        found: Any = spandrel.ModelLoader(device="cpu").load_from_state_dict(state)
+    except spandrel.UnsupportedModelError:
+        return None
+    if not isinstance(found, spandrel.ImageModelDescriptor) or (found.input_channels, found.output_channels) != (3, 3):
+        raise ModelError(f"'{path}' holds {found.architecture.name}: it does not map RGB pictures to RGB pictures.")
+    # How far a foreign network looks is not known: a generous margin, or none where it tiles inside.
+    halo = None if found.tiling == spandrel.ModelTiling.INTERNAL else 32
+    multiple = max(1, found.size_requirements.multiple_of)
+    traits = Traits(int(found.scale), halo and -(-halo // multiple) * multiple, multiple)
+    network = Architecture(
+        name="foreign",
+        title=f"{found.architecture.name} (by spandrel)",
+        kind="upscaler",
+        build=lambda hyper: found.model,
+        detect=lambda names: None,
+        traits=lambda hyper: traits,
+        flops_per_pixel=lambda hyper: 0.0,
+    )
+    return Checkpoint(path, network, {"spandrel": str(found.architecture.id)}, dict(found.model.state_dict()))
 
 
 def _explain_unknown(path: Path, state: Mapping[str, Tensor]) -> str:
