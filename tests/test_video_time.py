@@ -331,7 +331,7 @@ def test_quantisers_of_blocks_are_told_on_request(tmp_path: Path, codec: str, op
     told = [frame.quantiser for frame in read_frames(info, index, quantisers=True)]
     maps = [one for one in told if one is not None]
     assert len(maps) >= 3  # libav's MPEG-2 decoder says nothing about the very last frame
-    assert all(one.shape == (4, 6) and 5 <= one.mean() <= 60 for one in maps)
+    assert all(one.shape == (4, 6) and 5 <= one.max() <= 60 for one in maps)
 
 
 def test_bar_codes_can_be_read() -> None:

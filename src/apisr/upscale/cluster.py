@@ -29,6 +29,7 @@ from apisr.upscale import load_engine
 from apisr.upscale.reuse import CanvasUpscaler, Reuse
 from apisr.upscale.segments import Span, WorkFolder
 from apisr.upscale.videos import FrameFilter, FrameUpscaler, StageTimes, VideoOptions, VideoPlan, make_segments
+from apisr.video.sequence import is_sequence
 from apisr.video.writer import Segment
 from apisr.weights import Model
 
@@ -102,6 +103,8 @@ def spans_on_cluster(address: str, *, workers: int | None = None) -> Callable[..
         stats: list[Any],
         prepare: FrameFilter | None,
     ) -> None:
+        if is_sequence(plan.source.path):
+            raise InputError("numbered pictures are not sent to a cluster. Leave --cluster out, or make a video of them.")
         shared = _Shipment(plan.source.path)
 
         def start() -> Any:
