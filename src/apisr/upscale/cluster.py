@@ -104,7 +104,7 @@ def spans_on_cluster(address: str, *, workers: int | None = None) -> Callable[..
         prepare: FrameFilter | None,
     ) -> None:
         if is_sequence(plan.source.path):
-            raise InputError("numbered pictures are not sent to a cluster. Leave --cluster out, or make a video of them.")
+            raise InputError("numbered pictures are not sent to a cluster. Leave --cluster out.")
         shared = _Shipment(plan.source.path)
 
         def start() -> Any:

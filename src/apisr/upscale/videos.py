@@ -44,6 +44,8 @@ from apisr.video.writer import Segment, SegmentWriter, join
 
 _QUEUE_FRAMES = 4
 _COMBED_ENOUGH = 0.3
+_PROGRESSIVE_CODECS = {"vp8", "vp9", "av1", "gif", "png", "webp", "mjpeg"}
+_INTERLACED_LINES_AT_MOST = 1088
 
 
 class FrameUpscaler(Protocol):
@@ -806,6 +808,8 @@ def _fields(path: Path, info: SourceInfo, options: VideoOptions, notices: list[s
     if options.deinterlace == "on":
         notices.append("the video is deinterlaced (bwdif).")
         return "bwdif"
+    if info.video.codec in _PROGRESSIVE_CODECS or info.video.height > _INTERLACED_LINES_AT_MOST:
+        return "none"
     share = combed_share(path, info)
     flagged = info.video.interlaced
     if share >= _COMBED_ENOUGH or (flagged and share > 0.05):
