@@ -80,11 +80,12 @@ def paper_table(table: int) -> str:
     """
     if table not in PAPER:
         raise InputError(f"the paper has tables 1 to 4, not {table}.")
-    head = ["method", "M params", "NIQE", "MANIQA", "CLIPIQA"]
+    sized = any(row.millions is not None for row in PAPER[table])
+    head = ["method", *(["M params"] if sized else []), "NIQE", "MANIQA", "CLIPIQA"]
     rows = [
         [
             row.name,
-            "-" if row.millions is None else f"{row.millions:.2f}",
+            *([] if row.millions is None else [f"{row.millions:.2f}"]),
             *(f"{row.values[name]:.3f}" if name in row.values else "-" for name in COLUMNS),
         ]
         for row in PAPER[table]

@@ -1,0 +1,124 @@
+"""The paper's tables and the ablations: figures, variants, and a real run of the smallest kind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from apisr.errors import InputError
+from apisr.evaluate import evaluate, write_report
+from apisr.evaluate.tables import PAPER, measured_table, paper_table
+from apisr.image import write_picture
+
+
+def scene(seed: int, height: int = 96, width: int = 128) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    picture = np.full((height, width, 3), (220, 205, 180), np.uint8)
+    for _ in range(10):
+        points = rng.integers(0, (width, height), (3, 2), dtype=np.int32)
+        cv2.fillPoly(picture, [points], tuple(int(value) for value in rng.integers(0, 255, 3)))
+        cv2.polylines(picture, [points], True, (20, 20, 25), 2, cv2.LINE_AA)
+    return picture
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    for index in range(2):
+        high = scene(index)
+        write_picture(tmp_path / "high" / f"{index}.png", high)
+        write_picture(tmp_path / "low" / f"{index}.png", cv2.resize(high, (64, 48), interpolation=cv2.INTER_AREA))
+    return tmp_path
+
+
+def test_the_last_row_of_every_ablation_is_the_papers_method() -> None:
+    best = PAPER[1][-1].values
+    assert all(PAPER[table][-1].values == best for table in (2, 3, 4))
+    assert [len(PAPER[table]) for table in (1, 2, 3, 4)] == [6, 5, 4, 4]
+    text = paper_table(1)
+    assert "The paper's figures" in text
+    assert text.splitlines()[-1].split() == ["APISR", "1.03", "6.719", "0.514", "0.711"]
+    with pytest.raises(InputError, match="tables 1 to 4"):
+        paper_table(5)
+
+
+def test_measured_rows_say_what_they_were_measured_on(pairs: Path) -> None:
+    report = evaluate(pairs / "low", reference=pairs / "high", model="lanczos", metrics=["psnr", "ssim"]).report
+    text = measured_table([("lanczos", report)])
+    assert str(pairs / "low") in text
+    assert f"{report.summary['psnr'].mean:.2f}" in text
+    assert "6.719" not in text
+    assert "nothing yet" in measured_table([])
+
+
+def test_variants_differ_in_what_the_table_is_about(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="ablations train")
+    from apisr.evaluate.ablate import stage_configs, variants
+
+    options = {"stage1": "paper-stage1", "stage2": "paper-stage2", "sets": ["run.steps=9"]}
+    plain, sharpen, anime, balanced = (
+        stage_configs(variant, tmp_path, **options) for variant in variants("enhancement")
+    )
+    assert [config.data.enhance for config in plain] == ["none", "none"]
+    assert [config.run.steps for config in balanced] == [9, 9]
+    # The first stage is the same run for the three that sharpen; the second stages are all different.
+    assert sharpen[0].run.name == anime[0].run.name == balanced[0].run.name != plain[0].run.name
+    assert len({configs[1].run.name for configs in (plain, sharpen, anime, balanced)}) == 4
+    assert balanced[1].model.start == tmp_path / balanced[0].run.name
+    assert [term.network for term in sharpen[1].loss.perceptual] == ["vgg19"]
+    weights = [list(configs[1].loss.perceptual[0].weights.values()) for configs in (anime, balanced)]
+    assert weights == [[0.1, 1, 1, 1, 1], [0.1, 20, 25, 1, 1]]
+    recipes = [stage_configs(variant, tmp_path, **options)[0].data.degradation for variant in variants("degradation")]
+    assert recipes == ["real-esrgan", "bsrgan", "prediction", "apisr"]
+
+
+def test_datasets_that_are_not_given_are_named() -> None:
+    pytest.importorskip("torch", reason="ablations train")
+    from apisr.evaluate.ablate import variants
+
+    rows = variants("dataset", datasets={"ica": Path("/data/ica")})
+    assert [row.missing is None for row in rows] == [False, False, False, True, False]
+    assert rows[0].missing == "no folder given (--dataset avc-train=FOLDER)"
+    with pytest.raises(InputError, match="unknown dataset 'iga'"):
+        variants("dataset", datasets={"iga": Path()})
+
+
+@pytest.mark.slow
+def test_an_ablation_runs_and_goes_on(pairs: Path) -> None:
+    pytest.importorskip("lightning", reason="ablations train")
+    from apisr.evaluate.ablate import ablate
+
+    said: list[str] = []
+
+    def run() -> object:
+        return ablate(
+            "dataset",
+            pairs / "runs",
+            pictures=pairs / "low",
+            reference=pairs / "high",
+            datasets={"random": pairs / "high"},
+            metrics=["psnr"],
+            protocol="deterministic",
+            sets=["run.steps=4", "run.threads=1", "data.degradation=bicubic"],
+            smoke=True,
+            on_step=said.append,
+        )
+
+    first = run()
+    assert [*first.reports] == ["random"]
+    assert len(first.missing) == 4
+    assert first.reports["random"].model is not None
+    assert any("training" in words for words in said)
+    said.clear()
+    second = run()
+    assert second.reports == first.reports
+    assert said[0].startswith("random: done before")
+
+
+def test_reports_of_the_command_line_are_found_again(pairs: Path) -> None:
+    evaluation = evaluate(pairs / "low", reference=pairs / "high", model="bicubic", metrics=["psnr"])
+    json_file, _ = write_report(evaluation, pairs / "report")
+    assert json.loads(json_file.read_text(encoding="utf-8"))["model"]["name"] == "bicubic"
