@@ -277,9 +277,8 @@ class HoldFilter:
             follow = self._change_shot(frame)
         self._shot.frames += 1
         self.stats.held_blocks += int(np.count_nonzero(frame.changed.ravel() & ~follow))
-        if not follow.any():
+        if not follow.any() and self._output is not None:
             self.stats.whole_frames += 1
-            assert self._output is not None
             return self._output
         self._fill(frame, self._return_earlier(frame, np.flatnonzero(follow)))
         return self._deliver(frame)
@@ -383,6 +382,10 @@ class HoldFilter:
             if later.fresh:
                 break
             moved = later.changed.ravel()[blocks[alive]]
+            if len(alive) > few and moved.any():
+                drift = (later.thumbs[blocks[alive]] - frame.thumbs[blocks[alive]]).mean(axis=1) / frame.scale
+                if abs(float(np.where(np.abs(drift) > _SURE, 0, drift).mean())) > _DRIFT:
+                    break
             index = alive[moved]
             if len(index):
                 score = _scores(frame, later, blocks[index], _CALM, frame.scale)
@@ -474,25 +477,25 @@ def differences(canonical: Pixels, now: Pixels, *, most: float = np.inf) -> NDAr
     return ratio
 
 
-def _planes(canonical: Pixels, now: Pixels, weights: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+def _planes(canonical: Pixels, now: Pixels, weights: NDArray[np.float32]) -> list[NDArray[Any]]:
     """Return weighted sums of the difference's channels, each ``(n, 16, 16)``."""
     shape = (len(now) * BLOCK_PX, BLOCK_PX, 3)
     apart = cv2.subtract(now.reshape(shape), canonical.reshape(shape), dtype=cv2.CV_32F)
     return [plane.reshape(-1, BLOCK_PX, BLOCK_PX) for plane in cv2.split(cv2.transform(apart, weights))]
 
 
-def _peak(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+def _peak(plane: NDArray[Any]) -> NDArray[Any]:
     rows = plane.reshape(len(plane), -1)
     return np.maximum(rows.max(axis=1), -rows.min(axis=1))
 
 
-def _quads(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+def _quads(plane: NDArray[Any]) -> NDArray[Any]:
     """Sum 2x2 pixels of blocks; returns ``(n, 8, 8)``."""
-    pairs: NDArray[np.float32] = plane[:, 0::2] + plane[:, 1::2]
+    pairs: NDArray[Any] = plane[:, 0::2] + plane[:, 1::2]
     return pairs[:, :, 0::2] + pairs[:, :, 1::2]
 
 
-def _low(quads: NDArray[np.float32]) -> NDArray[np.float32]:
+def _low(quads: NDArray[Any]) -> NDArray[Any]:
     """Return the largest 4x4 mean, at every second pixel."""
     sums = quads[:, 1:] + quads[:, :-1]
     return _peak(sums[:, :, 1:] + sums[:, :, :-1]) / np.float32(16)
