@@ -120,6 +120,14 @@ def test_unwritable_folder(tmp_path: Path) -> None:
         upscale(source, folder / "out.mkv")
 
 
+def test_the_source_is_never_its_own_output(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=4)
+    before = source.read_bytes()
+    with pytest.raises(InputError, match="is the source itself"):
+        upscale(source, tmp_path / "." / "in.mkv", VideoOptions(overwrite=True))
+    assert source.read_bytes() == before
+
+
 def test_output_folder_that_is_a_file(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=4)
     (tmp_path / "file").write_text("x")

@@ -208,6 +208,8 @@ KINDS = {
     "pal": (Colour(5, 5, 6, full_range=False), "yuv420p", "libx264"),
     "hd": (Colour(1, 1, 1, full_range=False), "yuv420p", "libx264"),
     "full": (Colour(1, 1, 1, full_range=True), "yuv420p", "libx264"),
+    "centre": (Colour(1, 1, 1, full_range=False, chroma="center"), "yuv420p", "libx264"),
+    "corner": (Colour(1, 1, 1, full_range=False, chroma="topleft"), "yuv420p10le", "libx265"),
     "444": (Colour(1, 1, 1, full_range=False), "yuv444p", "libx264"),
     "hd10": (Colour(1, 1, 1, full_range=False), "yuv420p10le", "libx265"),
     "uhd": (Colour(9, 9, 14, full_range=False), "yuv420p10le", "libx265"),
@@ -226,6 +228,7 @@ def bar_picture(number: int, width: int, height: int) -> NDArray[np.uint8]:
 def test_clips_of_every_kind_keep_codes_and_tags(tmp_path: Path, kind: str, suffix: str) -> None:
     colour, pix_fmt, codec = KINDS[kind]
     lossless = {"libx264": {"qp": "0"}, "libx265": {"x265-params": "lossless=1:log-level=error"}}[codec]
+    lossless = {**lossless, "chroma_sample_location": colour.chroma}
     size = (16 * len(BARS), 32)
     source = make_clip(
         tmp_path / f"in{suffix}", codec=codec, frames=3, size=size, pix_fmt=pix_fmt, colour=colour, options=lossless,
@@ -248,8 +251,8 @@ def test_clips_of_every_kind_keep_codes_and_tags(tmp_path: Path, kind: str, suff
     names = ("color_range", "color_space", "color_transfer", "color_primaries")
     reports = [ffprobe(path, "streams")["streams"][0] for path in (source, target)]
     assert {name: reports[1].get(name) for name in names} == {name: reports[0].get(name) for name in names}
-    position = {"left": "left", "topleft": "topleft"}[colour.chroma]
-    assert reports[1]["chroma_location"] == position
+    assert reports[1]["chroma_location"] == colour.chroma
+    assert probe(target).video.colour.chroma == colour.chroma
 
 
 @pytest.mark.parametrize("codec", ["libx265", "libx264", "libsvtav1"])

@@ -194,7 +194,7 @@ def test_pixel_aspect_ratio_with_an_encoder_that_does_not_store_it(tmp_path: Pat
     assert {frame["sample_aspect_ratio"] for frame in frames} == {"32:27"}
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_rotation_is_kept_as_it_is(tmp_path: Path, suffix: str, degrees: int) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=4, rotation=degrees)

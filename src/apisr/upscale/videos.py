@@ -215,6 +215,8 @@ def plan_video(source: Path, target: Path, options: VideoOptions, scale: int) ->
     Raises:
         InputError: unreadable source, streams that the output cannot carry, unknown or impossible settings.
     """
+    if target.exists() and source.exists() and target.samefile(source):
+        raise InputError(f"'{target}' is the source itself. Give another name with -o.")
     info = probe(source)
     if is_sequence(source):
         rate = options.rate or Fraction(24000, 1001)

@@ -13,6 +13,7 @@ have no duration, and the declared frame rate of variable-rate files is fiction.
 from __future__ import annotations
 
 import contextlib
+import re
 import struct
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from typing import Any, Literal, cast
 import av
 import numpy as np
 from av import logging as av_logging
+from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Discard, Disposition, Stream
@@ -30,7 +32,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from apisr.errors import InputError
-from apisr.video.colour import Colour, describe
+from apisr.video.colour import ChromaPosition, Colour, describe
 from apisr.video.sequence import check_sequence, is_sequence
 
 Kind = Literal["video", "audio", "subtitle", "attachment", "data", "cover", "unknown"]
@@ -59,6 +61,7 @@ COMMON_RATES = tuple(
     )
 )
 _PROBE_PACKETS = 400
+_CHROMA_FIELD = re.compile(r"chroma_sample_(?:loc_type_top_field|position)\s+[01]+ = (\d)")
 #: Containers whose packets carry no trustworthy presentation times; their frames are counted at a constant rate.
 _COUNTED_CONTAINERS = {"avi", "h264", "hevc", "m4v", "mpegvideo", "obu", "image2", "rawvideo", "yuv4mpegpipe"}
 
@@ -419,6 +422,7 @@ def _video_info(path: Path, container: InputContainer, stream: VideoStream, *, c
         height=frame.height,
         pixel_format=frame.format.name,
         codec=codec,
+        chroma=_chroma_position(path, stream.index, codec),
     )
     if counted:
         time_base = 1 / (rate or Fraction(24))
@@ -465,6 +469,35 @@ def _first_frame(path: Path, container: InputContainer, stream: VideoStream) -> 
         f"cannot decode the video of '{path}' ({codec_name(stream) or 'unknown codec'}: {problem}). "
         "The file is damaged or its codec is not supported."
     )
+
+
+def _chroma_position(path: Path, index: int, codec: str) -> ChromaPosition | None:
+    """Read the chroma position from the headers of the bitstream; None if it is not said.
+
+    PyAV does not pass this tag on, but libav's filter ``trace_headers`` spells out every field of the headers.
+    """
+    if codec not in ("h264", "hevc", "av1"):
+        return None
+    names = {1: "left", 2: "topleft"} if codec == "av1" else {0: "left", 1: "center", 2: "topleft"}
+    before = av_logging.get_level()
+    av_logging.set_level(av_logging.INFO)
+    try:
+        with open_input(path) as container, av_logging.Capture() as messages:
+            stream = container.streams[index]
+            headers = BitStreamFilterContext("trace_headers", in_stream=stream)
+            for packet in container.demux(stream):
+                headers.filter(packet)
+                break
+            said = [text for _, _, text in messages]
+    except (FFmpegError, ValueError):
+        return None
+    finally:
+        av_logging.set_level(before)
+    for text in said:
+        found = _CHROMA_FIELD.search(text)
+        if found:
+            return cast(ChromaPosition | None, names.get(int(found.group(1))))
+    return None
 
 
 def _side_data(frame: av.VideoFrame) -> dict[str, bytes]:
