@@ -101,6 +101,15 @@ def test_base_and_set(tmp_path: Path) -> None:
     assert config.optimizer.betas == (0.5, 0.9)
 
 
+def test_another_network_does_not_inherit_arguments(tmp_path: Path) -> None:
+    assert load_config("paper-stage2").model.arguments == {"drop_path": 0.1}
+    assert "drop_path" not in load_config("rrdb").model.arguments
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "lite-x2"\n[model.arguments]\ndepth = 3\n', encoding="utf-8")
+    assert load_config(path).model.arguments["depth"] == 3
+    assert load_config(path).model.arguments["features"] == 32
+
+
 def test_every_key_can_be_set_to_its_own_value() -> None:
     dumped = load_config("paper-stage2").model_dump(mode="json")
     assert len(key_names()) > 60

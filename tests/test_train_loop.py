@@ -12,13 +12,15 @@ import torch
 from test_train_loop_feed import Blocks
 
 from apisr import metrics
+from apisr.curate.manifest import Row, write_manifest
 from apisr.errors import InputError, RunError
 from apisr.image import read_rgb, write_picture
 from apisr.train.checkpoint import list_checkpoints, load_checkpoint
 from apisr.train.config import TrainConfig, load_config
+from apisr.train.data import find_pictures
 from apisr.train.ema import Ema
 from apisr.train.feed import on_device
-from apisr.train.loop import Trainer, TrainResult, fabric_of, train
+from apisr.train.loop import Trainer, TrainResult, build_generator, fabric_of, train
 from apisr.train.precision import ScaledPrecision
 from apisr.train.validate import enlarge
 from apisr.weights.checkpoint import load_network
@@ -313,3 +315,37 @@ def test_the_generator_feels_every_term_and_the_judge_only_its_own(tmp_path: Pat
         assert float(gradient.norm()) > 0, name
     terms["total"].backward()
     assert all(value.grad is None for value in trainer.discriminator.parameters())
+
+
+@pytest.mark.parametrize(
+    ("preset", "parameters"),
+    [
+        ("paper-stage1", 1_027_939),  # as counted in the reference implementation
+        ("paper-stage2", 1_027_939),
+        ("rrdb", None),
+        ("dat", None),
+        ("lite-x2", None),
+        ("lite-x4", None),
+    ],
+)
+def test_presets_build_their_networks(preset: str, parameters: int | None) -> None:
+    chosen = load_config(preset)
+    chosen = chosen.model_copy(update={"model": chosen.model.model_copy(update={"start": None})})
+    module = build_generator(chosen).eval()
+    count = sum(value.numel() for value in module.parameters())
+    assert parameters is None or count == parameters
+    with torch.inference_mode():
+        side = 16 * chosen.model.scale
+        assert module(torch.zeros(1, 3, 16, 16)).shape == (1, 3, side, side)
+
+
+def test_only_accepted_pictures_of_a_dataset(tmp_path: Path) -> None:
+    rows = [
+        Row(id=name, source="a.mkv", source_sha256="0" * 64, file=f"pictures/{name}.png", decision=decision)
+        for name, decision in (("one", "accept"), ("two", "reject"), ("three", "review"), ("four", "accept"))
+    ]
+    write_manifest(tmp_path, rows)
+    assert {path.name for path in find_pictures([tmp_path])} == {"one.png", "four.png"}
+    write_manifest(tmp_path, rows[1:3])
+    with pytest.raises(InputError, match=r"2 pictures, none accepted\. Decide with: apisr review"):
+        find_pictures([tmp_path])

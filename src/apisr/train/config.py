@@ -355,6 +355,8 @@ def _read_base(name: str) -> dict[str, Any]:
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    if "network" in values and into.get("network") != values["network"]:
+        into.pop("arguments", None)  # those of another network
     for key, value in values.items():
         present = into.get(key)
         if isinstance(present, dict) and isinstance(value, dict):
