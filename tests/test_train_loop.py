@@ -347,5 +347,5 @@ def test_only_accepted_pictures_of_a_dataset(tmp_path: Path) -> None:
     write_manifest(tmp_path, rows)
     assert {path.name for path in find_pictures([tmp_path])} == {"one.png", "four.png"}
     write_manifest(tmp_path, rows[1:3])
-    with pytest.raises(InputError, match=r"2 pictures, none accepted\. Decide with: apisr review"):
+    with pytest.raises(InputError, match=r"none of the 2 pictures of .* is accepted\. Decide with: apisr review"):
         find_pictures([tmp_path])

@@ -479,8 +479,11 @@ def _of_manifest(path: Path) -> list[Path]:
     import pyarrow.parquet as parquet
 
     rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
-    kept = [row for row in rows if row.get("kept", row.get("selected", True)) not in (False, None)]
-    names = [row.get("file") or row.get("picture") for row in kept]
+    kept = [row for row in rows if row.get("decision", "accept") == "accept"]
+    if rows and not kept:
+        folder, count = path.parent, len(rows)
+        raise InputError(f"none of the {count} pictures of '{folder}' is accepted. Decide with: apisr review {folder}")
+    names = [row.get("file") for row in kept]
     if any(not isinstance(name, str) for name in names):
         raise InputError(
             f"the manifest '{path}' names no picture files (column 'file'). Make the dataset again with apisr curate."
