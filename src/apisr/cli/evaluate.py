@@ -52,6 +52,7 @@ def command(
     """Score pictures, clips or a model; writes report.json and report.html."""
     from apisr.errors import InputError
     from apisr.evaluate import evaluate, read_report, write_report
+    from apisr.evaluate.compare import check_protocols
     from apisr.evaluate.protocols import PROTOCOLS
     from apisr.evaluate.run import check_report_folder
     from apisr.evaluate.text import difference_table, summary_table
@@ -61,6 +62,9 @@ def command(
         raise InputError("--save-outputs keeps what a model makes. Give --model, or leave it out.")
     other = None if against is None else read_report(against)
     changes = {"seed": seed} | ({} if frame_step is None else {"frame_step": frame_step})
+    chosen = PROTOCOLS[protocol].model_copy(update=changes)
+    if other is not None:
+        check_protocols(chosen, other.protocol)
     with _progress(quiet=quiet or as_json) as advance:
         evaluation = evaluate(
             pictures,
@@ -68,7 +72,7 @@ def command(
             model=model,
             scale=scale,
             metrics=None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()],
-            protocol=PROTOCOLS[protocol].model_copy(update=changes),
+            protocol=chosen,
             layout=layout,
             allow_missing=allow_missing,
             device=device,

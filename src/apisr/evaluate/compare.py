@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from apisr.errors import InputError
 from apisr.evaluate.catalogue import FLICKER
+from apisr.evaluate.protocols import Protocol
 from apisr.evaluate.report import MetricInfo, Report
 from apisr.evaluate.statistics import Summary, summarise
 
@@ -45,15 +46,7 @@ def compare(report: Report, other: Report) -> Comparison:
     Raises:
         InputError: they were made under different protocols or on other ground truth, or share no picture.
     """
-    pixels = {"border_px", "crop_px", "crops", "seed"}
-    here, there = (item.protocol.model_dump(include=pixels) for item in (report, other))
-    if here != there:
-        different = ", ".join(
-            f"{key} {here[key]} and {there[key]}" for key in sorted(pixels) if here[key] != there[key]
-        )
-        raise InputError(
-            f"the reports cannot be compared: their protocols differ ({different}). Run one of them again."
-        )
+    check_protocols(report.protocol, other.protocol)
     mine = {picture.name: picture for picture in report.pictures}
     theirs = {picture.name: picture for picture in other.pictures}
     shared = [name for name in mine if name in theirs]
@@ -101,6 +94,23 @@ def compare(report: Report, other: Report) -> Comparison:
             worse=sum(gain < 0 for gain in gains),
         )
     return Comparison(differences, tuple(notices))
+
+
+def check_protocols(protocol: Protocol, other: Protocol) -> None:
+    """Check that two protocols score the same pixels of a picture.
+
+    Raises:
+        InputError: they do not.
+    """
+    pixels = {"border_px", "crop_px", "crops", "seed"}
+    here, there = (item.model_dump(include=pixels) for item in (protocol, other))
+    if here != there:
+        different = ", ".join(
+            f"{key} {here[key]} and {there[key]}" for key in sorted(pixels) if here[key] != there[key]
+        )
+        raise InputError(
+            f"the reports cannot be compared: their protocols differ ({different}). Run one of them again."
+        )
 
 
 def _gain(metric: MetricInfo, mine: float, other: float) -> float:

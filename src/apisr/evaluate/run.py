@@ -159,15 +159,15 @@ def write_report(
 
     Raises:
         InputError: a report is there already and `overwrite` is false, the folder cannot be written, or `against`
-            cannot be compared.
+            cannot be compared (then `report.json` is written all the same).
         RunError: the disk is full.
     """
     folder = Path(folder)
     check_report_folder(folder, overwrite=overwrite)
-    comparison = None if against is None else compare(evaluation.report, against)
-    html = page(evaluation.report, shots=evaluation.shots, comparison=comparison)
     with replacing(folder / REPORT_NAME, overwrite=overwrite) as partial:
         partial.write_text(evaluation.report.to_json(), encoding="utf-8")
+    comparison = None if against is None else compare(evaluation.report, against)
+    html = page(evaluation.report, shots=evaluation.shots, comparison=comparison)
     with replacing(folder / PAGE_NAME, overwrite=overwrite) as partial:
         partial.write_text(html, encoding="utf-8")
     return folder / REPORT_NAME, folder / PAGE_NAME
