@@ -852,6 +852,12 @@ def _notices(
         raise InputError(
             f"'{target.suffix}' cannot carry a variable frame rate, which '{info.path.name}' has. Write to .mkv."
         )
+    if any(video.crop):
+        top, bottom, left, right = video.crop
+        notices.append(
+            f"the file says that {top}, {bottom}, {left}, {right} pixels at the top, bottom, left and right are not "
+            "shown; they are cut off."
+        )
     if video.colour.guessed:
         notices.append(
             f"colour: the source does not say its {', '.join(video.colour.guessed)}; taken as {video.colour}."

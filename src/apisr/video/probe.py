@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from apisr.errors import InputError
 from apisr.video.colour import ChromaPosition, Colour, describe
+from apisr.video.matroska import declared_end, video_crop
 from apisr.video.sequence import check_sequence, is_sequence
 
 Kind = Literal["video", "audio", "subtitle", "attachment", "data", "cover", "unknown"]
@@ -121,8 +122,8 @@ class VideoInfo:
     Attributes:
         index: its number in the file.
         codec: name of the codec.
-        width: pixels of a decoded frame.
-        height: lines of a decoded frame.
+        width: pixels of a frame as shown.
+        height: lines of a frame as shown.
         pixel_format: libav's name.
         time_base: unit of its time stamps, in seconds.
         declared_rate: frames per second as the file says (only used where the packets say nothing).
@@ -138,6 +139,8 @@ class VideoInfo:
         declared_frames: frame count of the header, 0 if unsaid.
         metadata: tags.
         disposition: flags.
+        crop: pixels of the decoded frame that are not shown (top, bottom, left, right); `width` and `height` do not
+            count them.
     """
 
     index: int
@@ -159,6 +162,7 @@ class VideoInfo:
     declared_frames: int
     metadata: dict[str, str]
     disposition: int
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -426,11 +430,14 @@ def _video_info(path: Path, container: InputContainer, stream: VideoStream, *, c
     )
     if counted:
         time_base = 1 / (rate or Fraction(24))
+    top, bottom, left, right = video_crop(path) if "matroska" in container.format.name else (0, 0, 0, 0)
+    if top + bottom >= frame.height or left + right >= frame.width:
+        top = bottom = left = right = 0
     return VideoInfo(
         index=stream.index,
         codec=codec,
-        width=frame.width,
-        height=frame.height,
+        width=frame.width - left - right,
+        height=frame.height - top - bottom,
         pixel_format=frame.format.name,
         time_base=time_base,
         declared_rate=rate,
@@ -448,6 +455,7 @@ def _video_info(path: Path, container: InputContainer, stream: VideoStream, *, c
         declared_frames=declared,
         metadata=metadata,
         disposition=disposition,
+        crop=(top, bottom, left, right),
     )
 
 
@@ -541,7 +549,7 @@ def _truncation(path: Path, container: str) -> str | None:
     size = path.stat().st_size
     with path.open("rb") as file:
         if "matroska" in container:
-            declared = _matroska_end(file.read(4096))
+            declared = declared_end(path)
         elif "mov" in container:
             declared = None
             at = 0
@@ -566,22 +574,6 @@ def _truncation(path: Path, container: str) -> str | None:
             return None
     if declared is not None and declared > size:
         return f"it declares {declared} bytes and has {size}"
-    return None
-
-
-def _matroska_end(head: bytes) -> int | None:
-    """Return the offset of the end of the segment, None if the file does not say."""
-    at = 0
-    for wanted in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
-        if head[at : at + 4] != wanted:
-            return None
-        first = head[at + 4]
-        length = 8 - first.bit_length() + 1
-        raw = int.from_bytes(head[at + 4 : at + 4 + length], "big")
-        value = raw & ((1 << (7 * length)) - 1)
-        if wanted == b"\x18\x53\x80\x67":
-            return None if value == (1 << (7 * length)) - 1 else at + 4 + length + value
-        at += 4 + length + value
     return None
 
 

@@ -128,6 +128,7 @@ def read_frames(
     told.quantisers = quantisers
     decoded = _decoded(source, index, start if fields != "detelecine" else None, threads, told, stop)
     stage = decoded if fields == "none" else _fields(decoded, source, fields)
+    top, bottom, left, right = source.video.crop
     last: int | None = None
     clock = time.perf_counter()
     for pts, duration, frame in stage:
@@ -143,6 +144,8 @@ def read_frames(
         told.damaged += damaged
         told.frames += 1
         rgb = convert(frame)
+        if any(source.video.crop):
+            rgb = np.ascontiguousarray(rgb[top : rgb.shape[0] - bottom, left : rgb.shape[1] - right])
         told.decode_s += time.perf_counter() - clock
         yield Frame(pts, duration, rgb, damaged, _quantiser(frame) if quantisers else None)
         clock = time.perf_counter()
