@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.image import from_tensor, to_tensor
+from apisr.image import from_float, from_tensor, to_float, to_tensor
 from apisr.metrics import psnr, ssim
 from apisr.upscale import choose_model, load_engine
 from apisr.upscale.engine import Engine, NetworkTraits
@@ -103,7 +103,7 @@ def _through_network(
 
 
 def _enlarge(engine: Engine, frame: Frame) -> Frame:
-    return from_tensor(engine.run(to_tensor(frame))).astype(np.uint8)
+    return from_float(from_tensor(engine.run(to_tensor(to_float(frame)))), np.uint8)
 
 
 def _area(frames: list[Frame]) -> float:

@@ -135,7 +135,7 @@ class _Frame:
         self.pixels = pixels
         bottom, right = -height % BLOCK_PX, -width % BLOCK_PX
         padded = cv2.copyMakeBorder(pixels, 0, bottom, 0, right, cv2.BORDER_REPLICATE) if bottom or right else pixels
-        self.padded: Pixels = np.ascontiguousarray(padded)
+        self.padded: NDArray[Any] = np.ascontiguousarray(padded)
         self.blocks = _as_blocks(self.padded)
         self.rows, self.columns = self.blocks.shape[:2]
         self.scale = 1.0
