@@ -39,7 +39,7 @@ def film(path: Path, minutes: float, *, width: int = 1920, height: int = 1080) -
             for step in range(96):
                 yield np.roll(drawing, 3 * (step // 2), axis=1)
 
-    return encode(path, pictures(), preset="superfast", crf="20", g="240", threads="2")
+    return encode(path, pictures(), preset="superfast", crf="20", g="240")
 
 
 def decode_everything(path: Path, folder: Path) -> int:
@@ -54,7 +54,7 @@ def decode_everything(path: Path, folder: Path) -> int:
     return number
 
 
-def speed(minutes: float) -> None:
+def speed(minutes: float, given_film: Path | None) -> None:
     """Compare the ways to get at the intra frames of one episode, and time a whole curation."""
     from apisr.curate.pipeline import curate
     from apisr.curate.settings import load_settings
@@ -62,7 +62,7 @@ def speed(minutes: float) -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        path = film(folder / "film.mkv", minutes)
+        path = given_film or film(folder / "film.mkv", minutes)
         (folder / "png").mkdir()
         began = time.perf_counter()
         all_frames = decode_everything(path, folder / "png")
@@ -113,7 +113,9 @@ def memory() -> None:
 
 
 def scale(videos: int, workers: int) -> None:
-    """Curate many small videos with workers, kill everything in the middle, continue, and compare with a run in peace."""
+    """Curate many small videos with workers, kill everything in the middle, continue, and compare with a run in "
+    "peace.
+    """
     from apisr.curate.manifest import read_manifest
 
     with tempfile.TemporaryDirectory() as name:
@@ -185,12 +187,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("speed", "memory", "scale"))
     parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--film", type=Path, help="a file of that length instead of one that is made")
     parser.add_argument("--videos", type=int, default=562)
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
         if given.what == "speed":
-            speed(given.minutes)
+            speed(given.minutes, given.film)
         elif given.what == "memory":
             memory()
         else:

@@ -118,9 +118,10 @@ def test_a_truncated_file_gives_what_is_there(tmp_path: Path) -> None:
     assert part == everything[: len(part)]
 
 
-@pytest.mark.parametrize(
-    "clip", ["action/web.mkv", "episode/dvd.mpg", "episode/episode.mkv", "episode/ten_bit.mkv", "episode/vfr.mkv"]
-)
+REAL = ["action/web.mkv", "episode/dvd.mpg", "episode/episode.mkv", "episode/ten_bit.mkv", "episode/vfr.mkv"]
+
+
+@pytest.mark.parametrize("clip", REAL)
 def test_real_clips(shared: Path, clip: str) -> None:
     path = shared / "data" / "clips" / clip
     expected = by_full_decode(path)

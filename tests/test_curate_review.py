@@ -84,20 +84,17 @@ def test_decisions_are_on_the_disk_before_the_answer(tmp_path: Path) -> None:
     make_dataset(tmp_path, 50)
     with serving(tmp_path) as review:
         base, token = review.url.split("/?token=")
-        status, _ = request(
-            f"{base}/decide", body={"ids": ["p-00007"], "decision": "reject"}, headers={"X-Token": token}
-        )
-        assert status == 200
+
+        def decide(body: Any) -> int:
+            return request(f"{base}/decide", body=body, headers={"X-Token": token})[0]
+
+        assert decide({"ids": ["p-00007"], "decision": "reject"}) == 200
         rows = {row.id: row for row in read_manifest(tmp_path)[0]}
         assert (rows["p-00007"].decision, rows["p-00007"].decided_by) == ("reject", "person")
         assert (rows["p-00008"].decision, rows["p-00008"].decided_by) == ("accept", "machine")
-        assert (
-            request(f"{base}/decide", body={"ids": ["no"], "decision": "reject"}, headers={"X-Token": token})[0] == 400
-        )
-        assert (
-            request(f"{base}/decide", body={"ids": ["p-00007"], "decision": "?"}, headers={"X-Token": token})[0] == 400
-        )
-        assert request(f"{base}/decide", body=[1], headers={"X-Token": token})[0] == 400
+        assert decide({"ids": ["no"], "decision": "reject"}) == 400
+        assert decide({"ids": ["p-00007"], "decision": "?"}) == 400
+        assert decide([1]) == 400
         assert request(f"{base}/image?id=p-00007&token={token}")[1].startswith(b"\x89PNG")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +25,7 @@ def test_invariants(candidates: list[Candidate], count: int, parts: int, distanc
     assert set(chosen) <= set(candidates)
     assert [c.score for c in chosen] == sorted((c.score for c in chosen), reverse=True)
     times = sorted(candidate.time_s for candidate in chosen)
-    assert all(later - earlier >= distance for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier >= distance for earlier, later in itertools.pairwise(times))
     if distance == 0:
         assert len(chosen) == min(count, len(candidates))
     shuffled = select(candidates[::-1], count=count, parts=parts, distance_s=distance)

@@ -515,7 +515,8 @@ def _on_cluster(
     """Give videos to a Ray cluster; Ray does the videos of a lost machine again elsewhere."""
     if importlib.util.find_spec("ray") is None:
         raise MissingExtra("cluster", "to curate on a cluster")
-    import ray  # pyright: ignore[reportMissingImports]
+    import ray
+    from ray.exceptions import RayError
 
     ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
     remote: Any = ray.remote(num_cpus=1, max_retries=2)(_work)
@@ -528,7 +529,7 @@ def _on_cluster(
         path = running.pop(done[0])
         try:
             yield path, ray.get(done[0])
-        except ray.exceptions.RayError as error:
+        except RayError as error:
             yield path, _Result(error=f"lost on the cluster: {str(error).splitlines()[0]}")
 
 

@@ -35,7 +35,7 @@ Kernel = Literal["bilinear", "bicubic", "lanczos"]
 Plane = NDArray[np.float32]
 
 #: Candidate heights lie between these shares of the picture's height.
-MIN_SHARE, MAX_SHARE = 0.40, 0.92
+MIN_SHARE, MAX_SHARE = 0.40, 0.90
 #: Pictures lower than this are taken as they are.
 MIN_HEIGHT = 480
 #: Rows projected at once, and columns taken from each run of rows.
@@ -50,11 +50,13 @@ _FILTERS: tuple[tuple[Kernel, int, float, float], ...] = (
     ("lanczos", 3, 0.0, 0.0),
 )
 _FIRST_FILTER = 1
-#: Depth of the dip (difference of logarithms of energy) at which the confidence is 0 and 1. Pictures that were never
-#: enlarged reach 0.5 (paintings, JPEG or H.264), enlarged ones 0.8 to 5.
-_UNSURE_DEPTH, _SURE_DEPTH = 0.3, 1.0
-#: Codecs that drop the highest of the 8 frequencies of their blocks leave a picture that looks enlarged from 7/8.
-_BLOCK_SHARE = 7 / 8
+#: Depth of the dip (difference of logarithms of energy) at which the confidence is 0 and 1.
+_UNSURE_DEPTH, _SURE_DEPTH = 0.1, 0.5
+#: A dip counts when it is this many times deeper than the curve is rough (median absolute deviation).
+_MIN_PROMINENCE = 7.0
+#: A codec that drops the highest frequencies of its 8x8 (or 4x4) blocks leaves a picture that looks enlarged from so
+#: many eighths. Dips seen there in pictures that were never enlarged, up to CRF 28, are taken off; 7/8 is left out.
+_BLOCK_DIPS = {4: 0.30, 5: 0.25, 6: 0.75, 7: math.inf}
 #: Heights looked at around a candidate, in lines: its neighbours make the level that the dip is measured from.
 _NEIGHBOURS = (3, 4, 6, 8, 11, 14)
 
@@ -103,11 +105,14 @@ def estimate_native_height(frames: Sequence[NDArray[np.uint8]]) -> NativeHeight:
     heights = np.arange(low - reach, high + reach + 1)
     coarse = np.array([_left_over(runs[:2], height, int(h), _FIRST_FILTER) for h in heights])
     dips = _dips(coarse)
-    dips[np.abs(heights - height * _BLOCK_SHARE) < 3] = -np.inf
+    dips -= np.array([_block_dip(int(h), height) for h in heights])
+    usual = dips[np.isfinite(dips)]
+    roughness = float(np.median(np.abs(usual - np.median(usual)))) * 1.4826
     order = np.argsort(-dips, kind="stable")
     tried: list[int] = []
     for position in order:
-        if all(abs(int(heights[position]) - other) > 2 for other in tried):
+        prominent = dips[position] >= _MIN_PROMINENCE * roughness
+        if prominent and all(abs(int(heights[position]) - other) > 2 for other in tried):
             tried.append(int(heights[position]))
         if len(tried) == 5:
             break
@@ -117,7 +122,7 @@ def estimate_native_height(frames: Sequence[NDArray[np.uint8]]) -> NativeHeight:
             level = np.mean([_left_over(runs, height, centre + sign * step, number)
                              for step in _NEIGHBOURS[::2] for sign in (-1, 1)])  # fmt: skip
             for candidate in range(centre - 2, centre + 3):
-                depth = float(level - _left_over(runs, height, candidate, number))
+                depth = float(level - _left_over(runs, height, candidate, number)) - _block_dip(candidate, height)
                 if best is None or depth > best[0]:
                     best = (depth, candidate, number)
     if best is None:
@@ -134,6 +139,14 @@ def _dips(curve: NDArray[np.float64]) -> NDArray[np.float64]:
     result = np.full(len(curve), -np.inf)
     result[inner] = np.median(around, axis=0) - curve[inner]
     return result
+
+
+def _block_dip(candidate: int, height: int) -> float:
+    """What to take off the dip at a height because block codecs make one there."""
+    for eighths, depth in _BLOCK_DIPS.items():
+        if abs(candidate - height * eighths / 8) < 8:
+            return depth
+    return 0.0
 
 
 def _plane(frame: NDArray[np.uint8]) -> Plane:
