@@ -97,7 +97,7 @@ def test_base_and_set(tmp_path: Path) -> None:
     assert config.data.patch_px == 256
     assert len(config.loss.perceptual) == 2
     assert config.run.name == "mine"
-    assert config.model.arguments == {"depth": 3}
+    assert config.model.arguments == {"drop_path": 0.1, "depth": 3}
     assert config.optimizer.betas == (0.5, 0.9)
 
 
