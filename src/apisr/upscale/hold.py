@@ -132,7 +132,8 @@ class _Frame:
 
     def __init__(self, pixels: Pixels, before: _Frame | None) -> None:
         height, width = pixels.shape[:2]
-        self.pixels = pixels
+        self.shape = pixels.shape
+        self.dtype = pixels.dtype
         bottom, right = -height % BLOCK_PX, -width % BLOCK_PX
         padded = cv2.copyMakeBorder(pixels, 0, bottom, 0, right, cv2.BORDER_REPLICATE) if bottom or right else pixels
         self.padded: NDArray[Any] = np.ascontiguousarray(padded)
@@ -140,7 +141,7 @@ class _Frame:
         self.rows, self.columns = self.blocks.shape[:2]
         self.scale = 1.0
         self.thumbs = _thumbs(self.padded)
-        same_kind = before is not None and before.pixels.shape == pixels.shape and before.pixels.dtype == pixels.dtype
+        same_kind = before is not None and before.shape == pixels.shape and before.dtype == pixels.dtype
         self.fresh = not same_kind
         if before is None or not same_kind:
             self.changed = np.ones((self.rows, self.columns), bool)
@@ -157,7 +158,7 @@ class _Shot:
 
     def __init__(self, frame: _Frame) -> None:
         rows, columns = frame.rows, frame.columns
-        self.picture = np.empty((rows * BLOCK_PX, columns * BLOCK_PX, 3), frame.pixels.dtype)
+        self.picture = np.empty((rows * BLOCK_PX, columns * BLOCK_PX, 3), frame.dtype)
         self.blocks = _as_blocks(self.picture)
         self.columns = columns
         self.thumbs = frame.thumbs.copy()
@@ -416,7 +417,7 @@ class HoldFilter:
 
     def _deliver(self, frame: _Frame) -> Pixels:
         assert self._shot is not None
-        height, width = frame.pixels.shape[:2]
+        height, width = frame.shape[:2]
         self._output = self._shot.picture[:height, :width].copy()
         return self._output
 
