@@ -208,6 +208,37 @@ def test_rotation_is_kept_as_it_is(tmp_path: Path, suffix: str, degrees: int) ->
     assert (after.width, after.height) == (192, 128)
 
 
+@pytest.mark.parametrize("params", ["tff=1", "bff=1", "fake-interlaced=1"])
+def test_progressive_pictures_in_interlaced_coding_are_left_alone(tmp_path: Path, params: str) -> None:
+    source = make_clip(
+        tmp_path / "in.mkv", frames=30, size=(320, 240), pictures=_steady, options={"x264-params": params, "crf": "12"}
+    )
+    outcome = upscale(source, tmp_path / "out.mkv")
+    assert outcome.frames_in == outcome.frames_out == 30
+    assert not any("is deinterlaced" in notice for notice in outcome.notices)
+    assert read_back(tmp_path / "out.mkv").times == read_back(source).times
+
+
+def test_an_edit_list_that_hides_the_beginning(tmp_path: Path) -> None:
+    """MP4 cut without encoding: frames before the cut are in the file but not shown; they are not upscaled either."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed")
+    whole = make_clip(tmp_path / "whole.mp4", frames=48, options={"g": "24", "bf": "2"}, audio="aac")
+    source = tmp_path / "in.mp4"
+    subprocess.run(["ffmpeg", "-v", "error", "-ss", "0.4", "-i", str(whole), "-c", "copy", str(source)], check=True)
+    shown = read_back(source)
+    assert 36 <= len(shown.numbers) <= 40
+    outcome = upscale(source, tmp_path / "out.mp4")
+    after = read_back(tmp_path / "out.mp4", scale=2)
+    assert after.numbers == shown.numbers
+    assert outcome.frames_out == len(shown.numbers)
+    distance = shown.times[0] - next(time for time, _ in shown.packets["audio", 0] if time >= 0)
+    assert (
+        abs(after.times[0] - next(time for time, _ in after.packets["audio", 0] if time >= 0) - distance) <= 2 * MILLI
+    )
+    assert [time - after.times[0] for time in after.times] == [time - shown.times[0] for time in shown.times]
+
+
 def test_what_a_container_crops_is_not_brought_back(tmp_path: Path) -> None:
     if shutil.which("mkvmerge") is None:
         pytest.skip("mkvmerge is not installed")

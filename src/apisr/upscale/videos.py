@@ -633,7 +633,7 @@ def _finish(
     if damaged:
         problems.append(f"{damaged} frames or packets are damaged")
     declared = plan.source.video.declared_frames
-    if not problems and declared > plan.index.frames and plan.source.container.startswith("mov"):
+    if not problems and declared > plan.index.frames + plan.index.hidden and plan.source.container.startswith("mov"):
         problems.append(f"it declares {declared} frames and holds {plan.index.frames}")
     if plan.fields == "none" and frames_in < plan.frames:
         notices.append(

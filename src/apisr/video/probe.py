@@ -202,6 +202,7 @@ class PacketIndex:
         variable: whether distances differ by more than the rounding of the time base.
         dated: whether every packet had its own presentation time.
         problems: what the demuxer complained about: parts of the file are damaged.
+        hidden: packets that an edit list hides.
     """
 
     pts: NDArray[np.int64]
@@ -211,6 +212,7 @@ class PacketIndex:
     variable: bool
     dated: bool
     problems: tuple[str, ...] = ()
+    hidden: int = 0
 
     @property
     def frames(self) -> int:
@@ -279,10 +281,12 @@ def scan(path: Path, video: VideoInfo) -> PacketIndex:
     keys: list[int] = []
     dated = not video.counted
     failure: str | None = None
+    hidden = 0
     with open_input(path) as container, complaints() as problems:
         try:
             for packet in packets_of(container, video.index):
                 if packet.is_discard:
+                    hidden += 1
                     continue
                 moment = packet.pts
                 if moment is None:
@@ -307,7 +311,7 @@ def scan(path: Path, video: VideoInfo) -> PacketIndex:
     if failure is not None:
         problems.append(failure)
     lengths = np.array(durations, np.int64)[order]
-    return PacketIndex(pts, lengths, np.array(sorted(keys), np.int64), rate, variable, dated, tuple(problems))
+    return PacketIndex(pts, lengths, np.array(sorted(keys), np.int64), rate, variable, dated, tuple(problems), hidden)
 
 
 @contextlib.contextmanager
