@@ -13,7 +13,9 @@ A suite is a module `benchmarks/NAME.py`. What it must have:
   str, int or float; a float is printed with four significant digits; None prints as a dash). Speeds are given as
   RATIOS measured in the same run (both sides alternate within it), beside the absolute numbers of this machine.
 
-What it may have:
+A module without `run` is no suite but a script of its own (or a helper), and is left alone.
+
+What a suite may have:
 
 - ``NEEDS``: names of modules that must be importable, e.g. ``("torch",)``; without them the suite is skipped with the
   reason;
@@ -55,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="do not write docs/benchmarks.md")
     parser.add_argument("--list", action="store_true", help="name the suites and stop")
     options = parser.parse_args(argv)
-    names = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
+    files = sorted(path for path in HERE.glob("*.py") if not path.stem.startswith("_"))
+    names = [path.stem for path in files if "\ndef run(" in path.read_text(encoding="utf-8")]
     if options.list:
         print("\n".join(names))
         return 0
@@ -102,9 +105,9 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def write(sections: dict[str, str]) -> None:
+def write(sections: dict[str, str], target: Path = TARGET) -> None:
     """Put the sections into the page; sections of suites that did not run stay as they are."""
-    text = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
+    text = target.read_text(encoding="utf-8") if target.exists() else ""
     kept = dict(re.findall(r"(?s)(?:<!-- suite (\w+) -->)(.*?<!-- end \1 -->\n)", text))
     merged = {name: f"<!-- suite {name} -->{body}" for name, body in kept.items()} | sections
     head = (
@@ -113,8 +116,8 @@ def write(sections: dict[str, str]) -> None:
         "ratios: both sides of a ratio ran in turn in one process run. The absolute numbers are those of that "
         "machine.\n"
     )
-    TARGET.parent.mkdir(exist_ok=True)
-    TARGET.write_text("\n".join([head, *(merged[name] for name in sorted(merged))]), encoding="utf-8")
+    target.parent.mkdir(exist_ok=True)
+    target.write_text("\n".join([head, *(merged[name] for name in sorted(merged))]), encoding="utf-8")
 
 
 def hardware() -> str:
