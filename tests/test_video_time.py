@@ -118,14 +118,17 @@ def test_first_frame_that_is_not_a_keyframe(tmp_path: Path) -> None:
     assert [time - after.times[0] for time in after.times] == [time - expected.times[0] for time in expected.times]
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
 @pytest.mark.parametrize("codec", ["mpeg2video", "libx264", "libx265"])
-def test_reading_from_the_middle_of_open_groups_is_bit_for_bit_the_same(tmp_path: Path, codec: str) -> None:
+def test_reading_from_the_middle_of_open_groups_is_bit_for_bit_the_same(
+    tmp_path: Path, codec: str, suffix: str
+) -> None:
     options = {
         "mpeg2video": {"g": "6", "bf": "2", "b": "3M"},
         "libx264": {"x264-params": "keyint=6:min-keyint=6:scenecut=0:open-gop=1:bframes=2"},
         "libx265": {"x265-params": "log-level=error:keyint=6:min-keyint=6:open-gop=1:bframes=2"},
     }[codec]
-    source = make_clip(tmp_path / "in.mkv", codec=codec, frames=40, rate=Fraction(25), options=options)
+    source = make_clip(tmp_path / f"in{suffix}", codec=codec, frames=40, rate=Fraction(25), options=options)
     info = probe(source)
     index = scan(source, info.video)
     whole = {frame.pts: frame.rgb for frame in read_frames(info, index)}
