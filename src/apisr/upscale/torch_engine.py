@@ -72,7 +72,8 @@ class TorchEngine:
         if precision not in ("auto", "fp32", "fp16", "bf16"):
             raise InputError(f"unknown precision '{precision}'. Choose auto, fp32, fp16 or bf16.")
         self.traits = NetworkTraits(model.scale, model.halo_px, model.multiple_px, model.fixed_size)
-        module: Any = load_network(model).to(self.device, memory_format=torch.channels_last)
+        module: Any = load_network(model)
+        module = module.to(self.device, memory_format=torch.channels_last)
         wanted = ("fp16" if self.device.type == "cuda" else "fp32") if precision == "auto" else precision
         self._module: Any = module
         self._dtype = torch.float32
@@ -94,7 +95,7 @@ class TorchEngine:
         tensor = self._torch.from_numpy(np.ascontiguousarray(batch))
         return self._split_if_needed(tensor).numpy()
 
-    def run_pixels(self, batch: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    def run_pixels(self, batch: NDArray[np.uint8 | np.uint16]) -> NDArray[np.uint8 | np.uint16]:
         """Like :meth:`run` for ``(N, H, W, 3)`` of uint8 or uint16, converted and rounded on the device."""
         torch = self._torch
         peak = float(np.iinfo(batch.dtype).max)

@@ -20,7 +20,7 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -316,7 +316,7 @@ def _recorded(target: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: Path) -> Generator[None, None, None]:
     """Hold an exclusive lock between processes; the system lets go of it if the process dies."""
     with path.open("a+b") as file:
         _acquire(file)
