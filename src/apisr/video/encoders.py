@@ -101,7 +101,9 @@ ENCODERS: dict[str, Encoder] = {
             preset="preset",
             preset_default="medium",
             presets=_X26X_PRESETS,
-            options={"x265-params": "log-level=error"},
+            options={
+                "x265-params": "log-level=error:info=0"
+            },  # its note on the processor would differ between machines
         ),
         Encoder(
             "libsvtav1",
