@@ -231,6 +231,8 @@ def test_bad_input_is_named(folders: Path, tmp_path: Path) -> None:
 def test_metric_names_are_checked_before_any_work(folders: Path) -> None:
     with pytest.raises(InputError, match="Write maniqa-koniq or maniqa-pipal"):
         evaluate(folders / "soft", metrics=["maniqa"])
+    with pytest.raises(InputError, match=r"unknown metric 'nique'\. Did you mean '\w*niqe'"):
+        evaluate(folders / "soft", metrics=["nique"])
     with pytest.raises(InputError, match="compares with ground truth"):
         evaluate(folders / "soft", metrics=["psnr"])
     with pytest.raises(InputError, match="say which with --scale"):

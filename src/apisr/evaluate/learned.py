@@ -8,6 +8,7 @@ report says so.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import importlib.util
 import io
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from apisr.errors import MissingExtra
-from apisr.evaluate.catalogue import Direction, Metric, finite, unknown_metric
+from apisr.evaluate.catalogue import Direction, Metric, built_in_names, finite, unknown_metric
 from apisr.metrics import Rgb, Undefined
 
 
@@ -36,6 +37,8 @@ def open_learned(name: str, pyiqa_name: str, *, device: str = "cpu", seed: int =
         Undefined: its weights cannot be had.
     """
     if importlib.util.find_spec("pyiqa") is None:
+        if difflib.get_close_matches(name, built_in_names(), n=1, cutoff=0.85):  # more likely a slip than a metric
+            raise unknown_metric(name, built_in_names())
         raise MissingExtra("eval", f"for the metric '{name}'")
     import torch
 
