@@ -15,7 +15,7 @@ import logging
 import math
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from apisr.errors import MissingExtra, ModelError
 from apisr.files import replacing
 from apisr.networks import Traits
-from apisr.weights import resolve_model
+from apisr.weights import Model, resolve_model
 from apisr.weights.checkpoint import Checkpoint, load_network, read_checkpoint
 from apisr.weights.export import OPSET, embed_card, export_onnx, run_onnx
 
@@ -78,7 +78,12 @@ def convert(
         ModelError: not a checkpoint of a network that enlarges, a tile that does not fit it, or a precision that does
             not hold.
     """
-    checkpoint = read_checkpoint(source if source.is_file() else resolve_model(str(source)).path)
+    model = resolve_model(source if source.is_file() else str(source))
+    if model.format == "onnx":
+        if tile_px is not None:
+            raise ModelError(f"'{source}' is an ONNX file: its sizes cannot be fixed. Export the checkpoint.")
+        return convert_file(model, output, precision=precision, pictures=pictures, overwrite=overwrite)
+    checkpoint = read_checkpoint(model.path)
     network, hyper = checkpoint.network, checkpoint.hyper
     if network.kind != "upscaler":
         raise ModelError(f"'{source}' holds {network.title}: only networks that enlarge pictures can be exported.")
@@ -97,20 +102,34 @@ def convert(
         plain = Path(folder) / "fp32.onnx"
         export_onnx(module, plain, traits=traits, card=card, fixed_size=fixed, opset=opset)
         with replacing(output, overwrite=overwrite) as partial:
-            if precision == "fp16":
-                _to_half(plain, partial)
-            elif precision == "int8":
-                _to_int8(plain, partial, test[: len(test) // 2])
-            else:
-                partial.write_bytes(plain.read_bytes())
+            _reduce(plain, partial, precision, test[: len(test) // 2])
             embed_card(partial, traits=traits, card=card, fixed_size=fixed)
-            largest, psnr = _measure(module, partial, test[len(test) // 2 :], traits)
-            if psnr < PRECISIONS[precision]:
-                raise ModelError(
-                    f"{precision} does not hold for '{source}': {psnr:.1f} dB against fp32, at least "
-                    f"{PRECISIONS[precision]:.0f} expected. Export it as fp32."
-                )
+            largest, psnr = _measure(_torch_runner(module), partial, test[len(test) // 2 :])
+            _require(psnr, precision, str(source))
     return ExportReport(network.name, traits.scale, largest, psnr, output.stat().st_size)
+
+
+def convert_file(
+    model: Model,
+    output: Path,
+    *,
+    precision: str,
+    pictures: Sequence[NDArray[np.float32]] | None = None,
+    overwrite: bool = False,
+) -> ExportReport:
+    """Write an ONNX model in another precision and compare both; arguments and errors as in :func:`convert`."""
+    traits = Traits(model.scale, model.halo_px, model.multiple_px)
+    side = model.fixed_size[0] if model.fixed_size else 64
+    test = list(pictures) if pictures is not None else drawn_pictures(6, side=side, multiple=traits.multiple_px)
+    card = {**{key: value for key, value in model.card.items() if key != "sha256"}, "precision": precision}
+    with replacing(output, overwrite=overwrite) as partial:
+        _reduce(model.path, partial, precision, test[: len(test) // 2])
+        embed_card(
+            partial, traits=traits, card={"architecture": model.architecture, **card}, fixed_size=model.fixed_size
+        )
+        largest, psnr = _measure(lambda batch: run_onnx(model.path, batch), partial, test[len(test) // 2 :])
+        _require(psnr, precision, model.name)
+    return ExportReport(model.architecture, model.scale, largest, psnr, output.stat().st_size)
 
 
 def drawn_pictures(count: int, *, side: int, multiple: int) -> list[NDArray[np.float32]]:
@@ -143,14 +162,39 @@ def _card(checkpoint: Checkpoint, source: Path, precision: str) -> dict[str, Any
     }
 
 
-def _measure(module: Any, path: Path, pictures: Sequence[NDArray[np.float32]], traits: Traits) -> tuple[float, float]:
+def _reduce(source: Path, target: Path, precision: str, pictures: Sequence[NDArray[np.float32]]) -> None:
+    if precision == "fp16":
+        _to_half(source, target)
+    elif precision == "int8":
+        _to_int8(source, target, pictures)
+    else:
+        target.write_bytes(source.read_bytes())
+
+
+def _require(psnr: float, precision: str, name: str) -> None:
+    if psnr < PRECISIONS[precision]:
+        raise ModelError(
+            f"{precision} does not hold for '{name}': {psnr:.1f} dB against fp32, at least "
+            f"{PRECISIONS[precision]:.0f} expected. Export it as fp32."
+        )
+
+
+def _torch_runner(module: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     import torch
 
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return module(torch.from_numpy(batch)).numpy()
+
+    return run
+
+
+def _measure(
+    exact: Callable[[NDArray[np.float32]], NDArray[np.float32]], path: Path, pictures: Sequence[NDArray[np.float32]]
+) -> tuple[float, float]:
     largest, squares, count = 0.0, 0.0, 0
     for picture in pictures:
-        with torch.inference_mode():
-            expected = module(torch.from_numpy(picture[None])).numpy()
-        difference = run_onnx(path, picture[None]) - expected
+        difference = run_onnx(path, picture[None]) - exact(picture[None])
         largest = max(largest, float(np.abs(difference).max()))
         squares += float(np.square(difference, dtype=np.float64).sum())
         count += difference.size
@@ -195,6 +239,7 @@ def _sort_nodes(graph: Any) -> None:
 
 def _to_int8(source: Path, target: Path, pictures: Sequence[NDArray[np.float32]]) -> None:
     try:
+        import onnx
         from onnxruntime.quantization import (
             CalibrationDataReader,
             CalibrationMethod,
@@ -206,13 +251,15 @@ def _to_int8(source: Path, target: Path, pictures: Sequence[NDArray[np.float32]]
     except ImportError as error:
         raise MissingExtra("torch", "to write int8 files") from error
 
+    input_name: str = onnx.load(str(source), load_external_data=False).graph.input[0].name
+
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self._rest = iter(pictures)
 
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:  # pyright: ignore
             picture = next(self._rest, None)
-            return None if picture is None else {"input": picture[None]}
+            return None if picture is None else {input_name: picture[None]}
 
     prepared = target.with_name("prepared.onnx")
     level = logging.getLogger().level

@@ -1,0 +1,42 @@
+"""Every shipped model holds in fp16 (50 dB) and int8 (40 dB) against its own float32 output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from apisr.image import read_rgb
+from apisr.weights import list_models
+from apisr.weights.convert import PRECISIONS, convert_file
+
+SIDE_PX = 96
+
+
+def crops(folder: Path) -> list[NDArray[np.float32]]:
+    """The middle of every third validation picture, (3, side, side) in [0, 1]."""
+    result: list[NDArray[np.float32]] = []
+    for path in sorted(folder.glob("*.png"))[::3]:
+        pixels = read_rgb(path)
+        height, width = pixels.shape[:2]
+        top, left = (height - SIDE_PX) // 2, (width - SIDE_PX) // 2
+        part = pixels[top : top + SIDE_PX, left : left + SIDE_PX].astype(np.float32) / 255
+        result.append(np.ascontiguousarray(part.transpose(2, 0, 1)))
+    return result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("name", [model.name for model in list_models()])
+def test_precisions_hold(name: str, precision: str, shared: Path, tmp_path: Path) -> None:
+    model = next(model for model in list_models() if model.name == name)
+    pictures = crops(shared / "data" / "val" / f"clean_x{model.scale}")
+    assert len(pictures) >= 6
+    report = convert_file(model, tmp_path / "out.onnx", precision=precision, pictures=pictures)
+    assert report.psnr_db >= PRECISIONS[precision]
+    assert report.size_bytes < model.path.stat().st_size
