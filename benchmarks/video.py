@@ -113,11 +113,11 @@ def _shortened(source: Path, target: Path, frames: int) -> Path:
 
 
 def _memory(minutes: int, folder: Path) -> dict[str, object]:
-    """Upscale a video of so many minutes in a process of its own; return its row."""
+    """Upscale a video of so many minutes in a process of its own; return its row (Linux only)."""
     source = _long(folder / f"{minutes}.mkv", minutes * 60 * 24)
     program = textwrap.dedent(
         f"""
-        import resource, time
+        import time
         from pathlib import Path
         from apisr.upscale.baselines import NearestEngine
         from apisr.upscale.reuse import CanvasUpscaler
@@ -127,7 +127,9 @@ def _memory(minutes: int, folder: Path) -> dict[str, object]:
         engine = NearestEngine(2)
         done = upscale_video(Path({str(source)!r}), Path({str(folder / f"{minutes}_x2.mkv")!r}),
                              lambda: CanvasUpscaler(engine), options, scale=2)
-        print(done.frames_out, time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        status = Path("/proc/self/status").read_text()  # not getrusage: that remembers the process it was forked from
+        peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
+        print(done.frames_out, time.perf_counter() - began, peak)
         """
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
