@@ -46,3 +46,19 @@ def test_native_height_of_a_clip_that_was_never_enlarged(data: Path) -> None:
     assert preparation.native is None
     assert "none found" in notices[0]
     assert preparation_for(clip, hold="off", native=180)[0].native == 180
+
+
+def test_lossless_video_is_not_held(tmp_path: Path) -> None:
+    import av
+
+    for codec, expected in (("ffv1", "off"), ("libx264", "auto")):
+        path = tmp_path / f"{codec}.mkv"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream(codec, rate=24)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for _ in range(3):
+                frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        assert preparation_for(path, hold="auto", native="off")[0].hold == expected
+    assert preparation_for(tmp_path / "ffv1.mkv", hold="strong", native="off")[0].hold == "strong"

@@ -209,7 +209,7 @@ def command(
             help="Hold drawings that a codec changes a little in every frame; saves work, stops shimmer.",
             rich_help_panel=_VIDEOS,
         ),
-    ] = "off",
+    ] = "auto",
     native: Annotated[
         str,
         typer.Option(

@@ -28,6 +28,11 @@ Native = Literal["off", "auto"] | int
 SAMPLES = 5
 SURE_ENOUGH = 0.5
 
+#: Codecs whose held drawings are bit-identical, so that there is nothing to hold.
+LOSSLESS_CODECS = frozenset(
+    {"ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "png", "apng", "qtrle", "magicyuv", "v210", "zlib", "cllc"}
+)
+
 _SHRINKING: dict[str, Resampling] = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos"}
 
 
@@ -99,12 +104,14 @@ def preparation_for(source: Path, *, hold: Hold, native: Native) -> tuple[Prepar
 
     Args:
         source: the video.
-        hold: as asked for.
+        hold: as asked for; ``auto`` is off for lossless codecs.
         native: ``off``, ``auto`` (estimated; left alone when unsure) or a height.
 
     Returns:
         The filter and what is worth saying.
     """
+    if hold == "auto" and probe(source).video.codec in LOSSLESS_CODECS:
+        hold = "off"  # its held drawings are identical already
     if native == "off":
         return Preparation(hold), []
     if isinstance(native, int):

@@ -76,7 +76,7 @@ class Settings:
     quality: int | None = None
     overwrite: bool = False
     reuse: Reuse = "exact"
-    hold: Hold = "off"
+    hold: Hold = "auto"
     native: Native = "off"
     cluster: str | None = None
     video: VideoOptions | None = None
