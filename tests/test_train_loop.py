@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from pathlib import Path
@@ -276,6 +277,29 @@ def test_adversarial_training_resumes_bit_for_bit(tmp_path: Path, network: str, 
     assert any(not torch.equal(start[key], first["discriminator"][key]) for key in start if key.endswith("weight_orig"))
 
 
+def test_a_slice_goes_on_from_its_compacted_checkpoint(tmp_path: Path) -> None:
+    """scripts/pack_slice.py sends the discriminator in 16 bits and without first moments; all else exactly."""
+    place = Path(__file__).resolve().parent.parent / "scripts" / "pack_slice.py"
+    spec = importlib.util.spec_from_file_location("pack_slice", place)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    first = train(config(tmp_path, *ADVERSARIAL), source=Blocks(side=96))
+    path = list_checkpoints(first.folder)[-1][1]
+    whole, size = load_checkpoint(path), path.stat().st_size
+    torch.save(script.compacted(whole), path)
+    small = load_checkpoint(path)
+    assert path.stat().st_size < 0.75 * size
+    assert same(whole["generator"], small["generator"])
+    assert same(whole["ema"], small["ema"])
+    for key, value in whole["discriminator"].items():
+        torch.testing.assert_close(small["discriminator"][key].float(), value, rtol=1e-3, atol=1e-6)
+    second = train(config(tmp_path, *ADVERSARIAL, "run.steps=5"), source=Blocks(side=96), resume=True)
+    assert second.step == 5
+    assert math.isfinite(second.losses["total"])
+
+
 def test_crops_too_small_for_the_judge(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"crops of 32 pixels are too small for the discriminator 'patch_multiscale'"):
         train(config(tmp_path, *ADVERSARIAL, "data.patch_px=32"), source=Blocks())
@@ -349,3 +373,18 @@ def test_only_accepted_pictures_of_a_dataset(tmp_path: Path) -> None:
     write_manifest(tmp_path, rows[1:3])
     with pytest.raises(InputError, match=r"none of the 2 pictures of .* is accepted\. Decide with: apisr review"):
         find_pictures([tmp_path])
+
+
+def test_tensorboard_and_wandb(tmp_path: Path) -> None:
+    result = train(config(tmp_path, "run.steps=2", "log.tensorboard=true", "log.every=1"), source=Blocks())
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(result.folder / "tensorboard"))
+    events.Reload()
+    found = [(event.step, event.value) for event in events.Scalars("train/loss_l1")]
+    assert found == [
+        (line["step"], pytest.approx(line["loss_l1"], rel=1e-5)) for line in records(result.folder, "train")
+    ]
+    if importlib.util.find_spec("wandb") is None:
+        with pytest.raises(InputError, match="pip install wandb"):
+            train(config(tmp_path, "run.name=other", "run.steps=2", "log.wandb=true"), source=Blocks())

@@ -41,6 +41,8 @@ def command(
     from apisr.train.loop import train
 
     result = train(chosen, resume=resume)
+    if not result.first:
+        return
     weights = result.best or result.weights
     if as_json:
         values = {

@@ -96,6 +96,7 @@ class TrainResult:
         best: the best weights by validation, if there was one.
         scores: the last validation.
         losses: the last record of the losses.
+        first: whether this is the first (or only) process, the one that tells people.
     """
 
     folder: Path
@@ -105,6 +106,7 @@ class TrainResult:
     best: Path | None = None
     scores: dict[str, float] = field(default_factory=dict[str, float])
     losses: dict[str, float] = field(default_factory=dict[str, float])
+    first: bool = True
 
 
 def train(config: TrainConfig, *, source: Source | None = None, resume: bool = False) -> TrainResult:
@@ -613,6 +615,7 @@ def _run(trainer: Trainer, source: Source, pairs: list[Pair]) -> TrainResult:
         best=best if best.is_file() else None,
         scores=scores,
         losses={key.removeprefix("loss_"): value for key, value in last.items() if key.startswith("loss_")},
+        first=first,
     )
 
 

@@ -47,16 +47,8 @@ class Records:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "metrics.jsonl"
-        _cut_after(self._path, step)
-        self._file = self._path.open("a", encoding="utf-8")
         self._board: Any = None
         self._wandb: Any = None
-        if tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise MissingExtra("train", "to write TensorBoard events (or set log.tensorboard=false)") from error
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
         if wandb_project is not None:
             try:
                 import wandb  # pyright: ignore[reportMissingImports]
@@ -67,6 +59,14 @@ class Records:
             self._wandb = wandb.init(  # pyright: ignore[reportAttributeAccessIssue]
                 project=wandb_project, name=name, dir=str(folder), config=dict(config or {}), resume="allow"
             )
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise MissingExtra("train", "to write TensorBoard events (or set log.tensorboard=false)") from error
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+        _cut_after(self._path, step)
+        self._file = self._path.open("a", encoding="utf-8")
 
     def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         """Record values of a step everywhere."""
