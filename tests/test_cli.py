@@ -262,3 +262,47 @@ def test_doctor(apisr: Run) -> None:
     found = json.loads(apisr("doctor", "--json").stdout)
     assert found["video encoders"]["libx264"] == "yes"
     assert "cpu" in found["devices"]["onnx"]
+
+
+def test_a_clip_with_its_sound(apisr: Run, tiny_x2: Path, tmp_path: Path) -> None:
+    """The example clip from end to end: frames, times, sound, and the same pictures with and without exact reuse."""
+    import av
+
+    clip = Path(__file__).resolve().parent.parent / "examples" / "clip.mkv"
+    shown: dict[str, list[tuple[object, bytes]]] = {}
+    for reuse in ("exact", "off"):
+        target = tmp_path / f"{reuse}.mkv"
+        done = apisr(
+            *("upscale", clip, "-o", target, "--model", tiny_x2, "--reuse", reuse, "--hold", "off"),
+            *("--preview", "1.5s@0", "--codec", "ffv1", "--json"),
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout)["files"][0]["result"]
+        assert result["frames_in"] == result["frames_out"] == 36
+        with av.open(str(target)) as container:
+            assert [stream.type for stream in container.streams] == ["video", "audio"]
+            shown[reuse] = [(frame.time, frame.to_ndarray().tobytes()) for frame in container.decode(video=0)]
+    assert shown["exact"] == shown["off"]
+    with av.open(str(clip)) as container:
+        times = [frame.time for _, frame in zip(range(36), container.decode(video=0), strict=False)]
+    assert [time for time, _ in shown["exact"]] == pytest.approx(times, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--codec", "no-such-codec"], "no-such-codec"),
+        (["--preview", "x@y"], "a time like"),
+        (["--start", "5", "--end", "2"], "an end after the start"),
+        (["--encoder-option", "tune"], "KEY=VALUE"),
+        (["--native", "small"], "--native"),
+        (["--pix-fmt", "yuv999"], "yuv999"),
+    ],
+)
+def test_bad_video_options_are_one_line(
+    apisr: Run, tiny_x2: Path, tmp_path: Path, options: list[str], says: str
+) -> None:
+    clip = Path(__file__).resolve().parent.parent / "examples" / "clip.mkv"
+    one_line(apisr("upscale", clip, "-o", tmp_path / "out.mkv", "--model", tiny_x2, *options), 2, says)
+    assert not list(tmp_path.iterdir())
