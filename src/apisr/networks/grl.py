@@ -9,7 +9,7 @@ Where the time goes, and what is done about it:
 - Tokens are kept in window order (all pixels of a window together) from the first block of a stage to the last. Linear
   layers, norms and the anchored stripe attention are then local to runs of rows; shifted windows are one gather.
 - At inference the blocks run over bundles of windows that fit in the cache (:data:`BUNDLE`): no intermediate of the
-  whole picture is made, and the linear layers run 4 times faster than over freshly allocated memory.
+  whole picture is made, and the linear layers do not wait for freshly allocated memory.
 - Position biases depend on parameters only and are computed once; index lists once per size.
 - Queries and keys are normalised in float32 and the softmax is fused (scaled_dot_product_attention), so that float16
   and bfloat16 hold: the largest score is 116.
