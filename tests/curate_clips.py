@@ -59,7 +59,9 @@ def encode(
     return path
 
 
-def short_film(path: Path, seed: int, *, scenes: int = 3, frames: int = 16, width: int = 320, height: int = 180) -> Path:
+def short_film(
+    path: Path, seed: int, *, scenes: int = 3, frames: int = 16, width: int = 320, height: int = 180
+) -> Path:
     """A few scenes of `frames` frames each, every scene starting with an intra frame, its drawing known by its seed."""
     pictures = (
         np.roll(scene(1000 * seed + number, width=width, height=height), step // 4, axis=1)
