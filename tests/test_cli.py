@@ -306,3 +306,24 @@ def test_bad_video_options_are_one_line(
     clip = Path(__file__).resolve().parent.parent / "examples" / "clip.mkv"
     one_line(apisr("upscale", clip, "-o", tmp_path / "out.mkv", "--model", tiny_x2, *options), 2, says)
     assert not list(tmp_path.iterdir())
+
+
+def test_numbered_pictures_become_a_video_and_the_other_way_round(apisr: Run, tiny_x2: Path, tmp_path: Path) -> None:
+    import av
+
+    for number in range(5):
+        write_picture(tmp_path / f"in/{number:05d}.png", np.full((32, 48, 3), 40 * number, np.uint8))
+    done = apisr(
+        *("upscale", tmp_path / "in/%05d.png", "-o", tmp_path / "out.mkv", "--rate", "25", "--model", tiny_x2),
+        *("--codec", "ffv1", "--hold", "off"),
+    )
+    assert done.returncode == 0, done.stderr
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert [float(frame.time or 0) for frame in container.decode(video=0)] == [0, 0.04, 0.08, 0.12, 0.16]
+    done = apisr("upscale", tmp_path / "out.mkv", "-o", tmp_path / "large/%03d.png", "--model", tiny_x2)
+    assert done.returncode == 0, done.stderr
+    made = sorted((tmp_path / "large").glob("*.png"))
+    assert len(made) == 5
+    assert read_picture(made[0]).pixels.shape == (128, 192, 3)
+    one_line(apisr("upscale", tmp_path / "in/%05d.png", "--model", tiny_x2), 2, "-o")
+    one_line(apisr("upscale", tmp_path / "no/%05d.png", "-o", tmp_path / "x.mkv", "--model", tiny_x2), 2, "no picture")

@@ -175,6 +175,15 @@ def command(
             rich_help_panel=_VIDEOS,
         ),
     ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            "--rate",
+            help="Frames per second of numbered pictures (frames/%05d.png): 24, 24000/1001.",
+            show_default=False,
+            rich_help_panel=_VIDEOS,
+        ),
+    ] = None,
     compare: Annotated[
         Literal["side", "wipe"] | None,
         typer.Option("--compare", help="Source and result in one clip.", show_default=False, rich_help_panel=_VIDEOS),
@@ -278,6 +287,8 @@ def command(
         hold=hold,
         native=_native(native),
         cluster=cluster,
+        device=device,
+        threads=threads,
         video=_video_options(
             purpose=purpose,
             codec=codec,
@@ -290,6 +301,7 @@ def command(
             detelecine=detelecine,
             **_range(start, end, preview),
             compare=compare,
+            rate=None if rate is None else _rate(rate),
             accept_damage=accept_damage,
             restart=restart,
             workers=workers,
@@ -364,6 +376,20 @@ def _range(start: str | None, end: str | None, preview: str | None) -> dict[str,
     if begin is not None and stop is not None and stop <= begin:
         raise InputError(f"expected an end after the start, got {float(begin):g} s to {float(stop):g} s.")
     return {"start": begin, "end": stop}
+
+
+def _rate(text: str) -> Fraction:
+    from fractions import Fraction
+
+    from apisr.errors import InputError
+
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= 1000:
+        raise InputError(f"expected --rate as frames per second like 24 or 24000/1001, got '{text}'.")
+    return rate
 
 
 def _native(text: str) -> Literal["off", "auto"] | int:

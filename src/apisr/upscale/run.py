@@ -17,6 +17,7 @@ from apisr.errors import ApisrError, InputError, RunError
 from apisr.files import check_target
 from apisr.image import FORMATS, is_picture_name
 from apisr.upscale import choose_model, load_engine
+from apisr.video.sequence import is_sequence
 
 if TYPE_CHECKING:
     from apisr.upscale.engine import Engine
@@ -66,6 +67,8 @@ class Settings:
         hold: whether held drawings of compressed videos are held, see :mod:`apisr.upscale.hold`.
         native: whether videos are shrunk to the size they were drawn at, see :mod:`apisr.upscale.prepare`.
         cluster: address of a Ray cluster that makes the segments of videos; None for this process.
+        device: for the workers of a cluster, see :func:`apisr.upscale.load_engine`.
+        threads: of each worker of a cluster.
         video: how videos are encoded; None for the defaults.
     """
 
@@ -79,6 +82,8 @@ class Settings:
     hold: Hold = "auto"
     native: Native = "off"
     cluster: str | None = None
+    device: str = "auto"
+    threads: int | None = None
     video: VideoOptions | None = None
 
 
@@ -131,7 +136,8 @@ def plan_jobs(
     """Find what is to be done.
 
     Args:
-        inputs: files, and folders that are searched with their subfolders for pictures and videos.
+        inputs: files, folders that are searched with their subfolders for pictures and videos, and patterns for
+            numbered pictures (``frames/%05d.png``), which are taken for one video.
         output: a folder, a file (for one input file), or None: beside the input, ``name_LABEL.ext``, and for a folder
             ``FOLDER_LABEL`` beside it.
         label: ``x2``, ``1080p``, ...
@@ -142,7 +148,7 @@ def plan_jobs(
         InputError: no such input, nothing found, or two inputs would become one output.
     """
     jobs: list[Job] = []
-    single = len(inputs) == 1 and inputs[0].is_file()
+    single = len(inputs) == 1 and not inputs[0].is_dir()
     for given in inputs:
         if given.is_dir():
             base = output if output is not None else given.resolve().with_name(f"{given.resolve().name}_{label}")
@@ -166,7 +172,9 @@ def plan_jobs(
                         listed=False,
                     )
                 )
-        elif given.exists():
+        elif is_sequence(given) and output is None:
+            raise InputError(f"'{given}' is a series of pictures. Say with -o where it goes: out.mkv or out/%05d.png.")
+        elif given.exists() or is_sequence(given):
             kind = _kind_of(given)
             suffix = _suffix(given, kind, picture_suffix, video_suffix)
             jobs.append(Job(given, target_for(given, output, label=label, suffix=suffix, single=single), kind))
@@ -270,7 +278,9 @@ def upscale_files(
     chosen = choose_model(model, scale=scale)
     label = f"{height}p" if height else f"x{scale or chosen.scale:g}"
     jobs = plan_jobs([Path(item) for item in inputs], None if output is None else Path(output), label=label)
-    options = Settings(model=chosen, output_scale=scale, output_height=height, overwrite=overwrite, **settings)
+    options = Settings(
+        model=chosen, output_scale=scale, output_height=height, overwrite=overwrite, device=device, **settings
+    )
     return run_jobs(jobs, options, lambda: load_engine(chosen, device=device), Listener())
 
 
@@ -333,7 +343,8 @@ def _where(settings: Settings, engine: Engine) -> tuple[Callable[[], Any], Calla
         return lambda: CanvasUpscaler(engine, reuse=settings.reuse), None
     from apisr.upscale.cluster import NetworkRecipe, spans_on_cluster
 
-    return NetworkRecipe.of(settings.model, reuse=settings.reuse), spans_on_cluster(settings.cluster)
+    recipe = NetworkRecipe.of(settings.model, reuse=settings.reuse, device=settings.device, threads=settings.threads)
+    return recipe, spans_on_cluster(settings.cluster)
 
 
 def video_options(settings: Settings, default: VideoOptions) -> VideoOptions:
@@ -361,9 +372,7 @@ def _files_below(folder: Path, *, without: Path) -> list[Path]:
 
 
 def _kind_of(path: Path) -> Kind:
-    if is_picture_name(path):
-        return "picture"
-    return "video"
+    return "picture" if is_picture_name(path) and not is_sequence(path) else "video"
 
 
 def _suffix(source: Path, kind: Kind, picture_suffix: str | None, video_suffix: str | None) -> str:
