@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "apisr"
 
 #: Modules that everything may import.
-BASE = {"errors", "files", "image", "image_stream", "metrics", "__version__"}
+BASE = {"errors", "files", "image", "image_stream", "metrics", "scheduling", "__version__"}
 
 #: Folder or module -> what it may import besides BASE and itself.
 ALLOWED: dict[str, set[str]] = {
@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "image": set(),
     "image_stream": set(),
     "metrics": set(),
+    "scheduling": set(),
     "video": set(),
     "curate": {"video", "weights", "enhance"},
     "enhance": set(),

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from apisr.errors import InputError, RunError
+from apisr.scheduling import leave_realtime
 
 if TYPE_CHECKING:
     import av
@@ -138,6 +139,8 @@ def video_round_trip(pictures: Sequence[Bytes], codec: Codec, **settings: Any) -
             frame.pts, frame.time_base = index, Fraction(1, 25)
             packets += encoder.encode(frame)
         packets += encoder.encode(None)
+        if kind.encoder == "libsvtav1":
+            leave_realtime()
         decoder = cast("av.VideoCodecContext", av.CodecContext.create(kind.decoder, "r"))
         decoder.thread_count = 1
         if encoder.extradata:

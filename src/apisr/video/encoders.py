@@ -26,6 +26,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
 
 from apisr.errors import InputError
+from apisr.scheduling import leave_realtime
 from apisr.video.colour import Colour, bit_depth, chroma_shift
 from apisr.video.probe import MasteringDisplay
 
@@ -317,6 +318,8 @@ def try_open(choice: EncoderChoice, size: tuple[int, int], rate: Fraction) -> No
     with av_logging.Capture() as messages:
         try:
             context.open()
+            if choice.name == "libsvtav1":
+                leave_realtime()
         except (FFmpegError, ValueError, OverflowError) as error:
             said = [text.strip() for level, _, text in messages if level <= av_logging.ERROR and text.strip()]
             reason = said[0] if said else str(error).split("(")[0].strip()

@@ -31,6 +31,7 @@ from av.video.stream import VideoStream
 
 from apisr.errors import RunError
 from apisr.image import Pixels
+from apisr.scheduling import leave_realtime
 from apisr.video.colour import Colour, FromRgb
 from apisr.video.encoders import EncoderChoice, coded_size, configure
 from apisr.video.probe import SourceInfo, codec_name, open_input
@@ -135,7 +136,10 @@ class SegmentWriter:
         self._durations.append(duration)
         self._damaged += damaged
         self.frames += 1
-        self._mux(self._stream.encode(frame))
+        packets = self._stream.encode(frame)
+        if self.frames == 1 and self._stream.codec_context.name == "libsvtav1":
+            leave_realtime()
+        self._mux(packets)
 
     def close(self) -> Segment:
         """Finish the file.
