@@ -515,8 +515,8 @@ def _on_cluster(
     """Give videos to a Ray cluster; Ray does the videos of a lost machine again elsewhere."""
     if importlib.util.find_spec("ray") is None:
         raise MissingExtra("cluster", "to curate on a cluster")
-    import ray
-    from ray.exceptions import RayError
+    import ray  # pyright: ignore[reportMissingImports]
+    from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
     ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
     remote: Any = ray.remote(num_cpus=1, max_retries=2)(_work)
