@@ -60,13 +60,16 @@ class PictureOutcome:
     notices: tuple[str, ...] = ()
 
 
-def upscale_pixels(pixels: Pixels, engine: Engine, *, tile_px: int = DEFAULT_TILE_PX) -> Pixels:
+def upscale_pixels(
+    pixels: Pixels, engine: Engine, *, tile_px: int = DEFAULT_TILE_PX, on_pixels: Callable[[int], None] | None = None
+) -> Pixels:
     """Upscale one array.
 
     Args:
         pixels: ``(H, W, C)`` uint8 or uint16; C is 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha (straight).
         engine: the network.
         tile_px: side of the pieces that go through the network at once.
+        on_pixels: called with the number of input pixels of each finished piece.
 
     Returns:
         ``(s*H, s*W, C)`` of the same dtype.
@@ -75,7 +78,7 @@ def upscale_pixels(pixels: Pixels, engine: Engine, *, tile_px: int = DEFAULT_TIL
     scale = engine.traits.scale
     output = np.empty((scale * height, scale * width, channels), pixels.dtype)
     row = 0
-    for band in upscale_bands(pixels, engine, tile_px=tile_px):
+    for band in upscale_bands(pixels, engine, tile_px=tile_px, on_pixels=on_pixels):
         output[row : row + band.shape[0]] = band
         row += band.shape[0]
     return output
@@ -235,13 +238,7 @@ def _upscaled_frames(picture: Picture, engine: Engine, tile_px: int, count: Call
             frames.append(frames[-1])
             count(frame.shape[0] * frame.shape[1])
         else:
-            scale = engine.traits.scale
-            high = np.empty((scale * frame.shape[0], scale * frame.shape[1], frame.shape[2]), frame.dtype)
-            row = 0
-            for band in upscale_bands(frame, engine, tile_px=tile_px, on_pixels=count):
-                high[row : row + band.shape[0]] = band
-                row += band.shape[0]
-            frames.append(high)
+            frames.append(upscale_pixels(frame, engine, tile_px=tile_px, on_pixels=count))
     return frames
 
 

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from apisr.image import Pixels, from_float, to_float
 from apisr.upscale.engine import Engine
-from apisr.upscale.tiles import Rectangle, Tile, plan_tiles, run_tile
+from apisr.upscale.tiles import Rectangle, Tile, padded_size, plan_tiles, run_tile
 
 Reuse = Literal["exact", "off"]
 
@@ -300,7 +300,7 @@ def plan_fixed_tiles(height: int, width: int, *, core_px: int, halo_px: int | No
     halo = -(-halo_px // multiple_px) * multiple_px
     core = -(-core_px // multiple_px) * multiple_px
     window = core + 2 * halo
-    padded_height, padded_width = -(-height // multiple_px) * multiple_px, -(-width // multiple_px) * multiple_px
+    padded_height, padded_width = padded_size(height, width, multiple_px)
     window_height, window_width = min(window, padded_height), min(window, padded_width)
     tiles: list[Tile] = []
     for tile in plan_tiles(height, width, tile_px=core, halo_px=halo, multiple_px=multiple_px):

@@ -26,6 +26,7 @@ from av.error import FFmpegError
 from av.filter import Graph
 from av.packet import Packet
 from av.stream import Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
 from av.video.stream import VideoStream
 
@@ -108,12 +109,7 @@ class SegmentWriter:
         self._stream = cast(VideoStream, self._container.add_stream(choice.name, rate=rate))
         context = self._stream.codec_context
         configure(context, choice, self._coded, rate)
-        if sar is not None:
-            context.sample_aspect_ratio = sar
-        context.color_primaries = colour.primaries
-        context.color_trc = colour.transfer
-        context.colorspace = colour.matrix
-        context.color_range = 2 if colour.full_range else 1
+        _describe_pictures(context, colour, sar)
         self._shape = None if sar is None else _shape_graph(self._coded, choice.pixel_format, sar)
 
     def convert(self, rgb: Pixels) -> av.VideoFrame:
@@ -315,17 +311,22 @@ def _skipped(plan: StreamPlan) -> set[str]:
     return _VIDEO_TAGS
 
 
-def _describe_video(
-    video: VideoStream, source: SourceInfo, *, rate: Fraction, colour: Colour, sar: Fraction | None, muxer: str
-) -> None:
-    context = video.codec_context
-    context.framerate = rate
+def _describe_pictures(context: VideoCodecContext, colour: Colour, sar: Fraction | None) -> None:
+    """Say what the pictures of a stream mean: colour and pixel aspect ratio."""
     if sar is not None:
         context.sample_aspect_ratio = sar
     context.color_primaries = colour.primaries
     context.color_trc = colour.transfer
     context.colorspace = colour.matrix
     context.color_range = 2 if colour.full_range else 1
+
+
+def _describe_video(
+    video: VideoStream, source: SourceInfo, *, rate: Fraction, colour: Colour, sar: Fraction | None, muxer: str
+) -> None:
+    context = video.codec_context
+    context.framerate = rate
+    _describe_pictures(context, colour, sar)
     if muxer in ("mp4", "mov") and video.codec_context.codec.canonical_name == "hevc":
         context.codec_tag = "hvc1"
     if muxer == "avi" and codec_name(video) == "h264":
