@@ -17,6 +17,7 @@ def make() -> None:
     for name, hyper in {
         "tiny-x2": {"features": 8, "depth": 2, "scale": 2, "unshuffle": 2, "activation": "relu"},
         "tiny-x4": {"features": 8, "depth": 2, "scale": 4, "unshuffle": 1, "activation": "leakyrelu"},
+        "tiny-x4-unshuffled": {"features": 8, "depth": 2, "scale": 4, "unshuffle": 2, "activation": "relu"},
     }.items():
         torch.manual_seed(5)
         card = {"name": name, "architecture": "compact", "hyper": hyper, "license": "Apache-2.0"}

@@ -90,12 +90,11 @@ def corner_dots() -> Frames:
 MOTIONS = [held, mouth, returning, pan, fade, grain, corner_dots]
 
 
-@pytest.fixture(scope="module", params=["tiny-x2", "tiny-x4", "shape-bound"])
+@pytest.fixture(scope="module", params=["tiny-x2", "tiny-x4", "tiny-x4-unshuffled", "shape-bound"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     folder = Path(__file__).parent / "data" / "models"
-    loaded = load_engine(
-        choose_model(folder / ("tiny-x4.onnx" if request.param == "tiny-x4" else "tiny-x2.onnx")), device="cpu"
-    )
+    name = "tiny-x2" if request.param == "shape-bound" else request.param
+    loaded = load_engine(choose_model(folder / f"{name}.onnx"), device="cpu")
     return ShapeBound(loaded) if request.param == "shape-bound" else loaded
 
 
@@ -114,6 +113,17 @@ def test_sixteen_bit_frames(engine: Engine) -> None:
         high = exact.process(deep)
         assert high.dtype == np.uint16
         assert np.array_equal(high, off.process(deep))
+
+
+@pytest.mark.parametrize(("height", "width"), [(151, 235), (149, 64), (33, 17), (1, 1)])
+def test_odd_sizes(engine: Engine, height: int, width: int) -> None:
+    """The right and bottom borders are no multiple of what an un-shuffled network needs."""
+    exact, off = CanvasUpscaler(engine), CanvasUpscaler(engine, reuse="off")
+    frames = [background(height, width) for _ in range(4)]
+    frames[1][-1, -1] += 9
+    frames[2][height // 2 : height // 2 + 7, width // 3 : width // 3 + 5] = 31
+    for frame in frames:
+        assert np.array_equal(exact.process(frame), off.process(frame))
 
 
 def test_a_new_size_starts_anew(engine: Engine) -> None:
