@@ -15,7 +15,7 @@ import pytest
 
 from apisr.errors import ModelError, RunError
 from apisr.weights import catalogue
-from apisr.weights.catalogue import CATALOGUE, Release, cached, check, fetch
+from apisr.weights.catalogue import CATALOGUE, Release, adopt, cached, check, fetch
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
@@ -158,15 +158,20 @@ def test_damaged_file_is_reported_and_replaced(server: Server, release: Release,
 
 
 def test_prefix_and_first_download_are_held_to(server: Server, release: Release, tmp_path: Path) -> None:
-    digest = hashlib.sha256(CONTENT).hexdigest()
+    torch = pytest.importorskip("torch")
+    from apisr.networks import build
+
+    torch.save(build("compact", {"features": 8, "depth": 1}).state_dict(), tmp_path / "small.pth")
+    server.content = content = (tmp_path / "small.pth").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
     loose = replace(release, sha256=None, size_bytes=None)
     assert check(replace(loose, sha256_prefix=digest[:8]), fetch(loose, folder=tmp_path)) == digest
     with pytest.raises(ModelError, match="SHA-256"):
         check(replace(loose, sha256_prefix="00000000"), _without_record(tmp_path / "model.pth", tmp_path))
-    (tmp_path / "model.pth").write_bytes(CONTENT[::-1])
+    (tmp_path / "model.pth").write_bytes(content[::-1])
     with pytest.raises(ModelError, match="SHA-256"):
         cached(loose, tmp_path)  # no hash was published: that of the first download counts
-    assert fetch(loose, folder=tmp_path).read_bytes() == CONTENT
+    assert fetch(loose, folder=tmp_path).read_bytes() == content
 
 
 def _without_record(path: Path, folder: Path) -> Path:
@@ -193,8 +198,56 @@ def test_two_processes_at_once_download_once(server: Server, release: Release, t
 
 
 def test_no_direct_address_says_where(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"Get ck.pth from https://github.com/tinglyfeng/IC9600 and save it as"):
+    expected = r"Get ck.pth from https://github.com/tinglyfeng/IC9600, then run: apisr models fetch ic9600 --file ck.pth"
+    with pytest.raises(ModelError, match=expected):
         fetch(CATALOGUE["ic9600"], folder=tmp_path)
+
+
+def test_an_address_can_be_given(server: Server, release: Release, tmp_path: Path) -> None:
+    nowhere, digest = replace(release, url=None, sha256=None, size_bytes=None), hashlib.sha256(CONTENT).hexdigest()
+    with pytest.raises(ModelError, match="expected an address that begins with http://"):
+        fetch(nowhere, folder=tmp_path, url="file:///etc/passwd")
+    with pytest.raises(ModelError, match="is no SHA-256"):
+        fetch(nowhere, folder=tmp_path, url=server.url, sha256="abc")
+    with pytest.raises(ModelError, match="has the published SHA-256"):
+        fetch(release, folder=tmp_path, url=server.url, sha256="0" * 64)
+    with pytest.raises(RunError, match="expected 0000000000000000"):
+        fetch(nowhere, folder=tmp_path, url=server.url, sha256="0" * 64)
+    assert not list(tmp_path.glob("*.pth"))
+    assert fetch(nowhere, folder=tmp_path, url=server.url, sha256=digest.upper()).read_bytes() == CONTENT
+
+
+def test_what_no_hash_tells_the_content_must(server: Server, release: Release, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from apisr.networks import build
+
+    unknown = replace(release, sha256=None, size_bytes=None)
+    torch.save(build("rrdb", {"blocks": 1, "features": 8, "growth": 4}).state_dict(), tmp_path / "other.pth")
+    server.content = (tmp_path / "other.pth").read_bytes()
+    with pytest.raises(RunError, match=r"is not 'test': it holds RRDB.*, expected compact"):
+        fetch(unknown, folder=tmp_path / "cache")
+    with pytest.raises(ModelError, match=r"is not 'test': it holds RRDB.*, expected compact"):
+        adopt(unknown, tmp_path / "other.pth", folder=tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*.pth"))
+    assert not list((tmp_path / "cache").glob(".*.download*"))
+
+
+def test_a_file_saved_by_hand_is_taken_over(release: Release, tmp_path: Path) -> None:
+    mine, cache = tmp_path / "Downloads (2).pth", tmp_path / "cache"
+    with pytest.raises(ModelError, match="no such file"):
+        adopt(release, mine, folder=cache)
+    mine.write_bytes(CONTENT[:-1])
+    with pytest.raises(ModelError, match=r"is not 'test'.*299999 bytes, expected 300000"):
+        adopt(release, mine, folder=cache)
+    mine.write_bytes(CONTENT)
+    path = adopt(release, mine, folder=cache)
+    assert path == cache / "model.pth"
+    assert path.read_bytes() == mine.read_bytes() == CONTENT
+    assert cached(release, cache) == path == adopt(release, mine, folder=cache)
+    mine.write_bytes(CONTENT[::-1])
+    with pytest.raises(ModelError, match="is there already, and '.*' is another file"):
+        adopt(release, mine, folder=cache)
+    assert path.read_bytes() == CONTENT
 
 
 def test_catalogue_is_consistent() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -61,12 +62,29 @@ def show(
 
 
 @command.command()
-def fetch(names: Annotated[list[str], typer.Argument(help="Names from 'apisr models list'.")]) -> None:
+def fetch(
+    names: Annotated[list[str], typer.Argument(help="Names from 'apisr models list'.")],
+    url: Annotated[
+        str | None, typer.Option(help="Take it from this address (for releases without a direct one).")
+    ] = None,
+    file: Annotated[Path | None, typer.Option(help="Take over this file, which you saved by hand.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="SHA-256 that the file must have, where none is known.")] = None,
+) -> None:
     """Download official releases into the cache folder; goes on where an earlier try stopped."""
-    from apisr.weights.catalogue import fetch, release_named
+    from apisr.errors import InputError
+    from apisr.weights.catalogue import adopt, fetch, release_named
 
-    for release in [release_named(name) for name in names]:
-        path = fetch(release, progress=_progress(release.name) if sys.stderr.isatty() else None)
+    releases = [release_named(name) for name in names]
+    if (url or file or sha256) and len(releases) > 1:
+        raise InputError(f"--url, --file and --sha256 are for one release, got {len(releases)}. Fetch one at a time.")
+    if url and file:
+        raise InputError("give --url or --file, not both.")
+    for release in releases:
+        if file is not None:
+            path = adopt(release, file, sha256=sha256)
+        else:
+            progress = _progress(release.name) if sys.stderr.isatty() else None
+            path = fetch(release, url=url, sha256=sha256, progress=progress)
         typer.echo(str(path))
 
 

@@ -4,7 +4,10 @@ Nothing is used before it is whole and right: a download goes to a hidden file b
 stopped if the connection breaks or the program was killed, is checked (size, SHA-256, or the beginning of it that some
 projects put into the file name), and only then renamed. A lock file keeps two processes from fetching the same file at
 once; the second waits and finds it ready. Where no hash was ever published, that of the first download is recorded and
-held to.
+held to, and where torch is installed the file must hold the network that was asked for.
+
+Some releases have no direct address (they lie behind a page with a button). For them the address is given
+(``fetch(release, url=...)``), or the file that a person has saved is taken over (:func:`adopt`).
 
     >>> from apisr.weights.catalogue import CATALOGUE
     >>> CATALOGUE["realesr-animevideov3"].licence
@@ -15,13 +18,16 @@ held to.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
+import re
+import shutil
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -211,16 +217,35 @@ def check(release: Release, path: Path, *, recorded_for: Path | None = None) -> 
     return digest
 
 
-def fetch(release: Release, *, folder: Path | None = None, progress: Progress | None = None) -> Path:
+def fetch(
+    release: Release,
+    *,
+    folder: Path | None = None,
+    url: str | None = None,
+    sha256: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
     """Download a release unless it is there, and return its path.
 
     Safe to be called by several processes at once and to be killed at any time; a later call goes on where it stopped.
 
+    Args:
+        release: what to fetch.
+        folder: where to keep it; None is :func:`cache_folder`.
+        url: address to take it from, in place of the catalogue's.
+        sha256: what the file must have, where the catalogue knows none.
+        progress: told of every piece that has come.
+
     Raises:
-        ModelError: the release has no direct address.
+        ModelError: the release has no direct address and none is given, or a SHA-256 that cannot be.
         RunError: the server cannot be reached, or what it sends is not the release.
     """
     folder = folder or cache_folder()
+    release = _with_sha256(release, sha256)
+    if url is not None:
+        if not url.startswith(("http://", "https://")):
+            raise ModelError(f"cannot fetch from '{url}': expected an address that begins with http:// or https://.")
+        release = replace(release, url=url)
     target = folder / release.file_name
     folder.mkdir(parents=True, exist_ok=True)
     with _lock(folder / f".{release.file_name}.lock"):
@@ -230,19 +255,87 @@ def fetch(release: Release, *, folder: Path | None = None, progress: Progress | 
                 return target
         if release.url is None:
             raise ModelError(
-                f"'{release.name}' has no direct address. Get {release.file_name} from {release.page} and save it as "
-                f"'{target}'."
+                f"'{release.name}' has no direct address. Get {release.file_name} from {release.page}, then run: "
+                f"apisr models fetch {release.name} --file {release.file_name} (or --url ADDRESS)"
             )
         partial = folder / f".{release.file_name}.download"
         _download(release, release.url, partial, progress)
         try:
-            digest = check(release, partial, recorded_for=target)
+            _keep(release, partial, target)
         except ModelError as error:
-            partial.unlink(missing_ok=True)
             raise RunError(f"what {release.url} sends is not '{release.name}': {error}") from error
-        _record(target, release, digest)
-        partial.replace(target)
     return target
+
+
+def adopt(release: Release, file: Path, *, folder: Path | None = None, sha256: str | None = None) -> Path:
+    """Take over a release that is on this machine already: check it, copy it into the cache, and return its path there.
+
+    Args:
+        release: what the file should be.
+        file: the file; it stays where it is.
+        folder: where to keep the copy; None is :func:`cache_folder`.
+        sha256: what the file must have, where the catalogue knows none.
+
+    Raises:
+        ModelError: no such file, not the release, or the cache holds another, whole file of that name.
+    """
+    folder = folder or cache_folder()
+    release = _with_sha256(release, sha256)
+    if not file.is_file():
+        raise ModelError(f"cannot read '{file}': no such file. Give the file that you saved from {release.page}.")
+    target = folder / release.file_name
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock(folder / f".{release.file_name}.lock"):
+        if target.is_file():
+            known = None
+            with contextlib.suppress(ModelError):
+                known = check(release, target)
+            if known is not None and known == sha256_file(file):
+                return target
+            if known is not None:
+                raise ModelError(f"'{release.name}' is there already, and '{file}' is another file. Remove '{target}'.")
+        partial = folder / f".{release.file_name}.download"
+        shutil.copyfile(file, partial)
+        try:
+            _keep(release, partial, target)
+        except ModelError as error:
+            raise ModelError(f"'{file}' is not '{release.name}': {error}") from error
+    return target
+
+
+def _keep(release: Release, partial: Path, target: Path) -> None:
+    """Check a file that has arrived and give it its name; a wrong one is removed."""
+    try:
+        digest = check(release, partial, recorded_for=target)
+        if release.sha256 is None and release.sha256_prefix is None:
+            _check_network(release, partial)
+    except ModelError:
+        partial.unlink(missing_ok=True)
+        raise
+    _record(target, release, digest)
+    partial.replace(target)
+
+
+def _check_network(release: Release, path: Path) -> None:
+    """Look into a file whose hash nobody published: it must hold the network (where torch is there to tell)."""
+    if importlib.util.find_spec("torch") is None:
+        return
+    from apisr.weights.checkpoint import read_checkpoint
+
+    found = read_checkpoint(path).network
+    if found.name != release.architecture:
+        raise ModelError(f"it holds {found.title}, expected {release.architecture}.")
+
+
+def _with_sha256(release: Release, sha256: str | None) -> Release:
+    if sha256 is None:
+        return release
+    sha256 = sha256.strip().lower()
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise ModelError(f"'{sha256}' is no SHA-256: expected 64 hexadecimal digits.")
+    if release.sha256 not in (None, sha256):
+        raise ModelError(f"'{release.name}' has the published SHA-256 {release.sha256}, not {sha256}.")
+    return replace(release, sha256=sha256)
 
 
 def _download(release: Release, url: str, partial: Path, progress: Progress | None) -> None:
