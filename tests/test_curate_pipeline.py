@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -21,14 +20,13 @@ import pytest
 from curate_clips import encode, scene, short_film
 
 from apisr.cli import main
-from apisr.curate.complexity import open_scorer
 from apisr.curate.export import export_dataset
 from apisr.curate.manifest import SCHEMA, Row, decide, read_manifest, write_manifest
 from apisr.curate.pipeline import Outcome, curate, find_videos, read_records
 from apisr.curate.screen import open_screen
 from apisr.curate.settings import Settings, load_settings
 from apisr.curate.video import produce
-from apisr.errors import InputError, ModelError, RunError
+from apisr.errors import InputError, RunError
 from apisr.files import sha256_file
 from apisr.image import read_rgb
 from apisr.video.native import NativeHeight
@@ -187,6 +185,37 @@ def test_killed_in_the_middle_and_continued(tmp_path: Path) -> None:
     assert rows == read_manifest(tmp_path / "peace")[0]
     files = {path.relative_to(tmp_path / "killed").as_posix() for path in (tmp_path / "killed/images").rglob("*.*")}
     assert files == {row.file for row in rows}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_process_that_dies_costs_its_video_only(tmp_path: Path, workers: int) -> None:
+    """As when a decoder crashes: whichever process takes up one of the videos gets a SIGSEGV, every time."""
+    shelf, dataset = tmp_path / "shelf", tmp_path / "set"
+    for number in (1, 3, 4):
+        short_film(shelf / f"{number}.mkv", number)
+    victim = short_film(shelf / "2 crashes.mkv", 2, scenes=12, width=960, height=544)
+    mark = sha256_file(victim)[:16]
+    options = ["--score", "classical", "--count", "2", "--distance", "0.3", "--height", "keep", "--json", "-q"]
+    command = [sys.executable, "-m", "apisr", "curate", str(shelf), "-o", str(dataset), *options, "-j", str(workers)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    shot: set[int] = set()
+    while process.poll() is None:
+        for folder in (dataset / ".work").glob(f"{mark}-*"):
+            worker = int(folder.name.rpartition("-")[2])
+            if worker not in shot:
+                shot.add(worker)
+                os.kill(worker, signal.SIGSEGV)
+        time.sleep(0.002)
+    output, errors = process.communicate()
+    assert process.returncode == 1, errors
+    outcome = json.loads(output)
+    assert outcome["failed"] == [[str(victim), "the decoder crashed on this file"]]
+    assert (outcome["videos"], outcome["pictures"]) == (3, 6)
+    assert len(shot) == (1 if workers == 1 else 2)  # beside others, it is tried once more, alone
+    assert {Path(row.source).name for row in read_manifest(dataset)[0]} == {"1.mkv", "3.mkv", "4.mkv"}
+    assert not (dataset / ".work").exists()
+    assert not (dataset / "images" / mark).exists()
 
 
 @pytest.mark.slow
@@ -356,40 +385,3 @@ def test_screening_knows_drawings(shared: Path) -> None:
         pytest.skip(str(error))
     paths = sorted((shared / "data" / "val" / "gt").glob("*.png"))
     assert float(np.median([anime(read_rgb(path)) for path in paths])) > 0.5
-
-
-def test_icnet_behind_the_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
-    """IC9600's network with the golden parameters, saved as its checkpoint, found and run by its name."""
-    torch = pytest.importorskip("torch")
-    described = json.loads((data / "networks" / "losses.json").read_text())
-    state = {}
-    for name, shape in described["icnet.keys"].items():
-        values = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape).astype(np.float32)
-        if name.endswith("running_var"):
-            values = 1 + 0.1 * np.abs(values)
-        elif name.endswith("running_mean"):
-            values = 0.1 * values
-        elif len(shape) >= 2:
-            values = values / np.sqrt(np.prod(shape[1:]))
-        else:
-            values = 1 + 0.1 * values if name.endswith("weight") else 0.1 * values
-        state[name] = torch.from_numpy(np.asarray(values, np.float32))
-    monkeypatch.setenv("APISR_CACHE", str(tmp_path))
-    assert open_scorer("auto").name == "classical"
-    with pytest.raises(ModelError, match="apisr models fetch ic9600"):
-        open_scorer("icnet")
-    (tmp_path / "models").mkdir()
-    torch.save(state, tmp_path / "models" / "ck.pth")
-    scorer = open_scorer("auto")
-    assert scorer.name == "icnet"
-    golden = np.load(data / "networks" / "losses.npz")
-    x = np.random.default_rng(3).random((1, 3, 512, 512), dtype=np.float32)
-    mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    with torch.inference_mode():
-        score = scorer.network(torch.from_numpy((x - mean) / std))[0]  # pyright: ignore
-    assert float(score) == pytest.approx(float(golden["icnet.score"]), abs=1e-5)
-    picture = (x[0].transpose(1, 2, 0) * 255).round().astype(np.uint8)
-    assert scorer(picture) == pytest.approx(float(golden["icnet.score"]), abs=2e-3)
-    (tmp_path / "models" / "ck.pth").write_bytes(b"")
-    with pytest.raises(ModelError, match="0 bytes"):
-        open_scorer("auto")

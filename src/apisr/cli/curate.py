@@ -114,6 +114,7 @@ def _curate(
             output,
             settings=settings,
             workers=workers,
+            isolate=True,
             cluster=cluster,
             enhance=enhanced if settings.enhance else None,
             progress=progress,

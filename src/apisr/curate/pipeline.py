@@ -139,6 +139,7 @@ def curate(
     *,
     settings: Settings,
     workers: int = 1,
+    isolate: bool = False,
     cluster: str | None = None,
     enhance: Enhance | None = None,
     progress: ProgressCall | None = None,
@@ -150,9 +151,11 @@ def curate(
         dataset: the folder to make or to continue.
         settings: what to do.
         workers: processes that work on videos side by side.
+        isolate: work in another process even where one is enough, so that a decoder that crashes costs its video and
+            not the run. With it, or with several workers, a script must guard its start with
+            ``if __name__ == "__main__":``.
         cluster: address of a Ray cluster (``auto``, ``ray://HOST:PORT``) that works instead; all its machines must see
-        the
-            videos and the dataset under the same paths.
+            the videos and the dataset under the same paths.
         enhance: an importable function that enhances the lines of a picture, for ``settings.enhance``.
         progress: called after every video.
 
@@ -179,7 +182,7 @@ def curate(
         settings_json = settings.model_dump_json()
         if cluster:
             results = _on_cluster(waiting, dataset, settings_json, enhance, cluster)
-        elif workers > 1:
+        elif workers > 1 or isolate:
             results = _in_processes(waiting, dataset, settings_json, enhance, workers)
         else:
             results = _here(waiting, dataset, settings_json, enhance)
@@ -474,39 +477,53 @@ def _tools(settings_json: str, enhance: Enhance | None, threads: int) -> Any:
 def _here(
     videos: Sequence[Path], dataset: Path, settings_json: str, enhance: Enhance | None
 ) -> Iterator[tuple[Path, _Result]]:
-    threads = min(os.cpu_count() or 1, 4)
     for path in videos:
-        yield path, _work(path, dataset, settings_json, enhance, threads)
+        yield path, _work(path, dataset, settings_json, enhance, _threads(1))
+
+
+def _threads(workers: int) -> int:
+    """Threads of each worker: a single one has the machine for itself."""
+    return min(os.cpu_count() or 1, 4) if workers == 1 else 1
 
 
 def _in_processes(
     videos: Sequence[Path], dataset: Path, settings_json: str, enhance: Enhance | None, workers: int
 ) -> Iterator[tuple[Path, _Result]]:
-    """Give videos to processes; a video that takes its process down is tried once more alone, then given up."""
+    """Give videos to processes.
+
+    When a process dies, its pool is lost with all that it was working on: which video did it is known only if it was
+    the only one. Those videos are done again, one at a time; one that takes its process down then is given up.
+    """
     waiting = list(reversed(videos))
     suspects: list[Path] = []
     while waiting or suspects:
-        alone = not waiting
+        queue, number = (waiting, workers) if waiting else (suspects, 1)
+        remove_leftovers(dataset)  # of processes that died: no other is at work now
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1 if alone else workers, mp_context=context) as pool:
+        with ProcessPoolExecutor(number, mp_context=context) as pool:
             running: dict[Future[_Result], Path] = {}
             broken = False
-            while not broken and (running or waiting or (alone and suspects)):
-                queue = suspects if alone else waiting
-                while queue and len(running) < (1 if alone else workers):
+            while not broken and (running or queue):
+                while queue and len(running) < number:
                     path = queue.pop()
-                    running[pool.submit(_work, path, dataset, settings_json, enhance, 1)] = path
+                    try:
+                        future = pool.submit(_work, path, dataset, settings_json, enhance, _threads(workers))
+                    except BrokenProcessPool:  # a process died since the last result
+                        queue.append(path)
+                        broken = True
+                        break
+                    running[future] = path
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     path = running.pop(future)
                     try:
                         yield path, future.result()
                     except BrokenProcessPool:
                         broken = True
-                        if alone:
+                        if number == 1:
                             yield path, _Result(error="the decoder crashed on this file")
                         else:
                             suspects.append(path)
-            suspects += [path for path in running.values() if not alone]
+            suspects += running.values()
 
 
 def _on_cluster(
