@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import time
@@ -14,10 +15,12 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from conftest import Run
+from PIL import Image
 from video_clips import make_clip, read_back
 
 from apisr.errors import InputError, RunError
-from apisr.image import Pixels
+from apisr.image import Pixels, write_picture
 from apisr.upscale.videos import VideoOptions, upscale_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -159,7 +162,7 @@ def test_a_worker_that_does_not_see_the_source_gets_a_copy(two_nodes: str, tmp_p
     assert read_back(folder.partial_path(0), scale=2).numbers == list(range(span.frames))
 
 
-def test_pictures_are_tasks_too(two_nodes: str) -> None:
+def test_any_function_can_be_spread(two_nodes: str) -> None:
     results = dict(cluster.map_on_cluster(lambda number: number * number, range(12), address=two_nodes))
     assert results == {number: number * number for number in range(12)}
 
@@ -172,8 +175,87 @@ def test_pictures_are_tasks_too(two_nodes: str) -> None:
     def dies(_: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(RunError, match="workers of the cluster died over part 0"):
+    with pytest.raises(RunError, match="workers of the cluster died over '0'"):
         list(cluster.map_on_cluster(dies, [0], address=two_nodes))
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".mkv"}
+
+
+def test_pictures_and_videos_of_a_folder_by_the_command(
+    two_nodes: str, apisr: Run, tiny_x2: Path, tmp_path: Path
+) -> None:
+    """Colour, gray, alpha, 16 bit, an animation and a bad file, beside a video: the same files as without a cluster."""
+    generator = np.random.default_rng(3)
+    folder = tmp_path / "in"
+    for name, shape, kind in (
+        ("colour.png", (65, 90, 3), np.uint8),
+        ("deep.png", (40, 33, 4), np.uint16),
+        ("gray.tif", (31, 47, 1), np.uint16),
+        ("photo.jpg", (48, 80, 3), np.uint8),
+        ("alpha.webp", (50, 50, 4), np.uint8),
+    ):
+        pixels = generator.integers(0, np.iinfo(kind).max, shape).astype(kind)
+        pixels[: shape[0] // 2] = 0
+        write_picture(folder / name, pixels)
+    Image.fromarray(generator.integers(0, 255, (30, 40, 3), np.uint8)).save(
+        folder / "moving.gif", save_all=True, append_images=[Image.new("RGB", (40, 30), (200, 30, 30))], duration=80
+    )
+    (folder / "broken.png").write_bytes(b"no picture")
+    make_clip(folder / "clip.mkv", frames=24, options={"g": "4", "bf": "2", "crf": "30"})
+    common = ("upscale", folder, "--model", tiny_x2, "--threads", "1", "--device", "cpu", "--preset", "ultrafast")
+    alone = apisr(*common, "-o", tmp_path / "alone", "--json")
+    done = apisr(*common, "-o", tmp_path / "out", "--cluster", two_nodes, "--json")
+    assert alone.returncode == done.returncode == 1, done.stderr
+    assert written(tmp_path / "out") == written(tmp_path / "alone")
+    assert len(written(tmp_path / "out")) == 6
+    assert frames_of(tmp_path / "out/clip.mkv") == frames_of(tmp_path / "alone/clip.mkv")
+    reports = [json.loads(run.stdout)["files"] for run in (alone, done)]
+    for here, there in zip(*reports, strict=True):
+        assert {key: here[key] for key in ("source", "kind", "status")} == {
+            key: there[key] for key in ("source", "kind", "status")
+        }
+        assert there["message"] == here["message"]
+        if here["status"] == "done" and here["kind"] == "picture":
+            assert there["result"]["size"] == here["result"]["size"]
+            assert there["result"]["frames"] == here["result"]["frames"]
+    clip_here, clip_there = (next(row["result"] for row in report if row["kind"] == "video") for report in reports)
+    assert clip_there["notices"] == clip_here["notices"], "what the hold filter did is gathered too"
+    assert any(notice.startswith("hold filter:") for notice in clip_there["notices"])
+    assert sum(part["total_px"] for part in clip_there["stats"]) == 24 * 96 * 64
+    again = json.loads(apisr(*common, "-o", tmp_path / "out", "--cluster", two_nodes, "--json").stdout)
+    assert [row["status"] for row in again["files"]].count("skipped") == 7
+
+
+def test_a_picture_that_kills_its_workers_does_not_stop_the_others(
+    two_nodes: str, tiny_x2: Path, tmp_path: Path
+) -> None:
+    from apisr.upscale import choose_model
+
+    class Deadly(cluster.PictureTask):
+        def __call__(self, picture: Any) -> Any:
+            if picture.source.name == "b.png":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__call__(picture)
+
+    write_picture(tmp_path / "a.png", np.full((20, 20, 3), 90, np.uint8))
+    content = (tmp_path / "a.png").read_bytes()
+    task = Deadly(cluster.NetworkRecipe.of(choose_model(tiny_x2), device="cpu", threads=1))
+    files = [cluster.PictureFile(i, Path(f"{n}.png"), Path(f"{n}_x2.png"), content) for i, n in enumerate("abcd")]
+    answers = {file.source.stem: answer for file, answer in cluster.pictures_on_cluster(task, files, address=two_nodes)}
+    assert isinstance(answers.pop("b"), RunError)
+    assert len(answers) == 3
+    assert all(isinstance(answer, tuple) for answer in answers.values())
+
+
+def test_a_network_that_cannot_be_loaded_there_ends_the_run(two_nodes: str, tiny_x2: Path) -> None:
+    from apisr.upscale import choose_model
+
+    recipe = cluster.NetworkRecipe.of(choose_model(tiny_x2), device="cuda")
+    file = cluster.PictureFile(0, Path("a.png"), Path("b.png"), b"")
+    with pytest.raises(InputError, match="device 'cuda' is not available"):
+        list(cluster.pictures_on_cluster(cluster.PictureTask(recipe), [file], address=two_nodes))
 
 
 def test_a_real_network_travels_with_its_file(two_nodes: str, tmp_path: Path) -> None:

@@ -44,4 +44,9 @@ class MissingExtra(InputError):  # noqa: N818 - named for what it tells the user
 
     def __init__(self, extra: str, purpose: str) -> None:
         self.extra = extra
+        self.purpose = purpose
         super().__init__(f"the extra '{extra}' is needed {purpose}. Install it with: pip install 'apisr[{extra}]'")
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+        """Travel between processes."""
+        return MissingExtra, (self.extra, self.purpose)

@@ -201,8 +201,15 @@ def command(
         ),
     ] = False,
     workers: Annotated[
-        int, typer.Option("--workers", help="Segments upscaled at the same time.", min=1, rich_help_panel=_RUNNING)
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--workers",
+            help="Segments upscaled at the same time (1); with --cluster its workers (one a card, else one a machine).",
+            min=1,
+            show_default=False,
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
     reuse: Annotated[
         Literal["exact", "off"],
         typer.Option(
@@ -233,7 +240,7 @@ def command(
         typer.Option(
             "--cluster",
             metavar="ADDRESS",
-            help="Make the segments of videos on a Ray cluster (host:port, auto, local).",
+            help="Make pictures and the segments of videos on a Ray cluster (host:port, auto, local).",
             show_default=False,
             rich_help_panel=_RUNNING,
         ),
@@ -287,6 +294,8 @@ def command(
         hold=hold,
         native=_native(native),
         cluster=cluster,
+        workers=workers,
+        engine=engine,
         device=device,
         threads=threads,
         video=_video_options(
@@ -304,7 +313,7 @@ def command(
             rate=None if rate is None else _rate(rate),
             accept_damage=accept_damage,
             restart=restart,
-            workers=workers,
+            workers=workers or 1,
         )
         if any(job.kind == "video" for job in jobs)
         else None,

@@ -1,9 +1,10 @@
-"""Many machines: segments of videos (and pictures) as tasks on a Ray cluster.
+"""Many machines: segments of videos, and pictures, as tasks on a Ray cluster.
 
 Each worker loads the network once and keeps it. It gets a span, reads the source (from the same path if the machine
 sees it, else from a copy that is sent once), upscales and encodes it, and sends the encoded segment back; nothing but
 the source and the segments travels. A worker that dies is replaced and its span is done again. The segments are the
 same files that a local run makes, so everything else (resuming, joining, checking) is the same, and so is the result.
+Pictures travel as their files, there and back; each is written here, under its name, when it is complete.
 
     ray start --head                                  # on the first machine
     ray start --address=first:6379                    # on the others
@@ -17,23 +18,27 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from apisr.errors import ApisrError, InputError, MissingExtra, RunError
 from apisr.files import sha256_file
-from apisr.upscale import load_engine
+from apisr.upscale import EngineName, load_engine
+from apisr.upscale.engine import Engine
+from apisr.upscale.pictures import PictureOutcome, upscale_picture_file
 from apisr.upscale.reuse import CanvasUpscaler, Reuse
 from apisr.upscale.segments import Span, WorkFolder
+from apisr.upscale.tiles import DEFAULT_TILE_PX
 from apisr.upscale.videos import FrameFilter, FrameUpscaler, StageTimes, VideoOptions, VideoPlan, make_segments
 from apisr.video.sequence import is_sequence
 from apisr.video.writer import Segment
 from apisr.weights import Model
 
-#: A span is given up after this many workers died over it.
+#: A span or picture is given up after this many workers died over it.
 ATTEMPTS = 4
 _CHUNK_BYTES = 64 << 20
 
@@ -54,29 +59,112 @@ class NetworkRecipe:
         model: what is known of the network.
         content: the bytes of its file.
         reuse: see :mod:`apisr.upscale.reuse`.
-        device: see :func:`apisr.upscale.load_engine`.
+        engine: see :func:`apisr.upscale.load_engine`.
+        device: likewise.
         threads: processor threads of one worker.
     """
 
     model: Model
     content: bytes
     reuse: Reuse = "exact"
+    engine: EngineName = "auto"
     device: str = "auto"
     threads: int | None = None
 
     @staticmethod
-    def of(model: Model, *, reuse: Reuse = "exact", device: str = "auto", threads: int | None = None) -> NetworkRecipe:
+    def of(
+        model: Model,
+        *,
+        reuse: Reuse = "exact",
+        engine: EngineName = "auto",
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> NetworkRecipe:
         """Read the model's file."""
         portable = replace(model, card=dict(model.card))
-        return NetworkRecipe(portable, model.path.read_bytes(), reuse, device, threads)
+        return NetworkRecipe(portable, model.path.read_bytes(), reuse, engine, device, threads)
+
+    def load(self) -> Engine:
+        """Load the network on this machine."""
+        with tempfile.TemporaryDirectory(prefix="apisr-model-", ignore_cleanup_errors=True) as folder:
+            path = Path(folder) / self.model.path.name
+            path.write_bytes(self.content)
+            model = replace(self.model, path=path)
+            return load_engine(model, engine=self.engine, device=self.device, threads=self.threads)
 
     def __call__(self) -> FrameUpscaler:
         """Load the network and return an upscaler."""
-        folder = Path(tempfile.mkdtemp(prefix="apisr-model-"))
-        path = folder / self.model.path.name
-        path.write_bytes(self.content)
-        engine = load_engine(replace(self.model, path=path), device=self.device, threads=self.threads)
-        return CanvasUpscaler(engine, reuse=self.reuse)
+        return CanvasUpscaler(self.load(), reuse=self.reuse)
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture on its way to a worker.
+
+    Attributes:
+        number: tells it from others.
+        source: where it was read; only its name counts there.
+        target: where the result will go; likewise.
+        content: the bytes of the source.
+    """
+
+    number: int
+    source: Path
+    target: Path
+    content: bytes
+
+
+@dataclass
+class PictureTask:
+    """Upscales pictures on a machine of the cluster: bytes of a file in, bytes of a file out.
+
+    Attributes:
+        recipe: of the network; it is loaded at the first picture.
+        output_height: see :func:`apisr.upscale.pictures.upscale_picture_file`.
+        output_scale: likewise.
+        tile_px: likewise.
+        quality: likewise.
+    """
+
+    recipe: NetworkRecipe
+    output_height: int | None = None
+    output_scale: float | None = None
+    tile_px: int = DEFAULT_TILE_PX
+    quality: int | None = None
+    _engine: Engine | None = field(default=None, init=False, repr=False)
+
+    def __call__(self, picture: PictureFile) -> tuple[bytes, PictureOutcome] | Exception:
+        """Return the file of the result and what became of it, or what is wrong with this picture."""
+        engine = self._engine = self._engine or self.recipe.load()
+        with tempfile.TemporaryDirectory(prefix="apisr-picture-") as folder:
+            source = Path(folder) / "in" / picture.source.name
+            target = Path(folder) / "out" / picture.target.name
+            source.parent.mkdir()
+            source.write_bytes(picture.content)
+            try:
+                outcome = upscale_picture_file(
+                    source,
+                    target,
+                    engine,
+                    output_height=self.output_height,
+                    output_scale=self.output_scale,
+                    tile_px=self.tile_px,
+                    quality=self.quality,
+                )
+                content = target.read_bytes()
+            except ApisrError as error:
+                said = str(error).replace(str(source), str(picture.source)).replace(str(target), str(picture.target))
+                return (InputError if isinstance(error, InputError) else RunError)(said)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one picture, the others are done
+                return RunError(f"'{picture.source}': unexpected {_line(error)}")
+        return content, replace(outcome, source=picture.source, target=picture.target)
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """Stands for the answer to an item over which too many workers died."""
+
+    error: RunError
 
 
 def spans_on_cluster(address: str, *, workers: int | None = None) -> Callable[..., None]:
@@ -113,8 +201,9 @@ def spans_on_cluster(address: str, *, workers: int | None = None) -> Callable[..
             return worker
 
         latest: dict[Any, Any] = {}
-        for span, answer in _spread(start, missing, workers):
-            described, content, part, worker_stats, identity = answer
+        prepared: Any = getattr(prepare, "stats", None)
+        for span, answer in _or_raise(_spread(start, missing, workers)):
+            described, content, part, worker_stats, identity, filtered = answer
             partial = folder.partial_path(span.number)
             partial.write_bytes(content)
             segment = Segment.from_json(described)
@@ -122,6 +211,8 @@ def spans_on_cluster(address: str, *, workers: int | None = None) -> Callable[..
             tracker.add(len(segment.pts))
             times.add(StageTimes(*part))
             latest[identity] = worker_stats
+            if prepared is not None:
+                prepared.extend(filtered)
         stats.extend(latest.values())
 
     return run
@@ -145,7 +236,29 @@ def map_on_cluster(
         RunError: workers died over the same item again and again.
     """
     connect(address)
-    yield from _spread(lambda: _remote(_FunctionWorker).remote(function), list(items), workers)
+    yield from _or_raise(_spread(lambda: _remote(_FunctionWorker).remote(function), items, workers))
+
+
+def pictures_on_cluster(
+    task: PictureTask, pictures: Iterable[PictureFile], *, address: str, workers: int | None = None
+) -> Iterator[tuple[PictureFile, tuple[bytes, PictureOutcome] | Exception]]:
+    """Upscale pictures on the machines of a cluster.
+
+    Args:
+        task: how.
+        pictures: read one after the other, when a worker is free for it.
+        address: see :func:`spans_on_cluster`.
+        workers: see :func:`spans_on_cluster`.
+
+    Yields:
+        (picture, file of the result with its description, or what is wrong with this picture), as they are finished.
+
+    Raises:
+        ApisrError: the network cannot be loaded there, or no worker can be started.
+    """
+    connect(address)
+    for picture, answer in _spread(lambda: _remote(_FunctionWorker).remote(task), pictures, workers):
+        yield picture, answer.error if isinstance(answer, _Lost) else answer
 
 
 def connect(address: str) -> Any:
@@ -181,7 +294,8 @@ class _SegmentWorker:
         self._plan = plan
         self._options = options
         self._prepare = prepare
-        self._upscaler = make_upscaler()
+        self._make = make_upscaler
+        self._upscaler: FrameUpscaler | None = None
         self._folder = Path(tempfile.mkdtemp(prefix="apisr-segments-"))
 
     def sees(self, size: int, digest: str) -> bool:
@@ -196,20 +310,25 @@ class _SegmentWorker:
             file.write(chunk)
         self._plan = replace(self._plan, source=replace(self._plan.source, path=copy))
 
-    def work(self, span: Span) -> tuple[str, bytes, tuple[float, float, float, int], Any, str]:
-        """Make one span; return (description, encoded file, times, statistics so far, who)."""
+    def work(self, span: Span) -> tuple[str, bytes, tuple[float, float, float, int], Any, str, list[Any]]:
+        """Make one span; return (description, encoded file, times, statistics so far, who, the filter's statistics)."""
+        upscaler = self._upscaler = self._upscaler or self._make()
         folder = WorkFolder(self._folder / "out.mkv")
         folder.path.mkdir(exist_ok=True)
         times = StageTimes()
-        make_segments(
-            self._plan, folder, [span], self._upscaler, self._options, lambda _: None, times, prepare=self._prepare
-        )
+        filtered: list[Any] = getattr(self._prepare, "stats", [])
+        filtered.clear()
+        make_segments(self._plan, folder, [span], upscaler, self._options, lambda _: None, times, prepare=self._prepare)
         segment = folder.segment(span.number)
         path = folder.video_path(span.number)
         content = path.read_bytes()
         path.unlink()
         part = (times.decode, times.upscale, times.encode, times.frames)
-        return segment.to_json(), content, part, getattr(self._upscaler, "stats", None), str(self._folder)
+        return segment.to_json(), content, part, getattr(upscaler, "stats", None), str(self._folder), filtered
+
+    def close(self) -> None:
+        """Remove what is on this machine's disk."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class _FunctionWorker:
@@ -218,6 +337,9 @@ class _FunctionWorker:
 
     def work(self, item: Any) -> Any:
         return self._function(item)
+
+    def close(self) -> None:
+        """Nothing is kept on disk."""
 
 
 class _Shipment:
@@ -239,55 +361,94 @@ class _Shipment:
             ray.get(worker.receive.remote(part))
 
 
-def _spread(start: Callable[[], Any], items: Sequence[Any], workers: int | None) -> Iterator[tuple[Any, Any]]:
-    """Give items to workers; replace workers that die and give their item to another."""
+def _spread(
+    start: Callable[[], Any], items: Iterable[Any], workers: int | None
+) -> Generator[tuple[Any, Any | _Lost], None, None]:
+    """Give items to workers as they are free; replace workers that die and give their item to another."""
     ray = _ray()
     lost = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.ObjectLostError)
-    waiting = list(enumerate(items))[::-1]
-    deaths = [0] * len(items)
-    busy: dict[Any, tuple[int, Any, Any]] = {}
+    coming = iter(items)
+    again: list[_Item] = []
+    busy: dict[Any, tuple[_Item, Any]] = {}
     idle: list[Any] = []
     alive = 0
-    wanted = min(len(items), workers or _default_workers(ray))
+    wanted = workers or _default_workers(ray)
     failed_starts = 0
     try:
-        while waiting or busy:
-            while waiting and (idle or alive < wanted):
-                number, item = waiting.pop()
+        while True:
+            while idle or alive < wanted:
+                item = again.pop() if again else _next_item(coming)
+                if item is None:
+                    break
                 try:
                     if idle:
                         worker = idle.pop()
                     else:
                         worker = start()
                         alive += 1
-                    busy[worker.work.remote(item)] = (number, item, worker)
+                    busy[worker.work.remote(item.value)] = (item, worker)
                 except lost as error:
-                    waiting.append((number, item))
+                    again.append(item)
                     failed_starts += 1
                     if failed_starts > ATTEMPTS + wanted:
                         raise RunError(f"no worker of the cluster can be started ({_line(error)}).") from error
+            if not busy:
+                return
             ready, _ = ray.wait(list(busy), num_returns=1)
-            number, item, worker = busy.pop(ready[0])
+            item, worker = busy.pop(ready[0])
             try:
                 answer = ray.get(ready[0])
             except lost as error:
                 alive -= 1
-                deaths[number] += 1
-                if deaths[number] >= ATTEMPTS:
-                    raise RunError(
-                        f"{deaths[number]} workers of the cluster died over part {number} ({_line(error)}). "
+                item.deaths += 1
+                if item.deaths < ATTEMPTS:
+                    again.append(item)
+                    continue
+                answer = _Lost(
+                    RunError(
+                        f"{item.deaths} workers of the cluster died over {_said(item.value)} ({_line(error)}). "
                         "Finished parts are kept: run the command again."
-                    ) from error
-                waiting.append((number, item))
-                continue
+                    )
+                )
             except ray.exceptions.RayTaskError as error:
                 raise _original(error) from error
-            idle.append(worker)
-            yield item, answer
+            else:
+                idle.append(worker)
+            yield item.value, answer
     finally:
-        for worker in [*idle, *(entry[2] for entry in busy.values())]:
+        with contextlib.suppress(Exception):
+            ray.get([worker.close.remote() for worker in idle], timeout=10)
+        for worker in [*idle, *(entry[1] for entry in busy.values())]:
             with contextlib.suppress(Exception):
                 ray.kill(worker)
+
+
+@dataclass
+class _Item:
+    """An item and how many workers died over it."""
+
+    value: Any
+    deaths: int = 0
+
+
+def _next_item(coming: Iterator[Any]) -> _Item | None:
+    for value in coming:
+        return _Item(value)
+    return None
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, Span):
+        return f"part {value.number} of the video"
+    return f"'{value.source}'" if isinstance(value, PictureFile) else f"'{value}'"
+
+
+def _or_raise(answers: Generator[tuple[Any, Any | _Lost], None, None]) -> Iterator[tuple[Any, Any]]:
+    with contextlib.closing(answers):
+        for item, answer in answers:
+            if isinstance(answer, _Lost):
+                raise answer.error
+            yield item, answer
 
 
 def _remote(worker: type) -> Any:

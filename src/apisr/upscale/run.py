@@ -7,19 +7,21 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from apisr.errors import ApisrError, InputError, RunError
-from apisr.files import check_target
+from apisr.files import check_target, replacing
 from apisr.image import FORMATS, is_picture_name
-from apisr.upscale import choose_model, load_engine
+from apisr.upscale import EngineName, choose_model, load_engine
 from apisr.video.sequence import is_sequence
 
 if TYPE_CHECKING:
+    from apisr.upscale.cluster import NetworkRecipe
     from apisr.upscale.engine import Engine
     from apisr.upscale.hold import Hold
     from apisr.upscale.pictures import PictureOutcome
@@ -66,8 +68,10 @@ class Settings:
         reuse: see :mod:`apisr.upscale.reuse`.
         hold: whether held drawings of compressed videos are held, see :mod:`apisr.upscale.hold`.
         native: whether videos are shrunk to the size they were drawn at, see :mod:`apisr.upscale.prepare`.
-        cluster: address of a Ray cluster that makes the segments of videos; None for this process.
-        device: for the workers of a cluster, see :func:`apisr.upscale.load_engine`.
+        cluster: address of a Ray cluster that makes pictures and the segments of videos; None for this process.
+        workers: how many of the cluster, see :func:`apisr.upscale.cluster.spans_on_cluster`.
+        engine: for the workers of a cluster, see :func:`apisr.upscale.load_engine`.
+        device: likewise.
         threads: of each worker of a cluster.
         video: how videos are encoded; None for the defaults.
     """
@@ -82,6 +86,8 @@ class Settings:
     hold: Hold = "auto"
     native: Native = "off"
     cluster: str | None = None
+    workers: int | None = None
+    engine: EngineName = "auto"
     device: str = "auto"
     threads: int | None = None
     video: VideoOptions | None = None
@@ -205,36 +211,40 @@ def target_for(
 def run_jobs(
     jobs: Sequence[Job], settings: Settings, engine: Callable[[], Engine], listener: Listener
 ) -> list[Outcome]:
-    """Do all jobs in order; one that fails does not stop the others.
+    """Do all jobs; one that fails does not stop the others.
+
+    They are done in order, except that a cluster makes all pictures first, as many at a time as it has workers.
 
     Args:
         jobs: from :func:`plan_jobs`.
         settings: how.
         engine: gives the loaded network; called once, when the first job needs it.
         listener: told of everything that happens.
+
+    Returns:
+        One outcome per job, in the order of the jobs.
     """
-    loaded: Engine | None = None
-    outcomes: list[Outcome] = []
+    load = functools.cache(engine)
+    outcomes: dict[int, Outcome] = {}
+    if settings.cluster is not None and any(job.kind == "picture" for job in jobs):
+        outcomes = _pictures_on_cluster(jobs, settings, settings.cluster, listener)
     for index, job in enumerate(jobs, start=1):
+        if index in outcomes:
+            continue
         listener.started(job, index, len(jobs))
         began = time.monotonic()
-        if job.target.exists() and not settings.overwrite and not job.listed:
-            outcome = Outcome(job, "skipped", message="the output exists")
-        else:
+        outcome = _refused(job, settings)
+        if outcome is None:
+            if settings.cluster is None or settings.device == "auto":
+                load()  # a model that cannot be loaded ends the run
             try:
-                check_target(job.target, overwrite=settings.overwrite)
-            except ApisrError as error:
+                outcome = Outcome(job, "done", result=_do(job, settings, load, listener))
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one file, the others are done
                 outcome = _failed(job, error)
-            else:
-                loaded = loaded or engine()  # a model that cannot be loaded ends the run
-                try:
-                    outcome = Outcome(job, "done", result=_do(job, settings, loaded, listener))
-                except Exception as error:  # noqa: BLE001 - whatever is wrong with one file, the others are done
-                    outcome = _failed(job, error)
         outcome = replace(outcome, seconds=time.monotonic() - began)
-        outcomes.append(outcome)
+        outcomes[index] = outcome
         listener.ended(outcome)
-    return outcomes
+    return [outcomes[index] for index in sorted(outcomes)]
 
 
 def exit_code_of(outcomes: Iterable[Outcome]) -> int:
@@ -291,7 +301,18 @@ def _failed(job: Job, error: Exception) -> Outcome:
     return Outcome(job, "failed", message=said, exit_code=RunError.exit_code, error=error)
 
 
-def _do(job: Job, settings: Settings, engine: Engine, listener: Listener) -> PictureOutcome | VideoOutcome:
+def _refused(job: Job, settings: Settings) -> Outcome | None:
+    """Return the outcome of a job that is not to be done: its output exists or cannot be written."""
+    if job.target.exists() and not settings.overwrite and not job.listed:
+        return Outcome(job, "skipped", message="the output exists")
+    try:
+        check_target(job.target, overwrite=settings.overwrite)
+    except ApisrError as error:
+        return _failed(job, error)
+    return None
+
+
+def _do(job: Job, settings: Settings, load: Callable[[], Engine], listener: Listener) -> PictureOutcome | VideoOutcome:
     if job.kind == "picture":
         from apisr.upscale.pictures import upscale_picture_file
         from apisr.upscale.tiles import DEFAULT_TILE_PX
@@ -299,7 +320,7 @@ def _do(job: Job, settings: Settings, engine: Engine, listener: Listener) -> Pic
         return upscale_picture_file(
             job.source,
             job.target,
-            engine,
+            load(),
             output_height=settings.output_height,
             output_scale=settings.output_scale,
             tile_px=settings.tile_px or DEFAULT_TILE_PX,
@@ -312,7 +333,7 @@ def _do(job: Job, settings: Settings, engine: Engine, listener: Listener) -> Pic
     from apisr.upscale.videos import VideoOptions, upscale_video
 
     preparation, notices = preparation_for(job.source, hold=settings.hold, native=settings.native)
-    make, run_spans = _where(settings, engine)
+    make, run_spans, ran_by = _where(settings, load)
     outcome = upscale_video(
         job.source,
         job.target,
@@ -320,7 +341,7 @@ def _do(job: Job, settings: Settings, engine: Engine, listener: Listener) -> Pic
         video_options(settings, VideoOptions()),
         lambda done, total: listener.progressed(job, done, total),
         scale=settings.model.scale,
-        identity=f"{settings.model.sha256} {engine.name} {preparation.identity}",
+        identity=f"{settings.model.sha256} {ran_by} {preparation.identity}",
         prepare=preparation if preparation.wanted else None,
         run_spans=run_spans,
     )
@@ -335,16 +356,87 @@ def _do(job: Job, settings: Settings, engine: Engine, listener: Listener) -> Pic
     return replace(outcome, notices=(*notices, *outcome.notices))
 
 
-def _where(settings: Settings, engine: Engine) -> tuple[Callable[[], Any], Callable[..., None] | None]:
-    """Give what makes an upscaler, and what makes the segments: this process or a cluster."""
+def _where(settings: Settings, load: Callable[[], Engine]) -> tuple[Callable[[], Any], Callable[..., None] | None, str]:
+    """Give what makes an upscaler, what makes the segments (this process or a cluster), and the engine's name."""
     from apisr.upscale.reuse import CanvasUpscaler
 
     if settings.cluster is None:
-        return lambda: CanvasUpscaler(engine, reuse=settings.reuse), None
-    from apisr.upscale.cluster import NetworkRecipe, spans_on_cluster
+        engine = load()
+        return lambda: CanvasUpscaler(engine, reuse=settings.reuse), None, engine.name
+    from apisr.upscale.cluster import spans_on_cluster
 
-    recipe = NetworkRecipe.of(settings.model, reuse=settings.reuse, device=settings.device, threads=settings.threads)
-    return recipe, spans_on_cluster(settings.cluster)
+    # A device that is asked for by name may exist on the workers only.
+    name = load().name if settings.device == "auto" else f"{settings.model.format} ({settings.device})"
+    return _recipe(settings), spans_on_cluster(settings.cluster, workers=settings.workers), name
+
+
+def _recipe(settings: Settings) -> NetworkRecipe:
+    from apisr.upscale.cluster import NetworkRecipe
+
+    return NetworkRecipe.of(
+        settings.model,
+        reuse=settings.reuse,
+        engine=settings.engine,
+        device=settings.device,
+        threads=settings.threads,
+    )
+
+
+def _pictures_on_cluster(
+    jobs: Sequence[Job], settings: Settings, address: str, listener: Listener
+) -> dict[int, Outcome]:
+    """Upscale all pictures on a cluster; files are read and written here."""
+    from apisr.upscale.cluster import PictureFile, PictureTask, pictures_on_cluster
+    from apisr.upscale.tiles import DEFAULT_TILE_PX
+
+    outcomes: dict[int, Outcome] = {}
+    began: dict[int, float] = {}
+
+    def finish(index: int, outcome: Outcome) -> None:
+        outcomes[index] = replace(outcome, seconds=time.monotonic() - began[index])
+        listener.ended(outcomes[index])
+
+    def files() -> Iterator[PictureFile]:
+        for index, job in enumerate(jobs, start=1):
+            if job.kind != "picture":
+                continue
+            listener.started(job, index, len(jobs))
+            began[index] = time.monotonic()
+            refused = _refused(job, settings)
+            if refused is None:
+                try:
+                    content = job.source.read_bytes()
+                except OSError as error:
+                    refused = _failed(job, InputError(f"cannot read '{job.source}': {error.strerror or error}."))
+                else:
+                    yield PictureFile(index, job.source, job.target, content)
+                    continue
+            finish(index, refused)
+
+    task = PictureTask(
+        _recipe(settings),
+        output_height=settings.output_height,
+        output_scale=settings.output_scale,
+        tile_px=settings.tile_px or DEFAULT_TILE_PX,
+        quality=settings.quality,
+    )
+    for picture, answer in pictures_on_cluster(task, files(), address=address, workers=settings.workers):
+        index = picture.number
+        job = jobs[index - 1]
+        if isinstance(answer, Exception):
+            finish(index, _failed(job, answer))
+            continue
+        content, result = answer
+        try:
+            with replacing(job.target, overwrite=settings.overwrite) as partial:
+                partial.write_bytes(content)
+        except ApisrError as error:
+            finish(index, _failed(job, error))
+            continue
+        area = result.size[0] * result.size[1] * result.frames
+        listener.progressed(job, area, area)
+        finish(index, Outcome(job, "done", result=result))
+    return outcomes
 
 
 def video_options(settings: Settings, default: VideoOptions) -> VideoOptions:
