@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -267,6 +268,23 @@ def test_export(tmp_path: Path) -> None:
     (tmp_path / "set" / rows[0].file).unlink()
     with pytest.raises(RunError, match="missing or damaged"):
         export_dataset(tmp_path / "set", tmp_path / "more", kind="plain")
+
+
+def test_lossless_avif(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    film = short_film(tmp_path / "a.mkv", 1)
+    run([film], tmp_path / "set")
+    options = ["--format", "avif", "--score", "classical", "--distance", 0.3, "--count", 2, "--height", "keep", "-q"]
+    code = cli("curate", film, "-o", tmp_path / "avif", *options)
+    if importlib.util.find_spec("imagecodecs") is None:
+        assert code == 2
+        assert "pip install 'apisr[avif]'" in capsys.readouterr().err
+        assert not (tmp_path / "avif").exists()
+        return
+    rows, others = read_manifest(tmp_path / "set")[0], read_manifest(tmp_path / "avif")[0]
+    assert code == 0
+    assert {Path(row.file).suffix for row in others} == {".avif"}
+    for row, other in zip(rows, others, strict=True):
+        assert np.array_equal(read_rgb(tmp_path / "avif" / other.file), read_rgb(tmp_path / "set" / row.file))
 
 
 def test_report_and_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,11 +13,12 @@ tensors are ``(N, 3, H, W)`` float32 in [0, 1]. Nothing else in the package open
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, ImageSequence, UnidentifiedImageError
 
-from apisr.errors import InputError
+from apisr.errors import InputError, MissingExtra
 from apisr.files import replacing
 
 Pixels = NDArray[np.uint8 | np.uint16]
@@ -207,7 +208,12 @@ def read_rgb(path: Path | str) -> NDArray[np.uint8]:
 
 
 def write_picture(
-    path: Path | str, picture: Picture | Pixels, *, overwrite: bool = False, quality: int | None = None
+    path: Path | str,
+    picture: Picture | Pixels,
+    *,
+    overwrite: bool = False,
+    quality: int | None = None,
+    lossless: bool = False,
 ) -> None:
     """Write a picture or animation in the format of the file ending, under its final name only when complete.
 
@@ -216,12 +222,17 @@ def write_picture(
         picture: a :class:`Picture`, or one array ``(H, W, C)`` uint8 or uint16.
         overwrite: replace an existing file.
         quality: 1 to 100 for JPEG, WebP and AVIF. By default JPEG 95, AVIF 90, WebP 95 or lossless as the source was.
+        lossless: every value must come back as it is. PNG, TIFF and BMP do that anyway; WebP is told to; AVIF is
+            written by imagecodecs (extra ``avif``), stills of 8 bits without metadata.
 
     Raises:
         InputError: unknown ending, a size or depth that the format cannot hold, an existing target.
+        MissingExtra: `lossless` AVIF, and imagecodecs is not installed.
         RunError: the disk is full.
     """
     path = Path(path)
+    if lossless:
+        check_lossless(path)
     if not isinstance(picture, Picture):
         picture = Picture(frames=(picture,))
     format_name = format_of(path)
@@ -237,7 +248,11 @@ def write_picture(
 
             with TiffWriter(partial, picture.pixels.shape, picture.pixels.dtype, picture.metadata) as writer:
                 writer.write(picture.pixels)
+        elif lossless and format_name == "AVIF":
+            partial.write_bytes(_exact_avif(path, picture))
         else:
+            if lossless:
+                picture, quality = replace(picture, lossless=True), None
             _save_with_pillow(partial, picture, format_name, quality)
 
 
@@ -268,6 +283,20 @@ def check_format(path: Path, height: int, width: int) -> None:
             f"cannot write '{path}': {format_name} holds at most {limit} pixels a side, got {width}x{height}. "
             "Choose .png or .tif with -o or --format."
         )
+
+
+def check_lossless(path: Path) -> None:
+    """Check that the format of `path` can be written without loss on this machine.
+
+    Raises:
+        InputError: the format loses something (JPEG, GIF).
+        MissingExtra: AVIF, and imagecodecs is not installed.
+    """
+    format_name = format_of(path)
+    if format_name in ("JPEG", "GIF"):
+        raise InputError(f"cannot write '{path}' without loss: {format_name} cannot. Choose .png, .webp or .tif.")
+    if format_name == "AVIF" and importlib.util.find_spec("imagecodecs") is None:
+        raise MissingExtra("avif", "to write AVIF without loss")
 
 
 def to_float(pixels: Pixels) -> Floats:
@@ -508,6 +537,22 @@ def _save_with_pillow(partial: Path, picture: Picture, format_name: str, quality
             if format_name == "PNG":
                 options["blend"] = 0
     images[0].save(partial, format=format_name, **options)
+
+
+def _exact_avif(path: Path, picture: Picture) -> bytes:
+    """Encode a still as AVIF with every value as it is: RGB as such (identity matrix, 4:4:4, full range).
+
+    Pillow always goes through YCbCr, which rounds.
+    """
+    from imagecodecs import avif_encode  # pyright: ignore
+
+    pixels, metadata = picture.pixels, picture.metadata
+    if picture.animated or pixels.dtype != np.uint8 or metadata != Metadata() or pixels.shape[2] == 2:
+        raise InputError(
+            f"cannot write '{path}' without loss: lossless AVIF is for stills of 8 bits, gray, RGB or RGB with alpha, "
+            "without metadata. Choose .png or .webp."
+        )
+    return bytes(avif_encode(np.ascontiguousarray(pixels), level=100, speed=6))
 
 
 def _pillow_image(pixels: Pixels, format_name: str) -> Image.Image:

@@ -33,7 +33,7 @@ def command(
     ] = None,
     height: Annotated[str | None, typer.Option(help="Production height: lines, native or keep.")] = None,
     multiple_of: Annotated[int | None, typer.Option(help="Cut sides to multiples of this.")] = None,
-    file_format: Annotated[str | None, typer.Option("--format", help="png or webp (lossless).")] = None,
+    file_format: Annotated[str | None, typer.Option("--format", help="png, webp or avif (all lossless).")] = None,
     screen: Annotated[
         list[str] | None, typer.Option(help="Screening model: nudity or anime (may be repeated).")
     ] = None,

@@ -239,11 +239,13 @@ def resolved(settings: Settings) -> Settings:
     """Return settings in which the score ``auto`` is replaced by the one that is available.
 
     Raises:
-        InputError: a score or screening model that is not installed.
+        InputError: a score, screening model or file format that is not installed.
     """
     from apisr.curate.complexity import open_scorer
     from apisr.curate.screen import open_screen
+    from apisr.image import check_lossless
 
+    check_lossless(Path(f"picture.{settings.format}"))
     scorer = open_scorer(settings.score)
     for name in settings.screen:
         open_screen(name)

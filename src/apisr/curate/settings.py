@@ -53,7 +53,7 @@ class Settings(BaseModel):
     )
     resample: Literal["bicubic", "lanczos", "box"] = Field("bicubic", description="kernel for shrinking")
     multiple_of: int = Field(1, ge=1, le=64, description="cut sides to multiples of this")
-    format: Literal["png", "webp"] = Field("png", description="lossless file format")
+    format: Literal["png", "webp", "avif"] = Field("png", description="file format, always lossless")
     screen: tuple[Literal["nudity", "anime"], ...] = Field((), description="screening models to run")
     nudity_threshold: float = Field(0.4, ge=0, le=1, description="flag pictures with a nudity score from here")
     anime_threshold: float = Field(0.1, ge=0, le=1, description="flag pictures with an anime score below this")

@@ -39,7 +39,7 @@ from apisr.curate.select import Candidate, select
 from apisr.curate.settings import Settings
 from apisr.errors import RunError
 from apisr.files import sha256_file
-from apisr.image import Picture, from_float, resize, to_float, write_picture
+from apisr.image import from_float, resize, to_float, write_picture
 from apisr.video.colour import ToRgb, describe
 from apisr.video.intra import IntraFrame, IntraReader, PacketStatistics
 from apisr.video.native import NativeHeight, estimate_native_height
@@ -263,13 +263,13 @@ def _write(
         flags.append("bars")
     file = f"{name}.{settings.format}"
     target = folder / "images" / file
-    write_picture(target, Picture((picture,), lossless=True), overwrite=True)
+    write_picture(target, picture, overwrite=True, lossless=True)
     thumbnail = folder / "thumbs" / f"{name}.jpg"
     write_picture(thumbnail, _shrunk(picture, THUMBNAIL_PX), overwrite=True, quality=85)
     enhanced_sha256 = None
     if settings.enhance and tools.enhance is not None:
         enhanced = folder / "enhanced" / file
-        write_picture(enhanced, Picture((tools.enhance(picture),), lossless=True), overwrite=True)
+        write_picture(enhanced, tools.enhance(picture), overwrite=True, lossless=True)
         enhanced_sha256 = sha256_file(enhanced)
     print_ = fingerprint(picture)
     values |= {
