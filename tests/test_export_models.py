@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typer.testing import CliRunner  # noqa: E402
 
 from apisr.cli import build as build_cli  # noqa: E402
 from apisr.errors import InputError, ModelError  # noqa: E402
+from apisr.image import from_float, read_rgb, write_picture  # noqa: E402
 from apisr.networks import build  # noqa: E402
 from apisr.upscale.onnx_engine import OnnxEngine  # noqa: E402
 from apisr.upscale.torch_engine import TorchEngine  # noqa: E402
@@ -36,21 +38,53 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def checkpoint_of(folder: Path, kind: str) -> Path:
     """A file in the official layout, parameters derived from their names as in tests/data/networks/README.md."""
-    state: dict[str, Any] = {}
-    for name, value in build(kind.split("-")[0], KINDS[kind]).state_dict().items():
-        if name.endswith("num_batches_tracked"):
-            continue
-        r = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(tuple(value.shape)).astype(np.float32)
-        if name.endswith("running_var"):
-            r = 1 + 0.1 * np.abs(r)
-        elif value.ndim >= 2:
-            r = r / np.sqrt(np.prod(value.shape[1:]), dtype=np.float32)
-        else:
-            r = 1 + 0.1 * r if name.endswith("weight") else 0.1 * r
-        state[name] = torch.from_numpy(np.asarray(r, np.float32))
+    state = {
+        name: parameter_of(name, tuple(value.shape))
+        for name, value in build(kind.split("-")[0], KINDS[kind]).state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
     path = folder / f"{kind}.pth"
     torch.save({"params_ema": state}, path)
     return path
+
+
+def parameter_of(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    r = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape).astype(np.float32)
+    if name.endswith("running_var"):
+        r = 1 + 0.1 * np.abs(r)
+    elif len(shape) >= 2:
+        r = r / np.sqrt(np.prod(shape[1:]), dtype=np.float32)
+    else:
+        r = 1 + 0.1 * r if name.endswith("weight") else 0.1 * r
+    return torch.from_numpy(np.asarray(r, np.float32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("released", ["grl_tiny2_x4", "dat_small_x4", "rrdb6_x4", "rrdb6_x2", "cunet_x2"])
+def test_released_sizes_load_upscale_export_and_upscale_the_same(tmp_path: Path, data: Path, released: str) -> None:
+    """The names and shapes of the released files at their full size, through the command line."""
+    described = json.loads((data / "networks" / "networks.json").read_text())[released]
+    state = {name: parameter_of(name, tuple(shape)) for name, shape in described["keys"].items()}
+    checkpoint, exported = tmp_path / "released.pth", tmp_path / "exported.onnx"
+    torch.save({"model_state_dict": {f"module.{name}": value for name, value in state.items()}}, checkpoint)
+    picture = drawn_pictures(1, side=48, multiple=1)[0].transpose(1, 2, 0)[:40, :36]
+    write_picture(tmp_path / "in.png", from_float(np.ascontiguousarray(picture), np.uint8))
+    made = []
+    for number, model in enumerate((checkpoint, exported)):
+        if model == exported:
+            result = CliRunner().invoke(build_cli(), ["export", str(checkpoint), "-o", str(exported)])
+            assert result.exit_code == 0, result.output
+        target = tmp_path / f"{number}.png"
+        arguments = ["upscale", str(tmp_path / "in.png"), "-o", str(target), "--model", str(model)]
+        result = CliRunner().invoke(build_cli(), [*arguments, "--device", "cpu", "--quiet"])
+        assert result.exit_code == 0, (result.output, result.exception)
+        made.append(read_rgb(target).astype(int))
+    found = resolve_model(checkpoint)
+    assert found.card["parameters"] == described["parameters"] == resolve_model(exported).card["parameters"]
+    scale = int(released[-1])
+    assert made[0].shape == made[1].shape == (40 * scale, 36 * scale, 3)
+    assert np.mean((made[0] > 0) & (made[0] < 255)) > 0.05  # there is something to compare
+    assert np.abs(made[0] - made[1]).max() <= 1
 
 
 @pytest.mark.parametrize(
