@@ -200,3 +200,75 @@ def test_open_source_reads_folders(tmp_path: Path) -> None:
         find_pictures([tmp_path / "nowhere"])
     with pytest.raises(InputError, match="names no data"):
         open_source(DataConfig(), scale=2, seed=0)
+
+
+@dataclass
+class HalfBusy(Smooth):
+    """The left half is flat, the right half is noise."""
+
+    def load(self, epoch: int, index: int) -> Any:
+        picture = np.random.default_rng(index).integers(0, 256, (*self.size, 3), dtype=np.uint8)
+        picture[:, : self.size[1] // 2] = 90
+        return picture
+
+
+def test_busy_takes_the_busier_of_two_places() -> None:
+    def share_of_noise(busy: float) -> float:
+        source = DegradedCrops(
+            HalfBusy(1, (64, 256)), scale=2, degradation="bicubic", patch_px=16, crops_per_picture=200, busy=busy
+        )
+        return float(np.mean([crop["gt"].float().std() > 10 for crop in source.crops(0, 0)]))
+
+    random, chosen = share_of_noise(0.0), share_of_noise(1.0)
+    assert 0.4 < random < 0.65
+    assert chosen == pytest.approx(1 - (1 - random) ** 2, abs=0.1)  # flat only where both candidates are
+
+
+def test_recolor_permutes_the_channels_of_all_parts_alike() -> None:
+    low = np.stack([np.full((16, 16), value, np.uint8) for value in (10, 20, 30)], axis=2)
+    high = low.repeat(2, 0).repeat(2, 1)
+    rng = np.random.default_rng(0)
+    seen: list[tuple[int, ...]] = []
+    for _ in range(300):
+        crop = cut(low, high, high, scale=2, patch_px=16, flips=False, recolor=0.5, rng=rng)
+        colours = tuple(int(value) for value in crop["lr"][:, 0, 0])
+        assert sorted(colours) == [10, 20, 30]
+        assert all(torch.equal(crop[key][:, ::2, ::2], crop["lr"]) for key in ("gt", "pseudo"))
+        seen.append(colours)
+    assert len(set(seen)) == 6
+    assert 0.5 < seen.count((10, 20, 30)) / 300 < 0.68  # 1/2 are left alone, 1/6 of the others come out the same
+
+
+def test_choices_of_crops_are_reproducible() -> None:
+    def values(epoch: int) -> bytes:
+        source = DegradedCrops(Smooth(), scale=2, degradation="bicubic", patch_px=32, busy=0.6, recolor=0.5, seed=9)
+        return b"".join(crop[key].numpy().tobytes() for crop in source.crops(epoch, 1) for key in ("lr", "gt"))
+
+    assert values(3) == values(3) != values(4)
+
+
+def test_pool_shares_and_pictures_degraded_again(tmp_path: Path) -> None:
+    mixtures = {"clean": "bicubic", "web": "bicubic"}
+    build_pool(tmp_path, Smooth(2), scale=2, mixtures=mixtures, count=2, shard=2)
+    np.save(tmp_path / "lr2_web_0000b.npy", np.full_like(np.load(tmp_path / "lr2_web_0000.npy"), 77))
+    np.save(tmp_path / "lr2_web_0000.npy", np.full_like(np.load(tmp_path / "lr2_web_0000.npy"), 66))
+    options: dict[str, Any] = {"patch_px": 32, "crops_per_picture": 1, "seed": 5}
+    assert len(PoolCrops.open(tmp_path, scale=2, **options)) == 6
+    source = PoolCrops.open(tmp_path, scale=2, shares={"clean": 1, "web": 3}, **options)
+    means = [float(source.crops(epoch, 0)[0]["lr"].float().mean()) for epoch in range(200)]
+    assert 0.63 < np.mean([mean in (66, 77) for mean in means]) < 0.87
+    assert {66, 77} <= set(means)
+    with pytest.raises(InputError, match=r"data\.shares names 'dvd': expected shares above 0 of clean, web"):
+        PoolCrops.open(tmp_path, scale=2, shares={"dvd": 1.0})
+    with pytest.raises(InputError, match=r"data\.shares is for a pool"):
+        open_source(DataConfig(folders=(tmp_path,), shares={"clean": 1.0}), scale=2, seed=0)
+
+
+def test_pseudo_gt_of_a_pool_is_kept(tmp_path: Path) -> None:
+    build_pool(tmp_path / "pool", Smooth(1), scale=2, mixtures={"clean": "bicubic"}, count=1, shard=1)
+    options: dict[str, Any] = {"scale": 2, "patch_px": 32, "crops_per_picture": 1, "enhance": "paper"}
+    plain = PoolCrops.open(tmp_path / "pool", **options).crops(0, 0)[0]["pseudo"]
+    for _ in range(2):
+        kept = PoolCrops.open(tmp_path / "pool", cache=tmp_path / "kept", **options).crops(0, 0)[0]["pseudo"]
+        assert torch.equal(kept, plain)
+    assert len(list((tmp_path / "kept").iterdir())) == 1

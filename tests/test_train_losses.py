@@ -19,7 +19,7 @@ from apisr.networks import build
 from apisr.train import losses
 from apisr.train.config import load_config
 from apisr.train.features import open_features
-from apisr.train.standins import GraphFeatures, Node, load_standin
+from apisr.train.standins import GraphFeatures, Node, joined, load_standin
 
 
 def pictures(seed: int, side: int = 32, count: int = 2) -> tuple[Tensor, Tensor]:
@@ -53,6 +53,76 @@ def test_pixel_terms(seed: int, epsilon: float) -> None:
     expected = np.sqrt(difference**2 + epsilon**2).mean()
     assert float(losses.charbonnier(output, target, epsilon=epsilon)) == pytest.approx(expected, rel=1e-5)
     assert float(losses.charbonnier(output, target, epsilon=epsilon)) >= float(losses.l1(output, target))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_feature_distance_is_l1_with_the_same_gradient(dtype: torch.dtype) -> None:
+    given, wanted = (picture.to(dtype) for picture in pictures(8, side=16))
+    wanted[0, 0] = given[0, 0]  # equal features have gradient 0
+    leaves = [given.clone().requires_grad_(True) for _ in range(2)]
+    values = [
+        losses.feature_distance(leaves[0], wanted),
+        torch.nn.functional.l1_loss(leaves[1].float(), wanted.float()),
+    ]
+    gradients = [torch.autograd.grad(3 * value, leaf)[0] for value, leaf in zip(values, leaves, strict=True)]
+    assert values[0].dtype == torch.float32
+    assert values[0].item() == pytest.approx(values[1].item(), rel=1e-6 if dtype == torch.float32 else 2e-3)
+    assert gradients[0].dtype == dtype
+    assert torch.allclose(gradients[0].float(), gradients[1].float(), rtol=1e-2)
+
+
+def test_norms_join_their_convolutions_and_rectifiers_work_in_place() -> None:
+    random = np.random.default_rng(2)
+    kernel = random.normal(0, 0.3, (5, 3, 3, 3)).astype(np.float32)
+    norm = tuple(random.uniform(0.5, 1.5, 5).astype(np.float32) for _ in range(3))
+    second = random.normal(0, 0.3, (4, 5, 3, 3)).astype(np.float32)
+    nodes = [
+        Node("conv", "conv", ("input",), (kernel,), padding=(1, 1)),
+        Node("norm", "norm", ("conv",), norm),
+        Node("relu", "relu", ("norm",)),
+        Node("last", "conv", ("relu",), (second,)),
+        Node("end", "relu", ("last",)),
+    ]
+    picture = pictures(9)[0]
+    for layers in (("norm", "end"), ("last", "end"), ("end",)):
+        plain, quick = GraphFeatures(nodes, layers=layers), GraphFeatures(joined(nodes), layers=layers)
+        assert len(quick.nodes) == len(plain.nodes) - 1
+        leaves = [picture.clone().requires_grad_(True) for _ in range(2)]
+        given = [network(leaf) for network, leaf in zip((plain, quick), leaves, strict=True)]
+        gradients = [
+            torch.autograd.grad(sum((value.square().sum() for value in values.values()), torch.zeros(())), leaf)[0]
+            for values, leaf in zip(given, leaves, strict=True)
+        ]
+        assert all(torch.allclose(given[0][layer], given[1][layer], atol=1e-5) for layer in layers)
+        assert torch.allclose(*gradients, rtol=1e-3, atol=1e-4)
+
+
+def test_log_mse_is_the_mean_of_logarithms_over_crops() -> None:
+    output, target = pictures(5, side=8)
+    target[0] = output[0] + 0.01 * (target[0] - output[0])  # one crop with far less error
+    output.requires_grad_(True)
+    errors = ((output - target).double() ** 2).mean((1, 2, 3)).detach().numpy()
+    value = losses.log_mse(output, target)
+    assert value.item() == pytest.approx(np.mean(np.log((errors + 2e-4) / 2e-4)), rel=1e-5)
+    (gradient,) = torch.autograd.grad(value, output)
+    expected = (output - target).detach() * 2 / (192 * 2 * (torch.from_numpy(errors).float() + 2e-4)).view(2, 1, 1, 1)
+    assert torch.allclose(gradient, expected, rtol=1e-4, atol=1e-9)
+    assert float(losses.log_mse(target, target)) == 0
+
+
+def test_ssim_equals_its_definition_window_by_window() -> None:
+    output, target = pictures(6, side=24, count=1)
+    values = []
+    for row in range(0, 24 - 8 + 1, 2):
+        for column in range(0, 24 - 8 + 1, 2):
+            place = (slice(row, row + 8), slice(column, column + 8))
+            for channel in range(3):
+                x, y = (p[0, channel][place].double().numpy() for p in (output, target))
+                covariance = ((x - x.mean()) * (y - y.mean())).mean()
+                numerator = (2 * x.mean() * y.mean() + 1e-4) * (2 * covariance + 9e-4)
+                values.append(numerator / ((x.mean() ** 2 + y.mean() ** 2 + 1e-4) * (x.var() + y.var() + 9e-4)))
+    assert float(losses.ssim_loss(output, target)) == pytest.approx(1 - np.mean(values), rel=1e-4)
+    assert float(losses.ssim_loss(target, target)) == pytest.approx(0, abs=1e-5)
 
 
 def test_frequency_equals_numpy() -> None:

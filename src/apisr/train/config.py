@@ -38,6 +38,8 @@ PRESETS = (
     "lite-x4",
     "lite-x2-vivid",
     "lite-x4-vivid",
+    "grl-x4",
+    "grl-x4-vivid",
     "rrdb",
     "dat",
     "tiny-test",
@@ -79,6 +81,9 @@ class ModelConfig(_Section):
     start: Path | None = Field(
         None, description="weights to start from: a run's folder, a checkpoint or a weights file"
     )
+    carry: bool = Field(
+        False, description="compact: the first features stay equal to the input, the smooth enlargement is exact"
+    )
 
 
 class DataConfig(_Section):
@@ -95,6 +100,11 @@ class DataConfig(_Section):
     crops_per_picture: int = Field(8, ge=1, description="crops taken from one degraded picture")
     shuffle_crops: int = Field(256, ge=0, description="crops that wait to be mixed; 0 keeps the order")
     flips: bool = Field(True, description="flips and quarter turns, each with probability 1/2")
+    busy: float = Field(0.0, ge=0, le=1, description="share of the crops that are the busier of two candidates")
+    recolor: float = Field(0.0, ge=0, le=1, description="share of the crops whose colour channels are permuted")
+    shares: dict[str, float] = Field(
+        default_factory=dict, description="of a pool: how often each of its degradations is drawn; none: as they come"
+    )
     workers: int = Field(4, ge=0, description="processes that degrade pictures; 0 does it in the training process")
     cache: Path | None = Field(None, description="folder for pseudo-GTs, computed once; none keeps them in memory")
     limit: int = Field(0, ge=0, description="use only the first pictures; 0 uses all")
@@ -118,9 +128,10 @@ class FeatureTerm(_Section):
 class LossConfig(_Section):
     """Equation 4: ``alpha*pixel + beta*(sum of branches) + gamma*adversarial``."""
 
-    pixel: Literal["l1", "charbonnier"] = "l1"
+    pixel: Literal["l1", "charbonnier", "log_mse"] = "l1"
     pixel_weight: float = Field(1.0, ge=0, description="alpha")
     ms_ssim_weight: float = Field(0.0, ge=0)
+    ssim_weight: float = Field(0.0, ge=0, description="structural similarity at one scale: far cheaper than ms_ssim")
     frequency_weight: float = Field(0.0, ge=0)
     perceptual_weight: float = Field(0.0, ge=0, description="beta")
     perceptual: tuple[FeatureTerm, ...] = ()
@@ -243,6 +254,8 @@ class TrainConfig(_Section):
             )
         if self.loss.perceptual_weight > 0 and not self.loss.perceptual:
             raise ValueError("loss.perceptual_weight is set but [[loss.perceptual]] names no feature network")
+        if self.model.carry and self.optimizer.weight_decay > 0:
+            raise ValueError("optimizer.weight_decay would move the carried rows of model.carry. Set one of them to 0")
         return self
 
     @property

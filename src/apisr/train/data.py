@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,6 +189,8 @@ class DegradedCrops:
         crops_per_picture: crops cut from each picture.
         enhance: preset of the pseudo-GT; ``none`` gives none.
         flips: mirror with probability 1/2 each way and turn by 90 degrees with probability 1/2.
+        busy: see :func:`cut`.
+        recolor: see :func:`cut`.
         seed: of everything random.
         cache: folder that keeps the pseudo-GTs of files; None computes them each time.
     """
@@ -199,6 +202,8 @@ class DegradedCrops:
     crops_per_picture: int = 8
     enhance: Enhance = "none"
     flips: bool = True
+    busy: float = 0.0
+    recolor: float = 0.0
     seed: int = 0
     cache: Path | None = None
     _mixture: Mixture = field(init=False, repr=False)
@@ -231,26 +236,8 @@ class DegradedCrops:
                 f"{self.patch_px}. Leave it out, or set data.patch_px lower."
             )
         low = self._mixture.degrade(high, rng)
-        pseudo = self._pseudo(high, index) if self.enhance != "none" else None
-        return [
-            cut(low, high, pseudo, scale=self.scale, patch_px=self.patch_px, flips=self.flips, rng=rng)
-            for _ in range(self.crops_per_picture)
-        ]
-
-    def _pseudo(self, high: Bytes, index: int) -> Bytes:
-        from apisr.enhance import enhance
-
-        if self.cache is None or not self.pictures.fixed:
-            return _enhanced(enhance, high, self.enhance)
-        digest = hashlib.sha256(high.tobytes() + f"{high.shape} {self.enhance}".encode()).hexdigest()[:24]
-        path = self.cache / f"{digest}.npy"
-        if path.is_file():
-            return np.load(path)
-        pseudo = _enhanced(enhance, high, self.enhance)
-        self.cache.mkdir(parents=True, exist_ok=True)
-        with replacing(path, overwrite=True) as partial, partial.open("wb") as file:
-            np.save(file, pseudo)
-        return pseudo
+        pseudo = _pseudo(high, self.enhance, self.cache if self.pictures.fixed else None)
+        return [_cut_as(self, low, high, pseudo, rng) for _ in range(self.crops_per_picture)]
 
 
 def cut(
@@ -261,9 +248,11 @@ def cut(
     scale: int,
     patch_px: int,
     flips: bool,
+    busy: float = 0.0,
+    recolor: float = 0.0,
     rng: np.random.Generator,
 ) -> dict[str, Tensor]:
-    """Cut one aligned crop at a place of the low-resolution grid, and flip and turn all parts alike.
+    """Cut one aligned crop at a place of the low-resolution grid; flip, turn and recolour all parts alike.
 
     Args:
         low: ``(h, w, 3)`` uint8.
@@ -272,13 +261,22 @@ def cut(
         scale: high over low resolution.
         patch_px: side of the high-resolution crop.
         flips: whether to flip and turn.
-        rng: source of the place and the flips.
+        busy: probability that two places are drawn and the busier one is taken. Drawn pictures are mostly flat: half of
+            all crops at random places teach next to nothing.
+        recolor: probability that the colour channels are permuted: colours that the pictures lack, lines as before.
+        rng: source of the place and all choices.
 
     Returns:
         Contiguous uint8 tensors ``lr``, ``gt`` and, if given, ``pseudo``.
     """
     side = patch_px // scale
-    top, left = int(rng.integers(low.shape[0] - side + 1)), int(rng.integers(low.shape[1] - side + 1))
+    top, left = _place(low, side, rng)
+    if busy and rng.random() < busy:
+        other = _place(low, side, rng)
+        first, second = (
+            _busyness(high[y * scale :, x * scale :][:patch_px, :patch_px]) for y, x in ((top, left), other)
+        )
+        top, left = other if second > first else (top, left)
     parts = {"lr": low[top : top + side, left : left + side]}
     for name, picture in (("gt", high), ("pseudo", pseudo)):
         if picture is not None:
@@ -289,6 +287,9 @@ def cut(
             part = part[:, ::-1] if mirror else part
             part = part[::-1] if upside else part
             parts[name] = np.rot90(part) if turn else part
+    if recolor and rng.random() < recolor:
+        order = rng.permutation(3)
+        parts = {name: part[..., order] for name, part in parts.items()}
     return {name: torch.from_numpy(np.ascontiguousarray(part.transpose(2, 0, 1))) for name, part in parts.items()}
 
 
@@ -319,8 +320,13 @@ def open_source(config: DataConfig, *, scale: int, seed: int) -> Source:
     if config.scenes is not None and (config.scenes / _POOL_FILE).is_file():
         return PoolCrops.open(
             config.scenes, scale=scale, patch_px=config.patch_px, crops_per_picture=config.crops_per_picture,
-            enhance=config.enhance, flips=config.flips, seed=seed,
+            enhance=config.enhance, flips=config.flips, busy=config.busy, recolor=config.recolor, seed=seed,
+            cache=config.cache, shares=config.shares,
         )  # fmt: skip
+    if config.shares:
+        raise InputError(
+            "data.shares is for a pool of degraded pictures. Weigh recipes in data.degradation: 'bicubic:1, apisr:2'."
+        )
     pictures: Pictures
     if config.scenes is not None:
         if config.folders:
@@ -343,6 +349,8 @@ def open_source(config: DataConfig, *, scale: int, seed: int) -> Source:
         crops_per_picture=config.crops_per_picture,
         enhance=config.enhance,
         flips=config.flips,
+        busy=config.busy,
+        recolor=config.recolor,
         seed=seed,
         cache=config.cache,
     )
@@ -351,6 +359,8 @@ def open_source(config: DataConfig, *, scale: int, seed: int) -> Source:
 # --- pool: degraded once, cut many times -----------------------------------------------------------------------------
 
 _POOL_FILE = "pool.json"
+#: A low file: degradation, number of its high file and, where that was degraded again, a letter.
+_LOW_NAME = re.compile(r"lr\d+_(?P<kind>.+)_(?P<number>\d{4,})[a-z]?")
 
 
 def build_pool(
@@ -403,9 +413,13 @@ class PoolCrops:
         shard: pictures in a file.
         patch_px: side of a high-resolution crop.
         crops_per_picture: crops of each picture in an epoch.
-        enhance: preset of the pseudo-GT, computed on a window around the crop; ``none`` gives none.
-        flips: as for :class:`DegradedCrops`.
+        enhance: preset of the pseudo-GT; ``none`` gives none.
+        flips: as for :class:`DegradedCrops`, like `busy` and `recolor`.
+        busy: see :func:`cut`.
+        recolor: see :func:`cut`.
         seed: of everything random.
+        cache: folder that keeps the pseudo-GTs; None computes them each time.
+        shares: degradation -> how often it is drawn. Empty: every low picture once in an epoch.
     """
 
     folder: Path
@@ -416,14 +430,18 @@ class PoolCrops:
     crops_per_picture: int = 4
     enhance: Enhance = "none"
     flips: bool = True
+    busy: float = 0.0
+    recolor: float = 0.0
     seed: int = 0
+    cache: Path | None = None
+    shares: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @classmethod
     def open(cls, folder: Path, *, scale: int, **options: Any) -> PoolCrops:
         """Find the low files of a scale.
 
         Raises:
-            InputError: no pool, or none of this scale.
+            InputError: no pool, none of this scale, or shares of degradations that it does not have.
         """
         try:
             content = json.loads((folder / _POOL_FILE).read_text(encoding="utf-8"))
@@ -435,7 +453,13 @@ class PoolCrops:
         shards = tuple(sorted(path.stem for path in folder.glob(f"lr{scale}_*_[0-9]*.npy")))
         if not shards:
             raise InputError(f"the pool '{folder}' has no pictures for scale {scale}.")
-        return cls(folder, shards, scale, size, **options)
+        pool = cls(folder, shards, scale, size, **options)
+        kinds = sorted({_low_name(shard)[0] for shard in shards})
+        wrong = [kind for kind, share in pool.shares.items() if kind not in kinds or not 0 <= share < float("inf")]
+        if wrong or (pool.shares and not sum(pool.shares.values())):
+            which = f"'{wrong[0]}'" if wrong else "nothing"
+            raise InputError(f"data.shares names {which}: expected shares above 0 of {', '.join(kinds)} in '{folder}'.")
+        return pool
 
     def __len__(self) -> int:
         """How many low pictures there are."""
@@ -445,15 +469,15 @@ class PoolCrops:
         """Cut crops of low picture `index`; see :meth:`DegradedCrops.crops`."""
         rng = np.random.default_rng((self.seed, _CROPS, epoch, index))
         name, place = self.shards[index // self.shard], index % self.shard
+        if self.shares:
+            total = sum(self.shares.values())
+            kind = str(rng.choice(list(self.shares), p=[share / total for share in self.shares.values()]))
+            of_kind = [shard for shard in self.shards if _low_name(shard)[0] == kind]
+            name, place = of_kind[int(rng.integers(len(of_kind)))], int(rng.integers(self.shard))
         low = cast("Bytes", np.load(self.folder / f"{name}.npy", mmap_mode="r")[place])
-        high = cast("Bytes", np.load(self.folder / f"gt_{name.rsplit('_', 1)[1]}.npy", mmap_mode="r")[place])
-        pseudo = None
-        if self.enhance != "none":
-            from apisr.enhance import enhance
-
-            pseudo = _enhanced(enhance, np.array(high), self.enhance)
-        options: dict[str, Any] = {"scale": self.scale, "patch_px": self.patch_px, "flips": self.flips, "rng": rng}
-        return [cut(low, high, pseudo, **options) for _ in range(self.crops_per_picture)]
+        high = cast("Bytes", np.load(self.folder / f"gt_{_low_name(name)[1]}.npy", mmap_mode="r")[place])
+        pseudo = _pseudo(high, self.enhance, self.cache)
+        return [_cut_as(self, low, high, pseudo, rng) for _ in range(self.crops_per_picture)]
 
 
 # --- details ---------------------------------------------------------------------------------------------------------
@@ -463,6 +487,61 @@ def _whole(picture: Bytes, scale: int) -> Bytes:
     """Cut up to ``scale - 1`` rows and columns off, so that the low picture's grid covers the high one's exactly."""
     height, width = (side - side % scale for side in picture.shape[:2])
     return picture[:height, :width]
+
+
+def _cut_as(
+    source: DegradedCrops | PoolCrops, low: Bytes, high: Bytes, pseudo: Bytes | None, rng: np.random.Generator
+) -> dict[str, Tensor]:
+    return cut(
+        low,
+        high,
+        pseudo,
+        scale=source.scale,
+        patch_px=source.patch_px,
+        flips=source.flips,
+        busy=source.busy,
+        recolor=source.recolor,
+        rng=rng,
+    )
+
+
+def _place(low: Bytes, side: int, rng: np.random.Generator) -> tuple[int, int]:
+    return int(rng.integers(low.shape[0] - side + 1)), int(rng.integers(low.shape[1] - side + 1))
+
+
+def _busyness(crop: Bytes) -> float:
+    """Mean difference between neighbours three pixels apart, over both directions."""
+    sparse = crop[::3, ::3].astype(np.int16)
+    return sum(float(np.abs(np.diff(sparse, axis=axis)).mean()) for axis in (0, 1))
+
+
+def _low_name(shard: str) -> tuple[str, str]:
+    """Degradation and number of a low file of a pool."""
+    match = _LOW_NAME.fullmatch(shard)
+    if match is None:
+        raise InputError(
+            f"'{shard}.npy' is not a low file of a pool (lrSCALE_NAME_0000.npy). Take it out of the folder."
+        )
+    return match["kind"], match["number"]
+
+
+def _pseudo(high: Bytes, preset: Enhance, cache: Path | None) -> Bytes | None:
+    """The pseudo-GT of a picture, kept in `cache` under a name made of what it depends on."""
+    if preset == "none":
+        return None
+    from apisr.enhance import enhance
+
+    if cache is None:
+        return _enhanced(enhance, np.array(high), preset)
+    digest = hashlib.sha256(high.tobytes() + f"{high.shape} {preset}".encode()).hexdigest()[:24]
+    path = cache / f"{digest}.npy"
+    if path.is_file():
+        return np.load(path, mmap_mode="r")
+    pseudo = _enhanced(enhance, np.array(high), preset)
+    cache.mkdir(parents=True, exist_ok=True)
+    with replacing(path, overwrite=True) as partial, partial.open("wb") as file:
+        np.save(file, pseudo)
+    return pseudo
 
 
 def _enhanced(function: Any, high: Bytes, preset: str) -> Bytes:

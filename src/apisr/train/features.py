@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from apisr.errors import InputError, ModelError
 from apisr.networks import NETWORKS, architecture
-from apisr.train.standins import STANDINS, load_standin
+from apisr.train.standins import STANDINS, GraphFeatures, load_standin
 from apisr.weights.catalogue import cached, release_named
 from apisr.weights.checkpoint import load_state
 
@@ -57,6 +58,20 @@ def open_features(name: str, *, layers: Sequence[str] | None = None) -> nn.Modul
     module = architecture(network).build(hyper)
     load_features(module, state, name=str(path))
     return module.eval().requires_grad_(False)
+
+
+def in_bfloat16(module: nn.Module) -> nn.Module:
+    """Keep the convolutions of a frozen network in bfloat16, for use under autocast; returns `module`.
+
+    Autocast would convert frozen weights again in every call. What comes before the first convolution (the
+    normalisation of the picture) stays float32.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            part.to(torch.bfloat16)
+        elif isinstance(part, GraphFeatures):
+            part.to_bfloat16()
+    return module
 
 
 def load_features(module: nn.Module, state: Mapping[str, Tensor], *, name: str) -> None:

@@ -19,6 +19,7 @@ their atomic additions).
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib.metadata
 import json
 import math
@@ -43,7 +44,8 @@ from apisr.errors import InputError, MissingExtra, ModelError, RunError
 from apisr.files import replacing
 from apisr.image import write_picture
 from apisr.networks import architecture
-from apisr.train import losses
+from apisr.networks.compact import Compact
+from apisr.train import carry, losses
 from apisr.train.checkpoint import list_checkpoints, load_checkpoint, remove_partial, save_checkpoint
 from apisr.train.config import TrainConfig, learning_rate_factor, load_config, to_toml
 from apisr.train.ema import Ema
@@ -162,10 +164,12 @@ class Trainer:
         self.loss_mean: float | None = None
         self.grad_norm = 0.0
         torch.manual_seed(config.run.seed)
-        generator = build_generator(config)
+        generator, carried = _started_generator(config)
         if config.run.channels_last:
             generator = generator.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.generator = generator
+        #: Makes the carried part of the output while training (``model.carry``).
+        self.carried_path = carry.CarriedPath(cast("Compact", generator)).to(fabric.device) if carried else None
         self.precision = fabric.strategy.precision
         runs: Any = torch.compile(generator) if config.run.compile else generator
         self._generator, self._optimizer = fabric.setup(runs, _optimizer(config, generator, config.optimizer.lr))
@@ -209,6 +213,8 @@ class Trainer:
                 sums[key] = sums.get(key, torch.zeros((), device=value.device)) + value.detach().float() / count
         values = dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True))
         self._check(values, batch)
+        if self.carried_path is not None:
+            carry.keep_carried(cast("Compact", self.generator))
         self._use("generator")
         self.grad_norm = self._clipped_norm(self._generator, self._optimizer)
         if not math.isfinite(self.grad_norm) and config.run.precision != "fp16":
@@ -233,12 +239,14 @@ class Trainer:
         """
         config = self.config.loss
         target = batch[config.target]
-        pixel = losses.l1 if config.pixel == "l1" else losses.charbonnier
-        terms = {config.pixel: pixel(output, target)}
+        terms = {config.pixel: losses.PIXEL[config.pixel](output, target)}
         total = config.pixel_weight * terms[config.pixel]
         if config.ms_ssim_weight:
             terms["ms_ssim"] = losses.ms_ssim_loss(output, target)
             total = total + config.ms_ssim_weight * terms["ms_ssim"]
+        if config.ssim_weight:
+            terms["ssim"] = losses.ssim_loss(output, target)
+            total = total + config.ssim_weight * terms["ssim"]
         if config.frequency_weight:
             terms["frequency"] = losses.frequency(output, target)
             total = total + config.frequency_weight * terms["frequency"]
@@ -254,10 +262,18 @@ class Trainer:
             total = total + config.adversarial_weight * terms["adversarial"]
         return {"total": total, **terms}
 
+    def shipped(self) -> nn.Module:
+        """The running mean of the weights as a network that stands alone: what is validated, saved and exported."""
+        if self.carried_path is None:
+            return self.ema.module
+        module = copy.deepcopy(cast("Compact", self.ema.module))
+        carry.fold(module)
+        return module
+
     def state(self) -> dict[str, Any]:
         """Everything that a continuation needs."""
         state: dict[str, Any] = {
-            "ema": self.ema.module.state_dict(),
+            "ema": self.shipped().state_dict(),  # what every reader of weights takes
             "ema_updates": self.ema.updates,
             "generator": self.generator.state_dict(),
             "optimizer": self._optimizer.optimizer.state_dict(),
@@ -266,6 +282,8 @@ class Trainer:
             "loss_mean": self.loss_mean,
             "network": self.config.model.network,
         }
+        if self.carried_path is not None:
+            state["ema_apart"] = self.ema.module.state_dict()  # folding and unfolding would round
         if self.discriminator is not None:
             state["discriminator"] = self.discriminator.state_dict()
             state["discriminator_optimizer"] = self._judge_optimizer.optimizer.state_dict()
@@ -277,9 +295,10 @@ class Trainer:
         Raises:
             ModelError: it belongs to another network.
         """
+        apart = "ema_apart" in state
         try:
             self.generator.load_state_dict(state["generator"])
-            self.ema.module.load_state_dict(state["ema"])
+            self.ema.module.load_state_dict(state["ema_apart" if apart else "ema"])
             self._optimizer.optimizer.load_state_dict(state["optimizer"])
             if self.discriminator is not None:
                 self.discriminator.load_state_dict(state["discriminator"])
@@ -288,9 +307,16 @@ class Trainer:
             raise ModelError(
                 f"the checkpoint does not fit this configuration ({str(error).splitlines()[0]})."
             ) from error
+        self.carried_path = self._path_like(apart)
         self.precision.load_state_dict(state["scalers"])
         self.ema.updates = state["ema_updates"]
         self.step, self.best, self.loss_mean = state["step"], state["best"], state["loss_mean"]
+
+    def _path_like(self, carried: bool) -> carry.CarriedPath | None:
+        """The carried path of a run that is continued: it has one if it was saved with one."""
+        if not carried:
+            return None
+        return self.carried_path or carry.CarriedPath(carry.check_can_carry(self.generator)).to(self.fabric.device)
 
     def _backward(self, batch: Batch, *, last: bool, count: int) -> dict[str, Tensor]:
         fabric = self.fabric
@@ -298,6 +324,8 @@ class Trainer:
             self.discriminator.requires_grad_(False)
         with fabric.no_backward_sync(self._generator, enabled=not last):
             output: Tensor = self._generator(batch["lr"])
+            if self.carried_path is not None:  # outside autocast: in float32 always
+                output = output.float() + self.carried_path(batch["lr"])
             with fabric.autocast():
                 terms = self.generator_loss(output, batch)
             self._use("generator")
@@ -365,6 +393,25 @@ class Trainer:
             f"stopped at step {self.step}: {reason} ({shown}). The batch is saved in '{target}'. "
             "Lower optimizer.lr, set optimizer.clip_norm, or use another precision; --resume goes on from the last one."
         )
+
+
+def _started_generator(config: TrainConfig) -> tuple[nn.Module, bool]:
+    """The generator as training begins, and whether its input is carried.
+
+    With ``model.carry`` new weights begin carried; weights that are loaded must be (they then come folded), else they
+    are trained as any others.
+    """
+    module = build_generator(config)
+    if not config.model.carry:
+        return module, False
+    network = carry.check_can_carry(module)
+    if config.model.start is None:
+        carry.start_carried(network)
+    elif carry.is_carried(network):
+        carry.unfold(network)
+    else:
+        return module, False
+    return module, True
 
 
 def build_generator(config: TrainConfig) -> nn.Module:
@@ -439,11 +486,14 @@ def _build_discriminator(config: TrainConfig) -> nn.Module:
 def _build_perceptual(config: TrainConfig, device: torch.device) -> losses.TwinPerceptual | None:
     if config.loss.perceptual_weight <= 0:
         return None
-    from apisr.train.features import open_features
+    from apisr.train.features import in_bfloat16, open_features
 
+    light = config.loss.precision == "bf16"
     terms = [
         losses.PerceptualTerm(
-            open_features(term.network, layers=tuple(term.weights)).to(device),
+            (in_bfloat16 if light else nn.Module.eval)(
+                open_features(term.network, layers=tuple(term.weights)).to(device)
+            ),
             weights=term.weights,
             weight=term.weight,
             name=term.network.partition(":")[0],
@@ -543,6 +593,8 @@ def _run(trainer: Trainer, source: Source, pairs: list[Pair]) -> TrainResult:
         else None
     )
     progress = Progress(steps=config.run.steps, start=trainer.step)
+    if first and config.model.carry and trainer.carried_path is None:
+        progress.say(f"model.carry has no effect: the weights of '{config.model.start}' do not carry their input")
     feed = Feed(
         source,
         batch=config.data.batch,
@@ -623,7 +675,7 @@ def save_weights(trainer: Trainer, target: Path) -> None:
     """Save the running mean of the weights, with what the network is, as a file that every command loads."""
     config = trainer.config
     card = {"name": config.run.name, "scale": config.model.scale, "steps": trainer.step, "preset": config.about}
-    save_network(trainer.ema.module, target, config.model.network, hyper_of(config), card=card, overwrite=True)
+    save_network(trainer.shipped(), target, config.model.network, hyper_of(config), card=card, overwrite=True)
 
 
 def _validate(trainer: Trainer, pairs: list[Pair], records: Records | None) -> dict[str, float]:
@@ -635,7 +687,7 @@ def _validate(trainer: Trainer, pairs: list[Pair], records: Records | None) -> d
     shown = shown[: config.validation.panels]
     traits = architecture(config.model.network).traits(hyper_of(config))
     scores = validate(
-        trainer.ema.module,
+        trainer.shipped(),
         pairs[fabric.global_rank :: fabric.world_size],
         config.validation,
         scale=config.model.scale,

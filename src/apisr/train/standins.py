@@ -26,8 +26,9 @@ import importlib.util
 import json
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -96,12 +97,31 @@ class GraphFeatures(nn.Module):
         last = max(place for place, node in enumerate(nodes) if node.name in layers)
         self.nodes = list(nodes[: last + 1])
         self.layers = tuple(layers)
+        uses = Counter(name for node in self.nodes for name in node.inputs)
+        kinds = {node.name: node.kind for node in self.nodes}
+        # What a convolution gave to one rectifier only is not needed again: it can be rectified where it lies.
+        self.in_place = {
+            node.name
+            for node in self.nodes
+            if node.kind == "relu"
+            and uses[node.inputs[0]] == 1
+            and kinds.get(node.inputs[0]) == "conv"
+            and node.inputs[0] not in layers
+        }
         self.factor = factor
         self.bgr = bgr
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         for place, node in enumerate(self.nodes):
             for number, array in enumerate(node.arrays):
                 self.register_buffer(f"value_{place}_{number}", torch.from_numpy(array.copy()), persistent=False)
+
+    def to_bfloat16(self) -> None:
+        """Keep the convolutions in bfloat16, as autocast would otherwise convert them again in every step."""
+        for place, node in enumerate(self.nodes):
+            if node.kind == "conv":
+                for number in range(len(node.arrays)):
+                    name = f"value_{place}_{number}"
+                    setattr(self, name, cast("Tensor", getattr(self, name)).to(torch.bfloat16))
 
     def forward(self, picture: Tensor) -> dict[str, Tensor]:
         """Map pictures ``(N, 3, H, W)``, RGB in [0, 1], to the wanted layers by name."""
@@ -110,8 +130,33 @@ class GraphFeatures(nn.Module):
         for place, node in enumerate(self.nodes):
             inputs = [results[name] for name in node.inputs]
             values = [cast("Tensor", getattr(self, f"value_{place}_{number}")) for number in range(len(node.arrays))]
-            results[node.name] = _computed(node, inputs, values)
+            results[node.name] = (
+                functional.relu(inputs[0], inplace=True)
+                if node.name in self.in_place
+                else _computed(node, inputs, values)
+            )
         return {layer: results[layer] for layer in self.layers}
+
+
+def joined(nodes: Sequence[Node]) -> list[Node]:
+    """Put every norm that follows a convolution into it: one operation with the norm's name, the same values."""
+    uses = Counter(name for node in nodes for name in node.inputs)
+    by_name = {node.name: node for node in nodes}
+    gone: set[str] = set()
+    result: list[Node] = []
+    for node in nodes:
+        before = by_name.get(node.inputs[0]) if node.kind == "norm" else None
+        if before is None or before.kind != "conv" or uses[before.name] != 1:
+            result.append(node)
+            continue
+        beta, mean, variance = (array.astype(np.float64) for array in node.arrays)
+        factor = 1 / np.sqrt(variance + node.epsilon)
+        kernel = before.arrays[0] * factor[:, None, None, None]
+        bias = beta + ((before.arrays[1] if len(before.arrays) > 1 else 0.0) - mean) * factor
+        arrays = (kernel.astype(np.float32), bias.astype(np.float32))
+        result.append(replace(before, name=node.name, arrays=arrays))
+        gone.add(before.name)
+    return [node for node in result if node.name not in gone]
 
 
 def load_standin(name: str, *, layers: Sequence[str] | None = None) -> GraphFeatures:
@@ -203,7 +248,7 @@ def _inception(place: Path, wanted: Sequence[str]) -> GraphFeatures:
     layers: list[dict[str, Any]] = model["modelTopology"]["model_config"]["config"]["layers"]
     arrays = _quantised_arrays(model["weightsManifest"][0], texts)
     nodes = [_keras_node(layer, arrays) for layer in layers if layer["class_name"] in _KERAS]
-    return GraphFeatures([node for node in nodes if node.inputs], layers=wanted)
+    return GraphFeatures(joined([node for node in nodes if node.inputs]), layers=wanted)
 
 
 _KERAS = {

@@ -1,0 +1,121 @@
+"""The carried input: exact enlargement, folding, gradients, resuming, starting from folded weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from test_train_loop import config, same, weights
+from test_train_loop_feed import Blocks
+from torch.nn import functional
+
+from apisr.errors import InputError
+from apisr.networks.compact import Compact
+from apisr.train.carry import CarriedPath, fold, is_carried, keep_carried, start_carried, unfold
+from apisr.train.checkpoint import list_checkpoints
+from apisr.train.loop import Trainer, TrainResult, fabric_of, train
+from apisr.weights.checkpoint import load_network
+
+CARRY = ("model.carry=true", "model.arguments.features=8")
+
+
+def network(scale: int = 2, unshuffle: int = 1, features: int = 20) -> Compact:
+    torch.manual_seed(1)
+    made = Compact(features=features, depth=2, scale=scale, unshuffle=unshuffle, activation="relu")
+    start_carried(made)
+    return made
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("scale", "unshuffle"), [(2, 1), (4, 1), (2, 2), (4, 2), (3, 1)])
+def test_a_new_network_is_a_bilinear_enlargement(scale: int, unshuffle: int) -> None:
+    made = network(scale, unshuffle)
+    picture = torch.rand(2, 3, 16, 20)
+    apart = made(picture) + CarriedPath(made)(picture)
+    wanted = functional.interpolate(picture, scale_factor=scale, mode="bilinear", align_corners=False)
+    inside = slice(scale * unshuffle, -scale * unshuffle)  # a convolution pads with zeros
+    # The last layer starts near zero, not at it: its part is small.
+    assert float((apart - wanted)[..., inside, inside].abs().max()) < 0.05
+    fold(made)
+    assert torch.allclose(made(picture), apart, atol=2e-6)
+    assert is_carried(made)
+    unfold(made)
+    assert torch.allclose(made(picture) + CarriedPath(made)(picture), apart, atol=2e-6)
+
+
+def test_carried_rows_have_no_gradient_and_others_do() -> None:
+    made = network(2, 2)
+    (made(torch.rand(1, 3, 8, 8)) * torch.rand(1, 3, 16, 16)).sum().backward()
+    keep_carried(made)
+    for layer in list(made.body)[:-1]:
+        if isinstance(layer, torch.nn.Conv2d):
+            assert layer.weight.grad is not None
+            assert not layer.weight.grad[:12].any()
+            assert layer.weight.grad[12:].any()
+    last = made.body[-1]
+    assert isinstance(last, torch.nn.Conv2d)
+    assert last.weight.grad is not None
+    assert last.weight.grad[:, :12].any()
+
+
+def start_of(result: TrainResult) -> Compact:
+    loaded = load_network(result.weights)
+    assert isinstance(loaded, Compact)
+    return loaded
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_keeps_the_input_carried_and_resumes_bit_for_bit(tmp_path: Path, precision: str) -> None:
+    sets = (*CARRY, f"run.precision={precision}", "log.every=1", "loss.pixel=log_mse", "loss.ssim_weight=1")
+    whole = train(config(tmp_path, "run.name=whole", "run.steps=9", *sets), source=Blocks())
+    train(config(tmp_path, "run.name=parts", "run.steps=9", "run.limit_s=0.000001", *sets), source=Blocks())
+    resumed = train(config(tmp_path, "run.name=parts", "run.steps=9", *sets), source=Blocks(), resume=True)
+    assert same(weights(whole), weights(resumed))
+    assert is_carried(start_of(whole))
+
+
+def test_every_reader_of_weights_gets_the_folded_network(tmp_path: Path) -> None:
+    chosen = config(tmp_path, *CARRY, "run.steps=2", "ema.decay=0", "optimizer.lr=1e-2")
+    result = train(chosen, source=Blocks())
+    again = Trainer(chosen, fabric_of(chosen))
+    checkpoint = list_checkpoints(result.folder)[-1][1]
+    again.load(torch.load(checkpoint, weights_only=True))
+    assert again.carried_path is not None
+    picture = torch.rand(1, 3, 12, 12)
+    with torch.no_grad():
+        apart = again.generator(picture) + again.carried_path(picture)
+        for path in (result.weights, checkpoint):
+            assert torch.allclose(load_network(path).eval()(picture), apart, atol=2e-6)
+
+
+def test_a_second_stage_goes_on_from_folded_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = train(config(tmp_path, *CARRY, "run.steps=3"), source=Blocks())
+    still = ("run.steps=1", "optimizer.lr=1e-12", f"model.start={first.folder}", *CARRY)
+    second = train(config(tmp_path, "run.name=second", *still), source=Blocks())
+    before, after = start_of(first).state_dict(), start_of(second).state_dict()
+    assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
+    assert is_carried(start_of(second))
+    # Weights that do not carry their input are trained as they are, and the run says so.
+    plain = train(config(tmp_path, "run.name=plain", "run.steps=2", "model.arguments.features=8"), source=Blocks())
+    capsys.readouterr()
+    third = train(
+        config(tmp_path, "run.name=third", *still[:-3], f"model.start={plain.folder}", *CARRY), source=Blocks()
+    )
+    assert "model.carry has no effect" in capsys.readouterr().err
+    before, after = start_of(plain).state_dict(), start_of(third).state_dict()
+    assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
+
+
+@pytest.mark.parametrize(
+    ("sets", "expected"),
+    [
+        (["model.arguments.features=3"], "model.carry needs more than 3 features"),
+        (["model.arguments.activation=silu"], "relu, leakyrelu or prelu"),
+        (["model.network=rrdb", "model.arguments={}"], "is for the network 'compact'"),
+        (["optimizer.weight_decay=0.1"], "would move the carried rows"),
+    ],
+)
+def test_what_cannot_be_carried_is_refused(tmp_path: Path, sets: list[str], expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        train(config(tmp_path, "model.carry=true", *sets), source=Blocks())
