@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from apisr.errors import InputError  # noqa: E402
 from apisr.networks import architecture, build, grl  # noqa: E402
 from apisr.networks.compact import Compact  # noqa: E402
 from apisr.networks.grl import GRL  # noqa: E402
@@ -148,19 +149,26 @@ def test_compact_starts_near_the_enlarged_input(unshuffle: int, scale: int) -> N
     assert float((module(x) - enlarged).abs().mean().detach()) < 0.2
 
 
-@pytest.mark.parametrize(("unshuffle", "depth"), [(1, 3), (2, 2)])
-def test_compact_halo_is_exact(unshuffle: int, depth: int) -> None:
-    hyper = {"features": 8, "depth": depth, "scale": 2, "unshuffle": unshuffle}
+@pytest.mark.parametrize(
+    ("unshuffle", "depth", "dilations"), [(1, 3, None), (2, 2, None), (1, 3, [1, 1, 3, 2, 1]), (2, 1, [1, 4, 1])]
+)
+def test_compact_halo_is_exact(unshuffle: int, depth: int, dilations: list[int] | None) -> None:
+    hyper = {"features": 8, "depth": depth, "scale": 2, "unshuffle": unshuffle, "dilations": dilations}
     torch.manual_seed(0)
     module = build("compact", hyper).eval()
     halo = architecture("compact").traits(hyper).halo_px
-    assert halo == (depth + 2) * unshuffle
+    assert halo == (sum(dilations) if dilations else depth + 2) * unshuffle
     x = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         whole = module(x)
         left, right = 24 - halo, 40 + halo
         tile = module(x[:, :, left:right, left:right])[:, :, 2 * halo : -2 * halo, 2 * halo : -2 * halo]
     torch.testing.assert_close(tile, whole[:, :, 48:80, 48:80], atol=1e-6, rtol=0)
+
+
+def test_compact_refuses_a_wrong_number_of_dilations() -> None:
+    with pytest.raises(InputError, match="needs 4 dilations"):
+        build("compact", {"features": 8, "depth": 2, "scale": 2, "dilations": [1, 2, 1]})
 
 
 def test_grl_is_a_plain_module() -> None:

@@ -6,6 +6,7 @@ names (``body.N.weight``), so that ``realesr-animevideov3`` and the many communi
 The `lite` form un-shuffles pixels first (``unshuffle=2``): the body runs at half the resolution with twice the
 channels, which general matrix kernels like far better (on a two-core CPU 64 channels there reach 1.6 times the FLOP/s
 of 32 channels at full resolution), and ReLU or LeakyReLU fuse into the convolutions where PReLU does not.
+Some of its convolutions may be dilated: a wider view for heavily compressed pictures at no cost but a larger halo.
 
     >>> import torch
     >>> net = Compact(features=16, depth=2, scale=2, unshuffle=2, activation="relu")
@@ -16,17 +17,25 @@ of 32 channels at full resolution), and ReLU or LeakyReLU fuse into the convolut
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from apisr.errors import InputError
 from apisr.networks import Architecture, Hyper, Traits
 
 Activation = Literal["prelu", "relu", "leakyrelu", "silu"]
-DEFAULTS: dict[str, Any] = {"features": 64, "depth": 16, "scale": 4, "unshuffle": 1, "activation": "prelu"}
+DEFAULTS: dict[str, Any] = {
+    "features": 64,
+    "depth": 16,
+    "scale": 4,
+    "unshuffle": 1,
+    "activation": "prelu",
+    "dilations": None,
+}
 
 
 class Compact(nn.Module):
@@ -40,6 +49,7 @@ class Compact(nn.Module):
         scale: output size over input size.
         unshuffle: 1, or 2 to run the body at half resolution (input sizes must then be even).
         activation: ``prelu`` (as released by Real-ESRGAN), ``relu``, ``leakyrelu`` (slope 0.1) or ``silu``.
+        dilations: dilation of each of the ``depth + 2`` convolutions; None means 1 for all.
         near_identity: start so that the output is the enlarged input: hidden convolutions begin as Dirac deltas plus
             small noise, the last one near zero. A plain stack of this depth trains far faster from there.
         generator: source of the noise of `near_identity`; None uses torch's global one.
@@ -55,18 +65,20 @@ class Compact(nn.Module):
         scale: int = 4,
         unshuffle: int = 1,
         activation: Activation = "prelu",
+        dilations: Sequence[int] | None = None,
         near_identity: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.scale = scale
         self.unshuffle = unshuffle
-        layers: list[nn.Module] = [nn.Conv2d(in_channels * unshuffle**2, features, 3, padding=1)]
-        for _ in range(depth):
-            layers += [_activation(activation, features), nn.Conv2d(features, features, 3, padding=1)]
+        steps = _dilations(dilations, depth)
+        layers: list[nn.Module] = [_convolution(in_channels * unshuffle**2, features, steps[0])]
+        for step in steps[1:-1]:
+            layers += [_activation(activation, features), _convolution(features, features, step)]
         layers += [
             _activation(activation, features),
-            nn.Conv2d(features, out_channels * (scale * unshuffle) ** 2, 3, padding=1),
+            _convolution(features, out_channels * (scale * unshuffle) ** 2, steps[-1]),
         ]
         self.body = nn.ModuleList(layers)
         if near_identity:
@@ -81,6 +93,20 @@ class Compact(nn.Module):
         y = functional.pixel_shuffle(y, factor) if factor > 1 else y
         base = functional.interpolate(x, scale_factor=self.scale, mode="nearest") if self.scale > 1 else x
         return y + base
+
+
+def _dilations(given: Sequence[int] | None, depth: int) -> list[int]:
+    steps = [1] * (depth + 2) if given is None else [int(step) for step in given]
+    if len(steps) != depth + 2 or min(steps) < 1:
+        raise InputError(
+            f"Compact with {depth} hidden convolutions needs {depth + 2} dilations of 1 or more, "
+            f"got {list(given or [])}: give one for each convolution, the first and the last included"
+        )
+    return steps
+
+
+def _convolution(in_features: int, out_features: int, dilation: int) -> nn.Conv2d:
+    return nn.Conv2d(in_features, out_features, 3, padding=dilation, dilation=dilation)
 
 
 def _activation(kind: Activation, features: int) -> nn.Module:
@@ -122,11 +148,16 @@ def build(hyper: Hyper) -> Compact:
         scale=values["scale"],
         unshuffle=values["unshuffle"],
         activation=cast(Activation, values["activation"]),
+        dilations=values["dilations"],
     )
 
 
 def detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
-    """Read the hyper-parameters; activations without parameters cannot be told apart and are taken for ReLU."""
+    """Read the hyper-parameters.
+
+    Activations without parameters cannot be told apart and are taken for ReLU; dilations leave no trace in the weights
+    and are taken for 1 (files of ours say both).
+    """
     numbers = [int(match[1]) for key in state if (match := re.fullmatch(r"body\.(\d+)\.(?:weight|bias)", key))]
     if not numbers or any(not key.startswith("body.") for key in state) or "body.0.weight" not in state:
         return None
@@ -147,10 +178,11 @@ def detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
 
 
 def traits(hyper: Hyper) -> Traits:
-    """Every 3x3 convolution looks one pixel further, of `unshuffle` input pixels each."""
+    """Every 3x3 convolution looks its dilation further, in pixels of `unshuffle` input pixels each."""
     values = {**DEFAULTS, **hyper}
     unshuffle = int(values["unshuffle"])
-    return Traits(scale=values["scale"], halo_px=(values["depth"] + 2) * unshuffle, multiple_px=unshuffle)
+    reach = sum(_dilations(values["dilations"], values["depth"]))
+    return Traits(scale=values["scale"], halo_px=reach * unshuffle, multiple_px=unshuffle)
 
 
 def flops_per_pixel(hyper: Hyper) -> float:
