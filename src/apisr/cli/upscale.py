@@ -52,6 +52,16 @@ def command(
         str | None,
         typer.Option("--model", "-m", help="Name of a model (see 'apisr models') or a model file.", show_default=False),
     ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            "--strength",
+            help="0 keeps to the source, 1 is vivid, for models that have a NAME-vivid beside NAME.",
+            min=0,
+            max=1,
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
     image_format: Annotated[
         Literal["png", "jpg", "webp", "avif", "tif", "bmp", "gif"] | None,
@@ -274,7 +284,7 @@ def command(
 
     if height is not None and scale is not None:
         raise InputError("--scale and --height were both given. Give one of them.")
-    chosen = choose_model(model, scale=scale)
+    chosen = choose_model(model, scale=scale, strength=strength)
     label = f"{height}p" if height else f"x{scale or chosen.scale:g}"
     jobs = plan_jobs(
         inputs,

@@ -34,6 +34,7 @@ def upscale(
     *,
     scale: float = 2,
     model: str | Path | None = None,
+    strength: float | None = None,
     device: str = "auto",
     tile_px: int | None = None,
 ) -> Pixels:
@@ -43,6 +44,7 @@ def upscale(
         pixels: ``(H, W, C)`` uint8 or uint16, or ``(H, W)`` gray; C is 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha.
         scale: factor; 2 and 4 are the models' own, others are resampled from those.
         model: name of a model (``apisr models``) or a model file; by default the one that ships for the scale.
+        strength: 0 (faithful) to 1 (vivid) where the model has a vivid twin; None takes the model as it is.
         device: ``auto``, ``cpu``, ``cuda``, ...
         tile_px: side of the pieces that go through the network at once.
 
@@ -50,7 +52,7 @@ def upscale(
         ``(round(scale*H), round(scale*W), C)`` of the same dtype (without C if it was given without).
 
     Raises:
-        InputError: not such an array, or no model for the scale.
+        InputError: not such an array, no model for the scale, or a strength where the model has no vivid twin.
     """
     import numpy as np
 
@@ -70,7 +72,7 @@ def upscale(
     array = array[..., None] if gray else array
     if array.shape[2] > 4:
         raise InputError(f"expected 1 to 4 channels last, got shape {array.shape}. Move the channels to the end.")
-    engine = load_engine(choose_model(model, scale=scale), device=device)
+    engine = load_engine(choose_model(model, scale=scale, strength=strength), device=device)
     output = upscale_pixels(array, engine, tile_px=tile_px or DEFAULT_TILE_PX)
     wanted = output_size(array.shape[0], array.shape[1], engine.traits.scale, output_scale=scale)
     if output.shape[:2] != wanted:
@@ -93,13 +95,24 @@ def upscale_files(inputs: Sequence[str | Path], output: str | Path | None = None
     return run.upscale_files(inputs, output, **options)
 
 
-def choose_model(model: str | Path | None, *, scale: float | None = None) -> Model:
+def choose_model(model: str | Path | None, *, scale: float | None = None, strength: float | None = None) -> Model:
     """Find the model for a request: the one named, else the shipped one for the next whole scale (2 or 4).
+
+    With a strength it is the one between that model and its vivid twin (:mod:`apisr.weights.strength`).
 
     Raises:
         ModelError: unknown, damaged, or no model fits.
-        InputError: the factor is out of range.
+        InputError: the factor is out of range, or a strength is given and the model has no vivid twin.
     """
+    chosen = _chosen_model(model, scale=scale)
+    if strength is None:
+        return chosen
+    from apisr.weights.strength import between
+
+    return between(chosen, strength)
+
+
+def _chosen_model(model: str | Path | None, *, scale: float | None) -> Model:
     from apisr.errors import InputError
     from apisr.weights import default_model, resolve_model
 

@@ -263,6 +263,7 @@ def upscale_files(
     scale: float | None = None,
     height: int | None = None,
     model: str | Path | None = None,
+    strength: float | None = None,
     device: str = "auto",
     overwrite: bool = False,
     **settings: Any,
@@ -275,6 +276,7 @@ def upscale_files(
         scale: factor (default: that of the model, 2 without one).
         height: rows of the outputs, in place of a factor.
         model: name or file of a model.
+        strength: 0 (faithful) to 1 (vivid), see :func:`apisr.upscale.upscale`.
         device: see :func:`apisr.upscale.load_engine`.
         overwrite: replace existing files.
         settings: further fields of :class:`Settings`.
@@ -285,7 +287,7 @@ def upscale_files(
     Raises:
         InputError: nothing to do, or the request makes no sense.
     """
-    chosen = choose_model(model, scale=scale)
+    chosen = choose_model(model, scale=scale, strength=strength)
     label = f"{height}p" if height else f"x{scale or chosen.scale:g}"
     jobs = plan_jobs([Path(item) for item in inputs], None if output is None else Path(output), label=label)
     options = Settings(

@@ -1,0 +1,213 @@
+"""Between a faithful model and its vivid twin: the weights of both, mixed.
+
+A faithful model (stage 1 of the training) keeps what is there; a vivid one (stage 2, with perceptual and adversarial
+losses) invents a little. Stage 2 starts from stage 1 and does not go far, so that all weights on the line between the
+two make working networks, and the way from one to the other is smooth. (Mixing the two *pictures* is not the same, and
+costs two passes.) The idea of interpolating networks is that of ESRGAN (Wang et al., ECCV Workshops 2018, section 3.4).
+
+The twin of ``NAME.onnx`` is ``NAME-vivid.onnx`` beside it. The two files must be the same but for the values of their
+floating-point initialisers and their metadata; the mixed file is the first with those values replaced, so that neither
+torch nor onnx is needed. (Values that the exporter computed from weights are mixed as they are; the networks of this
+package have their weights in the file unchanged.)
+
+    >>> from apisr.weights import resolve_model
+    >>> between(resolve_model("lite-x4"), 0.5).name                                     # doctest: +SKIP
+    'lite-x4, strength 0.5'
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from apisr.errors import InputError, ModelError
+from apisr.files import replacing
+from apisr.weights import Model, list_models, resolve_model
+
+_VIVID = "-vivid"
+#: Fields of ONNX's protobuf messages: the graph of a model, the initialisers of a graph, their type, name and bytes.
+_GRAPH, _METADATA, _INITIALISER = 7, 14, 5
+_TYPE, _NAME, _BYTES = 2, 8, 9
+_FLOATS = {1: np.dtype("<f4"), 10: np.dtype("<f2")}
+
+
+def between(model: Model, strength: float, *, cache: Path | None = None) -> Model:
+    """Return the model between `model` and its vivid twin.
+
+    Args:
+        model: the faithful one or the vivid one of a pair (``apisr.weights.resolve_model``).
+        strength: 0 gives the faithful model, 1 the vivid one.
+        cache: folder that keeps mixed files; None is the one of fetched files.
+
+    Returns:
+        A model whose file has a SHA-256 of its own, named by the hashes of the two and the strength.
+
+    Raises:
+        InputError: the strength is not in 0..1, or the model has no twin.
+        ModelError: the two are not of equal structure.
+        RunError: the cache cannot be written.
+    """
+    if not 0 <= strength <= 1:
+        raise InputError(f"expected a strength from 0 (faithful) to 1 (vivid), got {strength:g}.")
+    faithful, vivid = _pair(model)
+    if strength in (0, 1):
+        return vivid if strength else faithful
+    from apisr.weights.catalogue import cache_folder
+
+    content = mixed(faithful.path.read_bytes(), vivid.path.read_bytes(), strength, names=(faithful.name, vivid.name))
+    digest = hashlib.sha256(content).hexdigest()
+    key = hashlib.sha256(f"{faithful.sha256} {vivid.sha256} {strength!r}".encode()).hexdigest()[:24]
+    path = (cache or cache_folder() / "between") / f"{faithful.path.stem}-{key}.onnx"
+    if not path.is_file() or path.read_bytes() != content:  # a file that was damaged meanwhile is made again
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, overwrite=True) as partial:
+            partial.write_bytes(content)
+    card = {**faithful.card, "strength": strength, "between": [faithful.sha256, vivid.sha256]}
+    name = f"{faithful.name}, strength {strength:g}"
+    return replace(faithful, name=name, path=path, sha256=digest, card=card)
+
+
+def mixed(faithful: bytes, vivid: bytes, strength: float, *, names: tuple[str, str] = ("first", "second")) -> bytes:
+    """Mix two ONNX files of equal structure: ``(1 - strength)*faithful + strength*vivid`` for every initialiser.
+
+    Raises:
+        ModelError: they differ in more than the values of floating-point initialisers and metadata.
+    """
+    apart = ModelError(
+        f"the models '{names[0]}' and '{names[1]}' are not of equal structure, so nothing lies between them. "
+        "Leave out --strength."
+    )
+    try:
+        first, second = _skeleton(faithful), _skeleton(vivid)
+    except (IndexError, ValueError) as error:
+        raise ModelError(
+            f"cannot read '{names[0]}' or '{names[1]}': not an ONNX file, or damaged ({error})."
+        ) from error
+    if first.rest != second.rest or [value.what for value in first.values] != [value.what for value in second.values]:
+        raise apart
+    result = bytearray(faithful)
+    for one, other in zip(first.values, second.values, strict=True):
+        dtype = _FLOATS[one.what[1]]
+        a, b = (np.frombuffer(data[v.start : v.end], dtype) for data, v in ((faithful, one), (vivid, other)))
+        value = (1 - strength) * a.astype(np.float64) + strength * b.astype(np.float64)
+        result[one.start : one.end] = value.astype(dtype).tobytes()
+    return bytes(result)
+
+
+def _pair(model: Model) -> tuple[Model, Model]:
+    base = model.path.stem.removesuffix(_VIVID)
+    paths = [model.path.with_name(f"{base}{ending}{model.path.suffix}") for ending in ("", _VIVID)]
+    if model.format != "onnx" or not all(path.is_file() for path in paths):
+        pairs = [known.name for known in list_models() if _has_twin(known)]
+        have = f"Models with one: {', '.join(pairs)}." if pairs else "No model that ships has one yet."
+        raise InputError(f"model '{model.name}' has no vivid twin ('{base}{_VIVID}'), which strength needs. {have}")
+    faithful, vivid = (model if path == model.path else _opened(path, model) for path in paths)
+    same = ("scale", "architecture", "halo_px", "multiple_px", "fixed_size")
+    if any(getattr(faithful, key) != getattr(vivid, key) for key in same):
+        raise ModelError(
+            f"the models '{faithful.name}' and '{vivid.name}' are not of equal structure, so nothing lies between "
+            "them. Leave out --strength."
+        )
+    return faithful, vivid
+
+
+def _opened(path: Path, model: Model) -> Model:
+    """The other file of a pair: by its name where the first is shipped (its hash is then checked), else as a file."""
+    shipped = any(known.path == model.path for known in list_models())
+    return resolve_model(path.stem if shipped else path)
+
+
+def _has_twin(model: Model) -> bool:
+    return model.path.with_name(f"{model.path.stem}{_VIVID}.onnx").is_file()
+
+
+@dataclass(frozen=True)
+class _Value:
+    """Where the bytes of an initialiser lie, and what it is: name, type, shape and all else of it."""
+
+    start: int
+    end: int
+    what: tuple[str, int, bytes]
+
+
+@dataclass(frozen=True)
+class _Skeleton:
+    """An ONNX file without the values of its floating-point initialisers and without metadata."""
+
+    rest: bytes
+    values: tuple[_Value, ...]
+
+
+def _skeleton(data: bytes) -> _Skeleton:
+    rest: list[bytes] = []
+    values: list[_Value] = []
+    for number, start, end in _fields(data, 0, len(data)):
+        if number == _METADATA:
+            continue
+        if number != _GRAPH:
+            rest.append(data[start:end])
+            continue
+        for inner, inner_start, inner_end in _fields(data, start, end):
+            value = _value(data, inner_start, inner_end) if inner == _INITIALISER else None
+            if value is None:
+                rest.append(bytes([inner]) + data[inner_start:inner_end])
+            else:
+                values.append(value)
+    if not rest and not values:
+        raise ValueError("no graph in it")
+    return _Skeleton(b"\0".join(rest), tuple(values))
+
+
+def _value(data: bytes, start: int, end: int) -> _Value | None:
+    """An initialiser of floating-point values that stand in the file as bytes."""
+    kind, name, place, rest = 0, "", None, b""
+    for number, inner_start, inner_end in _fields(data, start, end):
+        if number == _BYTES:
+            place = (inner_start, inner_end)
+            rest += (inner_end - inner_start).to_bytes(8, "little")
+            continue
+        if number == _TYPE:
+            kind, _ = _number(data, inner_start)
+        if number == _NAME:
+            name = data[inner_start:inner_end].decode()
+        rest += bytes([number]) + data[inner_start:inner_end]
+    if place is None or kind not in _FLOATS:
+        return None
+    return _Value(*place, (name, kind, rest))
+
+
+def _fields(data: bytes, place: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """The fields of a protobuf message: number, and where the content lies."""
+    while place < end:
+        tag, place = _number(data, place)
+        wire = tag & 7
+        if wire == 2:
+            length, place = _number(data, place)
+        elif wire == 0:
+            length = _number(data, place)[1] - place
+        elif wire in (1, 5):
+            length = 8 if wire == 1 else 4
+        else:
+            raise ValueError(f"unknown wire type {wire}")
+        if place + length > end:
+            raise ValueError("a field is longer than the file")
+        yield tag >> 3, place, place + length
+        place += length
+
+
+def _number(data: bytes, place: int) -> tuple[int, int]:
+    """A number of variable length and the place after it."""
+    value = shift = 0
+    while True:
+        byte = data[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, place
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number is too long")
