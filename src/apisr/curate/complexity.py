@@ -18,7 +18,11 @@ simple scenes, complexity favours detail. Both kinds sit behind one protocol, :c
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
+import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,7 +31,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.errors import InputError, MissingExtra, ModelError
+from apisr.errors import InputError, MissingExtra, ModelError, RunError
 
 #: Longest side, in pixels, of the picture that the classical score looks at.
 CLASSICAL_SIDE_PX = 512
@@ -187,21 +191,33 @@ class _IqaScorer:
         import torch
 
         values = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)[None])).float() / 255
-        with torch.inference_mode():
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             score = float(self.metric(values).reshape(-1)[0])
+        if not math.isfinite(score):
+            raise RunError(f"{self.name} gave {score} for a frame")
         return -score if self.metric.lower_better else score
 
 
 def _open_iqa(metric: str) -> Scorer:
     if importlib.util.find_spec("pyiqa") is None:
         raise MissingExtra("eval", f"to score pictures with '{metric}'")
-    import pyiqa  # pyright: ignore[reportMissingImports]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # of pyiqa's dependencies, about themselves
+        import pyiqa  # pyright: ignore[reportMissingImports]
 
-    if metric not in pyiqa.list_models(metric_mode="NR"):
-        raise InputError(
-            f"unknown no-reference metric '{metric}'. pyiqa lists them: pyiqa.list_models(metric_mode='NR')."
-        )
-    return _IqaScorer(pyiqa.create_metric(metric, device="cpu"), f"iqa:{metric}")
+        if metric not in pyiqa.list_models(metric_mode="NR"):
+            raise InputError(
+                f"unknown no-reference metric '{metric}'. pyiqa lists them: pyiqa.list_models(metric_mode='NR')."
+            )
+        try:
+            network: Any = pyiqa.create_metric(metric, device="cpu")
+        except Exception as error:  # the library lets every error of its downloads through
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ModelError(
+                f"pyiqa cannot load the metric '{metric}' ({reason[:160]}). Choose another --score, or get its weights."
+            ) from error
+    return _IqaScorer(network, f"iqa:{metric}")
 
 
 def _open_icnet() -> Scorer:

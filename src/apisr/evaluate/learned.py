@@ -12,7 +12,9 @@ import difflib
 import importlib
 import importlib.util
 import io
+import socket
 import warnings
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,9 @@ import numpy as np
 from apisr.errors import MissingExtra
 from apisr.evaluate.catalogue import Direction, Metric, built_in_names, finite, unknown_metric
 from apisr.metrics import Rgb, Undefined
+
+#: Seconds without a byte after which a download of weights is given up.
+_ANSWER_S = 30.0
 
 
 def open_learned(name: str, pyiqa_name: str, *, device: str = "cpu", seed: int = 0) -> Metric:
@@ -50,7 +55,8 @@ def open_learned(name: str, pyiqa_name: str, *, device: str = "cpu", seed: int =
         if pyiqa_name not in known:
             raise unknown_metric(name, known)
         try:
-            network: Any = pyiqa.create_metric(pyiqa_name, device=target, as_loss=False)
+            with _network_timeout():
+                network: Any = pyiqa.create_metric(pyiqa_name, device=target, as_loss=False)
         except Exception as error:  # the library lets every error of its downloads through
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise Undefined(f"pyiqa could not load its weights ({reason[:160]})") from error
@@ -85,3 +91,14 @@ def open_learned(name: str, pyiqa_name: str, *, device: str = "cpu", seed: int =
         score,
         on_crops=not compares,
     )
+
+
+@contextlib.contextmanager
+def _network_timeout() -> Generator[None]:
+    """Let downloads end that get no answer (torch's and pyiqa's wait for ever by default)."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_ANSWER_S)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -69,6 +69,12 @@ class Checkpoint:
     state: dict[str, Tensor]
     card: dict[str, Any] = field(default_factory=dict[str, Any])
 
+    @property
+    def parameters(self) -> int:
+        """Number of learned values (running statistics of normalisations are not)."""
+        statistics = (".running_mean", ".running_var")
+        return sum(value.numel() for name, value in self.state.items() if not name.endswith(statistics))
+
 
 def read_checkpoint_model(path: Path) -> Model:
     """Read what an engine needs to know of a checkpoint.
@@ -84,7 +90,7 @@ def read_checkpoint_model(path: Path) -> Model:
     card = {
         **checkpoint.card,
         "hyper": checkpoint.hyper,
-        "parameters": sum(value.numel() for value in checkpoint.state.values()),
+        "parameters": checkpoint.parameters,
         "flops_per_pixel": checkpoint.network.flops_per_pixel(checkpoint.hyper),
     }
     return Model(
@@ -105,15 +111,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         ModelError: see :func:`load_state`; or the network is unknown (the message says what was recognised).
     """
-    state, metadata = load_state(path)
+    raw, metadata = _load(path)
     if "apisr.architecture" in metadata:
+        state = raw
         network = architecture(metadata["apisr.architecture"])
         hyper: dict[str, Any] = json.loads(metadata["apisr.hyper"])
         card: dict[str, Any] = json.loads(metadata.get("apisr.card", "{}"))
         return Checkpoint(path, network, hyper, _learned(state, network), card)
+    state = _strip(raw)
     found = detect(state)
     if found is None:
-        foreign = _foreign(path, state)
+        # Other networks may have names that begin as a wrapper does (ESRGAN's first form: "model.0.weight").
+        foreign = _foreign(path, raw) or _foreign(path, state)
         if foreign is not None:
             return foreign
         raise ModelError(_explain_unknown(path, state))
@@ -163,6 +172,12 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ModelError: empty, damaged, holds more than arrays, or its SHA-256 is wrong (files of ours).
         MissingExtra: torch is not installed.
     """
+    state, metadata = _load(path)
+    return (state if "apisr.architecture" in metadata else _strip(state)), metadata
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """As :func:`load_state`, prefixes left on."""
     torch = _torch(path)
     if path.stat().st_size == 0:
         raise ModelError(f"the model '{path}' is empty (0 bytes). Fetch it again.")
@@ -187,7 +202,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             else type(content).__name__
         )
         raise ModelError(f"'{path}' holds no state dict (expected names with arrays; found {found}).")
-    return _strip(state), {}
+    return state, {}
 
 
 def save_network(
@@ -249,7 +264,7 @@ def _load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ModelError(
             f"the model '{path}' is damaged: its values do not have the SHA-256 that it states. Fetch it again."
         )
-    return (state if "apisr.architecture" in metadata else _strip(state)), metadata
+    return state, metadata
 
 
 def _unwrap(content: object) -> dict[str, Tensor]:
@@ -303,7 +318,9 @@ def _foreign(path: Path, state: dict[str, Tensor]) -> Checkpoint | None:
     except ImportError:
         return None
     try:
-        found: Any = spandrel.ModelLoader(device="cpu").load_from_state_dict(state)
+        found: Any = spandrel.ModelLoader(device="cpu").load_from_state_dict(
+            dict(state)
+        )  # it takes out what it knows to be ballast
     except spandrel.UnsupportedModelError:
         return None
     if not isinstance(found, spandrel.ImageModelDescriptor) or (found.input_channels, found.output_channels) != (3, 3):

@@ -156,7 +156,7 @@ def _card(checkpoint: Checkpoint, source: Path, precision: str) -> dict[str, Any
         **checkpoint.card,
         "architecture": checkpoint.network.name,
         "hyper": checkpoint.hyper,
-        "parameters": sum(value.numel() for value in checkpoint.state.values()),
+        "parameters": checkpoint.parameters,
         "flops_per_pixel": checkpoint.network.flops_per_pixel(checkpoint.hyper),
         "precision": precision,
     }
