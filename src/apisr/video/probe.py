@@ -80,6 +80,7 @@ class StreamInfo:
         default: whether players choose it by default.
         mimetype: of attachments.
         size_bytes: of attachments.
+        sample_format: libav's name of what audio is decoded to (``"s16"``), empty if unknown.
     """
 
     index: int
@@ -90,6 +91,7 @@ class StreamInfo:
     default: bool = False
     mimetype: str = ""
     size_bytes: int = 0
+    sample_format: str = ""
 
     @property
     def label(self) -> str:
@@ -399,14 +401,23 @@ def _stream_info(stream: Stream) -> StreamInfo:
         default=bool(stream.disposition & Disposition.default),
         mimetype=tags.get("mimetype", ""),
         size_bytes=size,
+        sample_format=_sample_format(stream) if kind == "audio" else "",
     )
 
 
+def _sample_format(stream: Stream) -> str:
+    sound = getattr(stream.codec_context, "format", None)
+    return "" if sound is None else str(sound.name)
+
+
 def codec_name(stream: Stream) -> str:
-    """Return the codec's canonical name (``"av1"``, whatever library decodes it); empty if unknown."""
+    """Return the codec's canonical name (``"av1"``, whatever library decodes it); empty if unknown.
+
+    PyAV says nothing of codecs that it has no decoder for (teletext, ARIB captions).
+    """
     context: Any = getattr(stream, "codec_context", None)
     if context is None:
-        return "" if stream.type == "attachment" else (stream.name or "")
+        return "" if stream.type == "attachment" else (getattr(stream, "name", "") or "")
     try:
         return str(context.codec.canonical_name)
     except (AttributeError, ValueError):

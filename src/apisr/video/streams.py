@@ -63,17 +63,14 @@ _MATROSKA_SUBTITLES = frozenset(
     [
         "subrip",
         "ass",
-        "ssa",
         "text",
         "webvtt",
         "hdmv_pgs_subtitle",
         "dvd_subtitle",
         "dvb_subtitle",
-        "hdmv_text_subtitle",
-        "arib_caption",
     ]
 )
-_MP4_AUDIO = frozenset({"aac", "mp3", "mp2", "mp1", "ac3", "eac3", "dts", "opus", "alac", "flac", "vorbis", "truehd"})
+_MP4_AUDIO = frozenset({"aac", "mp3", "mp2", "ac3", "eac3", "dts", "opus", "alac", "flac", "vorbis", "truehd"})
 _MOV_AUDIO = _PCM | {
     "aac",
     "mp3",
@@ -88,9 +85,7 @@ _MOV_AUDIO = _PCM | {
     "mace3",
     "mace6",
 }
-_TS_AUDIO = frozenset(
-    {"aac", "aac_latm", "mp2", "mp3", "mp1", "ac3", "eac3", "dts", "truehd", "opus", "s302m", "pcm_bluray"}
-)
+_TS_AUDIO = frozenset({"aac", "aac_latm", "mp2", "mp3", "mp1", "ac3", "eac3", "dts", "truehd", "opus", "s302m"})
 _AVI_AUDIO = frozenset(
     [
         "mp3",
@@ -123,40 +118,11 @@ _MATROSKA = Container(
             *("ffv1", "prores", "mjpeg", "theora", "dirac", "rv10", "rv20", "rv30", "rv40", "rawvideo"),
         }
     ),
-    audio=_PCM
+    audio=(_PCM - {"pcm_s8", "pcm_f32be", "pcm_f64be", "pcm_alaw", "pcm_mulaw"})
     | {
-        *(
-            "aac",
-            "mp3",
-            "mp2",
-            "mp1",
-            "ac3",
-            "eac3",
-            "dts",
-            "truehd",
-            "mlp",
-            "opus",
-            "vorbis",
-            "flac",
-            "alac",
-            "tta",
-            "wavpack",
-        ),
-        *(
-            "wmav1",
-            "wmav2",
-            "wmapro",
-            "adpcm_ms",
-            "adpcm_ima_wav",
-            "cook",
-            "sipr",
-            "ra_144",
-            "ra_288",
-            "atrac3",
-            "amr_nb",
-        ),
-    }
-    - {"pcm_s8", "pcm_f32be", "pcm_f64be"},
+        *("aac", "mp3", "mp2", "mp1", "ac3", "eac3", "dts", "truehd", "mlp", "opus", "vorbis", "flac", "alac", "tta"),
+        *("wavpack", "cook", "sipr", "ra_144", "ra_288", "atrac3"),
+    },
     subtitle=_MATROSKA_SUBTITLES,
     attachments=True,
     cover=True,
@@ -216,9 +182,17 @@ CONTAINERS: dict[str, Container] = {
         "mpegts",
         video=frozenset({"h264", "hevc", "mpeg2video", "mpeg1video", "mpeg4", "vvc"}),
         audio=_TS_AUDIO,
-        subtitle=frozenset({"dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle"}),
+        subtitle=frozenset({"dvb_subtitle"}),
         data=frozenset({"timed_id3", "klv", "scte_35"}),
         options=(("mpegts_copyts", "1"),),
+    ),
+    # What Blu-ray numbers its streams by; anything else would be written as private data that no one can read back.
+    ".m2ts": Container(
+        "mpegts",
+        video=frozenset({"h264", "hevc", "mpeg2video"}),
+        audio=frozenset({"pcm_bluray", "ac3", "eac3", "dts", "truehd"}),
+        subtitle=frozenset({"hdmv_pgs_subtitle"}),
+        options=(("mpegts_copyts", "1"), ("mpegts_m2ts_mode", "1")),
     ),
     ".avi": Container(
         "avi",
@@ -229,13 +203,37 @@ CONTAINERS: dict[str, Container] = {
     ),
     ".nut": Container("nut", video=None, audio=None, subtitle=frozenset(), chapters=True),
 }
-CONTAINERS[".m2ts"] = CONTAINERS[".mts"] = CONTAINERS[".ts"]
+CONTAINERS[".mts"] = CONTAINERS[".m2ts"]
 
 #: Text subtitles that can be turned into another without loss: (from, to).
 _CONVERSIONS = {
     ("subrip", "mov_text"),
     ("text", "mov_text"),
     ("mov_text", "subrip"),
+}
+
+#: Sound whose samples can be written plainly without loss: (codec, decoded samples) -> codec. The second half are
+#: codecs that libav copies to AVI, but not to Matroska.
+_SAMPLES = {
+    ("pcm_bluray", "s16"): "pcm_s16le",
+    ("pcm_bluray", "s32"): "pcm_s24le",
+    ("pcm_dvd", "s16"): "pcm_s16le",
+    ("pcm_dvd", "s32"): "pcm_s24le",
+    ("pcm_s16be", "s16"): "pcm_s16le",
+    ("pcm_s24be", "s32"): "pcm_s24le",
+    ("pcm_s32be", "s32"): "pcm_s32le",
+    ("pcm_s8", "u8"): "pcm_u8",
+    ("pcm_f32be", "flt"): "pcm_f32le",
+    ("pcm_f64be", "dbl"): "pcm_f64le",
+    ("pcm_alaw", "s16"): "pcm_s16le",
+    ("pcm_mulaw", "s16"): "pcm_s16le",
+    ("adpcm_ms", "s16"): "pcm_s16le",
+    ("adpcm_ms", "s16p"): "pcm_s16le",
+    ("adpcm_ima_wav", "s16p"): "pcm_s16le",
+    ("wmav1", "fltp"): "pcm_f32le",
+    ("wmav2", "fltp"): "pcm_f32le",
+    ("wmapro", "fltp"): "pcm_f32le",
+    ("wmalossless", "s16p"): "pcm_s16le",
 }
 
 
@@ -305,6 +303,11 @@ def plan_streams(source: SourceInfo, target: Path, drop: Sequence[str] = ()) -> 
                 plan = StreamPlan(stream, "drop", reason="numbered pictures carry nothing else")
             if plan is None and "unsupported" in drop:
                 plan = StreamPlan(stream, "drop", reason=f"{target.suffix} cannot carry it")
+            if plan is None and not stream.codec:
+                raise InputError(
+                    f"stream {stream.label} of '{source.path.name}' has a codec that cannot be copied here. "
+                    f"Add --drop-streams {stream.index} to leave it out."
+                )
             if plan is None:
                 raise InputError(
                     f"'{target.name}' cannot carry stream {stream.label} of '{source.path.name}'. Write to .mkv, "
@@ -340,8 +343,11 @@ def _plan_one(stream: StreamInfo, container: Container, source: SourceInfo) -> S
         allowed = container.video is None or stream.codec in container.video
         return StreamPlan(stream, "copy", reason="a further video stream, copied as it is") if allowed else None
     if stream.kind == "audio":
-        allowed = container.audio is None or stream.codec in container.audio
-        return StreamPlan(stream, "copy") if allowed else None
+        if container.audio is None or stream.codec in container.audio:
+            return StreamPlan(stream, "copy")
+        plain = _SAMPLES.get((stream.codec, stream.sample_format), "")
+        said = f"{stream.codec} becomes {plain}, samples and times unchanged"
+        return StreamPlan(stream, "convert", codec=plain, reason=said) if plain in container.audio else None
     if stream.kind == "subtitle":
         return _plan_subtitle(stream, container)
     if stream.kind == "data":

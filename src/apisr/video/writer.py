@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
@@ -254,11 +255,15 @@ def join(
     _flushed(partial)
 
 
+_Conversion = Callable[[Any], bytes | None]
+"""Gives the content of a packet in another form; None where it has none (a decoder that waits for more)."""
+
+
 @dataclass
 class _Streams:
     video: VideoStream
     copies: dict[int, Stream]
-    converts: dict[int, tuple[Stream, Callable[[bytes], bytes]]]
+    converts: dict[int, tuple[Stream, _Conversion]]
 
 
 def _add_streams(
@@ -275,7 +280,7 @@ def _add_streams(
 ) -> _Streams:
     streams: _Streams | None = None
     copies: dict[int, Stream] = {}
-    converts: dict[int, tuple[Stream, Callable[[bytes], bytes]]] = {}
+    converts: dict[int, tuple[Stream, _Conversion]] = {}
     for plan in plans:
         origin_stream = origin.streams[plan.stream.index]
         if plan.action == "upscale":
@@ -285,9 +290,11 @@ def _add_streams(
             made: Stream = video
         elif plan.action == "copy":
             made = out.add_stream_from_template(origin_stream, opaque=True)
+            if plan.stream.codec == "dvd_subtitle":
+                _say_raster(made, source)
             copies[plan.stream.index] = made
         elif plan.action == "convert":
-            made, function = _converted_stream(out, plan.codec)
+            made, function = _converted_stream(out, origin_stream, plan.codec)
             converts[plan.stream.index] = (made, function)
         elif plan.action == "attach":
             made = _attach(out, origin, origin_stream, plan)
@@ -367,16 +374,46 @@ def _attach(out: OutputContainer, origin: InputContainer, stream: Stream, plan: 
     raise RunError(f"the cover picture {plan.stream.label} holds no data.")
 
 
-def _converted_stream(out: OutputContainer, codec: str) -> tuple[Stream, Callable[[bytes], bytes]]:
+def _say_raster(stream: Stream, source: SourceInfo) -> None:
+    """Say the size of the screen that DVD subtitles are placed on, where their source says only the palette."""
+    context = cast(Any, stream.codec_context)
+    header = bytes(context.extradata or b"")
+    if b"size:" not in header:
+        top, bottom, left, right = source.video.crop
+        size = f"size: {source.video.width + left + right}x{source.video.height + top + bottom}\n"
+        context.extradata = size.encode() + header
+
+
+def _converted_stream(out: OutputContainer, origin: Stream, codec: str) -> tuple[Stream, _Conversion]:
     if codec == "mov_text":
         stream = out.add_stream("mov_text")
         stream.codec_context.subtitle_header = ASS_HEADER
         stream.codec_context.time_base = _COUNT_UNIT
         stream.time_base = _COUNT_UNIT
-        return stream, srt_to_tx3g
-    stream = out.add_mux_stream("subrip")
-    stream.time_base = _COUNT_UNIT
-    return stream, tx3g_to_srt
+        return stream, lambda packet: srt_to_tx3g(bytes(packet))
+    if codec == "subrip":
+        stream = out.add_mux_stream("subrip")
+        stream.time_base = _COUNT_UNIT
+        return stream, lambda packet: tx3g_to_srt(bytes(packet))
+    spoken = cast(AudioStream, origin).codec_context
+    sound = cast(AudioStream, out.add_stream(cast(Any, codec), rate=spoken.sample_rate))
+    sound.codec_context.layout = spoken.layout.name
+    sound.codec_context.format = spoken.format.packed
+    sound.time_base = origin.time_base
+    return sound, lambda packet: _plain_samples(packet.decode(), codec)
+
+
+def _plain_samples(frames: Sequence[av.AudioFrame], codec: str) -> bytes | None:
+    """Return decoded samples in the order of bytes of a little-endian PCM codec; None where there are none."""
+    parts: list[bytes] = []
+    for frame in frames:
+        samples = frame.to_ndarray()
+        samples = samples.T if frame.format.is_planar else samples.reshape(frame.samples, -1)
+        raw = np.ascontiguousarray(samples.astype(samples.dtype.newbyteorder("<")))
+        if codec == "pcm_s24le":  # the upper three of four bytes
+            raw = np.ascontiguousarray(raw.view(np.uint8).reshape(-1, 4)[:, 1:])
+        parts.append(raw.tobytes())
+    return b"".join(parts) or None
 
 
 def _add_metadata(
@@ -471,10 +508,15 @@ def _other_packets(
         return
     covers = {info.index for info in source.streams if info.kind == "cover"}
     last = Fraction(-(10**6))
+    ends: dict[int, int] = {}
     for packet in origin.demux(wanted):
-        if packet.pts is None and packet.dts is None and not packet.size:
-            continue
         index = packet.stream.index
+        if packet.pts is None and packet.dts is None and not packet.size:
+            if index not in streams.converts or index not in ends:
+                continue
+            packet.pts = packet.dts = ends[index]  # what the decoder still holds
+        elif packet.pts is not None:
+            ends[index] = packet.pts + (packet.duration or 0)
         if packet.dts is None:
             packet.dts = packet.pts
         if packet.pts is None:
@@ -493,7 +535,10 @@ def _other_packets(
         last = moment
         if index in streams.converts:
             stream, function = streams.converts[index]
-            changed = Packet(function(bytes(packet)))
+            content = function(packet)
+            if content is None:
+                continue
+            changed = Packet(content)
             changed.time_base = unit
             changed.pts, changed.dts, changed.duration = packet.pts, packet.dts, packet.duration
             changed.is_keyframe = True
