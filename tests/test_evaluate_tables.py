@@ -75,6 +75,38 @@ def test_variants_differ_in_what_the_table_is_about(tmp_path: Path) -> None:
     assert recipes == ["real-esrgan", "bsrgan", "prediction", "apisr"]
 
 
+def test_parts_are_left_out_one_at_a_time(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="ablations train")
+    from apisr.evaluate.ablate import stage_configs, variants
+
+    start = tmp_path / "faithful.safetensors"
+    found = [
+        stage_configs(variant, tmp_path, stage1="lite-x4", stage2="lite-x4-vivid", sets=["run.steps=9"], start=start)
+        for variant in variants("parts")
+    ]
+    assert all(len(stages) == 1 and stages[0].model.start == start for stages in found)
+    whole, seed, codecs, order, lines, anime, balance = (stages[0] for stages in found)
+    assert len({stages[0].run.name for stages in found}) == 7
+    first = whole.model_dump(mode="json")
+
+    def changed(config: object) -> set[str]:
+        other = config.model_dump(mode="json")  # type: ignore[attr-defined]
+        sections = [part for part in first if isinstance(first[part], dict)]
+        keys = {f"{part}.{key}" for part in sections for key in first[part] if first[part][key] != other[part][key]}
+        return keys - {"run.name"}
+
+    assert changed(seed) == {"run.seed"}
+    assert changed(codecs) == changed(order) == {"data.shares"}
+    assert changed(lines) == {"data.enhance"}
+    assert changed(anime) == changed(balance) == {"loss.perceptual"}
+    assert [term.network for term in anime.loss.perceptual] == ["standin-vgg16"]
+    for term, before in zip(balance.loss.perceptual, whole.loss.perceptual, strict=True):
+        (weight,) = set(term.weights.values())
+        # Where the given weights balance the layers (every term 1/n), the branch stays as large: its terms sum to 1.
+        count = len(before.weights)
+        assert sum(weight / (count * value) for value in before.weights.values()) == pytest.approx(1)
+
+
 def test_datasets_that_are_not_given_are_named() -> None:
     pytest.importorskip("torch", reason="ablations train")
     from apisr.evaluate.ablate import variants
@@ -116,6 +148,30 @@ def test_an_ablation_runs_and_goes_on(pairs: Path) -> None:
     second = run()
     assert second.reports == first.reports
     assert said[0].startswith("random: done before")
+
+
+@pytest.mark.slow
+def test_parts_train_on_one_pool(pairs: Path) -> None:
+    pytest.importorskip("lightning", reason="ablations train")
+    from apisr.evaluate.ablate import ablate
+
+    outcome = ablate(
+        "parts",
+        pairs / "runs",
+        pictures=pairs / "low",
+        reference=pairs / "high",
+        metrics=["psnr"],
+        protocol="deterministic",
+        sets=["run.steps=3", "run.threads=1", f'data.folders=["{pairs / "high"}"]'],
+        smoke=True,
+    )
+    assert len(outcome.reports) == 5
+    assert set(outcome.missing) == {"without anime branch", "without balanced layers"}
+    pool = pairs / "runs" / "pool"
+    lows = {kind: np.load(pool / f"lr2_{kind}_0000.npy") for kind in ("apisr", "prediction", "jpeg")}
+    assert len({low.tobytes() for low in lows.values()}) == 3
+    table = (pairs / "runs" / "table.txt").read_text(encoding="utf-8")
+    assert all(name in table for name in outcome.reports)
 
 
 def test_reports_of_the_command_line_are_found_again(pairs: Path) -> None:

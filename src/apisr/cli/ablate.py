@@ -1,4 +1,4 @@
-"""`apisr ablate`: the paper's tables 2 to 4 as runs."""
+"""`apisr ablate`: the paper's tables 2 to 4 as runs, and its parts left out one at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import typer
 
 def command(
     ablation: Annotated[
-        Literal["dataset", "degradation", "enhancement"], typer.Argument(help="Table 2, 3 or 4 of the paper.")
+        Literal["dataset", "degradation", "enhancement", "parts"],
+        typer.Argument(help="Table 2, 3 or 4 of the paper; parts: each part of it left out, on a small budget."),
     ],
     pictures: Annotated[
         list[Path], typer.Option("--pictures", help="Low-resolution pictures or clips to evaluate on. May be repeated.")
@@ -21,6 +22,10 @@ def command(
     ),
     stage1: Annotated[str, typer.Option(help="First stage: a preset or a TOML file of apisr train.")] = "paper-stage1",
     stage2: Annotated[str, typer.Option(help="Second stage, or 'none'.")] = "paper-stage2",
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Weights for the second stage to start from; there is then no first stage."),
+    ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE for all runs, e.g. run.steps=20000. May be repeated.")
     ] = None,
@@ -58,6 +63,7 @@ def command(
         reference=reference,
         stage1=stage1,
         stage2=None if stage2 == "none" else stage2,
+        start=start,
         sets=sets or [],
         datasets=folders,
         metrics=None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()],
@@ -66,8 +72,9 @@ def command(
         smoke=smoke,
         on_step=lambda words: typer.echo(words, err=True),
     )
-    typer.echo(paper_table(TABLE_OF[ablation]))
-    typer.echo()
+    if ablation in TABLE_OF:
+        typer.echo(paper_table(TABLE_OF[ablation]))
+        typer.echo()
     typer.echo(measured_table(list(outcome.reports.items())))
     for name, reason in outcome.missing.items():
         typer.echo(f"{name}: not run, {reason}")

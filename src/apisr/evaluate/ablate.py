@@ -1,5 +1,10 @@
 """The paper's ablations (tables 2 to 4) as configured runs: train each variant, evaluate it, put it in a table.
 
+``parts`` is one of our own for small budgets: the second stage, from given weights, with everything and with one part
+of the paper left out at a time (prediction-oriented compression, shuffled resize, line enhancement, anime branch,
+balanced layers), and once more with another seed, which tells how much of a difference means nothing. The pictures are
+degraded once, into a pool, and all variants train on the same crops of them for the same number of steps.
+
 Every variant is the base configuration with the few keys changed that the table is about. Runs go on where they were
 stopped: training resumes from its checkpoints, finished variants are read from their reports, and variants whose first
 stage is the same share it.
@@ -7,6 +12,8 @@ stage is the same share it.
     runs/ablation/
     |-- stage1-1f0c.../     training runs, named by their configuration
     |-- stage2-77ab.../
+    |-- pool/               for parts: the pictures, degraded in each way
+    |-- table.txt           what was measured so far
     `-- reports/NAME/       report.json and report.html of each variant
 
     >>> [variant.name for variant in variants("degradation")]
@@ -28,11 +35,13 @@ from apisr.evaluate.inputs import Layout
 from apisr.evaluate.protocols import Protocol, ProtocolName
 from apisr.evaluate.report import Report, read_report
 from apisr.evaluate.run import Evaluation, evaluate, write_report
+from apisr.evaluate.tables import measured_table
+from apisr.files import replacing, sha256_file
 
 if TYPE_CHECKING:
-    from apisr.train.config import TrainConfig
+    from apisr.train.config import FeatureTerm, TrainConfig
 
-AblationName = Literal["dataset", "degradation", "enhancement"]
+AblationName = Literal["dataset", "degradation", "enhancement", "parts"]
 
 #: Ablation -> number of the table in the paper.
 TABLE_OF: dict[AblationName, int] = {"dataset": 2, "degradation": 3, "enhancement": 4}
@@ -44,6 +53,8 @@ DATASETS = {
     "ica": "I-frames + ICA",
     "ica-720p": "I-frames + ICA + 720p",
 }
+#: Pictures in the pool of ``parts``, and in one of its files.
+POOL_PICTURES, _POOL_SHARD = 64, 8
 _SMOKE = ("run.steps=20", "validation.every=20", "checkpoint.every=10", "log.tensorboard=false", "run.accelerator=cpu")
 
 
@@ -55,13 +66,15 @@ class Variant:
         name: as in the paper's table.
         sets: ``KEY=VALUE`` for both stages.
         anime_branch: perceptual branches of stage 2: ``none`` (photo branch only), ``flat`` (anime branch with the
-            photo branch's layer weights) or ``balanced`` (the paper's weights). None leaves the configuration's.
+            photo branch's layer weights), ``balanced`` (the configuration's weights) or ``equal`` (in both branches all
+            layers have one weight, with which a branch is as large as before where its weights balance the layers).
+            None leaves the configuration's.
         missing: why it cannot be run, if it cannot.
     """
 
     name: str
     sets: tuple[str, ...] = ()
-    anime_branch: Literal["none", "flat", "balanced"] | None = None
+    anime_branch: Literal["none", "flat", "balanced", "equal"] | None = None
     missing: str | None = None
 
 
@@ -98,6 +111,17 @@ def variants(ablation: AblationName, *, datasets: Mapping[str, Path] | None = No
             Variant("+ sharpen + anime loss", ("data.enhance=paper",), "flat"),
             Variant("+ sharpen + anime loss + balanced", ("data.enhance=paper",), "balanced"),
         ]
+    if ablation == "parts":
+        whole = "data.shares={apisr=1.0}"
+        return [
+            Variant("all parts", (whole,)),
+            Variant("all parts, another seed", (whole, "run.seed=1")),
+            Variant("without prediction-oriented compression", ("data.shares={jpeg=1.0}",)),
+            Variant("without shuffled resize", ("data.shares={prediction=1.0}",)),
+            Variant("without line enhancement", (whole, "data.enhance=none")),
+            Variant("without anime branch", (whole,), "none"),
+            Variant("without balanced layers", (whole,), "equal"),
+        ]
     given = dict(datasets or {})
     unknown = sorted(given.keys() - DATASETS.keys())
     if unknown:
@@ -119,6 +143,7 @@ def ablate(
     reference: str | Path | None = None,
     stage1: str = "paper-stage1",
     stage2: str | None = "paper-stage2",
+    start: str | Path | None = None,
     sets: Sequence[str] = (),
     datasets: Mapping[str, Path] | None = None,
     metrics: Sequence[str] | None = None,
@@ -130,12 +155,13 @@ def ablate(
     """Train, evaluate and collect every variant of an ablation.
 
     Args:
-        ablation: ``dataset``, ``degradation`` or ``enhancement``.
+        ablation: ``dataset``, ``degradation``, ``enhancement`` or ``parts``.
         folder: for runs and reports.
         pictures: low-resolution pictures to evaluate on.
         reference: ground truth of theirs, if there is any.
         stage1: configuration of the first stage: a preset or a TOML file.
         stage2: of the second, which starts from the first; None leaves it out.
+        start: weights that the second stage starts from, in place of a first stage. They are evaluated too.
         sets: ``KEY=VALUE`` for both stages of all variants.
         datasets: for ``dataset``.
         metrics: as of :func:`apisr.evaluate.evaluate`.
@@ -153,17 +179,30 @@ def ablate(
         MissingExtra: torch or lightning is not installed.
     """
     if smoke:
-        stage1, stage2 = "tiny-test", None
+        stage1, stage2, start = "tiny-test", None, None
         sets = (*_SMOKE, *sets)
     folder = Path(folder)
     outcome = Outcome()
+    tell = on_step or (lambda words: None)
+    if start is not None and stage2 is None:
+        raise InputError(
+            "weights to start from are for the second stage. Name one with --stage2, or leave out --start."
+        )
+    rows = variants(ablation, datasets=datasets)
+    if ablation == "parts":
+        sets = _with_pool(stage2 or stage1, sets, folder, tell)
 
     def score(weights: Path) -> Evaluation:
         return evaluate(pictures, reference=reference, model=weights, metrics=metrics, protocol=protocol, layout=layout)
 
-    for variant in variants(ablation, datasets=datasets):
+    if start is not None:
+        tell(f"the start: evaluating '{start}'")
+        target = folder / "reports" / f"start-{sha256_file(Path(start))[:10]}"
+        outcome.reports["the start"] = _kept_or_made(target, lambda: score(Path(start)))
+    for variant in rows:
         reason = variant.missing
-        if reason is None and stage2 is None and variant.anime_branch in ("flat", "balanced"):
+        plain = variant.anime_branch is None or (variant.anime_branch == "none" and ablation != "parts")
+        if reason is None and stage2 is None and not plain:
             reason = "it differs in the perceptual loss only, which needs the second stage"
         if reason is not None:
             outcome.missing[variant.name] = reason
@@ -173,17 +212,53 @@ def ablate(
             folder,
             stage1=stage1,
             stage2=stage2,
+            start=start,
             sets=sets,
-            tell=on_step or (lambda words: None),
+            tell=tell,
             score=score,
         )
+        with replacing(folder / "table.txt", overwrite=True) as partial:
+            partial.write_text(measured_table(list(outcome.reports.items())) + "\n", encoding="utf-8")
     return outcome
 
 
+def _with_pool(stage: str, sets: Sequence[str], folder: Path, tell: Callable[[str], None]) -> list[str]:
+    """Degrade the pictures of ``[data]`` in each way of ``parts``; returns settings that train on them."""
+    from apisr.train.config import load_config
+    from apisr.train.data import Mixture, build_pool, open_pictures
+
+    config = load_config(stage, sets=sets)
+    pictures = open_pictures(config.data, seed=config.run.seed)
+    count = min(POOL_PICTURES, config.data.limit or len(pictures))
+    scale = config.model.scale
+    whole = Mixture.parse("apisr", scale=scale)
+    tell(f"degrading {count} pictures in three ways into '{folder / 'pool'}' (what is there already is kept)")
+    build_pool(
+        folder / "pool",
+        pictures,
+        scale=scale,
+        mixtures={"apisr": whole, "prediction": "prediction", "jpeg": whole.with_codecs(["jpeg"])},
+        count=count,
+        shard=min(_POOL_SHARD, count),
+    )
+    mine = ("data.scenes", "data.folders", "data.limit", "data.degradation")
+    kept = [given for given in sets if given.partition("=")[0].strip() not in mine]
+    pool, cache = ((folder / name).resolve() for name in ("pool", "pseudo"))
+    return [*kept, f"data.scenes={pool}", "data.folders=[]", f"data.cache={cache}"]
+
+
 def stage_configs(
-    variant: Variant, folder: Path, *, stage1: str, stage2: str | None, sets: Sequence[str]
+    variant: Variant,
+    folder: Path,
+    *,
+    stage1: str,
+    stage2: str | None,
+    sets: Sequence[str],
+    start: str | Path | None = None,
 ) -> list[TrainConfig]:
     """Return the configurations of a variant's stages; a run's name says what its configuration is.
+
+    With `start` there is no first stage.
 
     Raises:
         InputError: unknown keys or values out of range.
@@ -191,11 +266,14 @@ def stage_configs(
     from apisr.train.config import load_config
 
     changes = [*sets, *variant.sets, f"run.folder={folder}"]
-    first = load_config(stage1, sets=changes)
-    first = first.model_copy(update={"run": first.run.model_copy(update={"name": f"stage1-{_digest(first)}"})})
-    if stage2 is None:
-        return [first]
-    second = load_config(stage2, sets=[*changes, f"model.start={first.run_folder}"])
+    before: list[TrainConfig] = []
+    if start is None or stage2 is None:
+        first = load_config(stage1, sets=changes)
+        first = first.model_copy(update={"run": first.run.model_copy(update={"name": f"stage1-{_digest(first)}"})})
+        if stage2 is None:
+            return [first]
+        before, start = [first], first.run_folder
+    second = load_config(stage2, sets=[*changes, f"model.start={start}"])
     if variant.anime_branch is not None:
         anime = [term for term in second.loss.perceptual if not _is_photo(term.network)]
         photo = [term for term in second.loss.perceptual if _is_photo(term.network)]
@@ -208,9 +286,11 @@ def stage_configs(
         elif variant.anime_branch == "flat":
             flat = tuple(photo[0].weights.values())
             anime = [term.model_copy(update={"weights": dict(zip(term.weights, flat, strict=True))}) for term in anime]
+        elif variant.anime_branch == "equal":
+            anime, photo = ([_with_one_weight(term) for term in terms] for terms in (anime, photo))
         second = second.model_copy(update={"loss": second.loss.model_copy(update={"perceptual": (*anime, *photo)})})
     second = second.model_copy(update={"run": second.run.model_copy(update={"name": f"stage2-{_digest(second)}"})})
-    return [first, second]
+    return [*before, second]
 
 
 def _run_variant(
@@ -219,13 +299,14 @@ def _run_variant(
     *,
     stage1: str,
     stage2: str | None,
+    start: str | Path | None,
     sets: Sequence[str],
     tell: Callable[[str], None],
     score: Callable[[Path], Evaluation],
 ) -> Report:
     from apisr.train.loop import train
 
-    configs = stage_configs(variant, folder, stage1=stage1, stage2=stage2, sets=sets)
+    configs = stage_configs(variant, folder, stage1=stage1, stage2=stage2, start=start, sets=sets)
     target = folder / "reports" / f"{_slug(variant.name)}-{_digest(configs[-1])}"
     if (target / "report.json").is_file():
         tell(f"{variant.name}: done before, in '{target}'")
@@ -238,9 +319,24 @@ def _run_variant(
             raise RunError(f"stopped at step {result.step} of '{result.folder}'. Give the same command to go on.")
         weights = result.best or result.weights
     tell(f"{variant.name}: evaluating '{weights}'")
-    made = score(weights)
+    return _kept_or_made(target, lambda: score(weights))
+
+
+def _kept_or_made(target: Path, make: Callable[[], Evaluation]) -> Report:
+    if (target / "report.json").is_file():
+        return read_report(target)
+    made = make()
     write_report(made, target, overwrite=True)
     return made.report
+
+
+def _with_one_weight(term: FeatureTerm) -> FeatureTerm:
+    """All layers with the harmonic mean of their weights.
+
+    Balanced weights are ``1/(n*d)`` with d the mean difference of a layer's features: the sum of the d times this is 1.
+    """
+    weight = len(term.weights) / sum(1 / value for value in term.weights.values())
+    return term.model_copy(update={"weights": dict.fromkeys(term.weights, weight)})
 
 
 def _digest(config: TrainConfig) -> str:

@@ -29,7 +29,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -39,7 +39,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from apisr.degrade.recipe import Recipe, apply, load_recipe, sample
+from apisr.degrade.recipe import CompressStage, Recipe, apply, load_recipe, sample
 from apisr.errors import InputError
 from apisr.files import replacing
 from apisr.image import is_picture_name, read_rgb
@@ -170,6 +170,14 @@ class Mixture:
             recipes.append(load_recipe("apisr" if name == "paper" else name, scale=scale))
             weights.append(value)
         return cls(tuple(recipes), tuple(value / sum(weights) for value in weights))
+
+    def with_codecs(self, names: Sequence[str]) -> Mixture:
+        """The same recipes with only these codecs, where a recipe has one of them (to see what the others do).
+
+        Raises:
+            InputError: a recipe compresses with none of them.
+        """
+        return replace(self, recipes=tuple(_with_codecs(recipe, names) for recipe in self.recipes))
 
     def degrade(self, picture: Bytes, rng: np.random.Generator) -> Bytes:
         """Draw a recipe and its parameters, and degrade the whole picture ``(H, W, 3)`` uint8 to its low resolution."""
@@ -327,22 +335,8 @@ def open_source(config: DataConfig, *, scale: int, seed: int) -> Source:
         raise InputError(
             "data.shares is for a pool of degraded pictures. Weigh recipes in data.degradation: 'bicubic:1, apisr:2'."
         )
-    pictures: Pictures
-    if config.scenes is not None:
-        if config.folders:
-            raise InputError("give data.folders or data.scenes, not both.")
-        fonts = config.scenes / "fonts"
-        art = Art.open(config.scenes, fonts=fonts if fonts.is_dir() else None)
-        pictures = ScenePictures(art, count=config.limit or SCENES_PER_EPOCH, seed=seed)
-    else:
-        if not config.folders:
-            raise InputError(
-                "the configuration names no data. Set data.folders to folders of pictures, or data.scenes."
-            )
-        paths = find_pictures(config.folders)
-        pictures = FilePictures(paths[: config.limit] if config.limit else paths)
     return DegradedCrops(
-        pictures,
+        open_pictures(config, seed=seed),
         scale=scale,
         degradation=config.degradation,
         patch_px=config.patch_px,
@@ -354,6 +348,27 @@ def open_source(config: DataConfig, *, scale: int, seed: int) -> Source:
         seed=seed,
         cache=config.cache,
     )
+
+
+def open_pictures(config: DataConfig, *, seed: int) -> Pictures:
+    """Open the high-resolution pictures that the section ``[data]`` names: files, scenes, or those of a pool.
+
+    Raises:
+        InputError: it names nothing, or what it names is not there.
+    """
+    if config.scenes is not None:
+        if config.folders:
+            raise InputError("give data.folders or data.scenes, not both.")
+        if (config.scenes / _POOL_FILE).is_file():
+            files = tuple(sorted(path.name for path in config.scenes.glob("gt_[0-9]*.npy")))
+            return PoolPictures(config.scenes, files, _shard_of(config.scenes))
+        fonts = config.scenes / "fonts"
+        art = Art.open(config.scenes, fonts=fonts if fonts.is_dir() else None)
+        return ScenePictures(art, count=config.limit or SCENES_PER_EPOCH, seed=seed)
+    if not config.folders:
+        raise InputError("the configuration names no data. Set data.folders to folders of pictures, or data.scenes.")
+    paths = find_pictures(config.folders)
+    return FilePictures(paths[: config.limit] if config.limit else paths)
 
 
 # --- pool: degraded once, cut many times -----------------------------------------------------------------------------
@@ -368,7 +383,7 @@ def build_pool(
     pictures: Pictures,
     *,
     scale: int,
-    mixtures: Mapping[str, str],
+    mixtures: Mapping[str, str | Mixture],
     count: int,
     seed: int = 0,
     shard: int = 32,
@@ -381,15 +396,22 @@ def build_pool(
         folder: where the shards go: ``gt_0000.npy`` and, for each mixture, ``lr2_NAME_0000.npy``.
         pictures: all of one size.
         scale: high over low resolution.
-        mixtures: degradations by name; each picture is degraded once with each.
+        mixtures: degradations by name (text: see :meth:`Mixture.parse`); each picture is degraded once with each.
         count: pictures, rounded up to whole shards.
         seed: of the degradations.
         shard: pictures in a file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    parsed = {name: Mixture.parse(text, scale=scale) for name, text in mixtures.items()}
+    parsed = {
+        name: given if isinstance(given, Mixture) else Mixture.parse(given, scale=scale)
+        for name, given in mixtures.items()
+    }
+    described = {
+        name: given if isinstance(given, str) else ", ".join(recipe.name for recipe in given.recipes)
+        for name, given in mixtures.items()
+    }
     with replacing(folder / _POOL_FILE, overwrite=True) as partial:
-        partial.write_text(json.dumps({"format": 1, "shard": shard, "mixtures": dict(mixtures)}, indent=1))
+        partial.write_text(json.dumps({"format": 1, "shard": shard, "mixtures": described}, indent=1))
     for number in range(-(-count // shard)):
         high_path = folder / f"gt_{number:04d}.npy"
         if not high_path.is_file():
@@ -400,6 +422,35 @@ def build_pool(
             if not low_path.is_file():
                 rng = np.random.default_rng((seed, _POOL, scale, place, number))
                 _save(low_path, [mixture.degrade(np.array(high), rng) for high in np.load(high_path, mmap_mode="r")])
+
+
+@dataclass(frozen=True)
+class PoolPictures:
+    """The high pictures of a pool, to be degraded in other ways.
+
+    Attributes:
+        folder: of the pool.
+        files: names of its high files.
+        shard: pictures in a file.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    shard: int
+    fixed: bool = True
+
+    def __len__(self) -> int:
+        """How many pictures there are."""
+        return len(self.files) * self.shard
+
+    def name(self, index: int) -> str:
+        """File and place."""
+        return f"{self.folder / self.files[index // self.shard]}, picture {index % self.shard}"
+
+    def load(self, epoch: int, index: int) -> Bytes:
+        """Read the picture; the epoch does not matter."""
+        name = self.files[index // self.shard]
+        return np.array(np.load(self.folder / name, mmap_mode="r")[index % self.shard])
 
 
 @dataclass
@@ -443,13 +494,7 @@ class PoolCrops:
         Raises:
             InputError: no pool, none of this scale, or shares of degradations that it does not have.
         """
-        try:
-            content = json.loads((folder / _POOL_FILE).read_text(encoding="utf-8"))
-            size = int(content["shard"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"cannot read the pool '{folder}': {error}. Build it with apisr.train.data.build_pool."
-            ) from error
+        size = _shard_of(folder)
         shards = tuple(sorted(path.stem for path in folder.glob(f"lr{scale}_*_[0-9]*.npy")))
         if not shards:
             raise InputError(f"the pool '{folder}' has no pictures for scale {scale}.")
@@ -515,6 +560,32 @@ def _busyness(crop: Bytes) -> float:
     return sum(float(np.abs(np.diff(sparse, axis=axis)).mean()) for axis in (0, 1))
 
 
+def _shard_of(folder: Path) -> int:
+    """How many pictures a file of a pool holds."""
+    try:
+        return int(json.loads((folder / _POOL_FILE).read_text(encoding="utf-8"))["shard"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"cannot read the pool '{folder}': {error}. Build it with apisr.train.data.build_pool."
+        ) from error
+
+
+def _with_codecs(recipe: Recipe, names: Sequence[str]) -> Recipe:
+    passes: list[Any] = []
+    for one in recipe.passes:
+        stages: list[Any] = []
+        for stage in one.stages:
+            if isinstance(stage, CompressStage):
+                codecs = {name: choice for name, choice in stage.codecs.items() if name in names}
+                if not codecs:
+                    raise InputError(f"the recipe '{recipe.name}' compresses with none of {', '.join(names)}.")
+                stages.append(stage.model_copy(update={"codecs": codecs}))
+            else:
+                stages.append(stage)
+        passes.append(one.model_copy(update={"stages": tuple(stages)}))
+    return recipe.model_copy(update={"passes": tuple(passes), "name": f"{recipe.name} ({', '.join(names)})"})
+
+
 def _low_name(shard: str) -> tuple[str, str]:
     """Degradation and number of a low file of a pool."""
     match = _LOW_NAME.fullmatch(shard)
@@ -550,6 +621,8 @@ def _enhanced(function: Any, high: Bytes, preset: str) -> Bytes:
 
 
 def _save(path: Path, pictures: Sequence[Bytes]) -> None:
+    if len({picture.shape for picture in pictures}) > 1:
+        raise InputError("the pictures of a pool must all be of one size. Cut them to one, or give data.scenes.")
     with replacing(path, overwrite=True) as partial, partial.open("wb") as file:
         np.save(file, np.stack(pictures))
 
