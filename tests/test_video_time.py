@@ -329,6 +329,27 @@ def _steady(number: int, width: int, height: int) -> np.ndarray[Any, np.dtype[np
     return frame
 
 
+@pytest.mark.parametrize("params", ["tff=1:bframes=3", "bff=1:bframes=3:b-pyramid=none", "tff=1:keyint=8:open-gop=1"])
+@pytest.mark.parametrize("suffix", [".mkv", ".ts"])
+def test_field_pairs_in_one_coded_frame_keep_number_and_times(tmp_path: Path, params: str, suffix: str) -> None:
+    """Interlaced H.264 (MBAFF); no encoder here writes one field to a picture (PAFF), so that is not tested."""
+    source = make_clip(
+        tmp_path / f"in{suffix}",
+        frames=40,
+        size=(320, 240),
+        rate=Fraction(30000, 1001),
+        pictures=_fields,
+        options={"x264-params": params, "flags": "+ildct+ilme", "crf": "12"},
+    )
+    info = probe(source)
+    assert info.video.interlaced
+    outcome = upscale(source, tmp_path / f"out{suffix}", VideoOptions(preset="ultrafast", segment_frames=8))
+    assert outcome.frames_in == outcome.frames_out == 40
+    assert any("deinterlaced (bwdif): it is flagged as interlaced" in notice for notice in outcome.notices)
+    assert combed_share(tmp_path / f"out{suffix}", probe(tmp_path / f"out{suffix}")) < 0.1
+    assert read_back(tmp_path / f"out{suffix}").times == read_back(source).times
+
+
 def test_interlacing_is_seen_in_the_pictures_and_reported(tmp_path: Path) -> None:
     rate = Fraction(30000, 1001)
     combed = make_clip(tmp_path / "combed.mkv", codec="ffv1", frames=30, size=(320, 240), rate=rate, pictures=_fields)
