@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -259,6 +260,37 @@ def test_what_a_container_crops_is_not_brought_back(tmp_path: Path) -> None:
     two = next(iter(read_frames(info, scan(source, info.video)))).rgb
     assert np.array_equal(two, one[8:60, 10:90])
     assert probe(tmp_path / "out.mkv").video.crop == (0, 0, 0, 0)
+
+
+def _with_clean_aperture(path: Path, shown: tuple[int, int], offset: tuple[int, int]) -> None:
+    """Write a clean aperture into an MP4 file whose index is at its end, as cameras and editors do."""
+    content = path.read_bytes()
+    clap = struct.pack(">I4sIIIIiIiI", 40, b"clap", shown[0], 1, shown[1], 1, offset[0], 2, offset[1], 2)
+    end = content.index(b"avc1", content.index(b"stsd")) - 4
+    end += int.from_bytes(content[end : end + 4], "big")
+    content = content[:end] + clap + content[end:]
+    track = content.rindex(b"trak", 0, end)
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
+        at = content.index(name, content.rindex(b"moov", 0, end) if name == b"moov" else track) - 4
+        size = int.from_bytes(content[at : at + 4], "big") + len(clap)
+        content = content[:at] + size.to_bytes(4, "big") + content[at + 4 :]
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_the_clean_aperture_of_mp4_is_what_is_shown(tmp_path: Path, suffix: str) -> None:
+    source = make_clip(tmp_path / f"in{suffix}", frames=4, audio="aac")
+    plain = probe(source)
+    assert plain.video.crop == (0, 0, 0, 0)
+    whole = next(iter(read_frames(plain, scan(source, plain.video)))).rgb
+    _with_clean_aperture(source, (80, 52), (4, -2))  # two pixels right of the middle, one above
+    info = probe(source)
+    assert info.video.crop == (5, 7, 10, 6)
+    assert (info.video.width, info.video.height) == (80, 52)
+    assert np.array_equal(next(iter(read_frames(info, scan(source, info.video)))).rgb, whole[5:57, 10:90])
+    outcome = upscale(source, tmp_path / f"out{suffix}")
+    assert any("are cut off" in notice for notice in outcome.notices)
+    assert read_back(tmp_path / f"out{suffix}").sizes == {(160, 104)}
 
 
 @pytest.mark.parametrize("frames", [1, 2])

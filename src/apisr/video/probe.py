@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from apisr.errors import InputError
 from apisr.video.colour import ChromaPosition, Colour, describe
 from apisr.video.matroska import declared_end, video_crop
+from apisr.video.quicktime import clean_aperture
 from apisr.video.sequence import check_sequence, is_sequence
 
 Kind = Literal["video", "audio", "subtitle", "attachment", "data", "cover", "unknown"]
@@ -445,7 +446,11 @@ def _video_info(path: Path, container: InputContainer, stream: VideoStream, *, c
     )
     if counted:
         time_base = 1 / (rate or Fraction(24))
-    top, bottom, left, right = video_crop(path) if "matroska" in container.format.name else (0, 0, 0, 0)
+    top = bottom = left = right = 0
+    if "matroska" in container.format.name:
+        top, bottom, left, right = video_crop(path)
+    elif "mp4" in container.format.name:
+        top, bottom, left, right = clean_aperture(path)
     if top + bottom >= frame.height or left + right >= frame.width:
         top = bottom = left = right = 0
     return VideoInfo(

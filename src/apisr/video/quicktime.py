@@ -1,0 +1,95 @@
+"""The one thing of MP4 and QuickTime files that is read here directly: which part of the picture is shown.
+
+The clean aperture (``clap``) stands in the sample description of a track: ISO/IEC 14496-12, 12.1.4. libav passes it on
+to its own programs only.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+_TO_TABLE = (b"mdia", b"minf", b"stbl", b"stsd")
+_FULL_BOX = 4
+"""Bytes of version and flags; the sample description has the number of its entries after them."""
+_VISUAL_ENTRY = 78
+"""Bytes of a visual sample entry before the boxes inside it."""
+_SIZE_IN_ENTRY = 24
+
+Box = tuple[bytes, int, int]
+"""Name, start of the content, end of the content."""
+
+
+def clean_aperture(path: Path) -> tuple[int, int, int, int]:
+    """Return how many pixels of the first video track are not shown: (top, bottom, left, right)."""
+    with path.open("rb") as file:
+        for _, start, end in _named(file, 0, path.stat().st_size, b"moov"):
+            for _, inside, last in _named(file, start, end, b"trak"):
+                if _handler(file, inside, last) == b"vide":
+                    return _of_track(file, inside, last)
+    return 0, 0, 0, 0
+
+
+def _of_track(file: BinaryIO, start: int, end: int) -> tuple[int, int, int, int]:
+    for name in _TO_TABLE:
+        found = next(_named(file, start, end, name), None)
+        if found is None:
+            return 0, 0, 0, 0
+        _, start, end = found
+    for _, entry, last in _boxes(file, start + _FULL_BOX + 4, end):
+        file.seek(entry + _SIZE_IN_ENTRY)
+        width, height = struct.unpack(">HH", file.read(4))
+        for _, at, stop in _named(file, entry + _VISUAL_ENTRY, last, b"clap"):
+            if stop - at >= 32:
+                file.seek(at)
+                return _margins(width, height, file.read(32))
+        break
+    return 0, 0, 0, 0
+
+
+def _margins(width: int, height: int, record: bytes) -> tuple[int, int, int, int]:
+    """Turn size and offset of the shown part into margins; (0, 0, 0, 0) where they are no whole pixels inside."""
+    numbers = struct.unpack(">IIIIiIiI", record)
+    if 0 in numbers[1::2]:
+        return 0, 0, 0, 0
+    shown_width, shown_height, right_of, below = (Fraction(numbers[at], numbers[at + 1]) for at in range(0, 8, 2))
+    left = (width - shown_width) / 2 + right_of
+    top = (height - shown_height) / 2 + below
+    margins = top, height - shown_height - top, left, width - shown_width - left
+    if any(margin < 0 or margin.denominator != 1 for margin in margins) or not shown_width or not shown_height:
+        return 0, 0, 0, 0
+    return int(margins[0]), int(margins[1]), int(margins[2]), int(margins[3])
+
+
+def _handler(file: BinaryIO, start: int, end: int) -> bytes:
+    for _, inside, last in _named(file, start, end, b"mdia"):
+        for _, at, _ in _named(file, inside, last, b"hdlr"):
+            file.seek(at + _FULL_BOX + 4)
+            return file.read(4)
+    return b""
+
+
+def _named(file: BinaryIO, start: int, end: int, name: bytes) -> Iterator[Box]:
+    return (box for box in _boxes(file, start, end) if box[0] == name)
+
+
+def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
+    at = start
+    while at + 8 <= end:
+        file.seek(at)
+        head = file.read(16)
+        if len(head) < 8:
+            return
+        size, name = struct.unpack(">I4s", head[:8])
+        content = at + 8
+        if size == 1 and len(head) == 16:
+            size, content = struct.unpack(">Q", head[8:])[0], at + 16
+        elif size == 0:
+            size = end - at
+        if size < content - at:
+            return
+        yield name, content, min(at + size, end)
+        at += size
