@@ -76,18 +76,27 @@ def _row(way: str, seconds: float, found: dict[str, float], episode_min: int, us
 
 def child(command: list[str]) -> dict[str, float]:
     """Run a command; its time (its own, if it prints one as JSON) and the peak memory of its largest process."""
+    made = subprocess.run([sys.executable, "-c", _WATCH, *command], capture_output=True, text=True, check=True)
+    found = json.loads(made.stdout)
+    if found["code"]:
+        raise RuntimeError(f"{' '.join(command)} ended with {found['code']}: {found['text'][-500:]}")
+    own = json.loads(found["text"]) if found["text"].startswith("{") else {}
+    return {"s": found["s"], "peak_mib": found["peak_mib"], **own}
+
+
+#: Between this process and the one that is measured: a new process begins with the peak of the one that starts it.
+_WATCH = """
+import json, os, subprocess, sys, tempfile, time
+with tempfile.TemporaryFile() as output:
     began = time.perf_counter()
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.perf_counter() - began
-        output.seek(0)
-        text = output.read().decode(errors="replace")
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {text[-500:]}")
-    own = json.loads(text) if text.startswith("{") else {}
-    return {"s": seconds, "peak_mib": usage.ru_maxrss / 1024, **own}
+    process = subprocess.Popen(sys.argv[1:], stdout=output, stderr=subprocess.STDOUT)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    output.seek(0)
+    text = output.read().decode(errors="replace")
+code = process.returncode = os.waitstatus_to_exitcode(status)
+print(json.dumps({"s": seconds, "peak_mib": usage.ru_maxrss / 1024, "code": code, "text": text}))
+"""
 
 
 def film(path: Path, seconds: int, *, width: int = 1920, height: int = 1080) -> Path:
