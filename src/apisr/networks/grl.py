@@ -10,11 +10,15 @@ Where the time goes, and what is done about it:
   layers, norms and the anchored stripe attention are then local to runs of rows; shifted windows are one gather.
 - At inference the blocks run over bundles of windows that fit in the cache (:data:`BUNDLE`): no intermediate of the
   whole picture is made, and the linear layers do not wait for freshly allocated memory.
+- There, in float32, queries, keys and scores are kept with the tokens along memory (channels, tokens): every sum and
+  product of the cosine similarity and of the softmax then runs over whole vector registers, not over 16 channels. The
+  scores are bounded, so that the softmax needs no maximum (:data:`PLAIN_SCALE`).
 - Position biases depend on parameters only and are computed once; index lists once per size.
 - Queries and keys are normalised in float32 and the softmax is fused (scaled_dot_product_attention), so that float16
   and bfloat16 hold: the largest score is 116.
 - Nearest x2 before a 3x3 convolution equals four 2x2 convolutions on the small grid: 4 multiplications in place of 9.
-- The largest maps of the tail are made in bands of rows.
+- At inference on the CPU the tail runs as a stream of rows: each convolution keeps the two rows that it needs from the
+  band before, nothing is computed twice, and bands are small enough to stay in the cache and in memory already mapped.
 
     >>> import torch
     >>> net = GRL(features=16, depths=(2,), upsampler="pixelshuffledirect").eval()
@@ -27,7 +31,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -56,10 +60,12 @@ DEFAULTS: dict[str, Any] = {
 MEAN = (0.4488, 0.4371, 0.4040)
 #: Largest cosine scale: exp(min(logit_scale, ln 100)).
 MAX_LOGIT_SCALE = math.log(100.0)
-#: Windows that go through a block together at inference on the CPU (32 of 64 tokens: 1.5 MB of queries, keys, values).
-BUNDLE = 32
-#: Bytes of one map of the tail above which it is made in bands.
-BAND_BYTES = 32 << 20
+#: Windows that go through a block together at inference on the CPU (64 of 64 tokens: scores of 2 MB).
+BUNDLE = 64
+#: Bytes of a band of the tail's largest map, on the CPU.
+BAND_BYTES = 8 << 20
+#: Largest cosine scale up to which exponentials of the scores, bias (0 to 16) included, stay far inside float32.
+PLAIN_SCALE = 60.0
 #: Halo in input pixels at which a cut tile and the whole picture agree (measured, see docs/networks.md).
 HALO_PX = 32
 
@@ -103,6 +109,16 @@ class CosineBias(nn.Module):
                 self._cached = (key, *self._compute(dtype))
         return self._cached[1], self._cached[2]
 
+    def exponents(self) -> tuple[Tensor, Tensor] | None:
+        """Return scale and bias (heads, keys, queries) for a softmax without its maximum, None if that could overflow.
+
+        The middle of the bias' range is subtracted, which a softmax does not notice.
+        """
+        scale, bias = self.scale_and_bias(torch.float32)
+        if float(scale.max()) > PLAIN_SCALE:
+            return None
+        return scale, (bias[0].transpose(1, 2) - 8).contiguous()
+
     def _compute(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         first, last = cast(nn.Linear, self.cpb_mlp[0]), cast(nn.Linear, self.cpb_mlp[2])
         hidden = functional.relu(functional.linear(self.table.float(), first.weight.float(), first.bias.float()))
@@ -123,6 +139,21 @@ class _Holder(nn.Module):
         super().__init__()
         for name, child in children.items():
             self.add_module(name, child)
+
+
+@dataclass(frozen=True)
+class Exponents:
+    """Scale and bias of the three attentions of a block, as :meth:`CosineBias.exponents` gives them.
+
+    Attributes:
+        window: pixels to pixels of a window.
+        gather: anchors to pixels of a stripe.
+        spread: pixels of a stripe to anchors.
+    """
+
+    window: tuple[Tensor, Tensor]
+    gather: tuple[Tensor, Tensor]
+    spread: tuple[Tensor, Tensor]
 
 
 class Attention(nn.Module):
@@ -169,6 +200,50 @@ class Attention(nn.Module):
         anchors = anchors.transpose(1, 2)
         gathered = _attend(anchors * scale_in, k, v, bias_in)
         return _attend(q, anchors, gathered.unflatten(-1, (self.heads_stripe, -1)).transpose(1, 2), bias_out)
+
+    def exponents(self, x: Tensor) -> Exponents | None:
+        """What :meth:`windows_in_columns` and :meth:`stripes_in_columns` need, None if they would not be exact."""
+        if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+            return None
+        window = cast(CosineBias, self.window_attn.attn_transform).exponents()
+        gather = cast(CosineBias, self.stripe_attn.attn_transform1).exponents()
+        spread = cast(CosineBias, self.stripe_attn.attn_transform2).exponents()
+        return None if window is None or gather is None or spread is None else Exponents(window, gather, spread)
+
+    def windows_in_columns(self, x: Tensor, exponents: Exponents) -> Tensor:
+        """Like :meth:`in_windows` without a mask: (windows, tokens, C) -> (windows, C/2, tokens)."""
+        scale, bias = exponents.window
+        q, k, v = self._columns(x, slice(0, 3 * x.shape[-1] // 2), self.heads_window, scale)
+        return _attend_columns(q, k, v, bias).view(x.shape[0], -1, x.shape[1])
+
+    def stripes_in_columns(self, x: Tensor, exponents: Exponents) -> Tensor:
+        """Like :meth:`in_stripes`: (windows, tokens, C) -> (windows, C/2, tokens)."""
+        count, tokens, features = x.shape
+        scale, bias = exponents.spread
+        q, k, v = self._columns(x, slice(3 * features // 2, None), self.heads_stripe, scale)
+        planes = x.view(count, self.window, self.window, features).permute(0, 3, 1, 2)
+        pooled = functional.avg_pool2d(planes, self.anchor_factor).flatten(2)
+        reduction = cast(nn.Linear, cast(nn.ModuleList, self.anchor.body)[0].reduction)
+        anchors = _linear_columns(pooled, reduction.weight, reduction.bias)
+        anchors = anchors.view(count * self.heads_stripe, -1, pooled.shape[-1])
+        anchors = anchors * anchors.square().sum(1, keepdim=True).clamp_min_(1e-24).rsqrt_()
+        scale_in, bias_in = exponents.gather
+        scaled = anchors.unflatten(0, (count, -1)) * scale_in
+        gathered = _attend_columns(scaled.flatten(0, 1), k, v, bias_in)
+        return _attend_columns(q, anchors, gathered, bias).view(count, -1, tokens)
+
+    def _columns(self, x: Tensor, rows: slice, heads: int, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scaled unit queries, unit keys and values of (windows, tokens, C), each (windows * heads, d, tokens)."""
+        count, tokens, _ = x.shape
+        linear = cast(nn.Linear, self.qkv.body)
+        qkv = _linear_columns(x.transpose(1, 2), linear.weight[rows], linear.bias[rows])
+        parts = qkv.view(count, 3, heads, -1, tokens)
+        pair = parts[:, :2]
+        factor = pair.square().sum(3, keepdim=True).clamp_min_(1e-24).rsqrt_()
+        factor[:, 0].mul_(scale)
+        unit = x.new_empty(2, count, *parts.shape[2:])
+        torch.mul(pair.transpose(0, 1), factor.transpose(0, 1), out=unit)
+        return unit[0].flatten(0, 1), unit[1].flatten(0, 1), parts[:, 2].flatten(0, 1)
 
 
 class Mlp(nn.Module):
@@ -226,17 +301,46 @@ class Block(nn.Module):
             windows = self._in_rolled_windows(x, grid)
         else:
             windows = self._in_shifted_windows(x, grid, bundle=None)
+            windows = windows.index_select(0, grid.back).view(x.shape[0], x.shape[1], -1)
         return self._finish(x, torch.cat((windows, self.attn.in_stripes(x)), -1), grid.batch)
 
     def forward_in_bundles(self, x: Tensor, grid: Grid, out: Tensor) -> None:
         """Write the block's result into `out` (which may be `x`), a few windows at a time."""
-        shifted = self._in_shifted_windows(x, grid, bundle=BUNDLE) if self.shifted else None
+        exponents = self.attn.exponents(x)
+        if exponents is not None:
+            self._forward_in_columns(x, grid, out, exponents)
+            return
+        shifted = None
+        if self.shifted:
+            shifted = self._in_shifted_windows(x, grid, bundle=BUNDLE)
+            shifted = shifted.index_select(0, grid.back).view(x.shape[0], x.shape[1], -1)
         for start in range(0, x.shape[0], BUNDLE):
             part = x[start : start + BUNDLE]
             windows = self.attn.in_windows(part, None) if shifted is None else shifted[start : start + BUNDLE]
             out[start : start + BUNDLE] = self._finish(part, torch.cat((windows, self.attn.in_stripes(part)), -1), 1)
 
-    def _in_shifted_windows(self, x: Tensor, grid: Grid, bundle: int | None) -> Tensor:
+    def _forward_in_columns(self, x: Tensor, grid: Grid, out: Tensor, exponents: Exponents) -> None:
+        tokens, half = x.shape[1], x.shape[2] // 2
+        weight, bias = self.attn.proj.weight, self.attn.proj.bias
+        first, second = weight[:, :half].t(), weight[:, half:].t()
+        shifted = self._in_shifted_windows(x, grid, bundle=BUNDLE, exponents=exponents) if self.shifted else None
+        for start in range(0, x.shape[0], BUNDLE):
+            part = x[start : start + BUNDLE]
+            count = part.shape[0]
+            if shifted is None:
+                windows = self.attn.windows_in_columns(part, exponents).transpose(1, 2)
+            else:
+                back = grid.back[start * tokens : (start + count) * tokens]
+                windows = shifted.index_select(0, back).view(count, tokens, half)
+            stripes = self.attn.stripes_in_columns(part, exponents).transpose(1, 2)
+            y = torch.baddbmm(bias, windows, first.expand(count, -1, -1))
+            y = self.norm1(y.baddbmm_(stripes, second.expand(count, -1, -1))).add_(part)
+            torch.add(y, self.norm2(self.mlp(y)), out=out[start : start + count])
+
+    def _in_shifted_windows(
+        self, x: Tensor, grid: Grid, bundle: int | None, exponents: Exponents | None = None
+    ) -> Tensor:
+        """Attention of the first half over shifted windows, in their order: (all tokens, C/2)."""
         tokens = x.shape[1]
         flat = x.flatten(0, 1)
         parts: list[Tensor] = []
@@ -244,8 +348,12 @@ class Block(nn.Module):
             step = index.shape[0] if bundle is None else bundle * tokens
             for start in range(0, index.shape[0], step):
                 moved = flat.index_select(0, index[start : start + step]).unflatten(0, (-1, tokens))
-                parts.append(self.attn.in_windows(moved, None if mask is None else mask.to(x.dtype)).flatten(0, 1))
-        return torch.cat(parts).index_select(0, grid.back).unflatten(0, (-1, tokens))
+                if exponents is not None and mask is None:
+                    done = self.attn.windows_in_columns(moved, exponents).transpose(1, 2)
+                else:
+                    done = self.attn.in_windows(moved, None if mask is None else mask.to(x.dtype))
+                parts.append(done.reshape(-1, done.shape[-1]))
+        return torch.cat(parts)
 
     def _in_rolled_windows(self, x: Tensor, grid: Grid) -> Tensor:
         """The same for tracing: sizes stay symbols, so that the exported graph accepts any."""
@@ -286,9 +394,9 @@ class Stage(nn.Module):
             y = torch.empty_like(x)
             for number, block in enumerate(blocks):
                 block.forward_in_bundles(x if number == 0 else y, grid, y)
-        else:
-            for block in blocks:
-                y = block(y, grid)
+            return _to_windows(self.conv(_from_windows(y, grid, side)), side).add_(x)
+        for block in blocks:
+            y = block(y, grid)
         return _to_windows(self.conv(_from_windows(y, grid, side)), side) + x
 
 
@@ -386,32 +494,36 @@ class GRL(nn.Module):
             return cast(nn.Module, self.upsample.up)(x)
         if self.upsampler == "pixelshuffle":
             return self.conv_last(cast(nn.Module, self.upsample.up)(self.conv_before_upsample(x)))
-        row_bytes = x.shape[0] * x.shape[3] * x.shape[1] * self.scale**2 * x.element_size()
-        if not _in_bundles(x) or x.shape[2] * row_bytes <= BAND_BYTES:
-            return self._enlarge(self._enlarge_once(x))
-        rows, margin = max(8, BAND_BYTES // row_bytes), 4
-        out = x.new_empty(x.shape[0], 3, x.shape[2] * self.scale, x.shape[3] * self.scale)
-        for start in range(0, x.shape[2], rows):
-            stop = min(start + rows, x.shape[2])
-            top, bottom = max(0, start - margin), min(x.shape[2], stop + margin)
-            twice = self._enlarge_once(x[:, :, top:bottom])
-            # The later convolutions look less than two rows of the doubled map away.
-            low, high = max(2 * top, 2 * start - 2), min(2 * bottom, 2 * stop + 2)
-            band = self._enlarge(twice[:, :, low - 2 * top : high - 2 * top])
-            factor = self.scale // 2
-            offset = (2 * start - low) * factor
-            out[:, :, start * self.scale : stop * self.scale] = band[
-                :, :, offset : offset + (stop - start) * self.scale
-            ]
-        return out
-
-    def _enlarge_once(self, x: Tensor) -> Tensor:
-        return _leaky(_up_conv(self.conv_before_upsample(x), self.conv_up1))
-
-    def _enlarge(self, x: Tensor) -> Tensor:
+        if _in_bundles(x):
+            return self._tail_in_rows(x)
+        x = _leaky(_up_conv(self.conv_before_upsample(x), self.conv_up1))
         if self.scale > 2:
             x = _leaky(_up_conv(x, self.conv_up2))
         return self.conv_last(_leaky(self.conv_hr(x)))
+
+    def _tail_in_rows(self, x: Tensor) -> Tensor:
+        batch, _, height, width = x.shape
+        wide = width * self.scale
+        first = cast(nn.Conv2d, self.conv_before_upsample[0])
+        layers = [
+            RowStream(_plain(first, cast(nn.LeakyReLU, self.conv_before_upsample[1]).negative_slope)),
+            RowStream(_phases(self.conv_up1)),
+        ]
+        if self.scale > 2:
+            layers.append(RowStream(_phases(self.conv_up2)))
+        layers.append(RowStream(_plain(self.conv_hr, 0.2)))
+        layers.append(RowStream(_to_planes(self.conv_last) if x.dtype == torch.float32 else _plain(self.conv_last, 1)))
+        out = x.new_empty(batch, 3, height * self.scale, wide)
+        row_bytes = batch * wide * self.scale * self.conv_hr.in_channels * x.element_size()
+        step = max(4, BAND_BYTES // row_bytes)  # with fewer than four rows the first band could end empty
+        done = 0
+        for start in range(0, height, step):
+            rows, ends = x[:, :, start : start + step], start + step >= height
+            for layer in layers:
+                rows = layer.push(rows, ends=ends)
+            out[:, :, done : done + rows.shape[2]] = rows
+            done += rows.shape[2]
+        return out
 
     def _grid(self, x: Tensor) -> Grid:
         batch, rows, columns = x.shape[0], x.shape[2] // self.window, x.shape[3] // self.window
@@ -542,6 +654,18 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     return mixed.transpose(1, 2).flatten(-2)
 
 
+def _linear_columns(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear layer over columns: (N, in, tokens) -> (N, out, tokens)."""
+    return torch.bmm(weight.expand(x.shape[0], -1, -1), x).add_(bias[:, None])
+
+
+def _attend_columns(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Like :func:`_attend` for (N * heads, d, tokens) and a bias (heads, keys, queries), see :data:`PLAIN_SCALE`."""
+    weights = torch.bmm(k.transpose(1, 2), q)
+    weights.view(-1, *bias.shape).add_(bias).exp_()
+    return torch.bmm(v, weights).div_(weights.sum(1, keepdim=True))
+
+
 def _leaky(x: Tensor) -> Tensor:
     return functional.leaky_relu(x, 0.2, inplace=not torch.is_grad_enabled())
 
@@ -554,6 +678,83 @@ def _up_conv(x: Tensor, convolution: nn.Conv2d) -> Tensor:
     """
     kernel = _doubled(_doubled(convolution.weight, 2), 3)
     return functional.conv_transpose2d(x, kernel.transpose(0, 1), convolution.bias, stride=2, padding=1)
+
+
+class RowStream:
+    """A padded 3x3 convolution that is given its picture in bands of rows, from the top; it answers one row late.
+
+    Args:
+        valid: the convolution of n + 2 rows, for the n rows in between (or what is made of these).
+    """
+
+    def __init__(self, valid: Callable[[Tensor], Tensor]) -> None:
+        self._valid = valid
+        self._kept: Tensor | None = None
+
+    def push(self, rows: Tensor, *, ends: bool) -> Tensor:
+        """Take the next rows (N, C, n, W); the last ones when `ends`."""
+        zero = rows.new_zeros(*rows.shape[:2], 1, rows.shape[3])
+        parts = [zero if self._kept is None else self._kept, rows, *([zero] if ends else [])]
+        stacked = torch.cat([part.contiguous(memory_format=torch.channels_last) for part in parts], 2)
+        self._kept = stacked[:, :, -2:].clone()
+        return self._valid(stacked)
+
+
+def _plain(convolution: nn.Conv2d, slope: float) -> Callable[[Tensor], Tensor]:
+    """The convolution and a leaky rectifier, padded in columns only."""
+    weight = convolution.weight.contiguous(memory_format=torch.channels_last)
+
+    def valid(x: Tensor) -> Tensor:
+        return functional.leaky_relu_(functional.conv2d(x, weight, convolution.bias, padding=(0, 1)), slope)
+
+    return valid
+
+
+def _phases(convolution: nn.Conv2d) -> Callable[[Tensor], Tensor]:
+    """Nearest x2, the convolution and a leaky rectifier: a 2x2 convolution for each of the four kinds of pixels.
+
+    The sums of taps are those of :func:`_up_conv`.
+    """
+    taps = _doubled(_doubled(convolution.weight, 2), 3)
+    kernels = {
+        # Flipped: a transposed convolution runs its taps backwards.
+        (i, j): taps[:, :, 1 - i :: 2, 1 - j :: 2].flip(2, 3).contiguous(memory_format=torch.channels_last)
+        for i in range(2)
+        for j in range(2)
+    }
+
+    def valid(x: Tensor) -> Tensor:
+        batch, _, height, width = x.shape
+        rows = height - 2
+        out = x.new_empty(batch, 2 * rows, 2 * width, convolution.out_channels).permute(0, 3, 1, 2)
+        for (i, j), kernel in kernels.items():
+            phase = functional.conv2d(x[:, :, i : i + rows + 1], kernel, convolution.bias, padding=(0, 1))
+            out[:, :, i::2, j::2] = phase[:, :, :, j : j + width]
+        return functional.leaky_relu_(out, 0.2)
+
+    return valid
+
+
+def _to_planes(convolution: nn.Conv2d) -> Callable[[Tensor], Tensor]:
+    """A convolution to few channels as one matrix product (a plane for each tap) and a sum of shifted planes."""
+    outputs, inputs = convolution.weight.shape[:2]
+    matrix = convolution.weight.permute(2, 3, 0, 1).reshape(-1, inputs)
+    bias = cast(Tensor, convolution.bias)
+
+    def valid(x: Tensor) -> Tensor:
+        batch, _, height, width = x.shape
+        pixels = x.permute(0, 2, 3, 1).reshape(-1, inputs)
+        planes = torch.mm(matrix, pixels.t()).view(3, 3, outputs, batch, height, width)
+        total = planes[0, 1, :, :, : height - 2].clone()
+        for i in range(3):
+            rows = planes[i, :, :, :, i : i + height - 2]
+            if i > 0:
+                total += rows[1]
+            total[..., 1:] += rows[0, ..., :-1]
+            total[..., :-1] += rows[2, ..., 1:]
+        return (total + bias[:, None, None, None]).transpose(0, 1)
+
+    return valid
 
 
 def _doubled(kernel: Tensor, dim: int) -> Tensor:
