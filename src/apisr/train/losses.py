@@ -68,9 +68,10 @@ def ssim_loss(output: Tensor, target: Tensor) -> Tensor:
     """
     output = output.float()
     pictures = (output, target, output * output, target * target, output * target)
-    # A square window as two lines: less than half the work.
-    lines = functional.avg_pool2d(torch.cat(pictures, 1), (_FLAT_PX, 1), stride=(2, 1))
-    mean_1, mean_2, square_1, square_2, product = functional.avg_pool2d(lines, (1, _FLAT_PX), stride=(1, 2)).chunk(5, 1)
+    # 8x8 windows at every second place are 4x4 windows, as two lines, of 2x2 means: a sixth of the work.
+    quarter = functional.avg_pool2d(torch.cat(pictures, 1), 2)
+    lines = functional.avg_pool2d(quarter, (_FLAT_PX // 2, 1), stride=1)
+    mean_1, mean_2, square_1, square_2, product = functional.avg_pool2d(lines, (1, _FLAT_PX // 2), stride=1).chunk(5, 1)
     variances = square_1 - mean_1.square() + square_2 - mean_2.square()
     covariance = product - mean_1 * mean_2
     c1, c2 = 0.01**2, 0.03**2
