@@ -1,4 +1,4 @@
-"""Every shipped model holds in fp16 (50 dB) and int8 (40 dB) against its own float32 output."""
+"""Every shipped model holds in fp16 (50 dB) and int8 (40 dB) against its own float32 output, and runs elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ pytest.importorskip("onnx")
 
 from apisr.image import read_rgb
 from apisr.weights import list_models
-from apisr.weights.convert import PRECISIONS, convert_file
+from apisr.weights.convert import PRECISIONS, convert_file, drawn_pictures
+from apisr.weights.export import run_onnx
 
 SIDE_PX = 96
 
@@ -40,3 +41,14 @@ def test_precisions_hold(name: str, precision: str, shared: Path, tmp_path: Path
     report = convert_file(model, tmp_path / "out.onnx", precision=precision, pictures=pictures)
     assert report.psnr_db >= PRECISIONS[precision]
     assert report.size_bytes < model.path.stat().st_size
+
+
+@pytest.mark.parametrize("name", [model.name for model in list_models()])
+def test_openvino_computes_the_same(name: str) -> None:
+    openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    model = next(model for model in list_models() if model.name == name)
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = openvino.Core().compile_model(str(model.path), "CPU", settings)
+    for height, width in ((64, 64), (48, 56)):
+        picture = np.stack(drawn_pictures(1, side=64, multiple=8))[:, :, :height, :width].copy()
+        np.testing.assert_allclose(compiled(picture)[0], run_onnx(model.path, picture), atol=1e-5)

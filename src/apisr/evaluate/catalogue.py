@@ -157,7 +157,7 @@ def open_metric(name: str, *, border_px: int, device: str = "cpu", seed: int = 0
 
 def unknown_metric(name: str, known: tuple[str, ...]) -> InputError:
     """Return the error for a name that no metric has, with the nearest one."""
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, _BUILT_IN, n=1, cutoff=0.8) or difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean '{near[0]}'?" if near else f"Built in: {', '.join(_BUILT_IN)}; others by their name in pyiqa."
     return InputError(f"unknown metric '{name}'. {hint}")
 
