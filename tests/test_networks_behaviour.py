@@ -178,3 +178,31 @@ def test_grl_is_a_plain_module() -> None:
     twin = copy.deepcopy(module)
     assert set(twin.state_dict()) == set(module.state_dict())
     assert not any("table" in name or "index" in name or "mean" in name for name in module.state_dict())
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("step_bytes", [1, 1 << 15])
+def test_grl_tail_as_a_stream_of_rows_equals_the_whole(
+    scale: int, step_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bands of four rows and more; the height is not a multiple of the band."""
+    module = small("grl", scale=scale)
+    x = torch.rand(1, 3, 40, 24)
+    expected = module(x).detach()
+    monkeypatch.setattr(grl, "BAND_BYTES", step_bytes)
+    with torch.inference_mode():
+        torch.testing.assert_close(module(x), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("logarithm", [np.log(59.0), np.log(61.0), 10.0])
+def test_grl_large_cosine_scales_stay_exact(logarithm: float) -> None:
+    """Above PLAIN_SCALE the softmax takes its maximum away first; below it need not."""
+    module = small("grl")
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if "logit_scale" in name:
+                parameter.fill_(float(logarithm))
+    x = torch.rand(1, 3, 24, 24)
+    expected = module(x).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(module(x), expected, atol=1e-5, rtol=1e-4)
