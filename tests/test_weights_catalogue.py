@@ -198,7 +198,7 @@ def test_two_processes_at_once_download_once(server: Server, release: Release, t
 
 
 def test_no_direct_address_says_where(tmp_path: Path) -> None:
-    expected = r"Get ck.pth from https://github.com/tinglyfeng/IC9600, then run: apisr models fetch ic9600 --file ck.pth"
+    expected = "Get ck.pth from https://github.com/tinglyfeng/IC9600, then run: apisr models fetch ic9600 --file ck.pth"
     with pytest.raises(ModelError, match=expected):
         fetch(CATALOGUE["ic9600"], folder=tmp_path)
 
@@ -245,7 +245,7 @@ def test_a_file_saved_by_hand_is_taken_over(release: Release, tmp_path: Path) ->
     assert path.read_bytes() == mine.read_bytes() == CONTENT
     assert cached(release, cache) == path == adopt(release, mine, folder=cache)
     mine.write_bytes(CONTENT[::-1])
-    with pytest.raises(ModelError, match="is there already, and '.*' is another file"):
+    with pytest.raises(ModelError, match=r"is there already, and '.*' is another file"):
         adopt(release, mine, folder=cache)
     assert path.read_bytes() == CONTENT
 
