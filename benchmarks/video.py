@@ -44,7 +44,7 @@ CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
 NAMES = ("talk/low", "talk/web", "returning/web", "action/web", "fade/web", "flash/web", "pan/web", "grain/web")
 EPISODE = "episode/episode"
 OPTIONS = VideoOptions(codec="libx264", preset="veryfast", deinterlace="off", overwrite=True)
-FRAMES, PLAIN_FRAMES, PEER_FRAMES = 16, 5, 3
+FRAMES, PLAIN_FRAMES, PEER_FRAMES = 12, 4, 2
 RATE = 12
 _FP16_WEIGHTS = 0x01306B47
 HEADS = (
