@@ -86,33 +86,47 @@ def test_upscaler(name: str, described: dict[str, Any], outputs: Mapping[str, np
         assert relative_error(module(x), outputs[f"{name}.y0"]) < 1e-4
 
 
+# 200 power iterations do not quite forget where they began (singular values of random matrices lie close together), and
+# the arrays' start is not known. Of a few starts, one must lead to the same singular vectors for each output.
+STARTS = (1, 123, 2024)
+
+
 @pytest.mark.parametrize("name", ["patch_multiscale", "unet_sn"])
 def test_discriminator(name: str, described: dict[str, Any], outputs: Mapping[str, np.ndarray]) -> None:
     state = state_of(described[name]["keys"])
     found = detect(state)
     assert found is not None
     assert found[0].name == name
-    torch.manual_seed(0)
-    module = found[0].build(found[1])
-    assert set(module.state_dict()) == {*described[name]["keys"], *described[name]["other_keys"]}
-    assert sum(parameter.numel() for parameter in module.parameters()) == described[name]["parameters"]
-    module.load_state_dict(state, strict=False)
-    converge(module)
+    best: list[float] = []
+    for seed in STARTS:
+        torch.manual_seed(seed)
+        module = found[0].build(found[1])
+        assert set(module.state_dict()) == {*described[name]["keys"], *described[name]["other_keys"]}
+        assert sum(parameter.numel() for parameter in module.parameters()) == described[name]["parameters"]
+        module.load_state_dict(state, strict=False)
+        iterate(module)
+        with torch.no_grad():
+            scores = module.eval()(picture_of(outputs[f"{name}.shape"]))
+        errors = [
+            relative_error(score, outputs[f"{name}.y{number}"])
+            for number, score in enumerate(scores if isinstance(scores, list) else [scores])
+        ]
+        assert max(errors) < 5e-3  # whatever the start
+        best = errors if not best else [min(pair) for pair in zip(best, errors, strict=True)]
+    assert max(best) < 1e-4
+
+
+def iterate(module: torch.nn.Module) -> None:
+    """Do the 200 power iterations of spectral norm that the arrays were made with."""
     with torch.no_grad():
-        scores = module.eval()(picture_of(outputs[f"{name}.shape"]))
-    # The arrays were made after 200 power iterations from an unknown start, which had not quite converged (singular
-    # values of random matrices lie close together); `converge` goes to the limit.
-    for number, score in enumerate(scores if isinstance(scores, list) else [scores]):
-        assert relative_error(score, outputs[f"{name}.y{number}"]) < 2e-3
-
-
-def converge(module: torch.nn.Module) -> None:
-    """Put the singular vectors where the power iteration of spectral norm ends."""
-    for part in module.modules():
-        if hasattr(part, "weight_orig"):
-            left, _, right = torch.linalg.svd(part.weight_orig.detach().flatten(1), full_matrices=False)
-            part.weight_u.copy_(left[:, 0])
-            part.weight_v.copy_(right[0])
+        for part in module.modules():
+            if hasattr(part, "weight_orig"):
+                weight, left, right = part.weight_orig.flatten(1), part.weight_u, part.weight_v
+                for _ in range(200):
+                    right = torch.nn.functional.normalize(weight.T @ left, dim=0)
+                    left = torch.nn.functional.normalize(weight @ right, dim=0)
+                part.weight_u.copy_(left)
+                part.weight_v.copy_(right)
 
 
 def test_resnet50(described: dict[str, Any], losses: Mapping[str, np.ndarray], data: Path) -> None:
