@@ -91,6 +91,7 @@ def test_golden_score(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.Monk
         open_scorer("auto")
 
 
+@pytest.mark.slow
 def test_fetched_and_used(apisr: Run, checkpoint: Path, address: str, tmp_path: Path) -> None:
     """`apisr models fetch ic9600` from a server, then `apisr curate`, which takes up the network by itself."""
     environment = {**os.environ, "APISR_CACHE": str(tmp_path / "cache"), "NO_PROXY": "127.0.0.1"}
