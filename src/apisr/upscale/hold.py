@@ -92,6 +92,8 @@ _SCALE_RANGE = (0.75, 2.0)
 _ENCODING_HEADER = struct.Struct("@I4xNNii")
 _KIND_H264 = 1
 
+_QUADS = (BLOCK_PX // 2) ** 2
+
 #: BT.601 weights; the limits are coarser than any choice of weights.
 _TO_LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 _TO_CHROMA = np.array([[-0.299, -0.587, 0.886], [0.701, -0.587, -0.114]], np.float32)
@@ -171,10 +173,10 @@ class _Shot:
     def take(self, blocks: Blocks) -> Pixels:
         return self.blocks[blocks // self.columns, blocks % self.columns]
 
-    def put(self, blocks: Blocks, content: Pixels) -> None:
+    def put(self, blocks: Blocks, content: Pixels, thumbs: NDArray[np.float32]) -> None:
         self.blocks[blocks // self.columns, blocks % self.columns] = content
         self.score[blocks] = 0
-        self.thumbs[blocks] = _thumbs(content.reshape(len(blocks) * BLOCK_PX, BLOCK_PX, 3))
+        self.thumbs[blocks] = thumbs
 
     def remember(self, blocks: Blocks, content: Pixels, now: int) -> None:
         """Keep contents for when they return; the least recently used of a place goes first."""
@@ -353,7 +355,7 @@ class HoldFilter:
         for slot, store in enumerate(shot.store):
             found = blocks[slot_of == slot]
             if len(found):
-                shot.put(found, store.content[found])
+                shot.put(found, store.content[found], store.thumbs[found])
                 shot.used[slot, found] = self.stats.frames
         self.stats.returned_blocks += int(np.count_nonzero(slot_of >= 0))
         return blocks[slot_of < 0]
@@ -366,8 +368,11 @@ class HoldFilter:
         self.stats.new_blocks += len(blocks)
         first = frame.take(blocks)
         content, count = self._mean_of_hold(frame, blocks, first)
-        self._shot.put(blocks, content)
         kept = count > 1
+        thumbs = frame.thumbs[blocks]
+        if kept.any():
+            thumbs[kept] = _thumbs(content[kept].reshape(-1, BLOCK_PX, 3))
+        self._shot.put(blocks, content, thumbs)
         if kept.any():
             self._shot.remember(blocks[kept], content[kept], self.stats.frames)
 
@@ -460,9 +465,9 @@ def differences(canonical: Pixels, now: Pixels, *, most: float = np.inf) -> NDAr
     if not len(now):
         return np.zeros(0, np.float32)
     unit = np.float32(1.0 if now.dtype == np.uint8 else 1 / 257)
-    luma = _planes(canonical, now, _TO_LUMA * unit)[0]
+    luma = _differs_by(canonical, now, _TO_LUMA * unit)
     quads = _quads(luma)
-    mean = np.abs(quads.reshape(len(now), -1).sum(axis=1)) / BLOCK_PX**2
+    mean = np.abs(quads.sum(axis=1)) / _QUADS
     green = np.ascontiguousarray(canonical[..., 1]).reshape(len(now), -1)
     spread = (green.max(axis=1).astype(np.float32) - green.min(axis=1)) * unit
     limit = _PEAK_FLAT + _PEAK_PER_RANGE * spread
@@ -471,35 +476,45 @@ def differences(canonical: Pixels, now: Pixels, *, most: float = np.inf) -> NDAr
     close = np.flatnonzero(ratio <= most)
     if len(close):
         every = len(close) == len(now)
-        chroma = _planes(canonical if every else canonical[close], now if every else now[close], _TO_CHROMA * unit)
-        for plane in chroma:
-            ratio[close] = np.maximum(ratio[close], _low(_quads(plane)) / np.float32(_CHROMA_LOW_LIMIT))
-            ratio[close] = np.maximum(ratio[close], _peak(plane) / np.float32(_CHROMA_PEAK_LIMIT))
+        chroma = _differs_by(canonical if every else canonical[close], now if every else now[close], _TO_CHROMA * unit)
+        found = np.maximum(
+            _low(_quads(chroma), 2) / np.float32(_CHROMA_LOW_LIMIT), _peak(chroma) / np.float32(_CHROMA_PEAK_LIMIT)
+        )
+        ratio[close] = np.maximum(ratio[close], found)
     return ratio
 
 
-def _planes(canonical: Pixels, now: Pixels, weights: NDArray[np.float32]) -> list[NDArray[Any]]:
-    """Return weighted sums of the difference's channels, each ``(n, 16, 16)``."""
+def _differs_by(canonical: Pixels, now: Pixels, weights: NDArray[np.float32]) -> NDArray[Any]:
+    """Return weighted sums of the difference's channels, ``(n, 16, 16, sums)``, the sums interleaved."""
     shape = (len(now) * BLOCK_PX, BLOCK_PX, 3)
     apart = cv2.subtract(now.reshape(shape), canonical.reshape(shape), dtype=cv2.CV_32F)
-    return [plane.reshape(-1, BLOCK_PX, BLOCK_PX) for plane in cv2.split(cv2.transform(apart, weights))]
+    return cv2.transform(apart, weights).reshape(len(now), BLOCK_PX, BLOCK_PX, len(weights))
 
 
-def _peak(plane: NDArray[Any]) -> NDArray[Any]:
-    rows = plane.reshape(len(plane), -1)
+def _peak(values: NDArray[Any]) -> NDArray[Any]:
+    rows = values.reshape(len(values), -1)
     return np.maximum(rows.max(axis=1), -rows.min(axis=1))
 
 
-def _quads(plane: NDArray[Any]) -> NDArray[Any]:
-    """Sum 2x2 pixels of blocks; returns ``(n, 8, 8)``."""
-    pairs: NDArray[Any] = plane[:, 0::2] + plane[:, 1::2]
-    return pairs[:, :, 0::2] + pairs[:, :, 1::2]
+def _quads(planes: NDArray[Any]) -> NDArray[Any]:
+    """Average 2x2 pixels of blocks (no two blocks share one); returns ``(n, 64 * sums)``, row by row."""
+    count, _, _, sums = planes.shape
+    half = BLOCK_PX // 2
+    tall = planes.reshape(count * BLOCK_PX, BLOCK_PX, sums)
+    return cv2.resize(tall, (half, count * half), interpolation=cv2.INTER_AREA).reshape(count, -1)
 
 
-def _low(quads: NDArray[Any]) -> NDArray[Any]:
-    """Return the largest 4x4 mean, at every second pixel."""
-    sums = quads[:, 1:] + quads[:, :-1]
-    return _peak(sums[:, :, 1:] + sums[:, :, :-1]) / np.float32(16)
+def _low(quads: NDArray[Any], sums: int = 1) -> NDArray[Any]:
+    """Return the largest 4x4 mean, at every second pixel.
+
+    Neighbours are added along whole blocks, which is fast; sums that run from one row into the next are struck out.
+    """
+    row = BLOCK_PX // 2 * sums
+    pairs = quads[:, sums:] + quads[:, :-sums]
+    means = pairs[:, row:] + pairs[:, :-row]
+    for plane in range(1, sums + 1):
+        means[:, row - plane :: row] = 0
+    return _peak(means) / np.float32(4)
 
 
 def _scores(
