@@ -119,3 +119,18 @@ def test_a_second_stage_goes_on_from_folded_weights(tmp_path: Path, capsys: pyte
 def test_what_cannot_be_carried_is_refused(tmp_path: Path, sets: list[str], expected: str) -> None:
     with pytest.raises(InputError, match=expected):
         train(config(tmp_path, "model.carry=true", *sets), source=Blocks())
+
+
+def test_a_network_grows_from_a_shallower_one(tmp_path: Path) -> None:
+    first = train(config(tmp_path, *CARRY, "run.steps=2"), source=Blocks())
+    deeper = ("model.arguments.depth=4", "model.arguments.dilations=[1, 2, 1, 4, 1, 1]", "model.grow=true", *CARRY)
+    still = ("run.steps=1", "optimizer.lr=1e-12", f"model.start={first.folder}")
+    second = train(config(tmp_path, "run.name=second", *still, *deeper), source=Blocks())
+    assert is_carried(start_of(second))
+    picture = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        before, after = start_of(first).eval()(picture), start_of(second).eval()(picture)
+    assert float((before - after).abs().mean()) < 0.02  # identities but for a little noise
+    wrong = (*deeper[:1], "model.arguments.dilations=[1, 2, 1, 1, 1, 1]", *deeper[2:])
+    with pytest.raises(InputError, match="cannot grow 4 convolutions to 6"):
+        train(config(tmp_path, "run.name=third", *still, *wrong), source=Blocks())

@@ -123,6 +123,8 @@ def test_ssim_equals_its_definition_window_by_window() -> None:
                 values.append(numerator / ((x.mean() ** 2 + y.mean() ** 2 + 1e-4) * (x.var() + y.var() + 9e-4)))
     assert float(losses.ssim_loss(output, target)) == pytest.approx(1 - np.mean(values), rel=1e-4)
     assert float(losses.ssim_loss(target, target)) == pytest.approx(0, abs=1e-5)
+    loss = float(losses.ssim_loss(output, target))
+    assert float(losses.ssim_loss(output, target, kind="log")) == pytest.approx(np.log1p(loss / 0.01), rel=1e-5)
 
 
 def test_frequency_equals_numpy() -> None:

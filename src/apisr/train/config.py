@@ -81,6 +81,9 @@ class ModelConfig(_Section):
     start: Path | None = Field(
         None, description="weights to start from: a run's folder, a checkpoint or a weights file"
     )
+    grow: bool = Field(
+        False, description="compact: start has fewer layers; convolutions with a dilation above 1 begin as identities"
+    )
     carry: bool = Field(
         False, description="compact: the first features stay equal to the input, the smooth enlargement is exact"
     )
@@ -132,6 +135,7 @@ class LossConfig(_Section):
     pixel_weight: float = Field(1.0, ge=0, description="alpha")
     ms_ssim_weight: float = Field(0.0, ge=0)
     ssim_weight: float = Field(0.0, ge=0, description="structural similarity at one scale: far cheaper than ms_ssim")
+    ssim: Literal["mean", "log"] = Field("mean", description="log: the mean of logarithms over the crops, as log_mse")
     frequency_weight: float = Field(0.0, ge=0)
     perceptual_weight: float = Field(0.0, ge=0, description="beta")
     perceptual: tuple[FeatureTerm, ...] = ()

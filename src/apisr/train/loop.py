@@ -50,6 +50,7 @@ from apisr.train.checkpoint import list_checkpoints, load_checkpoint, remove_par
 from apisr.train.config import TrainConfig, learning_rate_factor, load_config, to_toml
 from apisr.train.ema import Ema
 from apisr.train.feed import Batch, Feed, Source, on_device
+from apisr.train.grow import grow
 from apisr.train.records import Progress, Records
 from apisr.train.validate import Pair, better, find_pairs, validate
 from apisr.weights.checkpoint import load_state, save_network
@@ -245,7 +246,7 @@ class Trainer:
             terms["ms_ssim"] = losses.ms_ssim_loss(output, target)
             total = total + config.ms_ssim_weight * terms["ms_ssim"]
         if config.ssim_weight:
-            terms["ssim"] = losses.ssim_loss(output, target)
+            terms["ssim"] = losses.ssim_loss(output, target, kind=config.ssim)
             total = total + config.ssim_weight * terms["ssim"]
         if config.frequency_weight:
             terms["frequency"] = losses.frequency(output, target)
@@ -425,8 +426,15 @@ def build_generator(config: TrainConfig) -> nn.Module:
     if chosen.kind != "upscaler":
         raise InputError(f"model.network = '{chosen.name}' is not a network that enlarges pictures.")
     module = chosen.build(hyper_of(config))
-    if config.model.start is not None:
-        _load_into(module, find_weights(config.model.start), chosen.derived)
+    if config.model.start is None:
+        return module
+    path = find_weights(config.model.start)
+    if not config.model.grow:
+        _load_into(module, path, chosen.derived)
+    elif isinstance(module, Compact):
+        grow(module, load_state(path)[0])
+    else:
+        raise InputError("model.grow is for the network 'compact'. Set model.grow=false.")
     return module
 
 

@@ -32,7 +32,7 @@ Features = Callable[[Tensor], Mapping[str, Tensor]]
 _MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _WINDOW_PX, _SIGMA = 11, 1.5
 _FLAT_PX = 8
-_LOG_MSE_FLOOR = 2e-4
+_LOG_MSE_FLOOR, _LOG_SSIM_FLOOR = 2e-4, 0.01
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
@@ -60,11 +60,12 @@ def log_mse(output: Tensor, target: Tensor) -> Tensor:
 PIXEL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "charbonnier": charbonnier, "log_mse": log_mse}
 
 
-def ssim_loss(output: Tensor, target: Tensor) -> Tensor:
+def ssim_loss(output: Tensor, target: Tensor, *, kind: Literal["mean", "log"] = "mean") -> Tensor:
     """1 - structural similarity of square windows of 8 pixels at every second place, the mean over the channels.
 
     The form of Wang et al. (2004) with flat windows instead of Gaussian ones and sample statistics: cheap enough for
-    every step on a processor.
+    every step on a processor. ``kind="log"`` takes the mean over the crops of ``log(1 + (1 - SSIM)/0.01)``: as with
+    :func:`log_mse`, crops that are nearly right count as much as hopeless ones.
     """
     output = output.float()
     pictures = (output, target, output * output, target * target, output * target)
@@ -76,7 +77,9 @@ def ssim_loss(output: Tensor, target: Tensor) -> Tensor:
     covariance = product - mean_1 * mean_2
     c1, c2 = 0.01**2, 0.03**2
     structure = (2 * covariance + c2) / (variances + c2)
-    return 1 - (structure * (2 * mean_1 * mean_2 + c1) / (mean_1.square() + mean_2.square() + c1)).mean()
+    similarity = structure * (2 * mean_1 * mean_2 + c1) / (mean_1.square() + mean_2.square() + c1)
+    loss = 1 - similarity.mean((1, 2, 3))
+    return (torch.log1p(loss / _LOG_SSIM_FLOOR) if kind == "log" else loss).mean()
 
 
 def ms_ssim_loss(output: Tensor, target: Tensor) -> Tensor:

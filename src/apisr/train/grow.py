@@ -1,0 +1,76 @@
+"""Making a trained Compact network deeper without losing what it knows.
+
+Layers with dilation let a network see farther (a compression block, a whole line) at little cost, but train slowly from
+nothing. Put between the layers of a network that is already good, as identities with a little noise, they begin where
+that network stands: after a ReLU nothing is negative, so an identity and another ReLU change nothing. The new layers
+are those with a dilation above 1; all others take the given weights in order. (Net2Net, Chen et al., ICLR 2016, calls
+such steps function-preserving; the noise here breaks the symmetry.)
+
+    >>> import torch
+    >>> from apisr.networks.compact import Compact
+    >>> small = Compact(features=8, depth=1, scale=2, activation="relu")
+    >>> large = Compact(features=8, depth=2, scale=2, activation="relu", dilations=[1, 2, 1, 1])
+    >>> grow(large, small.state_dict(), noise=0.0)
+    >>> picture = torch.rand(1, 3, 6, 6)
+    >>> torch.allclose(large(picture), small(picture))
+    True
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from apisr.errors import InputError
+from apisr.networks.compact import Compact
+
+#: Standard deviation of the noise on the weights of new layers.
+NOISE = 0.01
+
+
+@torch.no_grad()
+def grow(network: Compact, state: Mapping[str, Tensor], *, noise: float = NOISE) -> None:
+    """Give `network` the weights of a shallower one; its convolutions with a dilation above 1 become identities.
+
+    Args:
+        network: the deeper one, with ReLU.
+        state: of the shallower one: the same number of features, scale and un-shuffling.
+        noise: on new weights but those of carried features (:mod:`apisr.train.carry`); torch's global generator.
+
+    Raises:
+        InputError: the layers of the two do not match.
+    """
+    convolutions = [layer for layer in network.body if isinstance(layer, nn.Conv2d)]
+    given = sorted({int(match[1]) for key in state if (match := re.fullmatch(r"body\.(\d+)\.weight", key))})
+    given = [number for number in given if state[f"body.{number}.weight"].ndim == 4]
+    new = [layer for layer in convolutions if layer.dilation[0] > 1]
+    if not isinstance(network.body[1], nn.ReLU):
+        raise InputError("model.grow needs the activation relu, which leaves identities as they are.")
+    if len(given) + len(new) != len(convolutions) or not given:
+        raise InputError(
+            f"cannot grow {len(given)} convolutions to {len(convolutions)}: expected as many dilations above 1 as "
+            f"there are new ones, got {len(new)}. Set model.arguments.dilations."
+        )
+    numbers = iter(given)
+    for layer in convolutions:
+        bias = layer.bias
+        if layer in new:
+            nn.init.dirac_(layer.weight)
+            channels = 3 * network.unshuffle**2
+            layer.weight[channels:] += noise * torch.randn_like(layer.weight[channels:])
+            if bias is not None:
+                bias.zero_()
+            continue
+        name = f"body.{next(numbers)}"
+        weight = state[f"{name}.weight"]
+        if weight.shape != layer.weight.shape:
+            raise InputError(
+                f"cannot grow: '{name}.weight' is {tuple(weight.shape)}, expected {tuple(layer.weight.shape)}. "
+                "Features, scale and un-shuffling must be the same."
+            )
+        layer.weight.copy_(weight)
+        if bias is not None:
+            bias.copy_(state[f"{name}.bias"])
