@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 #: The order is the order in which a checkpoint is tried.
 NETWORKS: dict[str, str] = {
     "compact": "apisr.networks.compact",
+    "lite": "apisr.networks.lite",
     "grl": "apisr.networks.grl",
     "rrdb": "apisr.networks.rrdb",
     "dat": "apisr.networks.dat",
