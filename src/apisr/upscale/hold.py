@@ -377,12 +377,14 @@ class HoldFilter:
             self._shot.remember(blocks[kept], content[kept], self.stats.frames)
 
     def _mean_of_hold(self, frame: _Frame, blocks: Blocks, first: Pixels) -> tuple[Pixels, NDArray[np.int64]]:
+        """Return the content of blocks (`first` is used up) and how many frames of the same drawing it stands for."""
         assert self._shot is not None
         limit, few = _CALM, _BUSY_SHARE**2 * frame.changed.size
         count = np.ones(len(blocks), np.int64)
         alive = np.arange(len(blocks))
-        total: NDArray[np.float32] | None = None
-        last = first.copy()
+        wide = np.uint16 if first.dtype == np.uint8 and self._lookahead < 256 else np.uint32  # holds the sum of a hold
+        total: NDArray[Any] | None = None
+        last = first
         run = np.ones(len(blocks), np.int64)
         for later in self._queue:
             if later.fresh:
@@ -401,8 +403,9 @@ class HoldFilter:
                 fitting = index[fits]
                 if len(fitting):
                     if total is None:
-                        total = np.zeros(first.shape, np.float32)
-                    total[fitting] += last[fitting] * run[fitting, None, None, None].astype(np.float32)
+                        total = np.zeros(first.shape, wide)
+                        last = first.copy()
+                    total[fitting] += last[fitting] * run[fitting, None, None, None].astype(wide)
                     last[fitting] = later.take(blocks[fitting])
                     run[fitting] = 0
                 ended = np.zeros(len(blocks), bool)
@@ -415,10 +418,9 @@ class HoldFilter:
         if total is None:
             return first, count
         several = np.flatnonzero(count > run)
-        content = first.copy()
-        sums = total[several] + last[several] * run[several, None, None, None].astype(np.float32)
-        content[several] = np.rint(sums / count[several, None, None, None])
-        return content, count
+        sums = total[several] + last[several] * run[several, None, None, None].astype(wide)
+        first[several] = np.rint(sums.astype(np.float32) / count[several, None, None, None].astype(np.float32))
+        return first, count
 
     def _deliver(self, frame: _Frame) -> Pixels:
         assert self._shot is not None
