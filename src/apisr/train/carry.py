@@ -1,6 +1,6 @@
-"""A start for Compact networks: the input is carried through all layers, the smooth enlargement is exact.
+"""A start for Compact and Lite networks: the input is carried through all layers, the smooth enlargement is exact.
 
-A Compact network adds its output to the *nearest* enlargement, so in smooth areas it has to make the difference to a
+Such a network adds its output to the *nearest* enlargement, so in smooth areas it has to make the difference to a
 smooth one. Learning that costs the first part of a short training, and in bfloat16 it never becomes good: near 1 values
 have steps of 1/256, the differences drown, and the picture shows a grid of input pixels.
 
@@ -8,7 +8,8 @@ So the first ``3*u*u`` features of every layer (u: un-shuffling) are kept equal 
 identity and get no gradient. ReLU passes them, since pictures are not negative. While training, *bilinear minus
 nearest* is added outside the network in float32 (:class:`CarriedPath`); in weights that are saved, validated or
 exported it is part of the last convolution (:func:`fold`), which reads it off the carried features. The result is a
-plain Compact network with the same output. (A convolution pads with zeros, so that both differ from a bilinear
+plain network with the same output. In a Lite network, the rows of the context branch's last convolution that would
+reach the carried features stay zero. (A convolution pads with zeros, so that both differ from a bilinear
 enlargement at the picture's rim, alike.)
 
     >>> import torch
@@ -34,6 +35,10 @@ from torch.nn import functional
 
 from apisr.errors import InputError
 from apisr.networks.compact import Compact
+from apisr.networks.lite import BLOCK, Lite
+
+#: Networks that can carry their input.
+Carrier = Compact | Lite
 
 #: Gain of He's rule for the hidden layers: below 1, since the carried features add to every layer's input.
 _HIDDEN_GAIN = 0.7
@@ -49,14 +54,21 @@ class CarriedPath(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, network: Compact) -> None:
+    def __init__(self, network: Carrier) -> None:
         super().__init__()
-        self.unshuffle = network.unshuffle
-        self.factor = network.scale * network.unshuffle
-        self.register_buffer("weight", enlargement_weight(scale=network.scale, unshuffle=network.unshuffle))
+        self.scale = network.scale
+        self.unshuffle = _unshuffle(network)
+        self.factor = self.scale * self.unshuffle
+        self.multiple_px = BLOCK if isinstance(network, Lite) else self.unshuffle
+        self.register_buffer("weight", enlargement_weight(scale=self.scale, unshuffle=self.unshuffle))
 
     def forward(self, picture: Tensor) -> Tensor:
         """Map float32 pictures (N, 3, H, W) to what is to be added, (N, 3, scale*H, scale*W) float32."""
+        height, width = picture.shape[-2:]
+        bottom, right = -height % self.multiple_px, -width % self.multiple_px
+        if bottom or right:  # as Lite does, so that folding is exact there too
+            whole = self(functional.pad(picture, (0, right, 0, bottom), "replicate"))
+            return whole[:, :, : height * self.scale, : width * self.scale]
         apart = functional.pixel_unshuffle(picture, self.unshuffle) if self.unshuffle > 1 else picture
         return functional.pixel_shuffle(functional.conv2d(apart, self.weight, padding=1), self.factor)
 
@@ -82,16 +94,19 @@ def enlargement_weight(*, scale: int, unshuffle: int) -> Tensor:
     return weight
 
 
-def check_can_carry(network: nn.Module) -> Compact:
+def check_can_carry(network: nn.Module) -> Carrier:
     """Return `network` if it can carry its input.
 
     Raises:
-        InputError: it is not a Compact network with ReLU, LeakyReLU or PReLU and more features than input channels.
+        InputError: it is not a Lite network or a Compact one with ReLU, LeakyReLU or PReLU whose last convolution is
+            not dilated, or it has no more features than input channels.
     """
-    if not isinstance(network, Compact):
-        raise InputError("model.carry is for the network 'compact'. Set model.carry=false.")
+    if not isinstance(network, Compact | Lite):
+        raise InputError("model.carry is for the networks 'compact' and 'lite'. Set model.carry=false.")
     if isinstance(network.body[1], nn.SiLU):
         raise InputError("model.carry needs an activation that passes positive values: relu, leakyrelu or prelu.")
+    if (dilation := _convolutions(network)[-1].dilation[0]) > 1:
+        raise InputError(f"model.carry needs a last convolution without dilation, got {dilation}.")
     features, channels = _convolutions(network)[0].weight.shape[:2]
     if features <= channels:
         raise InputError(f"model.carry needs more than {channels} features, got model.arguments.features={features}.")
@@ -99,13 +114,15 @@ def check_can_carry(network: nn.Module) -> Compact:
 
 
 @torch.no_grad()
-def start_carried(network: Compact) -> None:
+def start_carried(network: Carrier) -> None:
     """Give the network its first weights: carried features, He's rule for the others, a last layer of nearly nothing.
 
     Randomness is torch's global generator, as for every layer's own start.
     """
     channels = _carried(network)
     *hidden, last = _convolutions(network)
+    if isinstance(network, Lite):
+        start_context(network)
     for number, convolution in enumerate(hidden):
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
         if number:
@@ -118,10 +135,24 @@ def start_carried(network: Compact) -> None:
 
 
 @torch.no_grad()
-def is_carried(network: Compact) -> bool:
+def start_context(network: Lite) -> None:
+    """Give the context branch its first weights: He's rule, and zero for its last convolution, as if it were not there.
+
+    Randomness is torch's global generator.
+    """
+    *before, joint = (layer for layer in network.context if isinstance(layer, nn.Conv2d))
+    for convolution in before:
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        _bias(convolution).zero_()
+    joint.weight.zero_()
+    _bias(joint).zero_()
+
+
+@torch.no_grad()
+def is_carried(network: Carrier) -> bool:
     """Whether the first features of every layer are the input, exactly."""
     channels = _carried(network)
-    return all(
+    return not any(rows.any() for rows in _context_rows(network)) and all(
         torch.equal(convolution.weight[:channels], _identity(convolution, channels))
         and not _bias(convolution)[:channels].any()
         for convolution in _convolutions(network)[:-1]
@@ -129,28 +160,31 @@ def is_carried(network: Compact) -> bool:
 
 
 @torch.no_grad()
-def fold(network: Compact, *, sign: float = 1.0) -> None:
+def fold(network: Carrier, *, sign: float = 1.0) -> None:
     """Add the enlargement to the last convolution, in place: the network then makes the whole output itself."""
     last = _convolutions(network)[-1]
-    weight = enlargement_weight(scale=network.scale, unshuffle=network.unshuffle)
+    weight = enlargement_weight(scale=network.scale, unshuffle=_unshuffle(network))
     last.weight[:, : _carried(network)] += sign * weight.to(last.weight)
 
 
-def unfold(network: Compact) -> None:
+def unfold(network: Carrier) -> None:
     """The opposite of :func:`fold` (to rounding): for training on from weights that were saved."""
     fold(network, sign=-1.0)
 
 
-def keep_carried(network: Compact) -> None:
+def keep_carried(network: Carrier) -> None:
     """Take the gradients of the carried rows away; Adam without weight decay then never moves them."""
     channels = _carried(network)
-    for convolution in _convolutions(network)[:-1]:
+    rows = [(convolution, channels) for convolution in _convolutions(network)[:-1]]
+    if isinstance(network, Lite):
+        rows.append((_joint(network), channels * BLOCK**2))
+    for convolution, count in rows:
         for parameter in (convolution.weight, _bias(convolution)):
             if parameter.grad is not None:
-                parameter.grad[:channels] = 0
+                parameter.grad[:count] = 0
 
 
-def _set_rows(network: Compact) -> None:
+def _set_rows(network: Carrier) -> None:
     channels = _carried(network)
     for convolution in _convolutions(network)[:-1]:
         convolution.weight[:channels] = _identity(convolution, channels)
@@ -163,13 +197,29 @@ def _identity(convolution: nn.Conv2d, channels: int) -> Tensor:
     return rows
 
 
-def _convolutions(network: Compact) -> list[nn.Conv2d]:
+def _convolutions(network: Carrier) -> list[nn.Conv2d]:
     return [layer for layer in network.body if isinstance(layer, nn.Conv2d)]
+
+
+def _joint(network: Lite) -> nn.Conv2d:
+    return cast("nn.Conv2d", network.context[-1])
+
+
+def _context_rows(network: Carrier) -> list[Tensor]:
+    """What the context branch would add to the carried features: weights and biases of its last convolution."""
+    if not isinstance(network, Lite):
+        return []
+    count = _carried(network) * BLOCK**2  # pixels are shuffled by BLOCK behind it
+    return [_joint(network).weight[:count], _bias(_joint(network))[:count]]
 
 
 def _bias(convolution: nn.Conv2d) -> Tensor:
     return cast("Tensor", convolution.bias)
 
 
-def _carried(network: Compact) -> int:
-    return 3 * network.unshuffle**2
+def _unshuffle(network: Carrier) -> int:
+    return network.unshuffle if isinstance(network, Compact) else 1
+
+
+def _carried(network: Carrier) -> int:
+    return 3 * _unshuffle(network) ** 2

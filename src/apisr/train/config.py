@@ -82,10 +82,12 @@ class ModelConfig(_Section):
         None, description="weights to start from: a run's folder, a checkpoint or a weights file"
     )
     grow: bool = Field(
-        False, description="compact: start has fewer layers; convolutions with a dilation above 1 begin as identities"
+        False,
+        description="compact: start has fewer layers, convolutions with a dilation above 1 begin as identities; "
+        "lite: start is a compact network, which becomes its body",
     )
     carry: bool = Field(
-        False, description="compact: the first features stay equal to the input, the smooth enlargement is exact"
+        False, description="compact, lite: the first features stay equal to the input, the smooth enlargement is exact"
     )
 
 

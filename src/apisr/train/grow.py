@@ -1,10 +1,12 @@
-"""Making a trained Compact network deeper without losing what it knows.
+"""Making a trained Compact network deeper, or a Lite network of it, without losing what it knows.
 
 Layers with dilation let a network see farther (a compression block, a whole line) at little cost, but train slowly from
 nothing. Put between the layers of a network that is already good, as identities with a little noise, they begin where
 that network stands: after a ReLU nothing is negative, so an identity and another ReLU change nothing. The new layers
 are those with a dilation above 1; all others take the given weights in order. (Net2Net, Chen et al., ICLR 2016, calls
 such steps function-preserving; the noise here breaks the symmetry.)
+
+A Lite network takes the weights of a Compact one as its body; its context branch begins by adding nothing.
 
     >>> import torch
     >>> from apisr.networks.compact import Compact
@@ -26,18 +28,23 @@ from torch import Tensor, nn
 
 from apisr.errors import InputError
 from apisr.networks.compact import Compact
+from apisr.networks.lite import Lite
+from apisr.train.carry import start_context
 
 #: Standard deviation of the noise on the weights of new layers.
 NOISE = 0.01
 
 
 @torch.no_grad()
-def grow(network: Compact, state: Mapping[str, Tensor], *, noise: float = NOISE) -> None:
-    """Give `network` the weights of a shallower one; its convolutions with a dilation above 1 become identities.
+def grow(network: Compact | Lite, state: Mapping[str, Tensor], *, noise: float = NOISE) -> None:
+    """Give `network` the weights of a smaller one, a Compact network.
+
+    Convolutions of a Compact network with a dilation above 1 become identities; the context branch of a Lite network
+    begins by He's rule, but for its last convolution, which is zero.
 
     Args:
-        network: the deeper one, with ReLU.
-        state: of the shallower one: the same number of features, scale and un-shuffling.
+        network: the larger one, with ReLU.
+        state: of the smaller one: the same number of features, scale and un-shuffling.
         noise: on new weights but those of carried features (:mod:`apisr.train.carry`); torch's global generator.
 
     Raises:
@@ -47,6 +54,9 @@ def grow(network: Compact, state: Mapping[str, Tensor], *, noise: float = NOISE)
     given = sorted({int(match[1]) for key in state if (match := re.fullmatch(r"body\.(\d+)\.weight", key))})
     given = [number for number in given if state[f"body.{number}.weight"].ndim == 4]
     new = [layer for layer in convolutions if layer.dilation[0] > 1]
+    if isinstance(network, Lite):
+        _check_is_body(state, given, len(convolutions))
+        start_context(network)
     if not isinstance(network.body[1], nn.ReLU):
         raise InputError("model.grow needs the activation relu, which leaves identities as they are.")
     if len(given) + len(new) != len(convolutions) or not given:
@@ -59,7 +69,7 @@ def grow(network: Compact, state: Mapping[str, Tensor], *, noise: float = NOISE)
         bias = layer.bias
         if layer in new:
             nn.init.dirac_(layer.weight)
-            channels = 3 * network.unshuffle**2
+            channels = convolutions[0].weight.shape[1]
             layer.weight[channels:] += noise * torch.randn_like(layer.weight[channels:])
             if bias is not None:
                 bias.zero_()
@@ -74,3 +84,16 @@ def grow(network: Compact, state: Mapping[str, Tensor], *, noise: float = NOISE)
         layer.weight.copy_(weight)
         if bias is not None:
             bias.copy_(state[f"{name}.bias"])
+
+
+def _check_is_body(state: Mapping[str, Tensor], given: list[int], expected: int) -> None:
+    """Refuse what is not the body of a Lite network: a Compact one with as many convolutions, without PReLU."""
+    names = {f"body.{number}.{kind}" for number in given for kind in ("weight", "bias")}
+    if len(given) == expected and names == set(state):
+        return
+    other = sorted(set(state) - names)
+    found = f"'{other[0]}' besides" if other else f"{len(given)} convolutions"
+    raise InputError(
+        f"model.grow makes a Lite network of a Compact one with the activation relu and {expected} convolutions, got "
+        f"{found}. Set model.arguments.depth, or model.grow=false for weights of a whole Lite network."
+    )

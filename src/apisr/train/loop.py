@@ -45,6 +45,7 @@ from apisr.files import replacing
 from apisr.image import write_picture
 from apisr.networks import architecture
 from apisr.networks.compact import Compact
+from apisr.networks.lite import Lite
 from apisr.train import carry, losses
 from apisr.train.checkpoint import list_checkpoints, load_checkpoint, remove_partial, save_checkpoint
 from apisr.train.config import TrainConfig, learning_rate_factor, load_config, to_toml
@@ -170,7 +171,7 @@ class Trainer:
             generator = generator.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.generator = generator
         #: Makes the carried part of the output while training (``model.carry``).
-        self.carried_path = carry.CarriedPath(cast("Compact", generator)).to(fabric.device) if carried else None
+        self.carried_path = carry.CarriedPath(cast("carry.Carrier", generator)).to(fabric.device) if carried else None
         self.precision = fabric.strategy.precision
         runs: Any = torch.compile(generator) if config.run.compile else generator
         self._generator, self._optimizer = fabric.setup(runs, _optimizer(config, generator, config.optimizer.lr))
@@ -215,7 +216,7 @@ class Trainer:
         values = dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True))
         self._check(values, batch)
         if self.carried_path is not None:
-            carry.keep_carried(cast("Compact", self.generator))
+            carry.keep_carried(cast("carry.Carrier", self.generator))
         self._use("generator")
         self.grad_norm = self._clipped_norm(self._generator, self._optimizer)
         if not math.isfinite(self.grad_norm) and config.run.precision != "fp16":
@@ -267,7 +268,7 @@ class Trainer:
         """The running mean of the weights as a network that stands alone: what is validated, saved and exported."""
         if self.carried_path is None:
             return self.ema.module
-        module = copy.deepcopy(cast("Compact", self.ema.module))
+        module = copy.deepcopy(cast("carry.Carrier", self.ema.module))
         carry.fold(module)
         return module
 
@@ -431,10 +432,13 @@ def build_generator(config: TrainConfig) -> nn.Module:
     path = find_weights(config.model.start)
     if not config.model.grow:
         _load_into(module, path, chosen.derived)
-    elif isinstance(module, Compact):
-        grow(module, load_state(path)[0])
+    elif isinstance(module, Compact | Lite):
+        state, metadata = load_state(path)
+        if isinstance(module, Lite) and max(json.loads(metadata.get("apisr.hyper", "{}")).get("dilations") or [1]) > 1:
+            raise InputError(f"'{path}' is dilated, which a Lite network is not. Give model.start without dilations.")
+        grow(module, state)
     else:
-        raise InputError("model.grow is for the network 'compact'. Set model.grow=false.")
+        raise InputError("model.grow is for the networks 'compact' and 'lite'. Set model.grow=false.")
     return module
 
 
