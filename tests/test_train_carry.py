@@ -212,4 +212,6 @@ def test_a_lite_network_grows_from_a_compact_one(tmp_path: Path) -> None:
     dilated = ("model.carry=true", "model.arguments={features=8, depth=2, activation='relu', dilations=[1, 2, 1, 1]}")
     wide = train(config(tmp_path, "run.name=wide", "run.steps=1", *dilated), source=Blocks())
     with pytest.raises(InputError, match="is dilated, which a Lite network is not"):
-        train(config(tmp_path, *LITE, "model.grow=true", f"model.start={wide.folder}"), source=Blocks())
+        train(
+            config(tmp_path, *LITE, "run.name=fifth", "model.grow=true", f"model.start={wide.folder}"), source=Blocks()
+        )
