@@ -21,7 +21,7 @@ What a suite may have:
   reason;
 - raise `benchmarks.Skip("reason")` when it cannot run here (no GPU, no ../shared): the section says so.
 
-Random inputs come from a seed in the suite. A suite takes under two minutes on two cores, under 20 s with
+Random inputs come from a seed in the suite. A suite takes a few minutes on two cores, under a minute with
 ``quick=True``. It prints nothing; `python -m benchmarks NAME --dry-run` shows it alone.
 """
 

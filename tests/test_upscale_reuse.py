@@ -90,7 +90,7 @@ def corner_dots() -> Frames:
 MOTIONS = [held, mouth, returning, pan, fade, grain, corner_dots]
 
 
-@pytest.fixture(scope="module", params=["tiny-x2", "tiny-x4", "tiny-x4-unshuffled", "shape-bound"])
+@pytest.fixture(scope="module", params=["tiny-x2", "tiny-x4", "tiny-x4-unshuffled", "tiny-lite", "shape-bound"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     folder = Path(__file__).parent / "data" / "models"
     name = "tiny-x2" if request.param == "shape-bound" else request.param

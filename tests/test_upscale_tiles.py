@@ -68,7 +68,7 @@ def test_fixed_windows_have_one_shape_and_enough_margin(height: int, width: int,
     assert len(shapes) == 1
 
 
-@pytest.mark.parametrize("name", ["tiny-x2", "tiny-x4", "tiny-x4-unshuffled"])
+@pytest.mark.parametrize("name", ["tiny-x2", "tiny-x4", "tiny-x4-unshuffled", "tiny-lite"])
 @settings(deadline=None, max_examples=40)
 @given(height=st.integers(1, 70), width=st.integers(1, 70), tile=st.integers(8, 48), seed=st.integers(0, 9))
 def test_tiled_equals_whole(name: str, height: int, width: int, tile: int, seed: int) -> None:
