@@ -112,15 +112,15 @@ def variants(ablation: AblationName, *, datasets: Mapping[str, Path] | None = No
             Variant("+ sharpen + anime loss + balanced", ("data.enhance=paper",), "balanced"),
         ]
     if ablation == "parts":
-        whole = "data.shares={apisr=1.0}"
+        lines, harsh = "data.enhance=paper", "data.shares={apisr=1.0}"
         return [
-            Variant("all parts", (whole,)),
-            Variant("all parts, another seed", (whole, "run.seed=1")),
-            Variant("without prediction-oriented compression", ("data.shares={jpeg=1.0}",)),
-            Variant("without shuffled resize", ("data.shares={prediction=1.0}",)),
-            Variant("without line enhancement", (whole, "data.enhance=none")),
-            Variant("without anime branch", (whole,), "none"),
-            Variant("without balanced layers", (whole,), "equal"),
+            Variant("all parts", (lines, harsh)),
+            Variant("all parts, another seed", (lines, harsh, "run.seed=1")),
+            Variant("without prediction-oriented compression", (lines, "data.shares={jpeg=1.0}")),
+            Variant("without shuffled resize", (lines, "data.shares={prediction=1.0}")),
+            Variant("without line enhancement", (harsh, "data.enhance=none")),
+            Variant("without anime branch", (lines, harsh), "none"),
+            Variant("without balanced layers", (lines, harsh), "equal"),
         ]
     given = dict(datasets or {})
     unknown = sorted(given.keys() - DATASETS.keys())
