@@ -1,4 +1,4 @@
-"""Every shipped model holds in fp16 (50 dB) and int8 (40 dB) against its own float32 output, and runs elsewhere."""
+"""Shipped models hold in fp16 (50 dB) and int8 (40 dB) against their own float32 output, or the export refuses."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+from apisr.errors import ModelError
 from apisr.image import read_rgb
 from apisr.weights import list_models
 from apisr.weights.convert import PRECISIONS, convert_file, drawn_pictures
 from apisr.weights.export import run_onnx
 
 SIDE_PX = 96
+#: 8 bits are too few for their context branch (about 38 dB): the export must refuse.
+NOT_IN_INT8 = {"lite-x4", "lite-x4-vivid"}
 
 
 def crops(folder: Path) -> list[NDArray[np.float32]]:
@@ -38,6 +41,10 @@ def test_precisions_hold(name: str, precision: str, shared: Path, tmp_path: Path
     model = next(model for model in list_models() if model.name == name)
     pictures = crops(shared / "data" / "val" / f"clean_x{model.scale}")
     assert len(pictures) >= 6
+    if precision == "int8" and name in NOT_IN_INT8:
+        with pytest.raises(ModelError, match=r"int8 does not hold .* at least 40 expected"):
+            convert_file(model, tmp_path / "out.onnx", precision=precision, pictures=pictures)
+        return
     report = convert_file(model, tmp_path / "out.onnx", precision=precision, pictures=pictures)
     assert report.psnr_db >= PRECISIONS[precision]
     assert report.size_bytes < model.path.stat().st_size
