@@ -35,7 +35,7 @@ def run(*, quick: bool = False) -> list[dict[str, object]]:
     for folder in sorted(path.parent for path in CLIPS.glob("*/low.mkv")):
         for name, kind in (("low", "lossless"), ("web", "compressed")):
             with av.open(str(folder / f"{name}.mkv")) as container:
-                limit = 24 if quick else 72
+                limit = 12 if quick else 24
                 frames = [
                     frame.to_ndarray(format="rgb24")
                     for _, frame in zip(range(limit), container.decode(video=0), strict=False)
