@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from test_train_loop_feed import Blocks
 
 from apisr import metrics
 from apisr.curate.manifest import Row, write_manifest
-from apisr.errors import InputError, RunError
+from apisr.errors import InputError, MissingExtra, RunError
 from apisr.image import read_rgb, write_picture
 from apisr.train.checkpoint import list_checkpoints, load_checkpoint
 from apisr.train.config import TrainConfig, load_config
@@ -375,7 +377,7 @@ def test_only_accepted_pictures_of_a_dataset(tmp_path: Path) -> None:
         find_pictures([tmp_path])
 
 
-def test_tensorboard_and_wandb(tmp_path: Path) -> None:
+def test_tensorboard(tmp_path: Path) -> None:
     result = train(config(tmp_path, "run.steps=2", "log.tensorboard=true", "log.every=1"), source=Blocks())
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -385,6 +387,66 @@ def test_tensorboard_and_wandb(tmp_path: Path) -> None:
     assert found == [
         (line["step"], pytest.approx(line["loss_l1"], rel=1e-5)) for line in records(result.folder, "train")
     ]
-    if importlib.util.find_spec("wandb") is None:
-        with pytest.raises(InputError, match="pip install wandb"):
-            train(config(tmp_path, "run.name=other", "run.steps=2", "log.wandb=true"), source=Blocks())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="the package wandb is installed")
+def test_wandb_absent_is_said(tmp_path: Path) -> None:
+    with pytest.raises(MissingExtra, match=r"pip install 'apisr\[wandb\]'"):
+        train(config(tmp_path, "run.steps=2", "log.wandb=true"), source=Blocks())
+
+
+def journal(data: bytes) -> list[bytes]:
+    """Records of a log in LevelDB's format (blocks of 32 KiB; checksum, length, kind) behind a header of 7 bytes."""
+    found: list[bytes] = []
+    at, whole = 7, b""
+    while at + 7 <= len(data):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        length, kind = struct.unpack_from("<HB", data, at + 4)
+        piece = data[at + 7 : at + 7 + length]
+        at += 7 + length
+        whole = piece if kind in (1, 2) else whole + piece
+        if kind in (1, 4):
+            found.append(whole)
+    return found
+
+
+def wandb_records(folder: Path) -> tuple[list[str], list[dict[str, object]]]:
+    """Identities of the runs recorded offline under `folder`, and what they logged, oldest first."""
+    from wandb.proto import wandb_internal_pb2  # pyright: ignore[reportMissingImports]
+
+    names: list[str] = []
+    rows: list[dict[str, object]] = []
+    for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
+        for data in journal(path.read_bytes()):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(data)
+            if record.WhichOneof("record_type") == "run":
+                names.append(record.run.run_id)
+            if record.WhichOneof("record_type") == "history":
+                rows.append({"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.history.item})
+    return names, rows
+
+
+def test_wandb_offline_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    asked = ("log.wandb=true", "log.every=1", "checkpoint.every=1")
+    result = train(config(tmp_path, "run.steps=2", *asked), source=Blocks())
+    time.sleep(1.1)  # the folders of their runs are named by the second
+    train(config(tmp_path, "run.steps=3", *asked), source=Blocks(), resume=True)
+    for _ in range(100):  # another process of theirs writes, and is a little behind
+        names, rows = wandb_records(result.folder)
+        if len(rows) >= 3:
+            break
+        time.sleep(0.2)
+    assert len(names) == 2
+    assert names[0] == names[1]  # the resumed process continued the first one's run
+    logged = [(row["step"], row["train/loss_l1"]) for row in rows if "train/loss_l1" in row]
+    assert logged == [
+        (line["step"], pytest.approx(line["loss_l1"], rel=1e-5)) for line in records(result.folder, "train")
+    ]
+    assert [step for step, _ in logged] == [1, 2, 3]

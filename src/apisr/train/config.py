@@ -224,7 +224,7 @@ class LogConfig(_Section):
 
     every: int = Field(100, ge=1, description="steps between two records")
     tensorboard: bool = True
-    wandb: bool = Field(False, description="also to Weights & Biases (the package wandb)")
+    wandb: bool = Field(False, description="also to Weights & Biases (the extra wandb)")
     wandb_project: str = "apisr"
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from numpy.typing import NDArray
 
-from apisr.errors import InputError, MissingExtra
+from apisr.errors import MissingExtra
 from apisr.files import replacing
 
 
@@ -31,8 +32,7 @@ class Records:
         config: the resolved configuration, for Weights & Biases.
 
     Raises:
-        MissingExtra: TensorBoard is asked for and not installed.
-        InputError: Weights & Biases is asked for and not installed.
+        MissingExtra: TensorBoard or Weights & Biases is asked for and not installed.
     """
 
     def __init__(
@@ -49,16 +49,30 @@ class Records:
         self._path = folder / "metrics.jsonl"
         self._board: Any = None
         self._wandb: Any = None
+        self._image: Any = None
         if wandb_project is not None:
             try:
                 import wandb  # pyright: ignore[reportMissingImports]
             except ImportError as error:
-                raise InputError(
-                    "log.wandb is set but the package wandb is not installed. Install it with: pip install wandb"
+                raise MissingExtra(
+                    "wandb", "to send the records to Weights & Biases (or set log.wandb=false)"
                 ) from error
+            # the same identity after a resume, and our own step as the axis: theirs may not go back to a checkpoint
+            kept = folder / "wandb-id.txt"
+            identity = kept.read_text(encoding="utf-8").strip() if step and kept.is_file() else uuid.uuid4().hex[:12]
+            with replacing(kept, overwrite=True) as part:
+                part.write_text(identity + "\n", encoding="utf-8")
             self._wandb = wandb.init(  # pyright: ignore[reportAttributeAccessIssue]
-                project=wandb_project, name=name, dir=str(folder), config=dict(config or {}), resume="allow"
+                project=wandb_project,
+                name=name,
+                id=identity,
+                dir=str(folder),
+                config=dict(config or {}),
+                resume="allow",
             )
+            self._image = wandb.Image  # pyright: ignore[reportAttributeAccessIssue]
+            self._wandb.define_metric("step")
+            self._wandb.define_metric("*", step_metric="step")
         if tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter
@@ -77,12 +91,14 @@ class Records:
             for key, value in values.items():
                 self._board.add_scalar(f"{kind}/{key}", value, step)
         if self._wandb is not None:
-            self._wandb.log({f"{kind}/{key}": value for key, value in values.items()}, step=step)
+            self._wandb.log({"step": step, **{f"{kind}/{key}": value for key, value in values.items()}})
 
     def panel(self, step: int, name: str, pixels: NDArray[Any]) -> None:
         """Show a picture (uint8 ``(H, W, 3)``)."""
         if self._board is not None:
             self._board.add_image(f"panels/{name}", pixels, step, dataformats="HWC")
+        if self._wandb is not None:
+            self._wandb.log({"step": step, f"panels/{name}": self._image(pixels)})
 
     def close(self) -> None:
         """Flush and close."""
