@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 
 from typer.testing import CliRunner  # noqa: E402
 
 from apisr.cli import build as build_cli  # noqa: E402
 from apisr.errors import InputError, ModelError  # noqa: E402
 from apisr.image import from_float, read_rgb, write_picture  # noqa: E402
-from apisr.networks import build  # noqa: E402
+from apisr.networks import architecture, build  # noqa: E402
 from apisr.upscale.onnx_engine import OnnxEngine  # noqa: E402
 from apisr.upscale.torch_engine import TorchEngine  # noqa: E402
 from apisr.weights import resolve_model  # noqa: E402
 from apisr.weights.convert import convert, drawn_pictures  # noqa: E402
+from apisr.weights.export import export_onnx, run_onnx  # noqa: E402
 
 KINDS: dict[str, dict[str, Any]] = {
     "compact": {"features": 8, "depth": 2, "scale": 2, "unshuffle": 2, "activation": "relu"},
@@ -170,3 +171,24 @@ def test_command_line(tmp_path: Path) -> None:
     listed = runner.invoke(build_cli(), ["models", "list"])
     assert "realesr-animevideov3" in listed.output
     assert runner.invoke(build_cli(), ["models", "verify", str(output)]).exit_code == 0
+
+
+def test_weights_stored_in_16_bits_compute_the_same(tmp_path: Path) -> None:
+    hyper = {"features": 24, "depth": 2, "scale": 2}
+    network = build("compact", hyper).half().float()
+    with torch.no_grad():
+        network.body[2].weight[0, 0, 0, 0] = 1 + 2**-20  # not a value of 16 bits: this array stays as it is
+    card = {"name": "small", "architecture": "compact", "hyper": hyper, "license": "Apache-2.0"}
+    traits = architecture("compact").traits(hyper)
+    for name, halves in (("plain", False), ("packed", True)):
+        export_onnx(network, tmp_path / f"{name}.onnx", traits=traits, card=card, halves=halves)
+    plain, packed = (onnx.load(str(tmp_path / f"{name}.onnx")) for name in ("plain", "packed"))
+    kinds = {tensor.name: tensor.data_type for tensor in packed.graph.initializer}
+    large = [tensor for tensor in plain.graph.initializer if np.prod(tensor.dims) >= 1024]
+    kept = [tensor.name for tensor in large if tensor.name in kinds]
+    assert len(large) == 3
+    assert kept == ["body.2.weight"]
+    assert all(kinds[f"{tensor.name}.half"] == onnx.TensorProto.FLOAT16 for tensor in large if tensor.name not in kept)
+    picture = np.stack(drawn_pictures(1, side=64, multiple=8))
+    outputs = [run_onnx(tmp_path / f"{name}.onnx", picture) for name in ("plain", "packed")]
+    np.testing.assert_array_equal(*outputs)

@@ -58,6 +58,7 @@ def export_onnx(
     card: Mapping[str, Any],
     fixed_size: tuple[int, int] | None = None,
     opset: int = OPSET,
+    halves: bool = False,
     overwrite: bool = False,
 ) -> float:
     """Write `module` as an ONNX file with its card, and compare the two on random pictures.
@@ -69,6 +70,7 @@ def export_onnx(
         card: what is known of the model: ``name``, ``architecture``, ``hyper``, ``license``, ... (JSON values).
         fixed_size: (height, width) of the only input size, or None for free sizes.
         opset: version of the operator set, 17 or newer.
+        halves: store what 16 bits hold exactly in 16 bits (:func:`pack_halves`); it is still computed in 32.
         overwrite: replace an existing file.
 
     Returns:
@@ -81,6 +83,8 @@ def export_onnx(
     module = module.eval().float().cpu()
     with replacing(path, overwrite=overwrite) as partial:
         _write_graph(module, partial, traits=traits, fixed_size=fixed_size, opset=opset)
+        if halves:
+            pack_halves(partial)
         embed_card(partial, traits=traits, card=card, fixed_size=fixed_size)
         difference = compare(module, partial, traits=traits, fixed_size=fixed_size)
         if not difference < 1e-3:
@@ -126,6 +130,40 @@ def embed_card(
     model.producer_name = "apisr"
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+
+
+def pack_halves(path: Path, *, at_least: int = 1024) -> int:
+    """Store float32 weights in 16 bits where that loses nothing, and have them cast back when the file is loaded.
+
+    Engines fold the cast of a constant, so that the network runs as before; only the file is smaller. Weights that were
+    rounded to float16 before (``module.half().float()``) all qualify; others stay as they are.
+
+    Args:
+        path: the ONNX file, changed in place (use it on a file that is still being made).
+        at_least: smallest number of values worth a cast.
+
+    Returns:
+        The number of arrays that were packed.
+    """
+    onnx = _onnx()
+    model = onnx.load(str(path))
+    casts: list[Any] = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            halves = values.astype(np.float16)
+        if values.size < at_least or not np.array_equal(halves.astype(np.float32), values):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(onnx.numpy_helper.from_array(halves, f"{name}.half"))
+        casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, str(path))
+    return len(casts)
 
 
 def compare(module: nn.Module, path: Path, *, traits: HasTraits, fixed_size: tuple[int, int] | None = None) -> float:
