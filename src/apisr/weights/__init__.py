@@ -63,7 +63,11 @@ class Model:
 
 def list_models() -> list[Model]:
     """Return the shipped models, by name. Cards are read; files are not verified before :func:`resolve_model`."""
-    return [_shipped(card) for card in sorted(SHIPPED.glob("*.json")) if card.with_suffix(".onnx").is_file()]
+    return [
+        _shipped(card)
+        for card in sorted(SHIPPED.glob("*.json"), key=lambda path: path.stem)
+        if card.with_suffix(".onnx").is_file()
+    ]
 
 
 def default_model(scale: int | None = None) -> str:
