@@ -248,6 +248,7 @@ def test_ctrl_c_leaves_nothing_under_the_final_name(picture: Path, tiny_x2: Path
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     deadline = time.monotonic() + 60
     while not (tmp_path / "out.partial.png").exists() and time.monotonic() < deadline and running.poll() is None:
