@@ -59,13 +59,13 @@ class Records:
                 ) from error
             # the same identity after a resume, and our own step as the axis: theirs may not go back to a checkpoint
             kept = folder / "wandb-id.txt"
-            identity = kept.read_text(encoding="utf-8").strip() if step and kept.is_file() else uuid.uuid4().hex[:12]
-            with replacing(kept, overwrite=True) as part:
-                part.write_text(identity + "\n", encoding="utf-8")
+            if not (step and kept.is_file()):
+                with replacing(kept, overwrite=True) as part:
+                    part.write_text(uuid.uuid4().hex[:12], encoding="utf-8")
             self._wandb = wandb.init(  # pyright: ignore[reportAttributeAccessIssue]
                 project=wandb_project,
                 name=name,
-                id=identity,
+                id=kept.read_text(encoding="utf-8"),
                 dir=str(folder),
                 config=dict(config or {}),
                 resume="allow",
