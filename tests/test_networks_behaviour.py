@@ -17,7 +17,15 @@ from apisr.networks.grl import GRL  # noqa: E402
 
 SMALL: dict[str, dict[str, Any]] = {
     "compact": {"features": 8, "depth": 2, "scale": 2, "unshuffle": 1},
-    "lite": {"features": 8, "depth": 2, "scale": 2, "context_features": 8, "context_depth": 1},
+    "lite": {
+        "features": 8,
+        "depth": 2,
+        "scale": 2,
+        "context_features": 8,
+        "context_depth": 1,
+        "deep_features": 8,
+        "deep_depth": 1,
+    },
     "grl": {"features": 16, "depths": [2, 2], "tail_features": 8},
     "rrdb": {"features": 8, "blocks": 1, "growth": 4, "scale": 4},
     "dat": {"features": 32, "depths": [3, 2], "heads": [2, 2], "split": [4, 8], "scale": 2},
@@ -167,21 +175,28 @@ def test_compact_halo_is_exact(unshuffle: int, depth: int, dilations: list[int] 
     torch.testing.assert_close(tile, whole[:, :, 48:80, 48:80], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize(("depth", "context_depth"), [(1, 0), (2, 1), (3, 2)])
-def test_lite_halo_is_exact(depth: int, context_depth: int) -> None:
+@pytest.mark.parametrize(
+    ("depth", "context_depth", "deep_depth"),
+    [(1, 0, None), (2, 1, None), (3, 2, None), (1, 0, 0), (2, 1, 1), (1, 2, 1)],
+)
+def test_lite_halo_is_exact(depth: int, context_depth: int, deep_depth: int | None) -> None:
     hyper = {"features": 8, "depth": depth, "scale": 2, "context_features": 8, "context_depth": context_depth}
+    if deep_depth is not None:
+        hyper |= {"deep_features": 8, "deep_depth": deep_depth}
     torch.manual_seed(0)
     module = build("lite", hyper).eval()
-    torch.nn.init.normal_(module.context[-1].weight, std=0.5)  # as trained: the branch takes part
+    for branch in [module.context] + ([module.deep] if deep_depth is not None else []):
+        torch.nn.init.normal_(branch[-1].weight, std=0.5)  # as trained: the branch takes part
     halo = architecture("lite").traits(hyper).halo_px
     x = torch.rand(1, 3, 96, 96)
     with torch.inference_mode():
         whole = module(x)
         left, right = 40 - halo, 56 + halo
         tile = module(x[:, :, left:right, left:right])[:, :, 2 * halo : -2 * halo, 2 * halo : -2 * halo]
-        smaller = module(x[:, :, left + 8 : right - 8, left + 8 : right - 8])
+        less = 2 * module.multiple_px
+        smaller = module(x[:, :, left + less : right - less, left + less : right - less])
     torch.testing.assert_close(tile, whole[:, :, 80:112, 80:112], atol=1e-6, rtol=0)
-    cut = 2 * halo - 16
+    cut = 2 * (halo - less)
     assert float((smaller[:, :, cut:-cut, cut:-cut] - whole[:, :, 80:112, 80:112]).abs().max()) > 1e-5
 
 

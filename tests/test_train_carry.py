@@ -15,6 +15,7 @@ from apisr.networks.compact import Compact
 from apisr.networks.lite import Lite
 from apisr.train.carry import CarriedPath, fold, is_carried, keep_carried, start_carried, unfold
 from apisr.train.checkpoint import list_checkpoints
+from apisr.train.grow import grow
 from apisr.train.loop import Trainer, TrainResult, fabric_of, train
 from apisr.weights.checkpoint import load_network
 
@@ -104,6 +105,28 @@ def test_the_context_branch_never_reaches_carried_features() -> None:
     assert not joint.bias[:48].any()  # pyright: ignore[reportOptionalSubscript]
     assert joint.weight[48:].any()
     assert is_carried(made)
+
+
+@torch.no_grad()
+def test_a_deep_level_grows_into_a_lite_network_without_a_change() -> None:
+    smaller = lite()
+    smaller.context[-1].weight[48:].normal_(std=0.1)  # pyright: ignore[reportArgumentType, reportIndexIssue]
+    arguments = {"features": 8, "depth": 2, "scale": 2, "context_features": 8, "context_depth": 1}
+    larger = Lite(**arguments, deep_features=6, deep_depth=2)
+    grow(larger, smaller.state_dict())
+    picture = torch.rand(2, 3, 13, 18)
+    inside = (..., slice(8), slice(8))  # padded to multiples of 8 instead of 4
+    assert torch.equal(larger(picture)[inside], smaller(picture)[inside])
+    assert is_carried(larger)
+    assert larger.deep[0].weight.std() > 0.05
+    torch.nn.init.normal_(larger.deep[-1].weight, std=0.1)  # pyright: ignore[reportArgumentType]
+    assert float((larger(picture) - smaller(picture)).abs().max()) > 1e-3
+    apart = larger(picture) + CarriedPath(larger)(picture)
+    fold(larger)
+    assert torch.allclose(larger(picture), apart, atol=2e-6)
+    for wrong in ({"context_depth": 2}, {"features": 9}):
+        with pytest.raises(InputError, match=r"leaves all else as it is: '.*' differs"):
+            grow(Lite(**{**arguments, **wrong}, deep_features=6, deep_depth=2), smaller.state_dict())
 
 
 def start_of(result: TrainResult) -> Compact | Lite:

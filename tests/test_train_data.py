@@ -22,12 +22,13 @@ from apisr.train.data import (  # noqa: E402
     Mixture,
     PoolCrops,
     ScenePictures,
+    blurred_error,
     build_pool,
     cut,
     find_pictures,
     open_source,
 )
-from apisr.train.feed import Feed  # noqa: E402
+from apisr.train.feed import Feed, on_device  # noqa: E402
 from apisr.train.scenes import Art  # noqa: E402
 
 
@@ -210,6 +211,22 @@ class HalfBusy(Smooth):
         picture = np.random.default_rng(index).integers(0, 256, (*self.size, 3), dtype=np.uint8)
         picture[:, : self.size[1] // 2] = 90
         return picture
+
+
+def test_crops_know_the_error_of_their_whole_picture(tmp_path: Path) -> None:
+    pictures = Smooth(1, (64, 96))
+    high = pictures.load(0, 0)
+    low = cv2.resize(high, (48, 32), interpolation=cv2.INTER_AREA)
+    enlarged = cv2.resize(low, (96, 64), interpolation=cv2.INTER_LINEAR).astype(np.float64)
+    assert blurred_error(low, high) == pytest.approx(np.mean((enlarged / 255 - high / 255) ** 2), rel=1e-9)
+    build_pool(tmp_path, pictures, scale=2, mixtures={"harsh": "apisr"}, count=1, shard=1)
+    source = PoolCrops.open(tmp_path, scale=2, patch_px=32, crops_per_picture=3)
+    expected = blurred_error(np.load(tmp_path / "lr2_harsh_0000.npy")[0], high)
+    crops = [*source.crops(0, 0), *source.crops(1, 0)]
+    assert [float(crop["blurred"]) for crop in crops] == pytest.approx([expected] * 6)
+    with Feed(source, batch=2, seed=0, shuffle_crops=4) as feed:
+        batch = on_device(next(feed), torch.device("cpu"), channels_last=True)
+    assert batch["blurred"].tolist() == pytest.approx([expected] * 2)
 
 
 def test_busy_takes_the_busier_of_two_places() -> None:

@@ -450,3 +450,8 @@ def test_wandb_offline_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (line["step"], pytest.approx(line["loss_l1"], rel=1e-5)) for line in records(result.folder, "train")
     ]
     assert [step for step, _ in logged] == [1, 2, 3]
+
+
+def test_relative_mse_needs_crops_that_know_their_picture(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"loss\.pixel = 'relative_mse' needs crops"):
+        train(config(tmp_path, "loss.pixel=relative_mse", "run.steps=1"), source=Blocks())

@@ -110,6 +110,18 @@ def test_log_mse_is_the_mean_of_logarithms_over_crops() -> None:
     assert float(losses.log_mse(target, target)) == 0
 
 
+def test_relative_mse_weighs_crops_by_their_pictures() -> None:
+    output, target = pictures(6, side=8)
+    blurred = torch.tensor([0.02, 0.3])
+    output.requires_grad_(True)
+    errors = ((output - target).double() ** 2).mean((1, 2, 3)).detach().numpy()
+    value = losses.relative_mse(output, target, blurred)
+    assert value.item() == pytest.approx(np.mean(errors / (blurred.numpy() + 1e-4)), rel=1e-5)
+    (gradient,) = torch.autograd.grad(value, output)
+    expected = (output - target).detach() * 2 / (192 * 2 * (blurred + 1e-4)).view(2, 1, 1, 1)
+    assert torch.allclose(gradient, expected, rtol=1e-4, atol=1e-9)
+
+
 def test_ssim_equals_its_definition_window_by_window() -> None:
     output, target = pictures(6, side=24, count=1)
     values = []

@@ -647,7 +647,10 @@ def _unit_heads(qkv: Tensor, heads: int, scale: Tensor) -> tuple[Tensor, Tensor,
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     """``softmax(q k^T + bias) v``, heads merged: (windows, queries, heads*d)."""
-    if _is_tracing():  # the exporter would spread the (trivial) scale over queries and keys
+    trains_on_cpu = q.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    # The exporter would spread the (trivial) scale of the fused form over queries and keys; with gradients on the CPU
+    # the fused form is a slower one that looks for rows without any key.
+    if trains_on_cpu or _is_tracing():
         mixed = torch.softmax(q @ k.transpose(-1, -2) + bias, -1) @ v
     else:
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), scale=1.0)

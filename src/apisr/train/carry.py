@@ -59,7 +59,7 @@ class CarriedPath(nn.Module):
         self.scale = network.scale
         self.unshuffle = _unshuffle(network)
         self.factor = self.scale * self.unshuffle
-        self.multiple_px = BLOCK if isinstance(network, Lite) else self.unshuffle
+        self.multiple_px = network.multiple_px if isinstance(network, Lite) else self.unshuffle
         self.register_buffer("weight", enlargement_weight(scale=self.scale, unshuffle=self.unshuffle))
 
     def forward(self, picture: Tensor) -> Tensor:
@@ -138,9 +138,21 @@ def start_carried(network: Carrier) -> None:
 def start_context(network: Lite) -> None:
     """Give the context branch its first weights: He's rule, and zero for its last convolution, as if it were not there.
 
-    Randomness is torch's global generator.
+    The same for the deep level, if the network has one. Randomness is torch's global generator.
     """
-    *before, joint = (layer for layer in network.context if isinstance(layer, nn.Conv2d))
+    _start_branch(network.context)
+    start_deep(network)
+
+
+@torch.no_grad()
+def start_deep(network: Lite) -> None:
+    """Give the deep level its first weights in the way of :func:`start_context`; without one, do nothing."""
+    if network.multiple_px > BLOCK:
+        _start_branch(network.deep)
+
+
+def _start_branch(branch: nn.ModuleList) -> None:
+    *before, joint = (layer for layer in branch if isinstance(layer, nn.Conv2d))
     for convolution in before:
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
         _bias(convolution).zero_()

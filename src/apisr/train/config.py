@@ -133,7 +133,7 @@ class FeatureTerm(_Section):
 class LossConfig(_Section):
     """Equation 4: ``alpha*pixel + beta*(sum of branches) + gamma*adversarial``."""
 
-    pixel: Literal["l1", "charbonnier", "log_mse"] = "l1"
+    pixel: Literal["l1", "charbonnier", "log_mse", "relative_mse"] = "l1"
     pixel_weight: float = Field(1.0, ge=0, description="alpha")
     ms_ssim_weight: float = Field(0.0, ge=0)
     ssim_weight: float = Field(0.0, ge=0, description="structural similarity at one scale: far cheaper than ms_ssim")

@@ -230,7 +230,7 @@ class DegradedCrops:
 
         Returns:
             `crops_per_picture` dicts of uint8 tensors: ``lr`` (3, p/scale, p/scale), ``gt`` (3, p, p) and, if asked,
-            ``pseudo`` like ``gt``.
+            ``pseudo`` like ``gt``; and ``blurred``, see :func:`blurred_error`.
 
         Raises:
             InputError: the picture is smaller than a crop or cannot be read.
@@ -245,7 +245,7 @@ class DegradedCrops:
             )
         low = self._mixture.degrade(high, rng)
         pseudo = _pseudo(high, self.enhance, self.cache if self.pictures.fixed else None)
-        return [_cut_as(self, low, high, pseudo, rng) for _ in range(self.crops_per_picture)]
+        return _cut_all(self, low, high, pseudo, blurred_error(low, high), rng)
 
 
 def cut(
@@ -486,6 +486,7 @@ class PoolCrops:
     seed: int = 0
     cache: Path | None = None
     shares: Mapping[str, float] = field(default_factory=dict[str, float])
+    _errors: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float], repr=False)
 
     @classmethod
     def open(cls, folder: Path, *, scale: int, **options: Any) -> PoolCrops:
@@ -522,7 +523,9 @@ class PoolCrops:
         low = cast("Bytes", np.load(self.folder / f"{name}.npy", mmap_mode="r")[place])
         high = cast("Bytes", np.load(self.folder / f"gt_{_low_name(name)[1]}.npy", mmap_mode="r")[place])
         pseudo = _pseudo(high, self.enhance, self.cache)
-        return [_cut_as(self, low, high, pseudo, rng) for _ in range(self.crops_per_picture)]
+        if (name, place) not in self._errors:
+            self._errors[name, place] = blurred_error(low, high)
+        return _cut_all(self, low, high, pseudo, self._errors[name, place], rng)
 
 
 # --- details ---------------------------------------------------------------------------------------------------------
@@ -534,20 +537,36 @@ def _whole(picture: Bytes, scale: int) -> Bytes:
     return picture[:height, :width]
 
 
-def _cut_as(
-    source: DegradedCrops | PoolCrops, low: Bytes, high: Bytes, pseudo: Bytes | None, rng: np.random.Generator
-) -> dict[str, Tensor]:
-    return cut(
-        low,
-        high,
-        pseudo,
-        scale=source.scale,
-        patch_px=source.patch_px,
-        flips=source.flips,
-        busy=source.busy,
-        recolor=source.recolor,
-        rng=rng,
-    )
+def _cut_all(
+    source: DegradedCrops | PoolCrops,
+    low: Bytes,
+    high: Bytes,
+    pseudo: Bytes | None,
+    error: float,
+    rng: np.random.Generator,
+) -> list[dict[str, Tensor]]:
+    """All crops of a picture, each with ``blurred``, the picture's `error`."""
+    crops = [
+        cut(
+            low,
+            high,
+            pseudo,
+            scale=source.scale,
+            patch_px=source.patch_px,
+            flips=source.flips,
+            busy=source.busy,
+            recolor=source.recolor,
+            rng=rng,
+        )
+        for _ in range(source.crops_per_picture)
+    ]
+    return [{**crop, "blurred": torch.tensor(error)} for crop in crops]
+
+
+def blurred_error(low: Bytes, high: Bytes) -> float:
+    """The mean squared error of the bilinear enlargement of `low` against `high`, in squares of [0, 1]."""
+    enlarged = cv2.resize(low, (high.shape[1], high.shape[0]), interpolation=cv2.INTER_LINEAR)
+    return cv2.norm(enlarged, high, cv2.NORM_L2SQR) / high.size / 255**2
 
 
 def _place(low: Bytes, side: int, rng: np.random.Generator) -> tuple[int, int]:

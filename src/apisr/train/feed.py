@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from apisr.errors import ApisrError, RunError
 
 #: One crop: ``lr`` (3, h, w), ``gt`` (3, s*h, s*w) and ``pseudo`` like ``gt`` (absent: the same as ``gt``); uint8, or
-#: float32 in [0, 1].
+#: float32 in [0, 1]. ``blurred`` (absent: unknown): the mean squared error of the bilinear enlargement of the picture.
 Sample = Mapping[str, Tensor]
 #: The same with a leading N.
 Batch = dict[str, Tensor]
@@ -133,6 +133,8 @@ class Feed:
             stacked["pseudo"] = torch.stack([sample["pseudo"] for sample in samples])
         else:
             stacked["pseudo"] = stacked["gt"]
+        if "blurred" in samples[0]:
+            stacked["blurred"] = torch.stack([sample["blurred"] for sample in samples])
         self.times.samples += self.batch
         self.times.wait_s += time.monotonic() - began
         return stacked
@@ -200,7 +202,7 @@ def on_device(batch: Batch, device: torch.device, *, channels_last: bool = False
             continue
         there = value.to(device, non_blocking=True)
         there = there.float().div_(255.0) if there.dtype == torch.uint8 else there.float()
-        moved[key] = there.contiguous(memory_format=layout)
+        moved[key] = there.contiguous(memory_format=layout) if there.ndim == 4 else there
     moved.setdefault("pseudo", moved["gt"])
     return moved
 

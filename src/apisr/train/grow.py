@@ -6,7 +6,8 @@ that network stands: after a ReLU nothing is negative, so an identity and anothe
 are those with a dilation above 1; all others take the given weights in order. (Net2Net, Chen et al., ICLR 2016, calls
 such steps function-preserving; the noise here breaks the symmetry.)
 
-A Lite network takes the weights of a Compact one as its body; its context branch begins by adding nothing.
+A Lite network takes the weights of a Compact one as its body; its context branch begins by adding nothing. Or those of
+another Lite network, to which its deep level is new.
 
     >>> import torch
     >>> from apisr.networks.compact import Compact
@@ -28,8 +29,8 @@ from torch import Tensor, nn
 
 from apisr.errors import InputError
 from apisr.networks.compact import Compact
-from apisr.networks.lite import Lite
-from apisr.train.carry import start_context
+from apisr.networks.lite import BLOCK, Lite
+from apisr.train.carry import start_context, start_deep
 
 #: Standard deviation of the noise on the weights of new layers.
 NOISE = 0.01
@@ -37,7 +38,7 @@ NOISE = 0.01
 
 @torch.no_grad()
 def grow(network: Compact | Lite, state: Mapping[str, Tensor], *, noise: float = NOISE) -> None:
-    """Give `network` the weights of a smaller one, a Compact network.
+    """Give `network` the weights of a smaller one, a Compact network, or a Lite one without the deep level.
 
     Convolutions of a Compact network with a dilation above 1 become identities; the context branch of a Lite network
     begins by He's rule, but for its last convolution, which is zero.
@@ -54,6 +55,9 @@ def grow(network: Compact | Lite, state: Mapping[str, Tensor], *, noise: float =
     given = sorted({int(match[1]) for key in state if (match := re.fullmatch(r"body\.(\d+)\.weight", key))})
     given = [number for number in given if state[f"body.{number}.weight"].ndim == 4]
     new = [layer for layer in convolutions if layer.dilation[0] > 1]
+    if isinstance(network, Lite) and network.multiple_px > BLOCK and "context.0.weight" in state:
+        _grow_deep(network, state)
+        return
     if isinstance(network, Lite):
         _check_is_body(state, given, len(convolutions))
         start_context(network)
@@ -84,6 +88,19 @@ def grow(network: Compact | Lite, state: Mapping[str, Tensor], *, noise: float =
         layer.weight.copy_(weight)
         if bias is not None:
             bias.copy_(state[f"{name}.bias"])
+
+
+def _grow_deep(network: Lite, state: Mapping[str, Tensor]) -> None:
+    """Take all weights of a Lite network; the deep level, which that one must not have, begins by adding nothing."""
+    own = {key: value for key, value in network.state_dict().items() if not key.startswith("deep.")}
+    wrong = sorted(set(state) ^ set(own)) or sorted(key for key in own if own[key].shape != state[key].shape)
+    if wrong:
+        raise InputError(
+            f"model.grow gives a Lite network a deep level and leaves all else as it is: '{wrong[0]}' differs. "
+            "Set model.arguments as in the smaller network, and deep_features, deep_depth."
+        )
+    network.load_state_dict(state, strict=False)
+    start_deep(network)
 
 
 def _check_is_body(state: Mapping[str, Tensor], given: list[int], expected: int) -> None:
