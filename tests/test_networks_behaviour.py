@@ -177,7 +177,7 @@ def test_compact_halo_is_exact(unshuffle: int, depth: int, dilations: list[int] 
 
 @pytest.mark.parametrize(
     ("depth", "context_depth", "deep_depth"),
-    [(1, 0, None), (2, 1, None), (3, 2, None), (1, 0, 0), (2, 1, 1), (1, 2, 1)],
+    [(1, 0, None), (2, 1, None), (3, 2, None), (3, 2, 0), (2, 1, 1), (1, 2, 1)],
 )
 def test_lite_halo_is_exact(depth: int, context_depth: int, deep_depth: int | None) -> None:
     hyper = {"features": 8, "depth": depth, "scale": 2, "context_features": 8, "context_depth": context_depth}
