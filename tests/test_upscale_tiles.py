@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from apisr.image import to_float
-from apisr.upscale import choose_model, load_engine, upscale_pixels
-from apisr.upscale.engine import Engine
+from apisr.upscale import choose_model, load_engine, tiles, upscale_pixels
+from apisr.upscale.engine import Engine, NetworkTraits
 from apisr.upscale.pictures import output_size, resize_bands
 from apisr.upscale.reuse import plan_fixed_tiles
 from apisr.upscale.tiles import Rectangle, plan_tiles, run_window
+from apisr.weights import resolve_model
 
 MODELS = Path(__file__).parent / "data" / "models"
 ENGINES: dict[str, Engine] = {}
@@ -149,3 +150,22 @@ def test_a_network_of_one_size_takes_any_picture(height: int, width: int) -> Non
     inner = (slice(0, max(0, 2 * height - border)), slice(0, max(0, 2 * width - border)))
     if fixed[inner].size:
         assert np.abs(fixed[inner].astype(int) - whole[inner]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("memory_gib", "bytes_per_px", "expected"),
+    [(24, 420, 512), (1, 420, 512), (24, 23_000, 464), (8, 23_000, 240), (0.5, 23_000, 64)],
+)
+def test_default_tiles_follow_the_memory(
+    monkeypatch: pytest.MonkeyPatch, memory_gib: float, bytes_per_px: int, expected: int
+) -> None:
+    monkeypatch.setattr(tiles, "machine_memory_bytes", lambda: int(memory_gib * 2**30))
+    assert tiles.default_tile_px(NetworkTraits(4, 32, 8, bytes_per_px=bytes_per_px)) == expected
+
+
+def test_models_that_need_much_memory_say_so() -> None:
+    assert (
+        NetworkTraits.of(resolve_model("grl-x4")).bytes_per_px
+        > 10 * NetworkTraits.of(resolve_model("lite-x4")).bytes_per_px
+    )
+    assert tiles.machine_memory_bytes() > 2**28

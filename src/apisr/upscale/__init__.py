@@ -59,7 +59,6 @@ def upscale(
     from apisr.errors import InputError
     from apisr.image import from_float, resize, to_float
     from apisr.upscale.pictures import output_size
-    from apisr.upscale.tiles import DEFAULT_TILE_PX
 
     array = np.asarray(pixels)
     if array.dtype.name not in ("uint8", "uint16") or array.ndim not in (2, 3) or 0 in array.shape:
@@ -73,7 +72,7 @@ def upscale(
     if array.shape[2] > 4:
         raise InputError(f"expected 1 to 4 channels last, got shape {array.shape}. Move the channels to the end.")
     engine = load_engine(choose_model(model, scale=scale, strength=strength), device=device)
-    output = upscale_pixels(array, engine, tile_px=tile_px or DEFAULT_TILE_PX)
+    output = upscale_pixels(array, engine, tile_px=tile_px)
     wanted = output_size(array.shape[0], array.shape[1], engine.traits.scale, output_scale=scale)
     if output.shape[:2] != wanted:
         output = from_float(resize(to_float(output), wanted[0], wanted[1]), array.dtype)
@@ -83,9 +82,8 @@ def upscale(
 def upscale_pixels(pixels: Pixels, engine: Engine, *, tile_px: int | None = None) -> Pixels:
     """Upscale one array with a loaded engine; see :func:`apisr.upscale.pictures.upscale_pixels`."""
     from apisr.upscale import pictures
-    from apisr.upscale.tiles import DEFAULT_TILE_PX
 
-    return pictures.upscale_pixels(pixels, engine, tile_px=tile_px or DEFAULT_TILE_PX)
+    return pictures.upscale_pixels(pixels, engine, tile_px=tile_px)
 
 
 def upscale_files(inputs: Sequence[str | Path], output: str | Path | None = None, **options: Any) -> list[Outcome]:

@@ -32,7 +32,6 @@ from apisr.upscale.engine import Engine
 from apisr.upscale.pictures import PictureOutcome, upscale_picture_file
 from apisr.upscale.reuse import CanvasUpscaler, Reuse
 from apisr.upscale.segments import Span, WorkFolder
-from apisr.upscale.tiles import DEFAULT_TILE_PX
 from apisr.upscale.videos import FrameFilter, FrameUpscaler, StageTimes, VideoOptions, VideoPlan, make_segments
 from apisr.video.sequence import is_sequence
 from apisr.video.writer import Segment
@@ -129,7 +128,7 @@ class PictureTask:
     recipe: NetworkRecipe
     output_height: int | None = None
     output_scale: float | None = None
-    tile_px: int = DEFAULT_TILE_PX
+    tile_px: int | None = None
     quality: int | None = None
     _engine: Engine | None = field(default=None, init=False, repr=False)
 

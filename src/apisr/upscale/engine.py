@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from apisr.weights import Model
+
+#: Memory of one pixel of a window in a convolutional network, measured on the lite models with onnxruntime.
+BYTES_PER_PX = 420
+#: The same where it is far more, by (network, format of the file): onnxruntime keeps the scores of all windows.
+BYTES_PER_PX_OF = {("grl", "onnx"): 23_000, ("grl", "torch"): 6_800}
 
 
 @dataclass(frozen=True)
@@ -21,12 +29,20 @@ class NetworkTraits:
         multiple_px: tile origins and sizes must be multiples of this (1 for plain convolutions, 2 after a pixel
             unshuffle by 2, the window for window attention).
         fixed_size: (height, width) of the only input that the network takes; smaller windows are filled up.
+        bytes_per_px: memory that one pixel of a window costs in the network.
     """
 
     scale: int
     halo_px: int | None
     multiple_px: int = 1
     fixed_size: tuple[int, int] | None = None
+    bytes_per_px: int = BYTES_PER_PX
+
+    @classmethod
+    def of(cls, model: Model) -> NetworkTraits:
+        """What the file of a model says of its network."""
+        memory = BYTES_PER_PX_OF.get((model.architecture, model.format), BYTES_PER_PX)
+        return cls(model.scale, model.halo_px, model.multiple_px, model.fixed_size, memory)
 
     def core_px(self, wanted_px: int) -> int:
         """Return the side of a tile's core nearest to the wanted one that fits a fixed input size with its halo."""

@@ -75,7 +75,7 @@ class OnnxEngine:
         self._shape_exact: bool | None = None
         self.device = device
         self.name = f"onnx ({device})"
-        self.traits = NetworkTraits(model.scale, model.halo_px, model.multiple_px, model.fixed_size)
+        self.traits = NetworkTraits.of(model)
 
     @property
     def shape_exact(self) -> bool:

@@ -32,7 +32,7 @@ from apisr.image import (
 from apisr.image_stream import BandWriter, PngWriter, TiffWriter
 from apisr.upscale.engine import Engine
 from apisr.upscale.reuse import CanvasUpscaler
-from apisr.upscale.tiles import DEFAULT_TILE_PX, Rectangle, Tile, plan_tiles, rows_of, run_tile
+from apisr.upscale.tiles import Rectangle, Tile, default_tile_px, plan_tiles, rows_of, run_tile
 
 _BLEED_PX = 16
 """How far colour is carried into fully transparent pixels before the network sees them."""
@@ -61,14 +61,14 @@ class PictureOutcome:
 
 
 def upscale_pixels(
-    pixels: Pixels, engine: Engine, *, tile_px: int = DEFAULT_TILE_PX, on_pixels: Callable[[int], None] | None = None
+    pixels: Pixels, engine: Engine, *, tile_px: int | None = None, on_pixels: Callable[[int], None] | None = None
 ) -> Pixels:
     """Upscale one array.
 
     Args:
         pixels: ``(H, W, C)`` uint8 or uint16; C is 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha (straight).
         engine: the network.
-        tile_px: side of the pieces that go through the network at once.
+        tile_px: side of the pieces that go through the network at once; None: what the memory allows, 512 at most.
         on_pixels: called with the number of input pixels of each finished piece.
 
     Returns:
@@ -85,15 +85,14 @@ def upscale_pixels(
 
 
 def upscale_bands(
-    pixels: Pixels, engine: Engine, *, tile_px: int = DEFAULT_TILE_PX, on_pixels: Callable[[int], None] | None = None
+    pixels: Pixels, engine: Engine, *, tile_px: int | None = None, on_pixels: Callable[[int], None] | None = None
 ) -> Iterator[Pixels]:
     """Upscale one array and give the output in bands of full rows, top to bottom; see :func:`upscale_pixels`."""
     height, width, channels = pixels.shape
     scale = engine.traits.scale
     traits = engine.traits
-    tiles = plan_tiles(
-        height, width, tile_px=traits.core_px(tile_px), halo_px=traits.halo_px, multiple_px=traits.multiple_px
-    )
+    core_px = traits.core_px(tile_px or default_tile_px(traits))
+    tiles = plan_tiles(height, width, tile_px=core_px, halo_px=traits.halo_px, multiple_px=traits.multiple_px)
     for row in rows_of(tiles):
         core = row[0].core
         band = np.empty((scale * core.height, scale * width, channels), pixels.dtype)
@@ -112,7 +111,7 @@ def upscale_picture_file(
     *,
     output_height: int | None = None,
     output_scale: float | None = None,
-    tile_px: int = DEFAULT_TILE_PX,
+    tile_px: int | None = None,
     quality: int | None = None,
     overwrite: bool = False,
     on_pixels: Callable[[int, int], None] | None = None,
@@ -125,7 +124,7 @@ def upscale_picture_file(
         engine: the network.
         output_height: rows of the output, if not scale times the input (the network's output is resampled).
         output_scale: factor of the output, likewise.
-        tile_px: side of the pieces that go through the network at once.
+        tile_px: side of the pieces that go through the network at once; None: what the memory allows, 512 at most.
         quality: see :func:`apisr.image.write_picture`.
         overwrite: replace an existing target.
         on_pixels: called with (input pixels done, input pixels in all).

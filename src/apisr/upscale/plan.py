@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from apisr.image import check_format, read_picture
+from apisr.upscale.engine import NetworkTraits
 from apisr.upscale.pictures import output_size
 from apisr.upscale.reuse import STORE_BYTES
 from apisr.upscale.run import Job, Settings, video_options
-from apisr.upscale.tiles import DEFAULT_TILE_PX
+from apisr.upscale.tiles import default_tile_px
 
 if TYPE_CHECKING:
     from apisr.video.streams import StreamPlan
 
-#: Bytes that one pixel of a window costs in the network, measured on the shipped models with onnxruntime.
-_NETWORK_BYTES_PER_PX = 420
 #: The interpreter with its libraries.
 _BASE_BYTES = 150 * 2**20
 
@@ -25,6 +24,7 @@ def describe(job: Job, settings: Settings) -> dict[str, Any]:
     Raises:
         InputError: the input cannot be read or the request is impossible.
     """
+    traits = NetworkTraits.of(settings.model)
     row: dict[str, Any] = {"source": str(job.source), "target": str(job.target), "kind": job.kind}
     if job.target.exists() and not settings.overwrite:
         row["existing"] = (
@@ -45,13 +45,13 @@ def describe(job: Job, settings: Settings) -> dict[str, Any]:
         row["channels"] = f"{channels} of {8 * picture.pixels.itemsize} bit"
         if picture.animated:
             row["frames"] = len(picture.frames)
-        tile = min(settings.tile_px or DEFAULT_TILE_PX, max(height, width)) + 2 * (settings.model.halo_px or 0)
+        tile = min(settings.tile_px or default_tile_px(traits), max(height, width)) + 2 * (settings.model.halo_px or 0)
         streamed = job.target.suffix.lower() in (".png", ".tif", ".tiff") and not picture.animated
         output_rows = settings.model.scale * tile if streamed else final[0] * len(picture.frames)
         row["memory"] = _megabytes(
             _BASE_BYTES
             + 2 * picture.pixels.nbytes * len(picture.frames)
-            + tile * tile * _NETWORK_BYTES_PER_PX
+            + tile * tile * traits.bytes_per_px
             + 3 * output_rows * final[1] * channels * picture.pixels.itemsize
         )
         return row
@@ -70,7 +70,7 @@ def describe(job: Job, settings: Settings) -> dict[str, Any]:
     input_px, output_px = video.width * video.height, plan.network_size[0] * plan.network_size[1]
     row["memory"] = _megabytes(
         _BASE_BYTES
-        + min(input_px, 2**20) * _NETWORK_BYTES_PER_PX
+        + min(input_px, 2**20) * traits.bytes_per_px
         + 12 * frame_bytes * (input_px + output_px)
         + 12 * frame_bytes * plan.size[0] * plan.size[1]
         + STORE_BYTES * (settings.reuse == "exact")

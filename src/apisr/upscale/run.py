@@ -317,7 +317,6 @@ def _refused(job: Job, settings: Settings) -> Outcome | None:
 def _do(job: Job, settings: Settings, load: Callable[[], Engine], listener: Listener) -> PictureOutcome | VideoOutcome:
     if job.kind == "picture":
         from apisr.upscale.pictures import upscale_picture_file
-        from apisr.upscale.tiles import DEFAULT_TILE_PX
 
         return upscale_picture_file(
             job.source,
@@ -325,7 +324,7 @@ def _do(job: Job, settings: Settings, load: Callable[[], Engine], listener: List
             load(),
             output_height=settings.output_height,
             output_scale=settings.output_scale,
-            tile_px=settings.tile_px or DEFAULT_TILE_PX,
+            tile_px=settings.tile_px,
             quality=settings.quality,
             overwrite=settings.overwrite,
             on_pixels=lambda done, total: listener.progressed(job, done, total),
@@ -389,7 +388,6 @@ def _pictures_on_cluster(
 ) -> dict[int, Outcome]:
     """Upscale all pictures on a cluster; files are read and written here."""
     from apisr.upscale.cluster import PictureFile, PictureTask, pictures_on_cluster
-    from apisr.upscale.tiles import DEFAULT_TILE_PX
 
     outcomes: dict[int, Outcome] = {}
     began: dict[int, float] = {}
@@ -419,7 +417,7 @@ def _pictures_on_cluster(
         _recipe(settings),
         output_height=settings.output_height,
         output_scale=settings.output_scale,
-        tile_px=settings.tile_px or DEFAULT_TILE_PX,
+        tile_px=settings.tile_px,
         quality=settings.quality,
     )
     for picture, answer in pictures_on_cluster(task, files(), address=address, workers=settings.workers):

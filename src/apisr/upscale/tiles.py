@@ -11,17 +11,23 @@ blending is needed. Networks that look at everything (``halo_px`` None) are run 
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from apisr.errors import InputError
 from apisr.image import Floats
-from apisr.upscale.engine import Engine
+from apisr.upscale.engine import Engine, NetworkTraits
 
-#: Side of a tile's core for still pictures: large enough that the halo costs little, small enough for any memory.
+#: Largest side of a tile's core for still pictures, unless asked for: with it the halo costs little.
 DEFAULT_TILE_PX = 512
+_SMALLEST_TILE_PX = 64
+#: Share of the machine's memory that a tile may take in the network, and the memory where the system does not tell it.
+_MEMORY_SHARE, _ASSUMED_MEMORY_BYTES = 1 / 4, 8 * 2**30
 
 
 @dataclass(frozen=True, order=True)
@@ -153,3 +159,26 @@ def rows_of(tiles: list[Tile]) -> Iterator[list[Tile]]:
         row.append(tile)
     if row:
         yield row
+
+
+def default_tile_px(traits: NetworkTraits) -> int:
+    """Return the side of a tile's core where none is asked for: with its halo it needs a quarter of the memory at most.
+
+    >>> default_tile_px(NetworkTraits(2, 20))
+    512
+    """
+    halo = traits.halo_px or 0
+    fitting = math.isqrt(int(_MEMORY_SHARE * machine_memory_bytes()) // traits.bytes_per_px) - 2 * halo
+    return max(_SMALLEST_TILE_PX, min(DEFAULT_TILE_PX, fitting // traits.multiple_px * traits.multiple_px))
+
+
+def machine_memory_bytes() -> int:
+    """Memory of the machine, or of the container that this process is confined to."""
+    try:
+        found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return _ASSUMED_MEMORY_BYTES
+    try:
+        return min(found, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    except (OSError, ValueError):  # no container, or "max"
+        return found

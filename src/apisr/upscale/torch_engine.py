@@ -71,7 +71,7 @@ class TorchEngine:
         self.device = _device(device)
         if precision not in ("auto", "fp32", "fp16", "bf16"):
             raise InputError(f"unknown precision '{precision}'. Choose auto, fp32, fp16 or bf16.")
-        self.traits = NetworkTraits(model.scale, model.halo_px, model.multiple_px, model.fixed_size)
+        self.traits = NetworkTraits.of(model)
         module: Any = load_network(model)
         module = module.to(self.device, memory_format=torch.channels_last)
         wanted = ("fp16" if self.device.type == "cuda" else "fp32") if precision == "auto" else precision
