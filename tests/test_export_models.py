@@ -22,6 +22,7 @@ from apisr.networks import architecture, build  # noqa: E402
 from apisr.upscale.onnx_engine import OnnxEngine  # noqa: E402
 from apisr.upscale.torch_engine import TorchEngine  # noqa: E402
 from apisr.weights import resolve_model  # noqa: E402
+from apisr.weights.checkpoint import load_state  # noqa: E402
 from apisr.weights.convert import convert, drawn_pictures  # noqa: E402
 from apisr.weights.export import export_onnx, run_onnx  # noqa: E402
 
@@ -104,6 +105,28 @@ def test_export_gives_the_same_picture(tmp_path: Path, kind: str) -> None:
     found = OnnxEngine(after, device="cpu", threads=1).run(picture)
     assert found.shape == (2, 3, 80 * before.scale, 48 * before.scale)
     np.testing.assert_allclose(found, expected, atol=2e-4)
+    if kind in ("dat", "cunet"):  # some of their values are computed ahead
+        return
+    weights, metadata = load_state(output)
+    assert metadata["apisr.architecture"] == after.architecture
+    given, _ = load_state(path)
+    assert set(weights) == set(given)
+    assert all(torch.equal(weights[name], given[name]) for name in given)
+
+
+def test_files_without_weights_are_no_start_for_training(tmp_path: Path) -> None:
+    path = checkpoint_of(tmp_path, "compact")
+    output = tmp_path / "out.onnx"
+    convert(path, output)
+    assert load_state(output)[1]["apisr.architecture"] == "compact"
+    model = onnx.load(str(output))
+    model.graph.initializer[0].name = "something"
+    onnx.save(model, str(tmp_path / "renamed.onnx"))
+    del model.metadata_props[:]
+    onnx.save(model, str(tmp_path / "foreign.onnx"))
+    for name in ("renamed", "foreign"):
+        with pytest.raises(ModelError, match=f"{name}.onnx' holds no weights to train on"):
+            load_state(tmp_path / f"{name}.onnx")
 
 
 @pytest.mark.parametrize("kind", ["compact", pytest.param("grl", marks=pytest.mark.slow), "rrdb"])

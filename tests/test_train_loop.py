@@ -23,7 +23,7 @@ from apisr.train.config import TrainConfig, load_config
 from apisr.train.data import find_pictures
 from apisr.train.ema import Ema
 from apisr.train.feed import on_device
-from apisr.train.loop import Trainer, TrainResult, build_generator, fabric_of, train
+from apisr.train.loop import Trainer, TrainResult, build_generator, fabric_of, find_weights, train
 from apisr.train.precision import ScaledPrecision
 from apisr.train.validate import enlarge
 from apisr.weights.checkpoint import load_network
@@ -128,6 +128,7 @@ def test_starts_from_another_run(tmp_path: Path) -> None:
     )
     before, after = load_network(first.weights).state_dict(), load_network(second.weights).state_dict()
     assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
+    assert find_weights(Path("lite-x2")).name == "lite-x2.onnx"
     with pytest.raises(InputError, match="no weights at"):
         train(config(tmp_path, "run.name=third", f"model.start={tmp_path / 'nothing'}"), source=Blocks())
     with pytest.raises(InputError, match="does not fit the network"):

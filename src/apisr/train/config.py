@@ -79,12 +79,12 @@ class ModelConfig(_Section):
     arguments: dict[str, Scalar | list[int]] = Field(default_factory=dict, description="the network's own arguments")
     scale: int = Field(4, ge=1, le=8)
     start: Path | None = Field(
-        None, description="weights to start from: a run's folder, a checkpoint or a weights file"
+        None, description="weights to start from: a run's folder, a checkpoint, a weights file, a shipped model's name"
     )
     grow: bool = Field(
         False,
         description="compact: start has fewer layers, convolutions with a dilation above 1 begin as identities; "
-        "lite: start is a compact network, which becomes its body",
+        "lite: start is a compact network, which becomes its body, or a lite one without the deep level",
     )
     carry: bool = Field(
         False, description="compact, lite: the first features stay equal to the input, the smooth enlargement is exact"

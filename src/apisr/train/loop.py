@@ -54,6 +54,7 @@ from apisr.train.feed import Batch, Feed, Source, on_device
 from apisr.train.grow import grow
 from apisr.train.records import Progress, Records
 from apisr.train.validate import Pair, better, find_pairs, validate
+from apisr.weights import list_models, resolve_model
 from apisr.weights.checkpoint import load_state, save_network
 
 try:
@@ -456,7 +457,7 @@ def hyper_of(config: TrainConfig) -> dict[str, Any]:
 
 
 def find_weights(start: Path) -> Path:
-    """The weights file behind a run's folder (its best, else its mean, else its last checkpoint) or a file.
+    """The weights file behind a run's folder (its best, mean or last checkpoint), a file, or a model's name.
 
     Raises:
         InputError: there is none.
@@ -469,7 +470,11 @@ def find_weights(start: Path) -> Path:
     checkpoints = list_checkpoints(start) if start.is_dir() else []
     if checkpoints:
         return checkpoints[-1][1]
-    raise InputError(f"no weights at '{start}'. Give model.start: a run's folder, a checkpoint or a weights file.")
+    if str(start) in {model.name for model in list_models()}:
+        return resolve_model(str(start)).path
+    raise InputError(
+        f"no weights at '{start}'. Give model.start: a run's folder, a checkpoint, a weights file or a model's name."
+    )
 
 
 def _load_into(module: nn.Module, path: Path, derived: tuple[str, ...] = ()) -> None:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, cast
 from apisr.errors import MissingExtra, ModelError
 from apisr.files import replacing, sha256_file
 from apisr.networks import NETWORKS, Architecture, Hyper, Traits, architecture, detect
-from apisr.weights import Model
+from apisr.weights import ONNX_SUFFIXES, Model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -163,15 +163,19 @@ def load_network(source: Path | Model | Checkpoint) -> nn.Module:
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Load the arrays of a .pth, .pt, .ckpt or .safetensors file without wrappers and prefixes.
+    """Load the arrays of a .pth, .pt, .ckpt, .safetensors or (of ours) .onnx file without wrappers and prefixes.
 
     Returns:
-        The arrays by name, on the CPU, and the metadata of a safetensors file (else empty).
+        The arrays by name, on the CPU, and the metadata of a safetensors or ONNX file (else empty).
 
     Raises:
         ModelError: empty, damaged, holds more than arrays, or its SHA-256 is wrong (files of ours).
         MissingExtra: torch is not installed.
     """
+    if path.suffix.lower() in ONNX_SUFFIXES:
+        from apisr.weights.onnx_weights import read_weights
+
+        return read_weights(path)
     state, metadata = _load(path)
     return (state if "apisr.architecture" in metadata else _strip(state)), metadata
 

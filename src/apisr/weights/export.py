@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from apisr.errors import MissingExtra, ModelError
 from apisr.files import replacing, sha256_file
+from apisr.weights.onnx_weights import ENTRY, parameter_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -85,7 +86,8 @@ def export_onnx(
         _write_graph(module, partial, traits=traits, fixed_size=fixed_size, opset=opset)
         if halves:
             pack_halves(partial)
-        embed_card(partial, traits=traits, card=card, fixed_size=fixed_size)
+        names = parameter_names(module.state_dict(), partial)
+        embed_card(partial, traits=traits, card=card, fixed_size=fixed_size, parameters=names)
         difference = compare(module, partial, traits=traits, fixed_size=fixed_size)
         if not difference < 1e-3:
             raise ModelError(
@@ -110,9 +112,17 @@ def write_card(path: Path, *, traits: HasTraits, card: Mapping[str, Any], overwr
 
 
 def embed_card(
-    path: Path, *, traits: HasTraits, card: Mapping[str, Any], fixed_size: tuple[int, int] | None = None
+    path: Path,
+    *,
+    traits: HasTraits,
+    card: Mapping[str, Any],
+    fixed_size: tuple[int, int] | None = None,
+    parameters: Mapping[str, str] | None = None,
 ) -> None:
-    """Put the metadata into the ONNX file `path` (in place: use it on a file that is still being made)."""
+    """Put the metadata into the ONNX file `path` (in place: use it on a file that is still being made).
+
+    `parameters`: see :func:`apisr.weights.onnx_weights.parameter_names`.
+    """
     onnx = _onnx()
     model = onnx.load(str(path))
     content = dict(card)
@@ -125,7 +135,13 @@ def embed_card(
         "apisr.architecture": str(card.get("architecture", "foreign")),
         "apisr.card": json.dumps(content, ensure_ascii=False, sort_keys=True),
     }
-    kept = {entry.key: entry.value for entry in model.metadata_props if not entry.key.startswith("apisr.")}
+    if parameters:
+        entries[ENTRY] = json.dumps(dict(parameters), sort_keys=True)
+    kept = {
+        entry.key: entry.value
+        for entry in model.metadata_props
+        if entry.key == ENTRY or not entry.key.startswith("apisr.")
+    }
     onnx.helper.set_model_props(model, {**kept, **entries})
     model.producer_name = "apisr"
     onnx.checker.check_model(model)

@@ -1,0 +1,114 @@
+"""The learned values inside an ONNX file, by the names that they have in the network: a start for further training.
+
+An exporter renames and transposes some arrays and leaves out what it could compute ahead. :func:`parameter_names` finds
+every learned value again by its bytes when a file is written; :func:`read_weights` gives them back:
+
+    >>> from apisr.weights import resolve_model
+    >>> state, metadata = read_weights(resolve_model("lite-x4").path)
+    >>> tuple(state["body.0.weight"].shape), metadata["apisr.architecture"]
+    ((48, 3, 3, 3), 'lite')
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from apisr.errors import MissingExtra, ModelError
+from apisr.networks import architecture
+from apisr.weights.onnx_file import read_onnx_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+#: Entry of the metadata: JSON, name in the network -> name in the file, for arrays that are called otherwise there.
+ENTRY = "apisr.parameters"
+_TRANSPOSED = "^T"
+_HALF = ".half"
+
+
+def parameter_names(state: Mapping[str, Tensor], path: Path) -> dict[str, str] | None:
+    """Find the values of a network in the ONNX file that was exported from it.
+
+    Args:
+        state: learned values by name.
+        path: the file.
+
+    Returns:
+        Name in the network -> name in the file (with ``^T`` if it is transposed there) where they differ; None if a
+        value is not in the file.
+    """
+    arrays = _arrays(path)
+    by_value: dict[bytes, str] = {}
+    for name, array in arrays.items():
+        by_value.setdefault(array.tobytes(), name)
+        if array.ndim == 2:
+            by_value.setdefault(array.T.tobytes(), name + _TRANSPOSED)
+    names: dict[str, str] = {}
+    for name, value in state.items():
+        wanted = value.detach().cpu().numpy().astype(np.float32).tobytes()
+        if name in arrays and arrays[name].tobytes() == wanted:
+            continue
+        if wanted not in by_value:
+            return None
+        names[name] = by_value[wanted]
+    return names
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the learned values of an ONNX file that was exported by this package.
+
+    Returns:
+        The values by name, float32, and the metadata that a weights file of ours has (network, hyper-parameters, card).
+
+    Raises:
+        ModelError: not such a file, or its values are no longer there (quantised to 8 bits, joined to others).
+        MissingExtra: torch or onnx is not installed.
+    """
+    import torch
+
+    metadata = read_onnx_metadata(path)
+    refusal = f"'{path}' holds no weights to train on (expected a file of 'apisr export', not quantised)."
+    try:
+        network = architecture(metadata["apisr.architecture"])
+        card: dict[str, Any] = json.loads(metadata["apisr.card"])
+        hyper: dict[str, Any] = card["hyper"]
+    except (KeyError, ModelError) as error:
+        raise ModelError(refusal) from error
+    names: dict[str, str] = json.loads(metadata.get(ENTRY, "{}"))
+    arrays = _arrays(path)
+    state: dict[str, Tensor] = {}
+    for name, expected in network.build(hyper).state_dict().items():
+        stored = names.get(name, name)
+        array = arrays.get(stored.removesuffix(_TRANSPOSED))
+        if array is not None and stored.endswith(_TRANSPOSED):
+            array = array.T
+        if array is None or array.size != expected.numel():
+            raise ModelError(refusal)
+        state[name] = torch.from_numpy(np.array(array, np.float32).reshape(expected.shape))
+    kept = {
+        "apisr.architecture": network.name,
+        "apisr.hyper": json.dumps(hyper, sort_keys=True),
+        "apisr.card": metadata["apisr.card"],
+    }
+    return state, kept
+
+
+def _arrays(path: Path) -> dict[str, NDArray[np.float32]]:
+    """All float arrays of a file as float32, those stored in 16 bits (``NAME.half``) under their own name."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtra("torch", f"to read the weights of '{path}'") from error
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+    return {
+        tensor.name.removesuffix(_HALF): np.asarray(onnx.numpy_helper.to_array(tensor), np.float32)
+        for tensor in onnx.load(str(path)).graph.initializer
+        if tensor.data_type in floats
+    }
