@@ -226,7 +226,9 @@ def _resized(frame: Pixels, height: int, width: int) -> Pixels:
     return from_float(resize(to_float(frame), height, width), frame.dtype)
 
 
-def _upscaled_frames(picture: Picture, engine: Engine, tile_px: int, count: Callable[[int], None]) -> list[Pixels]:
+def _upscaled_frames(
+    picture: Picture, engine: Engine, tile_px: int | None, count: Callable[[int], None]
+) -> list[Pixels]:
     frames: list[Pixels] = []
     canvas = CanvasUpscaler(engine) if picture.animated and picture.pixels.shape[2] == 3 else None
     for frame in picture.frames:
