@@ -19,7 +19,7 @@ from apisr.weights.export import run_onnx
 
 SIDE_PX = 96
 #: 8 bits are too few for a context branch and for attention (about 38 dB): the export must refuse.
-NOT_IN_INT8 = {"lite-x4", "lite-x4-vivid", "grl-x4", "grl-x4-vivid"}
+NOT_IN_INT8 = {"lite-x2-vivid", "lite-x4", "lite-x4-vivid", "grl-x4", "grl-x4-vivid"}
 
 
 def crops(folder: Path) -> list[NDArray[np.float32]]:
