@@ -130,9 +130,8 @@ def build(hyper: Hyper) -> Lite:
 def detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     """Read the hyper-parameters from the shapes."""
     names = {part: _numbers(state, part) for part in ("body", "context", "deep")}
-    if not (names["body"] and names["context"]) or any(
-        not key.startswith(tuple(f"{n}." for n in names)) for key in state
-    ):
+    known = tuple(f"{part}." for part in names)
+    if not (names["body"] and names["context"]) or any(not key.startswith(known) for key in state):
         return None
     first, last = state["body.0.weight"], state[f"body.{names['body'][-1]}.weight"]
     branch = state["context.0.weight"]
