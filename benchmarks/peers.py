@@ -21,7 +21,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -42,6 +41,7 @@ from apisr.metrics import Undefined
 from apisr.weights import default_model, list_models
 from apisr.weights.catalogue import cache_folder
 from benchmarks import Skip
+from benchmarks.networks import resident_mib
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 METRICS = ("psnr", "ssim", "st-lpips", "niqe", "edge_f1", "line_width", "line_lost")
@@ -153,7 +153,7 @@ def _child(name: str, scale: int, count: int, peer_name: str) -> dict[str, float
         times["s"].append(seconds)
         outputs.append([made[-1]] * len(low) if len(given) < len(low) else made)
         if ours is None:  # after the memory of the other is known
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            peak = resident_mib()
             ours = _ours(default_model(scale), scale)
             ours(low[-1:])
         times["ours_s"] += [_timed(ours, low[-1:])[1], _timed(ours, low[-1:])[1]]
