@@ -148,6 +148,19 @@ class LossConfig(_Section):
     )
 
 
+class TeacherConfig(_Section):
+    """A trained network that the generator also follows (distillation): `weight` times the pixel term against it."""
+
+    start: Path | None = Field(
+        None,
+        description="its weights: a run's folder, a checkpoint, a weights file or a model's name; none: no teacher",
+    )
+    weight: float = Field(1.0, gt=0, description="beside loss.pixel_weight, which is for the pictures")
+    flips: bool = Field(
+        False, description="the mean of what it makes of the eight flips and turns: eight times its work"
+    )
+
+
 class DiscriminatorConfig(_Section):
     """The network that judges, for stage 2."""
 
@@ -243,6 +256,7 @@ class TrainConfig(_Section):
     model: ModelConfig = ModelConfig()  # pyright: ignore[reportCallIssue]
     data: DataConfig = DataConfig()  # pyright: ignore[reportCallIssue]
     loss: LossConfig = LossConfig()  # pyright: ignore[reportCallIssue]
+    teacher: TeacherConfig = TeacherConfig()  # pyright: ignore[reportCallIssue]
     discriminator: DiscriminatorConfig = DiscriminatorConfig()  # pyright: ignore[reportCallIssue]
     optimizer: OptimizerConfig = OptimizerConfig()  # pyright: ignore[reportCallIssue]
     schedule: ScheduleConfig = ScheduleConfig()  # pyright: ignore[reportCallIssue]

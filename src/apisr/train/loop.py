@@ -53,6 +53,7 @@ from apisr.train.ema import Ema
 from apisr.train.feed import Batch, Feed, Source, on_device
 from apisr.train.grow import grow
 from apisr.train.records import Progress, Records
+from apisr.train.teacher import Teacher, open_teacher
 from apisr.train.validate import Pair, better, find_pairs, validate
 from apisr.weights import list_models, resolve_model
 from apisr.weights.checkpoint import load_state, save_network
@@ -187,6 +188,11 @@ class Trainer:
                 judge, _optimizer(config, judge, config.discriminator.lr)
             )
         self.perceptual = _build_perceptual(config, fabric.device)
+        self.teacher: Teacher | None = None
+        if config.teacher.start is not None:
+            weights = find_weights(config.teacher.start, key="teacher.start")
+            opened = open_teacher(weights, scale=config.model.scale, flips=config.teacher.flips)
+            self.teacher = opened.to(fabric.device)
 
     @property
     def samples_each(self) -> int:
@@ -238,12 +244,16 @@ class Trainer:
 
         Args:
             output: the generator's, (N, 3, H, W).
-            batch: ``gt`` and ``pseudo`` of the same shape; for ``relative_mse`` ``blurred``, one number a crop.
+            batch: ``gt`` and ``pseudo`` of the same shape; for ``relative_mse`` ``blurred``, one number a crop; where
+                there is a teacher ``lr``, (N, 3, H/s, W/s).
         """
         config = self.config.loss
         target = batch[config.target]
         terms = {config.pixel: self._pixel_term(output, target, batch)}
         total = config.pixel_weight * terms[config.pixel]
+        if self.teacher is not None:
+            terms["teacher"] = self._pixel_term(output, self.teacher(batch["lr"]), batch)
+            total = total + self.config.teacher.weight * terms["teacher"]
         if config.ms_ssim_weight:
             terms["ms_ssim"] = losses.ms_ssim_loss(output, target)
             total = total + config.ms_ssim_weight * terms["ms_ssim"]
@@ -456,8 +466,12 @@ def hyper_of(config: TrainConfig) -> dict[str, Any]:
     return {**config.model.arguments, "scale": config.model.scale}
 
 
-def find_weights(start: Path) -> Path:
+def find_weights(start: Path, *, key: str = "model.start") -> Path:
     """The weights file behind a run's folder (its best, mean or last checkpoint), a file, or a model's name.
+
+    Args:
+        start: what the configuration says.
+        key: where it says so, for the message.
 
     Raises:
         InputError: there is none.
@@ -473,7 +487,7 @@ def find_weights(start: Path) -> Path:
     if str(start) in {model.name for model in list_models()}:
         return resolve_model(str(start)).path
     raise InputError(
-        f"no weights at '{start}'. Give model.start: a run's folder, a checkpoint, a weights file or a model's name."
+        f"no weights at '{start}'. Give {key}: a run's folder, a checkpoint, a weights file or a model's name."
     )
 
 

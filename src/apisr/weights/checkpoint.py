@@ -111,7 +111,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         ModelError: see :func:`load_state`; or the network is unknown (the message says what was recognised).
     """
-    raw, metadata = _load(path)
+    raw, metadata = load_state(path) if path.suffix.lower() in ONNX_SUFFIXES else _load(path)
     if "apisr.architecture" in metadata:
         state = raw
         network = architecture(metadata["apisr.architecture"])
