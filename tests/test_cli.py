@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from apisr.cli import main
 from apisr.image import read_picture, write_picture
+from apisr.upscale import tiles
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -89,6 +91,21 @@ def test_dry_run_writes_nothing(apisr: Run, picture: Path, tiny_x2: Path) -> Non
     assert "30x20 -> 60x40" in done.stdout
     assert "memory" in done.stdout
     assert [path.name for path in picture.parent.iterdir()] == ["a.png"]
+
+
+def test_without_a_tile_the_memory_decides(
+    picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_picture(picture, np.zeros((600, 700, 3), np.uint8), overwrite=True)
+    monkeypatch.setattr(tiles, "machine_memory_bytes", lambda: 2**32)
+
+    def planned(*options: str) -> float:
+        with pytest.raises(SystemExit) as end:
+            main(["upscale", str(picture), "--model", "grl-x4", "--dry-run", "--json", *options])
+        assert end.value.code in (0, None)
+        return float(json.loads(capsys.readouterr().out)["files"][0]["memory"].split()[1])
+
+    assert planned() < 1500 < 6000 < planned("--tile", "512")
 
 
 def test_quiet_prints_nothing(apisr: Run, picture: Path, tiny_x2: Path) -> None:

@@ -84,14 +84,16 @@ def command(
         ),
     ] = None,
     tile: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--tile",
-            help="Side of the pieces that go through the network at once, in pixels.",
+            help="Side of the pieces that go through the network at once, in pixels; by default what fits the memory, "
+            "512 at most.",
             min=16,
+            show_default=False,
             rich_help_panel=_PICTURES,
         ),
-    ] = 512,
+    ] = None,
     purpose: Annotated[
         Literal["archive", "share", "edit"] | None,
         typer.Option(

@@ -105,23 +105,6 @@ class TorchEngine:
         rounded = (output.clamp(0, 1) * peak).round_().permute(0, 2, 3, 1)
         return rounded.to(torch.int32).cpu().numpy().astype(batch.dtype)
 
-    def suggested_tile_px(self, *, largest_px: int = 1024) -> int:
-        """Return the side of the largest square tile that the free memory holds, measured with a small one.
-
-        On the processor the answer is `largest_px` (its memory is not the limit there).
-        """
-        torch = self._torch
-        if self.device.type != "cuda":
-            return largest_px
-        side = -(-128 // self.traits.multiple_px) * self.traits.multiple_px
-        torch.cuda.reset_peak_memory_stats(self.device)
-        before = torch.cuda.memory_allocated(self.device)
-        self._forward(torch.zeros(1, 3, side, side))
-        per_pixel = max(1.0, (torch.cuda.max_memory_allocated(self.device) - before) / side**2)
-        free, _ = torch.cuda.mem_get_info(self.device)
-        fitting = math.isqrt(int(0.8 * free / per_pixel))
-        return max(SMALLEST_TILE_PX, min(largest_px, fitting // self.traits.multiple_px * self.traits.multiple_px))
-
     def _forward(self, batch: torch.Tensor) -> torch.Tensor:
         torch = self._torch
         with torch.inference_mode():
