@@ -45,6 +45,7 @@ def command(
     ] = False,
     save_outputs: Annotated[Path | None, typer.Option(help="Keep the model's outputs in this folder.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    tta: Annotated[bool, typer.Option("--tta", help="Of --model, the mean over eight flips and turns.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of tables.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -60,6 +61,8 @@ def command(
     check_report_folder(output, overwrite=overwrite)
     if save_outputs is not None and model is None:
         raise InputError("--save-outputs keeps what a model makes. Give --model, or leave it out.")
+    if tta and model is None:
+        raise InputError("--tta turns what a model is given. Give --model, or leave it out.")
     other = None if against is None else read_report(against)
     changes = {"seed": seed} | ({} if frame_step is None else {"frame_step": frame_step})
     chosen = PROTOCOLS[protocol].model_copy(update=changes)
@@ -76,6 +79,7 @@ def command(
             layout=layout,
             allow_missing=allow_missing,
             device=device,
+            tta=tta,
             outputs=save_outputs,
             on_picture=advance,
         )

@@ -94,6 +94,12 @@ def command(
             rich_help_panel=_PICTURES,
         ),
     ] = None,
+    tta: Annotated[
+        bool,
+        typer.Option(
+            "--tta", help="Mean over eight flips and turns of each piece: a little truer, eight times the work."
+        ),
+    ] = False,
     purpose: Annotated[
         Literal["archive", "share", "edit"] | None,
         typer.Option(
@@ -281,7 +287,7 @@ def command(
     """Upscale pictures and videos, x2 and x4, keeping everything of the source."""
     from apisr.cli.progress import Progress
     from apisr.errors import InputError
-    from apisr.upscale import choose_model, load_engine
+    from apisr.upscale import choose_model
     from apisr.upscale.run import Listener, Settings, exit_code_of, plan_jobs, run_jobs
 
     if height is not None and scale is not None:
@@ -310,6 +316,7 @@ def command(
         engine=engine,
         device=device,
         threads=threads,
+        tta=tta,
         video=_video_options(
             purpose=purpose,
             codec=codec,
@@ -342,9 +349,7 @@ def command(
             progressed=lambda job, done, total: progress.update(*_units(job, done, total)),
             ended=lambda outcome: progress.line(_line(outcome)),
         )
-        outcomes = run_jobs(
-            jobs, settings, lambda: load_engine(chosen, engine=engine, device=device, threads=threads), listener
-        )
+        outcomes = run_jobs(jobs, settings, settings.load_engine, listener)
     if as_json:
         typer.echo(json.dumps(_report(outcomes, chosen, time.monotonic() - began), indent=2))
     elif not quiet:

@@ -31,13 +31,14 @@ class Enlarger:
     enlarge: Callable[[Rgb], Rgb]
 
 
-def open_model(model: str | Path, *, scale: int | None = None, device: str = "auto") -> Enlarger:
+def open_model(model: str | Path, *, scale: int | None = None, device: str = "auto", tta: bool = False) -> Enlarger:
     """Load what `--model` names.
 
     Args:
         model: ``lanczos``, ``bicubic``, ``nearest``, a name of ``apisr models``, or a model file.
         scale: the factor that is wanted; for resampling it must be given.
         device: for networks.
+        tta: for networks, see :func:`apisr.upscale.load_engine`.
 
     Raises:
         InputError: unknown, damaged, or of another scale.
@@ -48,7 +49,7 @@ def open_model(model: str | Path, *, scale: int | None = None, device: str = "au
     from apisr.weights import resolve_model
 
     resolved = resolve_model(model, scale=scale)
-    engine = load_engine(resolved, device=device)
+    engine = load_engine(resolved, device=device, tta=tta)
     card = resolved.card
     license_name = card.get("license")
     info = ModelInfo(

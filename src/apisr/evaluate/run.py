@@ -79,6 +79,7 @@ def evaluate(
     layout: Layout = "pictures",
     allow_missing: bool = False,
     device: str = "auto",
+    tta: bool = False,
     outputs: str | Path | None = None,
     on_picture: Callable[[int, int, str], None] | None = None,
 ) -> Evaluation:
@@ -94,6 +95,7 @@ def evaluate(
         layout: how a folder is read.
         allow_missing: leave out what has no partner, and say so in the report.
         device: for models and learned metrics.
+        tta: let the model give the mean over eight flips and turns.
         outputs: folder in which the outputs of the model are kept, as PNG.
         on_picture: called with (number done, number of entries, name) after each picture or clip.
 
@@ -110,7 +112,7 @@ def evaluate(
     truth = None if reference is None else Path(reference)
     entries, notices = collect(given, reference=truth, layout=layout, allow_missing=allow_missing)
     opened, absent = _open_metrics(metrics, chosen, blind=truth is None, device=device)
-    enlarger = None if model is None else _open_enlarger(model, entries, scale=scale, device=device)
+    enlarger = None if model is None else _open_enlarger(model, entries, scale=scale, device=device, tta=tta)
     keep = None if outputs is None else Path(outputs)
 
     scores: list[PictureScore] = []
@@ -336,7 +338,9 @@ def _open_metrics(
     return opened, absent
 
 
-def _open_enlarger(model: str | Path, entries: Sequence[Entry], *, scale: int | None, device: str) -> Enlarger:
+def _open_enlarger(
+    model: str | Path, entries: Sequence[Entry], *, scale: int | None, device: str, tta: bool
+) -> Enlarger:
     if scale is None and entries[0].reference is not None:
         low = _first_size(entries[0].source)
         high = _first_size(entries[0].reference)
@@ -348,7 +352,7 @@ def _open_enlarger(model: str | Path, entries: Sequence[Entry], *, scale: int | 
                 f"{low[1]}x{low[0]}. Give pictures that fit, or outputs without --model."
             )
         scale = round(ratio)
-    return open_model(str(model) if model in BASELINES else model, scale=scale, device=device)
+    return open_model(str(model) if model in BASELINES else model, scale=scale, device=device, tta=tta)
 
 
 def _first_size(source: Source) -> tuple[int, int]:

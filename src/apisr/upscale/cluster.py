@@ -61,6 +61,7 @@ class NetworkRecipe:
         engine: see :func:`apisr.upscale.load_engine`.
         device: likewise.
         threads: processor threads of one worker.
+        tta: likewise.
     """
 
     model: Model
@@ -69,6 +70,7 @@ class NetworkRecipe:
     engine: EngineName = "auto"
     device: str = "auto"
     threads: int | None = None
+    tta: bool = False
 
     @staticmethod
     def of(
@@ -78,10 +80,11 @@ class NetworkRecipe:
         engine: EngineName = "auto",
         device: str = "auto",
         threads: int | None = None,
+        tta: bool = False,
     ) -> NetworkRecipe:
         """Read the model's file."""
         portable = replace(model, card=dict(model.card))
-        return NetworkRecipe(portable, model.path.read_bytes(), reuse, engine, device, threads)
+        return NetworkRecipe(portable, model.path.read_bytes(), reuse, engine, device, threads, tta)
 
     def load(self) -> Engine:
         """Load the network on this machine."""
@@ -89,7 +92,7 @@ class NetworkRecipe:
             path = Path(folder) / self.model.path.name
             path.write_bytes(self.content)
             model = replace(self.model, path=path)
-            return load_engine(model, engine=self.engine, device=self.device, threads=self.threads)
+            return load_engine(model, engine=self.engine, device=self.device, threads=self.threads, tta=self.tta)
 
     def __call__(self) -> FrameUpscaler:
         """Load the network and return an upscaler."""

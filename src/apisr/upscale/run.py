@@ -70,9 +70,10 @@ class Settings:
         native: whether videos are shrunk to the size they were drawn at, see :mod:`apisr.upscale.prepare`.
         cluster: address of a Ray cluster that makes pictures and the segments of videos; None for this process.
         workers: how many of the cluster, see :func:`apisr.upscale.cluster.spans_on_cluster`.
-        engine: for the workers of a cluster, see :func:`apisr.upscale.load_engine`.
+        engine: see :func:`apisr.upscale.load_engine`.
         device: likewise.
-        threads: of each worker of a cluster.
+        threads: likewise; of each worker of a cluster.
+        tta: likewise.
         video: how videos are encoded; None for the defaults.
     """
 
@@ -90,7 +91,12 @@ class Settings:
     engine: EngineName = "auto"
     device: str = "auto"
     threads: int | None = None
+    tta: bool = False
     video: VideoOptions | None = None
+
+    def load_engine(self) -> Engine:
+        """Load the network as these settings say."""
+        return load_engine(self.model, engine=self.engine, device=self.device, threads=self.threads, tta=self.tta)
 
 
 @dataclass(frozen=True)
@@ -293,7 +299,7 @@ def upscale_files(
     options = Settings(
         model=chosen, output_scale=scale, output_height=height, overwrite=overwrite, device=device, **settings
     )
-    return run_jobs(jobs, options, lambda: load_engine(chosen, device=device), Listener())
+    return run_jobs(jobs, options, options.load_engine, Listener())
 
 
 def _failed(job: Job, error: Exception) -> Outcome:
@@ -367,7 +373,11 @@ def _where(settings: Settings, load: Callable[[], Engine]) -> tuple[Callable[[],
     from apisr.upscale.cluster import spans_on_cluster
 
     # A device that is asked for by name may exist on the workers only.
-    name = load().name if settings.device == "auto" else f"{settings.model.format} ({settings.device})"
+    name = (
+        load().name
+        if settings.device == "auto"
+        else f"{settings.model.format} ({settings.device}){', flips' * settings.tta}"
+    )
     return _recipe(settings), spans_on_cluster(settings.cluster, workers=settings.workers), name
 
 
@@ -380,6 +390,7 @@ def _recipe(settings: Settings) -> NetworkRecipe:
         engine=settings.engine,
         device=settings.device,
         threads=settings.threads,
+        tta=settings.tta,
     )
 
 

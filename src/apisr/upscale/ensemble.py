@@ -1,0 +1,60 @@
+"""Eight views of every piece: the mean of what a network makes of its flips and quarter turns (test-time augmentation).
+
+A network was trained on drawings in every position, yet makes something slightly different of each; the mean has less
+of what is accidental. It is a little closer to the truth and costs eight times the work.
+
+    >>> from apisr.upscale.baselines import NearestEngine
+    >>> FlipEnsemble(NearestEngine(2)).run(np.full((1, 3, 2, 4), 0.5, np.float32)).shape
+    (1, 3, 4, 8)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apisr.upscale.engine import Engine
+
+
+class FlipEnsemble:
+    """An engine around another; tiles, reuse and everything else work as with that one.
+
+    Windows begin and end at multiples of what the network needs, so that a turned one lies on the same grid, and the
+    halo is that of the side that looks farthest: the result does not depend on how a picture is cut.
+
+    Args:
+        engine: runs the network. If it takes oblong windows of one size only, they are flipped and not turned: four
+            views instead of eight.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.traits = engine.traits
+        fixed = engine.traits.fixed_size
+        self._views = range(8) if fixed is None or fixed[0] == fixed[1] else range(0, 8, 2)
+        self.name = f"{engine.name}, mean of {len(self._views)} flips"
+
+    @property
+    def shape_exact(self) -> bool:
+        """As the other engine."""
+        return self.engine.shape_exact
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See :meth:`apisr.upscale.engine.Engine.run`."""
+        total: NDArray[np.float32] | None = None
+        for view in self._views:
+            output = _turned_back(self.engine.run(np.ascontiguousarray(_turned(batch, view))), view)
+            total = output.copy() if total is None else np.add(total, output, out=total)
+        assert total is not None  # there are at least four views
+        total /= len(self._views)
+        return total
+
+
+def _turned(batch: NDArray[np.float32], view: int) -> NDArray[np.float32]:
+    """Views 4 to 7 are mirrored; then come ``view % 4`` quarter turns."""
+    return np.rot90(batch[..., ::-1] if view >= 4 else batch, view % 4, axes=(-2, -1))
+
+
+def _turned_back(batch: NDArray[np.float32], view: int) -> NDArray[np.float32]:
+    turned = np.rot90(batch, -(view % 4), axes=(-2, -1))
+    return turned[..., ::-1] if view >= 4 else turned
