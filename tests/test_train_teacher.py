@@ -62,6 +62,10 @@ def test_it_is_frozen_and_in_float32() -> None:
     assert output.dtype == torch.float32
     assert not output.requires_grad
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    network = load_network(SHIPPED)
+    exact, light = Teacher(network)(low), Teacher(network, bf16=True)(low)
+    assert light.dtype == torch.float32
+    assert 1e-5 < (light - exact).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("kind", ["l1", "log_mse"])
@@ -109,13 +113,13 @@ def test_a_network_that_equals_its_teacher_has_nothing_to_learn_of_it(tmp_path: 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"'.*lite-x4\.onnx' enlarges by 4, model\.scale is 2"):
-        open_teacher(resolve_model("lite-x4").path, scale=2, flips=False)
+        open_teacher(resolve_model("lite-x4").path, scale=2)
     with pytest.raises(InputError, match=r"no weights at 'nobody'\. Give teacher\.start"):
         train(config(tmp_path, "teacher.start=nobody"), source=Blocks())
     judge = architecture("patch_multiscale")
     save_network(judge.build({}), tmp_path / "judge.safetensors", judge.name, {}, card={"name": "judge"})
     with pytest.raises(InputError, match="not a network that enlarges"):
-        open_teacher(tmp_path / "judge.safetensors", scale=2, flips=False)
+        open_teacher(tmp_path / "judge.safetensors", scale=2)
 
 
 def test_resuming_with_another_teacher_is_refused(tmp_path: Path) -> None:

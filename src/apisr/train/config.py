@@ -159,6 +159,7 @@ class TeacherConfig(_Section):
     flips: bool = Field(
         False, description="the mean of what it makes of the eight flips and turns: eight times its work"
     )
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="its arithmetic, whatever that of the run")
 
 
 class DiscriminatorConfig(_Section):

@@ -190,9 +190,14 @@ class Trainer:
         self.perceptual = _build_perceptual(config, fabric.device)
         self.teacher: Teacher | None = None
         if config.teacher.start is not None:
-            weights = find_weights(config.teacher.start, key="teacher.start")
-            opened = open_teacher(weights, scale=config.model.scale, flips=config.teacher.flips)
-            self.teacher = opened.to(fabric.device)
+            self.teacher = open_teacher(
+                find_weights(config.teacher.start, key="teacher.start"),
+                scale=config.model.scale,
+                flips=config.teacher.flips,
+                bf16=config.teacher.precision == "bf16",
+            ).to(fabric.device)
+            if config.run.channels_last:
+                self.teacher = self.teacher.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     @property
     def samples_each(self) -> int:
