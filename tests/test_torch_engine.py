@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from apisr.errors import InputError, RunError  # noqa: E402
 from apisr.networks import build  # noqa: E402
+from apisr.upscale import load_engine  # noqa: E402
 from apisr.upscale.torch_engine import TorchEngine  # noqa: E402
 from apisr.weights import Model, resolve_model  # noqa: E402
 from apisr.weights.checkpoint import load_network, save_network  # noqa: E402
@@ -41,6 +42,16 @@ def test_gives_the_networks_values(model: Model) -> None:
     np.testing.assert_allclose(output, expected, atol=1e-5)
     assert engine.precision == "fp32"
     assert engine.traits.scale == 2
+
+
+def test_threads_are_those_that_were_asked_for(model: Model) -> None:
+    before = torch.get_num_threads()
+    try:
+        for wanted in (1, 2):
+            load_engine(model, device="cpu", threads=wanted)
+            assert torch.get_num_threads() == wanted
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

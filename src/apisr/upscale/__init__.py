@@ -170,7 +170,7 @@ def _loaded_engine(model: Model, *, engine: EngineName, device: str, threads: in
         return OnnxEngine(model, device=device, threads=threads)
     from apisr.upscale.torch_engine import TorchEngine
 
-    return TorchEngine(model, device=device)
+    return TorchEngine(model, device=device, threads=threads)
 
 
 class _CallableModule(types.ModuleType):

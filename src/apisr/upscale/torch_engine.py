@@ -43,6 +43,7 @@ class TorchEngine:
         device: ``auto`` (CUDA, else MPS, else the processor) or a torch device such as ``cpu``, ``cuda``, ``cuda:1``.
         precision: ``fp32``, ``fp16``, ``bf16``; ``auto`` takes fp16 on CUDA where it holds, else fp32.
         compile_network: let ``torch.compile`` specialise the network for the tile sizes that come.
+        threads: processor threads, of all of torch in this process; by default torch's choice.
 
     Raises:
         InputError: unknown device or precision, or one that this network does not hold (less than 50 dB).
@@ -60,6 +61,7 @@ class TorchEngine:
         device: str = "auto",
         precision: Precision = "auto",
         compile_network: bool = False,
+        threads: int | None = None,
     ) -> None:
         try:
             import torch
@@ -67,6 +69,8 @@ class TorchEngine:
             raise MissingExtra("torch", f"to run '{model.path}'") from error
         from apisr.weights.checkpoint import load_network
 
+        if threads is not None:
+            torch.set_num_threads(threads)
         self._torch = torch
         self.device = _device(device)
         if precision not in ("auto", "fp32", "fp16", "bf16"):
