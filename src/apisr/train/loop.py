@@ -188,16 +188,7 @@ class Trainer:
                 judge, _optimizer(config, judge, config.discriminator.lr)
             )
         self.perceptual = _build_perceptual(config, fabric.device)
-        self.teacher: Teacher | None = None
-        if config.teacher.start is not None:
-            self.teacher = open_teacher(
-                find_weights(config.teacher.start, key="teacher.start"),
-                scale=config.model.scale,
-                flips=config.teacher.flips,
-                bf16=config.teacher.precision == "bf16",
-            ).to(fabric.device)
-            if config.run.channels_last:
-                self.teacher = self.teacher.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.teacher = _build_teacher(config, fabric.device)
 
     @property
     def samples_each(self) -> int:
@@ -545,6 +536,19 @@ def _build_perceptual(config: TrainConfig, device: torch.device) -> losses.TwinP
         for term in config.loss.perceptual
     ]
     return losses.TwinPerceptual(terms).to(device)
+
+
+def _build_teacher(config: TrainConfig, device: torch.device) -> Teacher | None:
+    chosen = config.teacher
+    if chosen.start is None:
+        return None
+    path = find_weights(chosen.start, key="teacher.start")
+    teacher = open_teacher(path, scale=config.model.scale, flips=chosen.flips, bf16=chosen.precision == "bf16").to(
+        device
+    )
+    if config.run.channels_last:
+        teacher = teacher.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return teacher
 
 
 def _verdicts(given: Any) -> list[Tensor]:

@@ -41,13 +41,15 @@ class FlipEnsemble:
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :meth:`apisr.upscale.engine.Engine.run`."""
-        total: NDArray[np.float32] | None = None
-        for view in self._views:
-            output = _turned_back(self.engine.run(np.ascontiguousarray(_turned(batch, view))), view)
-            total = output.copy() if total is None else np.add(total, output, out=total)
-        assert total is not None  # there are at least four views
+        first, *others = self._views
+        total = self._seen(batch, first).copy()
+        for view in others:
+            total += self._seen(batch, view)
         total /= len(self._views)
         return total
+
+    def _seen(self, batch: NDArray[np.float32], view: int) -> NDArray[np.float32]:
+        return _turned_back(self.engine.run(np.ascontiguousarray(_turned(batch, view))), view)
 
 
 def _turned(batch: NDArray[np.float32], view: int) -> NDArray[np.float32]:

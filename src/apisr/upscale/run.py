@@ -373,11 +373,8 @@ def _where(settings: Settings, load: Callable[[], Engine]) -> tuple[Callable[[],
     from apisr.upscale.cluster import spans_on_cluster
 
     # A device that is asked for by name may exist on the workers only.
-    name = (
-        load().name
-        if settings.device == "auto"
-        else f"{settings.model.format} ({settings.device}){', flips' * settings.tta}"
-    )
+    flips = ", flips" if settings.tta else ""
+    name = load().name if settings.device == "auto" else f"{settings.model.format} ({settings.device}){flips}"
     return _recipe(settings), spans_on_cluster(settings.cluster, workers=settings.workers), name
 
 

@@ -111,7 +111,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         ModelError: see :func:`load_state`; or the network is unknown (the message says what was recognised).
     """
-    raw, metadata = load_state(path) if path.suffix.lower() in ONNX_SUFFIXES else _load(path)
+    raw, metadata = _load(path)
     if "apisr.architecture" in metadata:
         state = raw
         network = architecture(metadata["apisr.architecture"])
@@ -172,16 +172,16 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ModelError: empty, damaged, holds more than arrays, or its SHA-256 is wrong (files of ours).
         MissingExtra: torch is not installed.
     """
-    if path.suffix.lower() in ONNX_SUFFIXES:
-        from apisr.weights.onnx_weights import read_weights
-
-        return read_weights(path)
     state, metadata = _load(path)
     return (state if "apisr.architecture" in metadata else _strip(state)), metadata
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """As :func:`load_state`, prefixes left on."""
+    if path.suffix.lower() in ONNX_SUFFIXES:
+        from apisr.weights.onnx_weights import read_weights
+
+        return read_weights(path)
     torch = _torch(path)
     if path.stat().st_size == 0:
         raise ModelError(f"the model '{path}' is empty (0 bytes). Fetch it again.")
