@@ -2,9 +2,8 @@
 
 Where the low picture is ruined, most of the difference between output and target can be won by nobody: it is noise to
 the training. A teacher that has seen much more has averaged it out, so that its output says in every crop what is to be
-won (Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; here the pictures are the knowledge). A large,
-slow network gets in minutes near a small one that was trained for hours; and a network can be its own teacher, by the
-mean of what it makes of the eight flips and turns of a crop, which is better than what it makes of one.
+won (Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; here the pictures are the knowledge). What it
+did to the shipped models, and where it did nothing, is in ``docs/experiments.md``.
 """
 
 from __future__ import annotations
