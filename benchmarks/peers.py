@@ -32,10 +32,10 @@ from typing import Any
 
 import numpy as np
 
+from apisr.core.files import atomic_path, sha256_file
 from apisr.evaluate.catalogue import open_metric
 from apisr.evaluate.inputs import Source
 from apisr.evaluate.models import open_model
-from apisr.files import replacing, sha256_file
 from apisr.image import read_rgb
 from apisr.metrics import Undefined
 from apisr.weights import default_model, list_models
@@ -111,7 +111,7 @@ def _measured(name: str, scale: int, count: int, peer: Peer) -> tuple[dict[str, 
         lines = (error.stderr or "").strip().splitlines()
         return {"error": lines[-1][:120] if lines else f"ended with {error.returncode}"}, file
     file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file, overwrite=True) as partial:
+    with atomic_path(file, overwrite=True) as partial:
         partial.write_text(made.stdout.splitlines()[-1], encoding="utf-8")
     return json.loads(made.stdout.splitlines()[-1]), file
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import typer
 
-from apisr.errors import ApisrError, InputError
+from apisr.core.errors import ApisrError, InputError
 from apisr.image import read_rgb, write_picture
 from apisr.train.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint
 from apisr.train.config import load_config, to_toml

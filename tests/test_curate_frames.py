@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
+from apisr.core.errors import InputError
 from apisr.curate.complexity import ClassicalScorer, NiqeScorer, classical_complexity, icnet_input, open_scorer
 from apisr.curate.duplicates import fingerprint, first_of_each, same_drawing
 from apisr.curate.frames import BarFinder, bars, combed_share, find_writing, in_fade, picture_flags
-from apisr.errors import InputError
 from apisr.metrics import niqe
 
 

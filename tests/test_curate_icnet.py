@@ -21,10 +21,10 @@ import pytest
 from conftest import Run
 from curate_clips import short_film
 
+from apisr.core.errors import ModelError
+from apisr.core.files import sha256_file
 from apisr.curate.complexity import open_scorer
 from apisr.curate.manifest import read_manifest
-from apisr.errors import ModelError
-from apisr.files import sha256_file
 from apisr.image import read_rgb
 
 torch = pytest.importorskip("torch")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from curate_clips import encode, scene
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.video.intra import IntraReader
 
 FRAMES = [np.roll(scene(number // 16, width=192, height=112), 2 * number, axis=1) for number in range(64)]

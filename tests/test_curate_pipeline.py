@@ -21,14 +21,14 @@ import pytest
 from curate_clips import encode, scene, short_film
 
 from apisr.cli import main
+from apisr.core.errors import InputError, RunError
+from apisr.core.files import sha256_file
 from apisr.curate.export import export_dataset
 from apisr.curate.manifest import SCHEMA, Row, decide, read_manifest, write_manifest
 from apisr.curate.pipeline import Outcome, curate, find_videos, read_records
 from apisr.curate.screen import open_screen
 from apisr.curate.settings import Settings, load_settings
 from apisr.curate.video import produce
-from apisr.errors import InputError, RunError
-from apisr.files import sha256_file
 from apisr.image import read_rgb
 from apisr.video.native import NativeHeight
 

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from apisr.core.errors import InputError
 from apisr.curate.manifest import Row, read_manifest, write_manifest
 from apisr.curate.review import Review
-from apisr.errors import InputError
 from apisr.image import write_picture
 
 COUNT = 10_000

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apisr.core.errors import InputError
 from apisr.curate.select import Candidate, reference_count, select
-from apisr.errors import InputError
 
 CANDIDATES = st.lists(st.tuples(st.floats(0, 100, allow_nan=False), st.floats(0, 1, allow_nan=False)), max_size=60).map(
     lambda items: [Candidate(number, time, score) for number, (time, score) in enumerate(items)]

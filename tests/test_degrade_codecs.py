@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from apisr.core.errors import InputError
 from apisr.degrade import codecs
-from apisr.errors import InputError
 from apisr.image import read_rgb, write_picture
 
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from apisr.core.errors import InputError
 from apisr.degrade import damage
-from apisr.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 
 from apisr import degrade
 from apisr.cli import main
+from apisr.core.errors import InputError
 from apisr.degrade.folder import PARAMETERS_NAME, SHEET_NAME, degrade_folder
-from apisr.errors import InputError
 from apisr.image import read_rgb, write_picture
 
 

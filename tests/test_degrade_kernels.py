@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apisr.core.errors import InputError
 from apisr.degrade import kernels
-from apisr.errors import InputError
 
 SIZES = st.integers(3, 10).map(lambda half: 2 * half + 1)
 SIGMAS = st.floats(0.2, 3.0)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apisr.core.errors import InputError
 from apisr.degrade import noise
-from apisr.errors import InputError
 
 
 def generator(seed: int = 0) -> np.random.Generator:

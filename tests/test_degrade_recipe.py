@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apisr import degrade
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apisr.core.errors import InputError
 from apisr.degrade.resize import MODES, resize
-from apisr.errors import InputError
 
 SIZES = [(45, 65), (33, 50), (100, 200), (13, 20), (90, 60), (97, 131), (1, 1), (89, 130)]
 

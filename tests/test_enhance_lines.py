@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as array_strategy
 
 from apisr import enhance as lines
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from apisr import metrics
-from apisr.errors import InputError, MissingExtra
+from apisr.core.errors import InputError, MissingExtra
 from apisr.evaluate import evaluate, read_report, write_report
 from apisr.evaluate.catalogue import open_metric
 from apisr.evaluate.compare import compare

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.evaluate import evaluate, write_report
 from apisr.evaluate.tables import PAPER, measured_table, paper_table
 from apisr.image import write_picture

@@ -16,7 +16,7 @@ onnx = pytest.importorskip("onnx")
 from typer.testing import CliRunner  # noqa: E402
 
 from apisr.cli import build as build_cli  # noqa: E402
-from apisr.errors import InputError, ModelError  # noqa: E402
+from apisr.core.errors import InputError, ModelError  # noqa: E402
 from apisr.image import from_float, read_rgb, write_picture  # noqa: E402
 from apisr.networks import architecture, build  # noqa: E402
 from apisr.upscale.onnx_engine import OnnxEngine  # noqa: E402

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from apisr.errors import ModelError
+from apisr.core.errors import ModelError
 from apisr.image import read_rgb
 from apisr.weights import list_models
 from apisr.weights.convert import PRECISIONS, convert_file, drawn_pictures

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.image import Metadata, Picture, from_float, read_picture, read_rgb, resize, to_float, write_picture
 
 RANDOM = np.random.default_rng(0)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from apisr import metrics
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.image import read_rgb
 
 

@@ -11,7 +11,7 @@ import pytest
 from curate_clips import scene
 from PIL import Image
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.video.native import NativeHeight, estimate_native_height
 
 PILLOW = {

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from apisr.errors import InputError  # noqa: E402
+from apisr.core.errors import InputError  # noqa: E402
 from apisr.networks import architecture, build, grl  # noqa: E402
 from apisr.networks.compact import Compact  # noqa: E402
 from apisr.networks.grl import GRL  # noqa: E402

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from apisr.errors import InputError, RunError  # noqa: E402
+from apisr.core.errors import InputError, RunError  # noqa: E402
 from apisr.networks import build  # noqa: E402
 from apisr.upscale import load_engine  # noqa: E402
 from apisr.upscale.torch_engine import TorchEngine  # noqa: E402

@@ -10,7 +10,7 @@ from test_train_loop import config, same, weights
 from test_train_loop_feed import Blocks
 from torch.nn import functional
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.networks.compact import Compact
 from apisr.networks.lite import Lite
 from apisr.train.carry import CarriedPath, fold, is_carried, keep_carried, start_carried, unfold

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.train.config import (
     PRESETS,
     ScheduleConfig,

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.image import Picture, write_picture
 
 torch = pytest.importorskip("torch")

@@ -15,8 +15,8 @@ import torch
 from test_train_loop_feed import Blocks
 
 from apisr import metrics
+from apisr.core.errors import InputError, MissingExtra, RunError
 from apisr.curate.manifest import Row, write_manifest
-from apisr.errors import InputError, MissingExtra, RunError
 from apisr.image import read_rgb, write_picture
 from apisr.train.checkpoint import list_checkpoints, load_checkpoint
 from apisr.train.config import TrainConfig, load_config

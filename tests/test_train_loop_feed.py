@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apisr.errors import RunError
+from apisr.core.errors import RunError
 from apisr.train.feed import Batch, Feed, on_device
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.networks import build
 from apisr.train import losses
 from apisr.train.config import load_config

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.image import Picture, write_picture
 from apisr.train import scenes
 from apisr.train.scenes import SOURCES, Art, compose

@@ -10,7 +10,7 @@ import torch
 from test_train_loop_feed import Blocks
 from torch import nn
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.networks import architecture
 from apisr.train import losses
 from apisr.train.config import TrainConfig, load_config

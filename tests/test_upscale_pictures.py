@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import apisr
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.image import Metadata, Picture, read_picture, write_picture
 from apisr.upscale import choose_model, load_engine, upscale_pixels
 from apisr.upscale.baselines import NearestEngine, ResampleEngine

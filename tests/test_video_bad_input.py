@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from video_clips import Nearest, make_clip, read_back
 
-from apisr.errors import ApisrError, InputError, RunError
+from apisr.core.errors import ApisrError, InputError, RunError
 from apisr.image import Pixels
 from apisr.upscale.videos import VideoOptions, VideoOutcome, upscale_video
 
@@ -146,7 +146,7 @@ def test_full_disk_says_so_and_the_work_goes_on_later(tmp_path: Path) -> None:
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from video_clips import Nearest
-        from apisr.errors import ApisrError
+        from apisr.core.errors import ApisrError
         from apisr.upscale.videos import VideoOptions, upscale_video
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (900_000, 900_000))

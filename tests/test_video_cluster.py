@@ -19,7 +19,7 @@ from conftest import Run
 from PIL import Image
 from video_clips import make_clip, read_back
 
-from apisr.errors import InputError, RunError
+from apisr.core.errors import InputError, RunError
 from apisr.image import Pixels, write_picture
 from apisr.upscale.videos import VideoOptions, upscale_video
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from video_clips import Nearest, ffprobe, make_clip
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.upscale.videos import VideoOptions, plan_video, upscale_video
 from apisr.video.colour import (
     LUMA_WEIGHTS,

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from video_clips import Nearest, make_clip, read_back
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.image import Pixels
 from apisr.upscale.segments import WorkFolder
 from apisr.upscale.videos import VideoOptions, upscale_video

@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 from video_clips import Nearest, make_clip
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.upscale.videos import VideoOptions, VideoOutcome, plan_video, upscale_video
 from apisr.video.streams import CONTAINERS
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from video_clips import Nearest, ffprobe, make_clip, read_back
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.upscale.videos import VideoOptions, VideoOutcome, plan_video, upscale_video
 from apisr.video.encoders import ENCODERS, available_encoders, choose, encoder_named
 from apisr.video.probe import probe, scan

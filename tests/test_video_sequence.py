@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from video_clips import Nearest, make_clip, picture, read_back
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.image import read_picture, write_picture
 from apisr.upscale.videos import VideoOptions, upscale_video
 from apisr.video.probe import probe, scan

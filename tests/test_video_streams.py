@@ -9,7 +9,7 @@ import av
 import pytest
 from video_clips import SRT, Nearest, ffprobe, make_clip, read_back, small_png
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.upscale.videos import VideoOptions, VideoOutcome, plan_video, upscale_video
 from apisr.video.subtitles import srt_to_tx3g, tx3g_to_srt
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from video_clips import Nearest, ffprobe, make_clip, number_of, read_back
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.upscale.segments import plan_spans
 from apisr.upscale.videos import VideoOptions, VideoOutcome, plan_video, upscale_video
 from apisr.video.colour import Colour

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apisr.errors import ModelError, RunError
+from apisr.core.errors import ModelError, RunError
 from apisr.weights import catalogue
 from apisr.weights.catalogue import CATALOGUE, Release, adopt, cached, check, fetch
 

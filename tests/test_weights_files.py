@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
 import apisr.weights as weights  # noqa: E402
-from apisr.errors import ModelError  # noqa: E402
+from apisr.core.errors import ModelError  # noqa: E402
 from apisr.networks import architecture, build  # noqa: E402
 from apisr.weights import catalogue, default_model, list_models, resolve_model  # noqa: E402
 from apisr.weights.checkpoint import load_network, load_state, read_checkpoint, save_network  # noqa: E402

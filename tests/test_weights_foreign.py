@@ -15,7 +15,7 @@ pytest.importorskip("spandrel", reason="the extra 'foreign' (spandrel) is not in
 from typer.testing import CliRunner  # noqa: E402
 
 from apisr.cli import build as build_cli  # noqa: E402
-from apisr.errors import ModelError  # noqa: E402
+from apisr.core.errors import ModelError  # noqa: E402
 from apisr.image import from_float, read_rgb, write_picture  # noqa: E402
 from apisr.weights import resolve_model  # noqa: E402
 from apisr.weights.convert import drawn_pictures  # noqa: E402

@@ -17,8 +17,8 @@ from typer.testing import CliRunner  # noqa: E402
 import apisr  # noqa: E402
 import apisr.weights as weights  # noqa: E402
 from apisr.cli import build as build_cli  # noqa: E402
-from apisr.errors import InputError, ModelError  # noqa: E402
-from apisr.files import sha256_file  # noqa: E402
+from apisr.core.errors import InputError, ModelError  # noqa: E402
+from apisr.core.files import sha256_file  # noqa: E402
 from apisr.networks import architecture  # noqa: E402
 from apisr.upscale import load_engine, upscale_files  # noqa: E402
 from apisr.weights import resolve_model  # noqa: E402

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from apisr.errors import ApisrError as ApisrError
+    from apisr.core.errors import ApisrError as ApisrError
     from apisr.upscale import upscale as upscale
 
 _LAZY = {
-    "ApisrError": "apisr.errors",
+    "ApisrError": "apisr.core.errors",
     "upscale": "apisr.upscale",
 }
 

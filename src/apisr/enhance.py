@@ -25,8 +25,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.errors import ApisrError, InputError
-from apisr.files import check_target
+from apisr.core.errors import ApisrError, InputError
+from apisr.core.files import check_target
 from apisr.image import (
     Floats,
     Pixels,

@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, ImageSequence, UnidentifiedImageError
 
-from apisr.errors import InputError, MissingExtra
-from apisr.files import replacing
+from apisr.core.errors import InputError, MissingExtra
+from apisr.core.files import atomic_path
 
 Pixels = NDArray[np.uint8 | np.uint16]
 Floats = NDArray[np.float32]
@@ -237,7 +237,7 @@ def write_picture(
         picture = Picture(frames=(picture,))
     format_name = format_of(path)
     check_format(path, picture.pixels.shape[0], picture.pixels.shape[1])
-    with replacing(path, overwrite=overwrite) as partial:
+    with atomic_path(path, overwrite=overwrite) as partial:
         if not picture.animated and format_name == "PNG":
             from apisr.image_stream import PngWriter
 

@@ -45,7 +45,7 @@ class PngWriter:
     """A PNG file written in bands.
 
     Args:
-        path: file to create (write to a partial name and rename; see :func:`apisr.files.replacing`).
+        path: file to create (write to a partial name and rename; see :func:`apisr.core.files.atomic_path`).
         shape: (height, width, channels) of the whole picture; channels 1 to 4.
         dtype: uint8 or uint16.
         metadata: colour profile, EXIF, resolution.

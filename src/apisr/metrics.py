@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 
 Rgb = NDArray[np.uint8]
 Plane = NDArray[np.float64]

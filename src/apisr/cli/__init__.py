@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from apisr import __version__
-from apisr.errors import ApisrError
+from apisr.core.errors import ApisrError
 
 #: Command name -> module with a function or a ``typer.Typer`` called ``command``. The order is that of the help page.
 COMMANDS = {

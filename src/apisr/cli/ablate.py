@@ -46,7 +46,7 @@ def command(
 
     Stop it at any time; the same command goes on.
     """
-    from apisr.errors import InputError
+    from apisr.core.errors import InputError
     from apisr.evaluate.ablate import TABLE_OF, ablate
     from apisr.evaluate.tables import measured_table, paper_table
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -51,7 +51,7 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Score pictures, clips or a model; writes report.json and report.html."""
-    from apisr.errors import InputError
+    from apisr.core.errors import InputError
     from apisr.evaluate import evaluate, read_report, write_report
     from apisr.evaluate.compare import check_protocols
     from apisr.evaluate.protocols import PROTOCOLS

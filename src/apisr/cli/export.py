@@ -19,7 +19,7 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a checkpoint as an ONNX file and print the largest difference between both."""
-    from apisr.errors import InputError
+    from apisr.core.errors import InputError
     from apisr.weights.convert import PRECISIONS, convert
 
     if precision not in PRECISIONS:

@@ -71,7 +71,7 @@ def fetch(
     sha256: Annotated[str | None, typer.Option(help="SHA-256 that the file must have, where none is known.")] = None,
 ) -> None:
     """Download official releases into the cache folder; goes on where an earlier try stopped."""
-    from apisr.errors import InputError
+    from apisr.core.errors import InputError
     from apisr.weights.catalogue import adopt, fetch, release_named
 
     releases = [release_named(name) for name in names]
@@ -93,7 +93,7 @@ def verify(
     names: Annotated[list[str] | None, typer.Argument(help="Names or files; all that are here by default.")] = None,
 ) -> None:
     """Check that model files are whole: SHA-256 of shipped and fetched ones, readability of others."""
-    from apisr.errors import ModelError
+    from apisr.core.errors import ModelError
     from apisr.weights import list_models, resolve_model
     from apisr.weights.catalogue import CATALOGUE, cache_folder, cached
 

@@ -286,7 +286,7 @@ def command(
 ) -> None:
     """Upscale pictures and videos, x2 and x4, keeping everything of the source."""
     from apisr.cli.progress import Progress
-    from apisr.errors import InputError
+    from apisr.core.errors import InputError
     from apisr.upscale import choose_model
     from apisr.upscale.run import Listener, Settings, exit_code_of, plan_jobs, run_jobs
 
@@ -377,7 +377,7 @@ def _suffix_for(purpose: str | None) -> str | None:
 
 
 def _key_value(text: str) -> tuple[str, str]:
-    from apisr.errors import InputError
+    from apisr.core.errors import InputError
 
     key, separator, value = text.partition("=")
     if not key or not separator:
@@ -389,7 +389,7 @@ def _key_value(text: str) -> tuple[str, str]:
 
 def _range(start: str | None, end: str | None, preview: str | None) -> dict[str, Any]:
     """Turn --start, --end and --preview into seconds."""
-    from apisr.errors import InputError
+    from apisr.core.errors import InputError
 
     if preview is None:
         begin, stop = (None if text is None else _seconds(text) for text in (start, end))
@@ -407,7 +407,7 @@ def _range(start: str | None, end: str | None, preview: str | None) -> dict[str,
 def _rate(text: str) -> Fraction:
     from fractions import Fraction
 
-    from apisr.errors import InputError
+    from apisr.core.errors import InputError
 
     try:
         rate = Fraction(text)
@@ -419,7 +419,7 @@ def _rate(text: str) -> Fraction:
 
 
 def _native(text: str) -> Literal["off", "auto"] | int:
-    from apisr.errors import InputError
+    from apisr.core.errors import InputError
 
     if text in ("off", "auto"):
         return "auto" if text == "auto" else "off"
@@ -432,7 +432,7 @@ def _seconds(text: str) -> Fraction:
     """Read 90, 1:30 or 0:01:30.5 exactly."""
     from fractions import Fraction
 
-    from apisr.errors import InputError
+    from apisr.core.errors import InputError
 
     try:
         seconds = Fraction(0)

@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.errors import InputError, MissingExtra, ModelError, RunError
+from apisr.core.errors import InputError, MissingExtra, ModelError, RunError
 
 #: Longest side, in pixels, of the picture that the classical score looks at.
 CLASSICAL_SIDE_PX = 512

@@ -13,9 +13,9 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
+from apisr.core.errors import InputError, RunError
+from apisr.core.files import atomic_path, sha256_file
 from apisr.curate.manifest import read_manifest
-from apisr.errors import InputError, RunError
-from apisr.files import replacing, sha256_file
 
 ExportKind = Literal["imagefolder", "plain"]
 
@@ -59,7 +59,7 @@ def export_dataset(dataset: Path, target: Path, *, kind: ExportKind, enhanced: b
             shutil.copyfile(source, folder / names[-1])
     if kind == "imagefolder":
         fields = ["file_name", "source", "time_s", "score", "native_height", "width", "height", "flags"]
-        with replacing(folder / "metadata.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        with atomic_path(folder / "metadata.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fields)
             writer.writeheader()
             for row, name in zip(rows, names, strict=True):

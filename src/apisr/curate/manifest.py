@@ -24,8 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from apisr import __version__
-from apisr.errors import InputError
-from apisr.files import replacing
+from apisr.core.errors import InputError
+from apisr.core.files import atomic_path
 
 Decision = Literal["accept", "reject", "review", "reserve"]
 
@@ -136,7 +136,7 @@ def write_manifest(folder: Path, rows: Iterable[Row], *, settings_json: str = ""
     metadata = {"apisr.version": __version__, "apisr.settings": settings_json}
     table = pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(metadata))
     target = folder / FILE_NAME
-    with replacing(target, overwrite=True) as partial:
+    with atomic_path(target, overwrite=True) as partial:
         pq.write_table(table, partial, compression="zstd")
         with partial.open("rb+") as file:
             os.fsync(file.fileno())

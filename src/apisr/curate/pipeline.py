@@ -42,11 +42,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr import __version__
+from apisr.core.errors import ApisrError, InputError, MissingExtra
+from apisr.core.files import atomic_path, sha256_file
 from apisr.curate.duplicates import Fingerprint, first_of_each
 from apisr.curate.manifest import FILE_NAME, Row, read_manifest, write_manifest
 from apisr.curate.settings import Settings, load_settings
-from apisr.errors import ApisrError, InputError, MissingExtra
-from apisr.files import replacing, sha256_file
 
 #: File endings of videos that are looked for in folders.
 VIDEO_SUFFIXES = frozenset(
@@ -452,7 +452,7 @@ def _work(
         )
         values = dataclasses.asdict(record)
         values["prints"] = [base64.b64encode(small).decode("ascii") for small in result.prints]
-        with replacing(record_path, overwrite=True) as partial:
+        with atomic_path(record_path, overwrite=True) as partial:
             partial.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
         return _Result(pictures=len(result.rows))
     except ApisrError as error:
@@ -556,7 +556,7 @@ def _check_settings(dataset: Path, settings: Settings) -> None:
     before = dataset_settings(dataset)
     if before is None:
         values = {"apisr": __version__, "settings": json.loads(settings.model_dump_json())}
-        with replacing(dataset / "settings.json") as partial:
+        with atomic_path(dataset / "settings.json") as partial:
             partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         return
     for name in Settings.model_fields:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apisr import __version__
+from apisr.core.errors import InputError
+from apisr.core.files import atomic_path
 from apisr.curate.manifest import Row
 from apisr.curate.settings import Settings
-from apisr.errors import InputError
-from apisr.files import replacing
 from apisr.image import is_picture_name, read_rgb
 from apisr.video.intra import BINS_PER_OCTAVE
 
@@ -67,7 +67,7 @@ def write_report(
     ]
     page = f"<!doctype html><html lang=en><meta charset=utf-8><title>Dataset report</title><style>{_STYLE}</style>"
     target = dataset / "report.html"
-    with replacing(target, overwrite=True) as partial:
+    with atomic_path(target, overwrite=True) as partial:
         partial.write_text(page + "\n".join(parts) + "</html>\n", encoding="utf-8")
     return target
 
@@ -114,7 +114,7 @@ def write_card(
         "",
     ]
     target = dataset / "README.md"
-    with replacing(target, overwrite=True) as partial:
+    with atomic_path(target, overwrite=True) as partial:
         partial.write_text("\n".join(lines), encoding="utf-8")
     return target
 

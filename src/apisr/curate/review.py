@@ -26,9 +26,9 @@ from types import TracebackType
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
+from apisr.core.errors import ApisrError, InputError, RunError
 from apisr.curate.manifest import Row, decide, read_manifest, write_manifest
 from apisr.curate.pipeline import dataset_lock
-from apisr.errors import ApisrError, InputError, RunError
 
 #: Longest request body that is read, in bytes (a decision on 100,000 pictures).
 MAX_BODY_BYTES = 4 << 20

@@ -11,7 +11,7 @@ photographs and finds only part of what is drawn: look at the pictures.
     >>> open_screen("kittens")
     Traceback (most recent call last):
     ...
-    apisr.errors.InputError: unknown screening model 'kittens'. Choose nudity or anime.
+    apisr.core.errors.InputError: unknown screening model 'kittens'. Choose nudity or anime.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 
 #: A score in [0, 1] of one RGB picture ``(H, W, 3)``.
 Screen = Callable[[NDArray[np.uint8]], float]

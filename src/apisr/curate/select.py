@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from apisr.core.errors import InputError
 from apisr.curate.duplicates import Fingerprint, same_drawing
-from apisr.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
 >>> load_settings(overrides={"cuont": 3})
 Traceback (most recent call last):
 ...
-apisr.errors.InputError: unknown option 'cuont'. Did you mean 'count'?
+apisr.core.errors.InputError: unknown option 'cuont'. Did you mean 'count'?
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 
 #: The preset files of the package.
 PRESETS = ("paper", "reference")

@@ -20,6 +20,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from apisr.core.errors import RunError
+from apisr.core.files import sha256_file
 from apisr.curate.complexity import Scorer
 from apisr.curate.duplicates import fingerprint
 from apisr.curate.frames import (
@@ -37,8 +39,6 @@ from apisr.curate.manifest import Row
 from apisr.curate.screen import Screen
 from apisr.curate.select import Candidate, select
 from apisr.curate.settings import Settings
-from apisr.errors import RunError
-from apisr.files import sha256_file
 from apisr.image import from_float, resize, to_float, write_picture
 from apisr.video.colour import ToRgb, describe
 from apisr.video.intra import IntraFrame, IntraReader, PacketStatistics

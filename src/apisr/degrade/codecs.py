@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from apisr.errors import InputError, RunError
-from apisr.scheduling import leave_realtime
+from apisr.core.errors import InputError, RunError
+from apisr.core.processes import leave_realtime
 
 if TYPE_CHECKING:
     import av

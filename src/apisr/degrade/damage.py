@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.image import Floats
 
 Kind = Literal["dot-crawl", "rainbow", "interlacing", "chroma-shift", "halos"]

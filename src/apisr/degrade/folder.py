@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from apisr.core.errors import ApisrError, InputError, RunError
+from apisr.core.files import atomic_path
 from apisr.degrade.recipe import Bytes, Parameters, Recipe, apply, low_size, sample
 from apisr.degrade.sheet import Example, contact_sheet
-from apisr.errors import ApisrError, InputError, RunError
-from apisr.files import replacing
 from apisr.image import find_pictures, read_rgb, write_picture
 
 PARAMETERS_NAME = "parameters.jsonl"
@@ -168,7 +168,7 @@ class _Journal:
     def __enter__(self) -> None:
         try:
             text = "".join(f"{json.dumps(line)}\n" for line in self.lines.values())
-            with replacing(self._path, overwrite=True) as partial:
+            with atomic_path(self._path, overwrite=True) as partial:
                 partial.write_text(text, encoding="utf-8")
             self._file = self._path.open("a", encoding="utf-8")
         except OSError as error:
@@ -186,7 +186,7 @@ class _Journal:
 
     def write_sorted(self, names: dict[str, Path]) -> None:
         ordered = sorted(self.lines, key=lambda name: (name not in names, name))
-        with replacing(self._path, overwrite=True) as partial:
+        with atomic_path(self._path, overwrite=True) as partial:
             partial.write_text("".join(f"{json.dumps(self.lines[name])}\n" for name in ordered), encoding="utf-8")
 
 

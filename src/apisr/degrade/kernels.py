@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.image import Floats
 
 Kernel = NDArray[np.float64]

@@ -31,9 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from apisr.core.errors import InputError
 from apisr.degrade import codecs, damage, kernels, noise
 from apisr.degrade.resize import MODES, resize
-from apisr.errors import InputError
 from apisr.image import Floats
 
 Bytes = NDArray[np.uint8]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr import image
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.image import Floats
 
 Mode = Literal[

@@ -30,13 +30,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from apisr.errors import InputError, RunError
+from apisr.core.errors import InputError, RunError
+from apisr.core.files import atomic_path, sha256_file
 from apisr.evaluate.inputs import Layout
 from apisr.evaluate.protocols import Protocol, ProtocolName
 from apisr.evaluate.report import Report, read_report
 from apisr.evaluate.run import Evaluation, evaluate, write_report
 from apisr.evaluate.tables import measured_table
-from apisr.files import replacing, sha256_file
 
 if TYPE_CHECKING:
     from apisr.train.config import FeatureTerm, TrainConfig
@@ -217,7 +217,7 @@ def ablate(
             tell=tell,
             score=score,
         )
-        with replacing(folder / "table.txt", overwrite=True) as partial:
+        with atomic_path(folder / "table.txt", overwrite=True) as partial:
             partial.write_text(measured_table(list(outcome.reports.items())) + "\n", encoding="utf-8")
     return outcome
 

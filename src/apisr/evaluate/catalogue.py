@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from apisr import metrics
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.metrics import Rgb, Undefined
 
 Direction = Literal["higher", "lower", "zero"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.evaluate.catalogue import FLICKER
 from apisr.evaluate.protocols import Protocol
 from apisr.evaluate.report import MetricInfo, Report

@@ -15,7 +15,7 @@ whose 46 clips of 100 frames are counted, because a mean over part of it is anot
 
     >>> collect([Path("nowhere")])                                   # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
-    apisr.errors.InputError: cannot read 'nowhere': no such file or folder.
+    apisr.core.errors.InputError: cannot read 'nowhere': no such file or folder.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, cast
 
-from apisr.errors import InputError
-from apisr.files import sha256_file
+from apisr.core.errors import InputError
+from apisr.core.files import sha256_file
 from apisr.image import is_picture_name, read_rgb
 from apisr.metrics import Rgb
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from apisr.errors import MissingExtra
+from apisr.core.errors import MissingExtra
 from apisr.evaluate.catalogue import Direction, Metric, built_in_names, finite, unknown_metric
 from apisr.metrics import Rgb, Undefined
 

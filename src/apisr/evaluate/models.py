@@ -14,7 +14,7 @@ from typing import cast
 
 import numpy as np
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.evaluate.report import ModelInfo
 from apisr.image import Resampling, from_float, resize, to_float
 from apisr.metrics import Rgb

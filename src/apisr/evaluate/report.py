@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.evaluate.catalogue import Direction
 from apisr.evaluate.protocols import Crop, Protocol
 from apisr.evaluate.statistics import Summary

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from apisr import __version__
-from apisr.errors import InputError, MissingExtra
+from apisr.core.errors import InputError, MissingExtra
+from apisr.core.files import atomic_path, check_target
 from apisr.evaluate.catalogue import FLICKER, FLICKER_SOURCE, FLICKER_TITLE, Metric, open_metric
 from apisr.evaluate.compare import compare
 from apisr.evaluate.inputs import Entry, Layout, Source, collect, read_drawings
@@ -36,7 +37,6 @@ from apisr.evaluate.report import (
 )
 from apisr.evaluate.shots import Shot, chosen_pictures, make_shot
 from apisr.evaluate.statistics import Summary, summarise
-from apisr.files import check_target, replacing
 from apisr.image import write_picture
 from apisr.metrics import Rgb, Undefined, luma
 
@@ -166,11 +166,11 @@ def write_report(
     """
     folder = Path(folder)
     check_report_folder(folder, overwrite=overwrite)
-    with replacing(folder / REPORT_NAME, overwrite=overwrite) as partial:
+    with atomic_path(folder / REPORT_NAME, overwrite=overwrite) as partial:
         partial.write_text(evaluation.report.to_json(), encoding="utf-8")
     comparison = None if against is None else compare(evaluation.report, against)
     html = page(evaluation.report, shots=evaluation.shots, comparison=comparison)
-    with replacing(folder / PAGE_NAME, overwrite=overwrite) as partial:
+    with atomic_path(folder / PAGE_NAME, overwrite=overwrite) as partial:
         partial.write_text(html, encoding="utf-8")
     return folder / REPORT_NAME, folder / PAGE_NAME
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from apisr.errors import MissingExtra
+from apisr.core.errors import MissingExtra
+from apisr.core.files import sha256_file
 from apisr.evaluate.catalogue import Metric, finite
-from apisr.files import sha256_file
 from apisr.metrics import Rgb, Undefined
 
 PACKAGE = "stlpips_pytorch"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.evaluate.report import Report
 from apisr.evaluate.text import number, text_table
 

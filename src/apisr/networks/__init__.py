@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from apisr.errors import ModelError
+from apisr.core.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.networks import Architecture, Hyper, Traits
 
 Activation = Literal["prelu", "relu", "leakyrelu", "silu"]

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.networks.compact import Compact
 from apisr.networks.lite import BLOCK, Lite
 

@@ -18,8 +18,8 @@ from typing import Any, cast
 
 import torch
 
-from apisr.errors import InputError, ModelError
-from apisr.files import replacing
+from apisr.core.errors import InputError, ModelError
+from apisr.core.files import atomic_path
 
 #: Number of the layout of the file.
 FORMAT = 1
@@ -48,7 +48,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, step: int, keep: int
         RunError: the disk is full.
     """
     target = checkpoint_path(folder, step)
-    with replacing(target, overwrite=True) as partial, partial.open("wb") as file:
+    with atomic_path(target, overwrite=True) as partial, partial.open("wb") as file:
         torch.save({"format": FORMAT, "step": step, **state}, file)
         file.flush()
         os.fsync(file.fileno())

@@ -12,7 +12,7 @@ The values of the paper are those of section 4.1 and equations 4 to 6: presets `
     >>> load_config("tiny-test", sets=["run.step=7"])
     Traceback (most recent call last):
     ...
-    apisr.errors.InputError: unknown key 'run.step' in --set run.step=7. Did you mean 'run.steps'?
+    apisr.core.errors.InputError: unknown key 'run.step' in --set run.step=7. Did you mean 'run.steps'?
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 
 #: The preset files of the package, in the order of the help page.
 PRESETS = (

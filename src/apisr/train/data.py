@@ -39,9 +39,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from apisr.core.errors import InputError
+from apisr.core.files import atomic_path
 from apisr.degrade.recipe import CompressStage, Recipe, apply, load_recipe, sample
-from apisr.errors import InputError
-from apisr.files import replacing
 from apisr.image import is_picture_name, read_rgb
 from apisr.train.scenes import Art, compose
 
@@ -410,7 +410,7 @@ def build_pool(
         name: given if isinstance(given, str) else ", ".join(recipe.name for recipe in given.recipes)
         for name, given in mixtures.items()
     }
-    with replacing(folder / _POOL_FILE, overwrite=True) as partial:
+    with atomic_path(folder / _POOL_FILE, overwrite=True) as partial:
         partial.write_text(json.dumps({"format": 1, "shard": shard, "mixtures": described}, indent=1))
     for number in range(-(-count // shard)):
         high_path = folder / f"gt_{number:04d}.npy"
@@ -629,7 +629,7 @@ def _pseudo(high: Bytes, preset: Enhance, cache: Path | None) -> Bytes | None:
         return np.load(path, mmap_mode="r")
     pseudo = _enhanced(enhance, np.array(high), preset)
     cache.mkdir(parents=True, exist_ok=True)
-    with replacing(path, overwrite=True) as partial, partial.open("wb") as file:
+    with atomic_path(path, overwrite=True) as partial, partial.open("wb") as file:
         np.save(file, pseudo)
     return pseudo
 
@@ -642,7 +642,7 @@ def _enhanced(function: Any, high: Bytes, preset: str) -> Bytes:
 def _save(path: Path, pictures: Sequence[Bytes]) -> None:
     if len({picture.shape for picture in pictures}) > 1:
         raise InputError("the pictures of a pool must all be of one size. Cut them to one, or give data.scenes.")
-    with replacing(path, overwrite=True) as partial, partial.open("wb") as file:
+    with atomic_path(path, overwrite=True) as partial, partial.open("wb") as file:
         np.save(file, np.stack(pictures))
 
 

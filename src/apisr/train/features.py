@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from apisr.errors import InputError, ModelError
+from apisr.core.errors import InputError, ModelError
 from apisr.networks import NETWORKS, architecture
 from apisr.train.standins import STANDINS, GraphFeatures, load_standin
 from apisr.weights.catalogue import cached, release_named

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from apisr.errors import ApisrError, RunError
+from apisr.core.errors import ApisrError, RunError
 
 #: One crop: ``lr`` (3, h, w), ``gt`` (3, s*h, s*w) and ``pseudo`` like ``gt`` (absent: the same as ``gt``); uint8, or
 #: float32 in [0, 1]. ``blurred`` (absent: unknown): the mean squared error of the bilinear enlargement of the picture.

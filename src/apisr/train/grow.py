@@ -27,7 +27,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.networks.compact import Compact
 from apisr.networks.lite import BLOCK, Lite
 from apisr.train.carry import start_context, start_deep

@@ -40,8 +40,8 @@ import torch
 from torch import Tensor, nn
 
 from apisr import __version__
-from apisr.errors import InputError, MissingExtra, ModelError, RunError
-from apisr.files import replacing
+from apisr.core.errors import InputError, MissingExtra, ModelError, RunError
+from apisr.core.files import atomic_path
 from apisr.image import write_picture
 from apisr.networks import architecture
 from apisr.networks.compact import Compact
@@ -403,7 +403,7 @@ class Trainer:
     def _stop(self, reason: str, values: Mapping[str, float], batch: Batch) -> None:
         rank = f"-rank{self.fabric.global_rank}" if self.fabric.world_size > 1 else ""
         target = self.config.run_folder / f"bad-step-{self.step:08d}{rank}.pt"
-        with replacing(target, overwrite=True) as partial:
+        with atomic_path(target, overwrite=True) as partial:
             torch.save({"step": self.step, "losses": dict(values), "batch": batch}, partial)
         shown = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
         raise RunError(
@@ -820,7 +820,7 @@ def _memory_mib(device: torch.device) -> float:
 
 def _describe(folder: Path, config: TrainConfig) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "config.toml", overwrite=True) as partial:
+    with atomic_path(folder / "config.toml", overwrite=True) as partial:
         partial.write_text(to_toml(config), encoding="utf-8")
     about = {
         "apisr": __version__,
@@ -832,7 +832,7 @@ def _describe(folder: Path, config: TrainConfig) -> None:
         "seed": config.run.seed,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    with replacing(folder / "environment.json", overwrite=True) as partial:
+    with atomic_path(folder / "environment.json", overwrite=True) as partial:
         partial.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 

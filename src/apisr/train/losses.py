@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 
 #: Pictures (N, 3, H, W) in [0, 1] -> features by layer name. The network's own normalisation is inside.
 Features = Callable[[Tensor], Mapping[str, Tensor]]

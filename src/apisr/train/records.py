@@ -16,8 +16,8 @@ from typing import Any, TextIO
 
 from numpy.typing import NDArray
 
-from apisr.errors import MissingExtra
-from apisr.files import replacing
+from apisr.core.errors import MissingExtra
+from apisr.core.files import atomic_path
 
 
 class Records:
@@ -60,7 +60,7 @@ class Records:
             # the same identity after a resume, and our own step as the axis: theirs may not go back to a checkpoint
             kept = folder / "wandb-id.txt"
             if not (step and kept.is_file()):
-                with replacing(kept, overwrite=True) as part:
+                with atomic_path(kept, overwrite=True) as part:
                     part.write_text(uuid.uuid4().hex[:12], encoding="utf-8")
             self._wandb = wandb.init(  # pyright: ignore[reportAttributeAccessIssue]
                 project=wandb_project,
@@ -172,5 +172,5 @@ def _cut_after(path: Path, step: int) -> None:
             continue
         if record["step"] <= step:
             kept.append(line)
-    with replacing(path, overwrite=True) as partial:
+    with atomic_path(path, overwrite=True) as partial:
         partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")

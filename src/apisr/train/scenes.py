@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.image import is_picture_name, read_picture
 
 Floats = NDArray[Any]  # float32 unless said otherwise; OpenCV's types do not tell

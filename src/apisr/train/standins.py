@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr.errors import InputError, MissingExtra, ModelError
+from apisr.core.errors import InputError, MissingExtra, ModelError
 
 #: Names of the stand-ins, and the layers that each gives.
 STANDINS: dict[str, tuple[str, ...]] = {

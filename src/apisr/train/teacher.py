@@ -14,7 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.weights.checkpoint import load_network, read_checkpoint
 
 

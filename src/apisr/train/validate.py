@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from apisr import metrics
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.image import from_float, from_tensor, is_picture_name, read_rgb, to_float, to_tensor
 from apisr.train.config import PairSet, ValidationConfig
 
@@ -191,7 +191,7 @@ def _pyiqa(name: str) -> Any:
     try:
         import pyiqa  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        from apisr.errors import MissingExtra
+        from apisr.core.errors import MissingExtra
 
         raise MissingExtra("eval", f"for the validation metric '{name}'") from error
     return pyiqa.create_metric(name.removeprefix(_PYIQA))  # pyright: ignore[reportUnknownVariableType]

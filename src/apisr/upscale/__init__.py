@@ -58,7 +58,7 @@ def upscale(
     """
     import numpy as np
 
-    from apisr.errors import InputError
+    from apisr.core.errors import InputError
     from apisr.image import from_float, resize, to_float
     from apisr.upscale.pictures import output_size
 
@@ -113,7 +113,7 @@ def choose_model(model: str | Path | None, *, scale: float | None = None, streng
 
 
 def _chosen_model(model: str | Path | None, *, scale: float | None) -> Model:
-    from apisr.errors import InputError
+    from apisr.core.errors import InputError
     from apisr.weights import default_model, resolve_model
 
     if scale is not None and not 0.1 <= scale <= 16:
@@ -162,7 +162,7 @@ def load_engine(
 
 def _loaded_engine(model: Model, *, engine: EngineName, device: str, threads: int | None) -> Engine:
     if engine == "onnx" or (engine == "auto" and model.format == "onnx"):
-        from apisr.errors import ModelError
+        from apisr.core.errors import ModelError
         from apisr.upscale.onnx_engine import OnnxEngine
 
         if model.format != "onnx":

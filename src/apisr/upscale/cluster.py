@@ -25,8 +25,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from apisr.errors import ApisrError, InputError, MissingExtra, RunError
-from apisr.files import sha256_file
+from apisr.core.errors import ApisrError, InputError, MissingExtra, RunError
+from apisr.core.files import sha256_file
 from apisr.upscale import EngineName, load_engine
 from apisr.upscale.engine import Engine
 from apisr.upscale.pictures import PictureOutcome, upscale_picture_file

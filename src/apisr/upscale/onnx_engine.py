@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.errors import InputError, ModelError, RunError
+from apisr.core.errors import InputError, ModelError, RunError
 from apisr.upscale.engine import NetworkTraits
 
 if TYPE_CHECKING:

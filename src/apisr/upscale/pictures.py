@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from apisr.files import check_target, replacing
+from apisr.core.files import atomic_path, check_target
 from apisr.image import (
     Floats,
     Picture,
@@ -151,7 +151,7 @@ def upscale_picture_file(
 
     if not picture.animated and format_name in ("PNG", "TIFF"):
         channels, dtype = picture.pixels.shape[2], picture.pixels.dtype
-        with replacing(target, overwrite=overwrite) as partial:
+        with atomic_path(target, overwrite=overwrite) as partial:
             opened: AbstractContextManager[BandWriter] = (
                 PngWriter(partial, (*final, channels), dtype, picture.metadata)
                 if format_name == "PNG"

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from apisr.errors import ApisrError, InputError, RunError
-from apisr.files import check_target, replacing
+from apisr.core.errors import ApisrError, InputError, RunError
+from apisr.core.files import atomic_path, check_target
 from apisr.image import FORMATS, is_picture_name
 from apisr.upscale import EngineName, choose_model, load_engine
 from apisr.video.sequence import is_sequence
@@ -436,7 +436,7 @@ def _pictures_on_cluster(
             continue
         content, result = answer
         try:
-            with replacing(job.target, overwrite=settings.overwrite) as partial:
+            with atomic_path(job.target, overwrite=settings.overwrite) as partial:
                 partial.write_bytes(content)
         except ApisrError as error:
             finish(index, _failed(job, error))

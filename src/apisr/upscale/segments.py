@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from apisr.errors import InputError, RunError
+from apisr.core.errors import InputError, RunError
 from apisr.video.probe import PacketIndex
 from apisr.video.writer import Segment
 

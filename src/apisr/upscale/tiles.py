@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.image import Floats
 from apisr.upscale.engine import Engine, NetworkTraits
 

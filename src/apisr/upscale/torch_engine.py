@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.errors import InputError, MissingExtra, RunError
+from apisr.core.errors import InputError, MissingExtra, RunError
 from apisr.upscale.engine import NetworkTraits
 
 if TYPE_CHECKING:

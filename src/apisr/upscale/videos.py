@@ -30,8 +30,8 @@ from typing import Any, Literal, Protocol, cast
 import numpy as np
 
 from apisr import __version__
-from apisr.errors import ApisrError, InputError, RunError
-from apisr.files import check_target, replacing
+from apisr.core.errors import ApisrError, InputError, RunError
+from apisr.core.files import atomic_path, check_target
 from apisr.image import Pixels, Resampling, check_format, from_float, resize, to_float, write_picture
 from apisr.upscale.segments import SEGMENT_FRAMES, Span, WorkFolder, plan_spans
 from apisr.video.colour import Colour, aspect_after, bit_depth, has_alpha
@@ -656,7 +656,7 @@ def _finish(
                 f"'{plan.source.path}' is damaged ({'; '.join(problems)}). {frames_in} pictures were written."
             )
         return VideoOutcome(plan.target, frames_in, frames_in, length, size, {}, 0, (), tuple(notices))
-    with replacing(plan.target, overwrite=options.overwrite, keep_partial=keep) as partial:
+    with atomic_path(plan.target, overwrite=options.overwrite, keep_partial=keep) as partial:
         try:
             join(
                 partial,

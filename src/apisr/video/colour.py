@@ -36,7 +36,7 @@ from av.video.format import VideoFormat
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.image import Floats, Pixels
 
 ChromaPosition = Literal["left", "center", "topleft"]

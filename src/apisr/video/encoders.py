@@ -7,7 +7,7 @@ encoder really opens with this size (a graphics card may be absent, a size odd).
     'libx264'
     >>> encoder_named("libx264x")
     Traceback (most recent call last):
-    apisr.errors.InputError: unknown codec 'libx264x'. Did you mean 'libx264'? (see 'apisr doctor' for all)
+    apisr.core.errors.InputError: unknown codec 'libx264x'. Did you mean 'libx264'? (see 'apisr doctor' for all)
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
 
-from apisr.errors import InputError
-from apisr.scheduling import leave_realtime
+from apisr.core.errors import InputError
+from apisr.core.processes import leave_realtime
 from apisr.video.colour import Colour, bit_depth, chroma_shift
 from apisr.video.probe import MasteringDisplay
 

@@ -34,7 +34,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 
 #: ``key``: a random access point; ``intra``: an intra picture that later pictures may refer across (open group,
 #: scene cut).

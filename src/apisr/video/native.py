@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 
 Kernel = Literal["bilinear", "bicubic", "lanczos"]
 Plane = NDArray[np.float32]

@@ -31,7 +31,7 @@ from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.video.colour import ChromaPosition, Colour, describe
 from apisr.video.matroska import declared_end, video_crop
 from apisr.video.quicktime import clean_aperture

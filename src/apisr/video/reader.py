@@ -33,7 +33,7 @@ from av.sidedata.encparams import VideoEncParams
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from apisr.errors import RunError
+from apisr.core.errors import RunError
 from apisr.image import Pixels
 from apisr.video.colour import ToRgb, bit_depth, plane_arrays
 from apisr.video.probe import PacketIndex, SourceInfo, open_input, packets_of

@@ -13,8 +13,8 @@ import hashlib
 import re
 from pathlib import Path
 
-from apisr.errors import InputError
-from apisr.files import sha256_file
+from apisr.core.errors import InputError
+from apisr.core.files import sha256_file
 from apisr.image import is_picture_name
 
 _NUMBER = re.compile(r"%(0?)(\d*)d")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from apisr.errors import InputError
+from apisr.core.errors import InputError
 from apisr.video.probe import SourceInfo, StreamInfo
 from apisr.video.sequence import is_sequence
 

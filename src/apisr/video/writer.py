@@ -31,9 +31,9 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
 from av.video.stream import VideoStream
 
-from apisr.errors import RunError
+from apisr.core.errors import RunError
+from apisr.core.processes import leave_realtime
 from apisr.image import Pixels
-from apisr.scheduling import leave_realtime
 from apisr.video.colour import Colour, FromRgb
 from apisr.video.encoders import EncoderChoice, coded_size, configure
 from apisr.video.probe import SourceInfo, codec_name, open_input

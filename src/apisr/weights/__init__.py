@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from apisr.errors import ModelError
-from apisr.files import sha256_file
+from apisr.core.errors import ModelError
+from apisr.core.files import sha256_file
 
 #: Where the shipped models lie.
 SHIPPED = Path(__file__).parent / "shipped"

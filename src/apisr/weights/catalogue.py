@@ -31,8 +31,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from apisr.errors import ModelError, RunError
-from apisr.files import replacing, sha256_file
+from apisr.core.errors import ModelError, RunError
+from apisr.core.files import atomic_path, sha256_file
 
 #: Called with (bytes so far, bytes in all or None).
 Progress = Callable[[int, int | None], None]
@@ -397,7 +397,7 @@ def _record_path(target: Path) -> Path:
 
 def _record(target: Path, release: Release, digest: str) -> None:
     content: dict[str, Any] = {"name": release.name, "url": release.url, "sha256": digest, "licence": release.licence}
-    with replacing(_record_path(target), overwrite=True) as partial:
+    with atomic_path(_record_path(target), overwrite=True) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from apisr.errors import MissingExtra, ModelError
-from apisr.files import replacing, sha256_file
+from apisr.core.errors import MissingExtra, ModelError
+from apisr.core.files import atomic_path, sha256_file
 from apisr.networks import NETWORKS, Architecture, Hyper, Traits, architecture, detect
 from apisr.weights import ONNX_SUFFIXES, Model
 
@@ -237,7 +237,7 @@ def save_network(
     }
     if network.kind == "upscaler":
         metadata["apisr.scale"] = str(network.traits(hyper).scale)
-    with replacing(path, overwrite=overwrite) as partial:
+    with atomic_path(path, overwrite=overwrite) as partial:
         save_file(state, str(partial), metadata=metadata)
 
 

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.errors import MissingExtra, ModelError
-from apisr.files import replacing
+from apisr.core.errors import MissingExtra, ModelError
+from apisr.core.files import atomic_path
 from apisr.networks import Traits
 from apisr.weights import Model, resolve_model
 from apisr.weights.checkpoint import Checkpoint, load_network, read_checkpoint
@@ -101,7 +101,7 @@ def convert(
     with tempfile.TemporaryDirectory(prefix="apisr-") as folder:
         plain = Path(folder) / "fp32.onnx"
         export_onnx(module, plain, traits=traits, card=card, fixed_size=fixed, opset=opset)
-        with replacing(output, overwrite=overwrite) as partial:
+        with atomic_path(output, overwrite=overwrite) as partial:
             _reduce(plain, partial, precision, test[: len(test) // 2])
             embed_card(partial, traits=traits, card=card, fixed_size=fixed)
             largest, psnr = _measure(_torch_runner(module), partial, test[len(test) // 2 :])
@@ -122,7 +122,7 @@ def convert_file(
     side = model.fixed_size[0] if model.fixed_size else 64
     test = list(pictures) if pictures is not None else drawn_pictures(6, side=side, multiple=traits.multiple_px)
     card = {**{key: value for key, value in model.card.items() if key != "sha256"}, "precision": precision}
-    with replacing(output, overwrite=overwrite) as partial:
+    with atomic_path(output, overwrite=overwrite) as partial:
         _reduce(model.path, partial, precision, test[: len(test) // 2])
         embed_card(
             partial, traits=traits, card={"architecture": model.architecture, **card}, fixed_size=model.fixed_size

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.errors import MissingExtra, ModelError
-from apisr.files import replacing, sha256_file
+from apisr.core.errors import MissingExtra, ModelError
+from apisr.core.files import atomic_path, sha256_file
 from apisr.weights.onnx_weights import ENTRY, parameter_names
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def export_onnx(
         MissingExtra: the package ``onnx`` is not installed.
     """
     module = module.eval().float().cpu()
-    with replacing(path, overwrite=overwrite) as partial:
+    with atomic_path(path, overwrite=overwrite) as partial:
         _write_graph(module, partial, traits=traits, fixed_size=fixed_size, opset=opset)
         if halves:
             pack_halves(partial)
@@ -106,7 +106,7 @@ def write_card(path: Path, *, traits: HasTraits, card: Mapping[str, Any], overwr
         "sha256": sha256_file(path),
     }
     target = path.with_suffix(".json")
-    with replacing(target, overwrite=overwrite) as partial:
+    with atomic_path(target, overwrite=overwrite) as partial:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return target
 

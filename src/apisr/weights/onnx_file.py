@@ -25,8 +25,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.errors import MissingExtra, ModelError
-from apisr.files import sha256_file
+from apisr.core.errors import MissingExtra, ModelError
+from apisr.core.files import sha256_file
 from apisr.weights import Model, from_card
 
 #: A tile may differ from the whole picture by this much (a quarter of an 8-bit step) where a foreign file is probed.

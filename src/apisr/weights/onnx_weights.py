@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apisr.errors import MissingExtra, ModelError
+from apisr.core.errors import MissingExtra, ModelError
 from apisr.networks import architecture
 from apisr.weights.onnx_file import read_onnx_metadata
 

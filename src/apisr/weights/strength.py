@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from apisr.errors import InputError, ModelError
-from apisr.files import replacing
+from apisr.core.errors import InputError, ModelError
+from apisr.core.files import atomic_path
 from apisr.weights import Model, list_models, resolve_model
 
 _VIVID = "-vivid"
@@ -64,7 +64,7 @@ def between(model: Model, strength: float, *, cache: Path | None = None) -> Mode
     path = (cache or cache_folder() / "between") / f"{faithful.path.stem}-{key}.onnx"
     if not path.is_file() or path.read_bytes() != content:  # a file that was damaged meanwhile is made again
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path, overwrite=True) as partial:
+        with atomic_path(path, overwrite=True) as partial:
             partial.write_bytes(content)
     card = {**faithful.card, "strength": strength, "between": [faithful.sha256, vivid.sha256]}
     name = f"{faithful.name}, strength {strength:g}"

@@ -1,0 +1,152 @@
+"""Writing files so that a failed run never looks like a success.
+
+Everything that the package writes goes through :func:`atomic_path` or :func:`write_atomic`: the content is written
+beside the target under a ``.partial`` name, flushed to the disk, and renamed when it is complete. Nothing that exists
+is replaced unless asked.
+
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> with atomic_path(folder / "a.txt") as partial:
+    ...     _ = partial.write_text("done")
+    >>> (folder / "a.txt").read_text()
+    'done'
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Generator
+from pathlib import Path, PureWindowsPath
+
+from apisr.core.errors import InputError, RunError
+
+
+def partial_path(target: Path) -> Path:
+    """Return the name under which `target` is written until it is complete (same folder, same suffix last)."""
+    return target.with_name(f"{target.stem}.partial{target.suffix}")
+
+
+def check_target(target: Path, *, overwrite: bool = False) -> None:
+    """Check that `target` may be written, before any work is done.
+
+    Raises:
+        InputError: it exists and `overwrite` is false, it is a folder, or its folder cannot be written.
+    """
+    if target.is_dir():
+        raise InputError(f"cannot write '{target}': it is a folder. Give a file name.", code="output-is-folder")
+    if target.exists() and not overwrite:
+        raise InputError(f"'{target}' exists. Give another name or add --overwrite.", code="output-exists")
+    parent = target.parent
+    while not parent.exists():
+        if parent.parent == parent:
+            raise InputError(f"cannot write '{target}': no such folder.", code="cannot-write")
+        parent = parent.parent
+    if not parent.is_dir():
+        raise InputError(f"cannot write '{target}': '{parent}' is a file, not a folder.", code="cannot-write")
+    if not _writable(parent):
+        raise InputError(
+            f"cannot write '{target}': no permission to write in '{parent}'. Choose another folder with -o.",
+            code="cannot-write",
+        )
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path, *, overwrite: bool = False, keep_partial: bool = False) -> Generator[Path]:
+    """Give a partial name to write to; rename it to `target` when the block ends without an error.
+
+    Args:
+        target: the final name; missing parent folders are made.
+        overwrite: replace an existing file.
+        keep_partial: keep what was written when the block fails (under the partial name only).
+
+    Raises:
+        InputError: see :func:`check_target`.
+        RunError: the disk is full or the file system refused.
+    """
+    check_target(target, overwrite=overwrite)
+    partial = partial_path(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        if target.exists() and not overwrite:
+            raise RunError(f"'{target}' appeared while it was being made; it is left as it is.", code="output-exists")
+        if partial.is_file():
+            flush_to_disk(partial)
+        partial.replace(target)
+    except BaseException as error:
+        if not keep_partial:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+        if isinstance(error, OSError):
+            raise write_error(error, target) from error
+        raise
+
+
+def write_atomic(target: Path, content: bytes, *, overwrite: bool = False) -> None:
+    """Write bytes so that `target` is either complete or absent; errors as in :func:`atomic_path`."""
+    with atomic_path(target, overwrite=overwrite) as partial:
+        with partial.open("wb") as file:
+            file.write(content)
+        written = partial.stat().st_size
+        if written != len(content):
+            raise RunError(
+                f"cannot write '{target}': {written} of {len(content)} bytes reached the disk.", code="short-write"
+            )
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until what was written to a file is on the disk (a disk that is full says so here at the latest)."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free space of the disk that holds a folder, or will hold it."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def path_inside(folder: Path, name: str) -> Path:
+    """Return ``folder/name`` for a relative name that comes from a manifest, card, archive or report.
+
+    Raises:
+        InputError: the name is absolute or leads out of the folder (by ``..`` or a link).
+
+    >>> path_inside(Path("data"), "a/b.png").as_posix()
+    'data/a/b.png'
+    """
+    path = folder / name
+    outside = not name or "\0" in name or Path(name).is_absolute() or PureWindowsPath(name).is_absolute()
+    if outside or not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"'{name}' leads out of '{folder}' and is not followed.", code="path-outside")
+    return path
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_error(error: OSError, target: Path) -> RunError:
+    """Return what is said of an error of the file system while `target` was written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunError(
+            f"cannot write '{target}': the disk is full. Free some space or choose another folder with -o.",
+            code="disk-full",
+        )
+    if error.errno == errno.EFBIG:
+        return RunError(f"cannot write '{target}': the file is larger than this system allows.", code="file-too-large")
+    return RunError(f"cannot write '{target}': {error.strerror or error}.", code="cannot-write")
+
+
+def _writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)

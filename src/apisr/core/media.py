@@ -1,0 +1,223 @@
+"""What is a picture, what is a video (by content first, then by ending), and the search for them.
+
+One list of endings, one search, used by every command. A file whose first bytes name its format is taken for what it
+is, whatever it is called; ``.jfif`` and ``.tga`` files are found like ``.jpg`` files.
+
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (folder / "a.dat").write_bytes(bytes.fromhex("89504e470d0a1a0a"))
+    >>> media_kind(folder / "a.dat")
+    'picture'
+    >>> [path.name for path in find_media(folder).found]
+    ['a.dat']
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+MediaKind = Literal["picture", "video"]
+
+#: Endings of pictures that some decoder of ours reads.
+PICTURE_SUFFIXES = frozenset(
+    {
+        *(
+            ".png",
+            ".apng",
+            ".jpg",
+            ".jpeg",
+            ".jpe",
+            ".jfif",
+            ".mpo",
+            ".webp",
+            ".avif",
+            ".tif",
+            ".tiff",
+            ".bmp",
+            ".dib",
+            ".gif",
+        ),
+        *(".tga", ".pnm", ".ppm", ".pgm", ".pbm", ".pam", ".pfm", ".ico", ".psd", ".qoi", ".jp2", ".j2k", ".jpx"),
+        *(".jxl", ".heic", ".heif"),
+    }
+)
+#: Endings of videos.
+VIDEO_SUFFIXES = frozenset(
+    {
+        *(
+            ".mkv",
+            ".mp4",
+            ".m4v",
+            ".mov",
+            ".webm",
+            ".avi",
+            ".divx",
+            ".ts",
+            ".m2ts",
+            ".mts",
+            ".mpg",
+            ".mpeg",
+            ".vob",
+            ".m2v",
+        ),
+        *(
+            ".wmv",
+            ".asf",
+            ".flv",
+            ".ogv",
+            ".ogm",
+            ".3gp",
+            ".3g2",
+            ".y4m",
+            ".mxf",
+            ".rm",
+            ".rmvb",
+            ".h264",
+            ".264",
+            ".avc",
+        ),
+        *(".h265", ".265", ".hevc", ".nut", ".dv"),
+    }
+)
+#: Enough of a file to know its format.
+HEAD_BYTES = 4096
+
+_HEADS: tuple[tuple[bytes, MediaKind], ...] = (
+    (b"\x89PNG\r\n\x1a\n", "picture"),
+    (b"\xff\xd8\xff", "picture"),
+    (b"GIF87a", "picture"),
+    (b"GIF89a", "picture"),
+    (b"BM", "picture"),
+    (b"II*\0", "picture"),
+    (b"MM\0*", "picture"),
+    (b"II+\0", "picture"),
+    (b"MM\0+", "picture"),
+    (b"8BPS", "picture"),
+    (b"qoif", "picture"),
+    (b"\xff\x0a", "picture"),
+    (b"\0\0\0\x0cJXL ", "picture"),
+    (b"\0\0\0\x0cjP  ", "picture"),
+    (b"\xff\x4f\xff\x51", "picture"),
+    (b"\0\0\x01\0", "picture"),
+    (b"\x1aE\xdf\xa3", "video"),
+    (b"FLV\x01", "video"),
+    (b"OggS", "video"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "video"),
+    (b"\0\0\x01\xba", "video"),
+    (b"\0\0\x01\xb3", "video"),
+    (b".RMF", "video"),
+    (b"YUV4MPEG2", "video"),
+    (b"\x06\x0e\x2b\x34\x02\x05\x01\x01", "video"),
+    (b"nut/multimedia container\0", "video"),
+)
+_PICTURE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"}
+
+
+@dataclass(frozen=True)
+class MediaListing:
+    """What a search found.
+
+    Attributes:
+        found: pictures and videos in the order of their names.
+        left_out: files that are neither, in the order of their names.
+    """
+
+    found: tuple[Path, ...]
+    left_out: tuple[Path, ...]
+
+
+def kind_of_content(head: bytes) -> MediaKind | None:
+    """Return what the first bytes of a file (:data:`HEAD_BYTES` of them) say it is; None where they do not say."""
+    for mark, kind in _HEADS:
+        if head.startswith(mark):
+            return kind
+    if head[:4] == b"RIFF":
+        return {b"WEBP": "picture", b"AVI ": "video"}.get(head[8:12])  # type: ignore[return-value]
+    if head[4:8] == b"ftyp":
+        brands = {
+            head[8:12],
+            *(head[at : at + 4] for at in range(16, min(len(head), int.from_bytes(head[:4], "big")), 4)),
+        }
+        return (
+            "picture"
+            if head[8:12] in _PICTURE_BRANDS or (brands & _PICTURE_BRANDS and b"isom" not in brands)
+            else "video"
+        )
+    if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return "video"
+    if len(head) > 376 and head[0] == head[188] == head[376] == 0x47:
+        return "video"
+    if len(head) > 388 and head[4] == head[196] == head[388] == 0x47:
+        return "video"
+    if head[:1] == b"P" and head[1:2] in b"1234567Ff" and head[2:3] in b" \t\r\n":
+        return "picture"
+    return None
+
+
+def kind_of_name(path: Path) -> MediaKind | None:
+    """Return what the ending of a name says, in any case of its letters; None for other endings."""
+    suffix = path.suffix.lower()
+    if suffix in PICTURE_SUFFIXES:
+        return "picture"
+    return "video" if suffix in VIDEO_SUFFIXES else None
+
+
+def media_kind(path: Path) -> MediaKind | None:
+    """Return what a file is: by its first bytes, else by its ending; None for files that are neither, or unreadable."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return kind_of_name(path)
+    return kind_of_content(head) or kind_of_name(path)
+
+
+def find_media(
+    folder: Path,
+    *,
+    kinds: Collection[MediaKind] = ("picture", "video"),
+    recursive: bool = True,
+    skip: Callable[[Path], bool] = lambda path: False,
+) -> MediaListing:
+    """Search a folder.
+
+    Hidden files and folders (a name that begins with a dot) and unfinished outputs (``NAME.partial.ext``) are passed
+    over without being counted. Folders reached twice through links are visited once.
+
+    Args:
+        folder: where to search.
+        kinds: what is looked for; the other kind is neither found nor left out.
+        recursive: whether subfolders are searched.
+        skip: called with every folder and file; what it is true for is passed over without being counted.
+    """
+    found: list[Path] = []
+    left_out: list[Path] = []
+    for path in _files(folder, recursive=recursive, skip=skip):
+        kind = media_kind(path)
+        if kind is None:
+            left_out.append(path)
+        elif kind in kinds:
+            found.append(path)
+    return MediaListing(tuple(sorted(found)), tuple(sorted(left_out)))
+
+
+def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> Iterator[Path]:
+    visited: set[Path] = set()
+    for base, folders, names in os.walk(folder, followlinks=True):
+        here = Path(base)
+        real = here.resolve()
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not skip(here / name))
+        for name in sorted(names):
+            path = here / name
+            if not name.startswith(".") and not path.stem.endswith(".partial") and not skip(path) and path.is_file():
+                yield path
+        if not recursive:
+            return

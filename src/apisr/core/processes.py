@@ -1,0 +1,56 @@
+"""Being a good neighbour: workers that end with their parent, and threads that give the machine back.
+
+SVT-AV1, when it runs as the administrator (in a container, say), puts the calling thread and its own threads under the
+real-time scheduler at the highest priority; everything else on the machine then waits. :func:`leave_realtime` undoes
+that for all threads of this process.
+
+    >>> leave_realtime()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_WATCH_EVERY_S = 1.0
+
+
+def end_with_parent() -> None:
+    """Make this worker process end when the process that started it ends, however that happens.
+
+    Call it first in a worker (it suits as the ``initializer`` of a pool). Linux tells the worker by a signal; elsewhere
+    a thread looks once a second whether the parent is still there. The signal is bound to the thread that forked the
+    worker, so the thread that makes a pool must live as long as the pool; the watching thread covers the rest.
+    """
+    parent = os.getppid()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_EVERY_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="apisr-parent-watch", daemon=True).start()
+
+
+def leave_realtime() -> None:
+    """Put every thread of this process that is under a real-time scheduler back under the usual one (Linux)."""
+    tasks = Path("/proc/self/task")
+    if not hasattr(os, "sched_setscheduler") or not tasks.is_dir():
+        return
+    for task in tasks.iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            number = int(task.name)
+            if os.sched_getscheduler(number) in (os.SCHED_FIFO, os.SCHED_RR):
+                os.sched_setscheduler(number, os.SCHED_OTHER, os.sched_param(0))
