@@ -33,11 +33,11 @@ from typing import Any
 import numpy as np
 
 from apisr.core.files import atomic_path, sha256_file
-from apisr.evaluate.catalogue import open_metric
 from apisr.evaluate.inputs import Source
 from apisr.evaluate.models import open_model
 from apisr.image import read_rgb
 from apisr.metrics import Undefined
+from apisr.metrics.registry import open_metric
 from apisr.weights import default_model, list_models
 from apisr.weights.catalogue import cache_folder
 from benchmarks import Skip

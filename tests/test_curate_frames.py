@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
 from apisr.core.errors import InputError
-from apisr.curate.complexity import ClassicalScorer, NiqeScorer, classical_complexity, icnet_input, open_scorer
+from apisr.curate.complexity import (
+    UNDEFINED_SCORE,
+    ClassicalScorer,
+    MetricScorer,
+    classical_complexity,
+    icnet_input,
+    open_scorer,
+)
 from apisr.curate.duplicates import fingerprint, first_of_each, same_drawing
 from apisr.curate.frames import BarFinder, bars, combed_share, find_writing, in_fade, picture_flags
 from apisr.metrics import niqe
@@ -180,12 +187,19 @@ def test_grain_is_not_complexity() -> None:
 
 def test_scorers_by_name() -> None:
     assert isinstance(open_scorer("classical"), ClassicalScorer)
-    assert isinstance(open_scorer("niqe"), NiqeScorer)
+    assert isinstance(open_scorer("niqe"), MetricScorer)
     picture = scene(4, width=320, height=256)
     assert open_scorer("niqe")(picture) == -niqe(picture) < 0
-    assert open_scorer("niqe")(np.zeros((20, 20, 3), np.uint8)) == -100
-    with pytest.raises(InputError, match="unknown score"):
+    assert open_scorer("niqe")(np.zeros((20, 20, 3), np.uint8)) == UNDEFINED_SCORE
+    with pytest.raises(InputError) as unknown:
+        open_scorer("clasical")
+    assert unknown.value.code == "unknown-score"
+    with pytest.raises(InputError) as absent:
         open_scorer("beauty")
+    assert absent.value.code in ("unknown-metric", "missing-extra")
+    with pytest.raises(InputError) as compares:
+        open_scorer("psnr")
+    assert compares.value.code == "needs-reference"
     values = icnet_input(picture)
     assert values.shape == (1, 3, 512, 512)
     assert values.dtype == np.float32

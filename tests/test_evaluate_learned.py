@@ -50,19 +50,15 @@ def test_without_weights_a_metric_is_absent_with_its_reason(
 def test_curation_by_a_metric_of_pyiqa(apisr: Run, tmp_path: Path, offline: dict[str, str]) -> None:
     film = short_film(tmp_path / "a.mkv", 1)
     options = ["--count", 2, "--distance", 0.3, "--height", "keep", "-q"]
-    made = apisr("curate", film, "-o", tmp_path / "set", "--score", "iqa:piqe", *options, env=offline, timeout=300)
+    made = apisr("curate", film, "-o", tmp_path / "set", "--score", "piqe", *options, env=offline, timeout=300)
     assert made.returncode == 0, made.stderr
     rows = read_manifest(tmp_path / "set")[0]
-    assert [row.score_name for row in rows] == ["iqa:piqe"] * 2
+    assert [row.score_name for row in rows] == ["piqe"] * 2
     assert all(-100 <= row.score < 0 for row in rows)  # PIQE is better when lower: it is turned round
-    absent = apisr(
-        "curate", film, "-o", tmp_path / "other", "--score", "iqa:brisque", *options, env=offline, timeout=300
-    )
+    absent = apisr("curate", film, "-o", tmp_path / "other", "--score", "brisque", *options, env=offline, timeout=300)
     assert absent.returncode == 2
-    assert "pyiqa cannot load the metric 'brisque'" in absent.stderr
-    unknown = apisr(
-        "curate", film, "-o", tmp_path / "other", "--score", "iqa:nothing", *options, env=offline, timeout=300
-    )
+    assert "the metric 'brisque' cannot be used: pyiqa could not load" in absent.stderr
+    unknown = apisr("curate", film, "-o", tmp_path / "other", "--score", "nothing", *options, env=offline, timeout=300)
     assert unknown.returncode == 2
-    assert "unknown no-reference metric 'nothing'" in unknown.stderr
+    assert "there is no metric 'nothing'" in unknown.stderr
     assert not (tmp_path / "other").exists()

@@ -111,7 +111,7 @@ def test_niqe_agrees_with_pyiqa_where_it_is_installed(data: Path, tmp_path: Path
     torch = pytest.importorskip("torch")
     from importlib import resources
 
-    with np.load(str(resources.files("apisr") / "niqe_parameters.npz")) as arrays:
+    with np.load(str(resources.files("apisr.metrics") / "niqe_parameters.npz")) as arrays:
         scipy_io.savemat(
             tmp_path / "parameters.mat", {"mu_prisparam": arrays["mean"][None], "cov_prisparam": arrays["covariance"]}
         )

@@ -27,7 +27,7 @@ def command(
     reserve: Annotated[int | None, typer.Option(help="Extra frames, in place of duplicates across videos.")] = None,
     parts: Annotated[int | None, typer.Option(help="Parts of a video that give their best frames each.")] = None,
     distance: Annotated[float | None, typer.Option(help="Least seconds between kept frames.")] = None,
-    score: Annotated[str | None, typer.Option(help="auto, classical, icnet, niqe or iqa:METRIC.")] = None,
+    score: Annotated[str | None, typer.Option(help="auto, classical, icnet or a metric's name (niqe, ...).")] = None,
     frames: Annotated[
         str | None, typer.Option(help="intra (all intra pictures) or key (random access points).")
     ] = None,

@@ -6,8 +6,8 @@ simple scenes, complexity favours detail. Both kinds sit behind one protocol, :c
 - ``icnet``: the network of IC9600, where its weights are installed (``apisr models fetch ic9600``) and torch is;
 - ``classical``: no network, no weights; the mean of four measures over three scales, described at
   :func:`classical_complexity`. It is the default where the network is absent, and the manifest says which was used;
-- ``niqe``: the quality metric NIQE, negated, for the ablation of the paper's table 2;
-- ``iqa:NAME``: any no-reference metric of pyiqa (extra ``eval``).
+- any no-reference metric of :mod:`apisr.metrics.registry` by its name (``niqe`` for the ablation of the paper's
+  table 2; those of pyiqa with the extra ``eval``), negated where lower is better.
 
     >>> import numpy as np
     >>> flat = np.full((64, 64, 3), 128, np.uint8)
@@ -18,11 +18,7 @@ simple scenes, complexity favours detail. Both kinds sit behind one protocol, :c
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import io
-import math
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +27,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.core.errors import InputError, MissingExtra, ModelError, RunError
+from apisr.core.config import nearest, unknown_name
+from apisr.core.errors import InputError, MissingExtra, ModelError
+from apisr.metrics import Metric, Undefined
+from apisr.metrics.registry import open_metric
 
 #: Longest side, in pixels, of the picture that the classical score looks at.
 CLASSICAL_SIDE_PX = 512
@@ -40,6 +39,11 @@ CLASSICAL_SCALES = (1.0, 0.5, 0.25)
 #: Values of the four measures that count as "full" (the 95th percentile over painted backgrounds); see
 #: `classical_measures`.
 FULL_EDGES, FULL_ENTROPY_BITS, FULL_OCCUPIED, FULL_BITS_PER_PIXEL = 0.45, 6.0, 1.0, 2.6
+
+#: Stands for a metric that is not defined for a frame: such frames are chosen last.
+UNDEFINED_SCORE = -1000.0
+#: Scores that are no metrics.
+SCORES = ("auto", "classical", "icnet")
 
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -117,24 +121,27 @@ def classical_measures(gray: NDArray[np.uint8]) -> tuple[float, float, float, fl
 
 
 @dataclass(frozen=True)
-class NiqeScorer:
-    """NIQE, negated (more is better), as a :class:`Scorer`; pictures it is not defined for come last."""
+class MetricScorer:
+    """A no-reference metric of :mod:`apisr.metrics.registry` as a :class:`Scorer`; more is better."""
 
-    name: str = "niqe"
+    metric: Metric
     side_px: int | None = None
 
-    def __call__(self, picture: NDArray[np.uint8]) -> float:
-        """Score one RGB picture ``(H, W, 3)``; 0 is best, -100 stands for undefined."""
-        from apisr.metrics import Undefined, niqe
+    @property
+    def name(self) -> str:
+        """What the manifest records: the metric's name."""
+        return self.metric.name
 
+    def __call__(self, picture: NDArray[np.uint8]) -> float:
+        """Score one RGB picture ``(H, W, 3)``; pictures that the metric is not defined for come last."""
         try:
-            return -niqe(picture)
+            return self.metric.goodness(self.metric.score(picture, None))
         except Undefined:
-            return -100.0
+            return UNDEFINED_SCORE
 
 
 def open_scorer(name: str) -> Scorer:
-    """Return the scorer called `name`: ``auto``, ``classical``, ``icnet``, ``niqe`` or ``iqa:METRIC``.
+    """Return the scorer called `name`: ``auto``, ``classical``, ``icnet`` or a metric.
 
     ``auto`` is ``icnet`` where its weights and torch are installed, else ``classical``.
 
@@ -148,11 +155,7 @@ def open_scorer(name: str) -> Scorer:
     if name == "auto":
         ready = importlib.util.find_spec("torch") is not None and _icnet_path() is not None
         return _open_icnet() if ready else ClassicalScorer()
-    if name == "niqe":
-        return NiqeScorer()
-    if name.startswith("iqa:") and len(name) > 4:
-        return _open_iqa(name[4:])
-    raise InputError(f"unknown score '{name}'. Choose auto, classical, icnet, niqe or iqa:METRIC.")
+    return _open_metric(name)
 
 
 def icnet_input(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -181,43 +184,21 @@ class NetworkScorer:
         return float(first.reshape(-1)[0])
 
 
-@dataclass(frozen=True)
-class _IqaScorer:
-    metric: Any
-    name: str
-    side_px: int | None = None
-
-    def __call__(self, picture: NDArray[np.uint8]) -> float:
-        import torch
-
-        values = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)[None])).float() / 255
-        with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            score = float(self.metric(values).reshape(-1)[0])
-        if not math.isfinite(score):
-            raise RunError(f"{self.name} gave {score} for a frame")
-        return -score if self.metric.lower_better else score
-
-
-def _open_iqa(metric: str) -> Scorer:
-    if importlib.util.find_spec("pyiqa") is None:
-        raise MissingExtra("eval", f"to score pictures with '{metric}'")
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # of pyiqa's dependencies, about themselves
-        import pyiqa  # pyright: ignore[reportMissingImports]
-
-        if metric not in pyiqa.list_models(metric_mode="NR"):
-            raise InputError(
-                f"unknown no-reference metric '{metric}'. pyiqa lists them: pyiqa.list_models(metric_mode='NR')."
-            )
-        try:
-            network: Any = pyiqa.create_metric(metric, device="cpu")
-        except Exception as error:  # the library lets every error of its downloads through
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ModelError(
-                f"pyiqa cannot load the metric '{metric}' ({reason[:160]}). Choose another --score, or get its weights."
-            ) from error
-    return _IqaScorer(network, f"iqa:{metric}")
+def _open_metric(name: str) -> Scorer:
+    if nearest(name, SCORES, cutoff=0.75) is not None:
+        raise unknown_name("score", name, SCORES)
+    try:
+        metric = open_metric(name)
+    except Undefined as error:
+        raise ModelError(
+            f"the metric '{name}' cannot be used: {error}. Choose another --score.", code=error.code
+        ) from error
+    if metric.needs_reference:
+        raise InputError(
+            f"the metric '{name}' compares with ground truth, which frames do not have. Choose another --score.",
+            code="needs-reference",
+        )
+    return MetricScorer(metric)
 
 
 def _open_icnet() -> Scorer:

@@ -38,7 +38,7 @@ class Settings(BaseModel):
     spacing_s: float = Field(
         0.5, ge=0, description="score no two frames closer than this (videos of intra frames only)"
     )
-    score: str = Field("auto", description="auto, classical, icnet, niqe or iqa:METRIC")
+    score: str = Field("auto", description="auto, classical, icnet or the name of a no-reference metric")
     count: int = Field(10, ge=1, description="frames kept of each video")
     count_long: int | None = Field(None, ge=1, description="frames kept of a video of more than 30 minutes")
     reserve: int = Field(

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from apisr.core.errors import InputError
-from apisr.evaluate.catalogue import FLICKER
 from apisr.evaluate.protocols import Protocol
 from apisr.evaluate.report import MetricInfo, Report
 from apisr.evaluate.statistics import Summary, summarise
+from apisr.metrics.temporal import FLICKER
 
 
 @dataclass(frozen=True)

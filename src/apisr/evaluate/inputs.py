@@ -30,7 +30,7 @@ from typing import Literal, cast
 from apisr.core.errors import InputError
 from apisr.core.files import sha256_file
 from apisr.image import is_picture_name, read_rgb
-from apisr.metrics import Rgb
+from apisr.metrics import ImageU8
 
 Layout = Literal["pictures", "clips", "avc-reallq"]
 
@@ -73,7 +73,7 @@ class Source:
         """SHA-256 of the file that holds a frame."""
         return self.sha256[0 if len(self.sha256) == 1 else frame]
 
-    def frames(self) -> Iterator[Rgb]:
+    def frames(self) -> Iterator[ImageU8]:
         """Read the frames in order, as uint8 RGB ``(H, W, 3)``."""
         if self.clip and self.is_file:
             yield from _video_frames(self.files[0])
@@ -244,14 +244,14 @@ def _check_avc_reallq(sources: dict[str, Source]) -> None:
         raise InputError(f"AVC-RealLQ has {frames} frames in each clip, but {_some(wrong)}. Give the whole set.")
 
 
-def _video_frames(path: Path) -> Iterator[Rgb]:
+def _video_frames(path: Path) -> Iterator[ImageU8]:
     from apisr.video.probe import probe, scan
     from apisr.video.reader import ReadReport, read_frames
 
     source = probe(path)
     told = ReadReport()
     for frame in read_frames(source, scan(path, source.video), report=told):
-        yield cast("Rgb", frame.rgb)
+        yield cast("ImageU8", frame.rgb)
     if told.damaged or told.failures:
         what = told.failures[0] if told.failures else f"{told.damaged} frames are damaged"
         raise InputError(f"cannot score '{path}': the video is damaged ({what}). Give a file that decodes cleanly.")

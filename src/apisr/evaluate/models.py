@@ -17,7 +17,7 @@ import numpy as np
 from apisr.core.errors import InputError
 from apisr.evaluate.report import ModelInfo
 from apisr.image import Resampling, from_float, resize, to_float
-from apisr.metrics import Rgb
+from apisr.metrics import ImageU8
 
 #: Names of `--model` that are no network: the yardsticks of every table.
 BASELINES: tuple[Resampling, ...] = ("lanczos", "bicubic", "nearest")
@@ -28,7 +28,7 @@ class Enlarger:
     """Something that enlarges: who it is, and the function from uint8 RGB ``(H, W, 3)`` to ``(sH, sW, 3)``."""
 
     info: ModelInfo
-    enlarge: Callable[[Rgb], Rgb]
+    enlarge: Callable[[ImageU8], ImageU8]
 
 
 def open_model(model: str | Path, *, scale: int | None = None, device: str = "auto", tta: bool = False) -> Enlarger:
@@ -59,17 +59,19 @@ def open_model(model: str | Path, *, scale: int | None = None, device: str = "au
         sha256=resolved.sha256 or None,
         license=str(license_name) if license_name is not None else None,
     )
-    return Enlarger(info, lambda picture: cast("Rgb", upscale_pixels(picture, engine)))
+    return Enlarger(info, lambda picture: cast("ImageU8", upscale_pixels(picture, engine)))
 
 
 def _baseline(method: Resampling, scale: int | None) -> Enlarger:
     if scale is None:
-        raise InputError(f"'{method}' can enlarge by any factor: say which with --scale, or give --reference.")
+        raise InputError(
+            f"'{method}' can enlarge by any factor: say which with --scale, or give --reference.", code="needs-scale"
+        )
 
-    def enlarge(picture: Rgb) -> Rgb:
+    def enlarge(picture: ImageU8) -> ImageU8:
         height, width = picture.shape[:2]
         return cast(
-            "Rgb", from_float(resize(to_float(picture), height * scale, width * scale, method=method), np.uint8)
+            "ImageU8", from_float(resize(to_float(picture), height * scale, width * scale, method=method), np.uint8)
         )
 
     return Enlarger(ModelInfo(name=method, scale=scale, engine="resampling (Pillow's kernels, float)"), enlarge)

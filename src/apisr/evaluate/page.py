@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from apisr.evaluate.catalogue import FLICKER
 from apisr.evaluate.compare import Comparison
 from apisr.evaluate.report import MetricInfo, Report
 from apisr.evaluate.shots import Shot
 from apisr.evaluate.statistics import Summary
 from apisr.evaluate.text import ARROWS, interval, number, worst_of
+from apisr.metrics.temporal import FLICKER
 
 _PLOT_WIDTH_PX, _PLOT_HEIGHT_PX = 560, 74
 

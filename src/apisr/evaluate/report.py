@@ -15,9 +15,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from apisr.core.errors import InputError
-from apisr.evaluate.catalogue import Direction
 from apisr.evaluate.protocols import Crop, Protocol
 from apisr.evaluate.statistics import Summary
+from apisr.metrics.metric import Direction
 
 REPORT_NAME = "report.json"
 PAGE_NAME = "report.html"

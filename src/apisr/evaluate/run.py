@@ -20,7 +20,6 @@ import numpy as np
 from apisr import __version__
 from apisr.core.errors import InputError, MissingExtra
 from apisr.core.files import atomic_path, check_target
-from apisr.evaluate.catalogue import FLICKER, FLICKER_SOURCE, FLICKER_TITLE, Metric, open_metric
 from apisr.evaluate.compare import compare
 from apisr.evaluate.inputs import Entry, Layout, Source, collect, read_drawings
 from apisr.evaluate.models import BASELINES, Enlarger, open_model
@@ -38,7 +37,9 @@ from apisr.evaluate.report import (
 from apisr.evaluate.shots import Shot, chosen_pictures, make_shot
 from apisr.evaluate.statistics import Summary, summarise
 from apisr.image import write_picture
-from apisr.metrics import Rgb, Undefined, luma
+from apisr.metrics import ImageU8, Metric, Undefined, held_change
+from apisr.metrics.registry import open_metric
+from apisr.metrics.temporal import FLICKER, FLICKER_SOURCE, FLICKER_TITLE
 
 _VERSIONS_OF = ("numpy", "opencv-python-headless", "pillow", "onnxruntime", "av")
 _VERSIONS_IF_LEARNED = ("torch", "torchvision", "pyiqa", "timm", "stlpips_pytorch")
@@ -58,9 +59,9 @@ class Frame:
 
     entry: Entry
     index: int
-    low: Rgb | None
-    output: Rgb
-    reference: Rgb | None
+    low: ImageU8 | None
+    output: ImageU8
+    reference: ImageU8 | None
 
     @property
     def name(self) -> str:
@@ -130,7 +131,7 @@ def evaluate(
     summary, absent = _summarise(opened, scores, clips, chosen, absent)
     report = Report(
         time=Time(started=started, finished=_now()),
-        versions=_versions(learned=any(metric.on_crops or metric.name not in _cheap() for metric in opened)),
+        versions=_versions(learned=any(metric.learned for metric in opened)),
         pictures_from=", ".join(str(path) for path in given),
         reference_from=None if truth is None else str(truth),
         model=None if enlarger is None else enlarger.info,
@@ -232,7 +233,7 @@ def _score(frame: Frame, opened: Sequence[Metric], protocol: Protocol, keep: Pat
     absent: dict[str, str] = {}
     for metric in opened:
         try:
-            if metric.on_crops and crops and not metric.needs_reference:
+            if metric.learned and crops and not metric.needs_reference:
                 parts = [
                     output[crop.top_px : crop.top_px + crop.height_px, crop.left_px : crop.left_px + crop.width_px]
                     for crop in crops
@@ -254,7 +255,7 @@ def _score(frame: Frame, opened: Sequence[Metric], protocol: Protocol, keep: Pat
         output_sha256=hashlib.sha256(np.ascontiguousarray(output).tobytes()).hexdigest(),
         width=width,
         height=height,
-        crops=crops if any(metric.on_crops for metric in opened) else (),
+        crops=crops if any(metric.learned and not metric.needs_reference for metric in opened) else (),
         values=values,
         absent=absent,
     )
@@ -273,9 +274,7 @@ def _score_clip(
         if drawings is not None and frame.index >= len(drawings):
             raise InputError(f"'{entry.drawings_file}' has {len(drawings)} lines, but the clip has more frames.")
         if previous is not None and previous.index == frame.index - 1 and _held(previous, frame, drawings):
-            border = protocol.border_px
-            cut = slice(border, -border or None)
-            changes.append(float(np.mean(np.abs(luma(frame.output[cut, cut]) - luma(previous.output[cut, cut])))))
+            changes.append(held_change(previous.output, frame.output, border_px=protocol.border_px))
         if frame.index % protocol.frame_step == 0:
             scores.append(_score(frame, opened, protocol, keep))
         previous = frame
@@ -333,7 +332,10 @@ def _open_metrics(
             absent[name] = str(reason)
             continue
         if metric.needs_reference and blind:
-            raise InputError(f"metric '{name}' compares with ground truth. Give --reference, or leave it out.")
+            raise InputError(
+                f"metric '{name}' compares with ground truth. Give --reference, or leave it out.",
+                code="needs-reference",
+            )
         opened.append(metric)
     return opened, absent
 
@@ -408,12 +410,6 @@ def _described(opened: Sequence[Metric], clips: Sequence[ClipScore]) -> list[Met
     return described
 
 
-def _cheap() -> tuple[str, ...]:
-    from apisr.evaluate.catalogue import built_in_names
-
-    return built_in_names()
-
-
 def _versions(*, learned: bool) -> dict[str, str]:
     versions = {"apisr": __version__, "python": platform.python_version(), "machine": platform.machine()}
     for name in _VERSIONS_OF + (_VERSIONS_IF_LEARNED if learned else ()):
@@ -424,7 +420,7 @@ def _versions(*, learned: bool) -> dict[str, str]:
     return versions
 
 
-def _size(picture: Rgb) -> str:
+def _size(picture: ImageU8) -> str:
     return f"{picture.shape[1]}x{picture.shape[0]}"
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from apisr.evaluate.report import MetricInfo, Report
 from apisr.image import write_picture
-from apisr.metrics import Rgb
+from apisr.metrics import ImageU8
 
 #: Size of a crop, in output pixels.
 CROP_WIDTH_PX, CROP_HEIGHT_PX = 400, 300
@@ -63,7 +63,14 @@ def chosen_pictures(report: Report) -> list[tuple[str, str, MetricInfo, float]]:
 
 
 def make_shot(
-    role: str, name: str, metric: MetricInfo, value: float, *, low: Rgb | None, output: Rgb, truth: Rgb | None
+    role: str,
+    name: str,
+    metric: MetricInfo,
+    value: float,
+    *,
+    low: ImageU8 | None,
+    output: ImageU8,
+    truth: ImageU8 | None,
 ) -> Shot:
     """Cut the same crop out of the input (repeated pixels), the output and the truth."""
     if truth is not None:
@@ -71,7 +78,7 @@ def make_shot(
     else:  # where there is most to see
         difference = output.astype(np.float32) - cv2.GaussianBlur(output, (0, 0), 3).astype(np.float32)
     top, left = spot(difference, width_px=CROP_WIDTH_PX, height_px=CROP_HEIGHT_PX)
-    pictures: dict[str, Rgb] = {}
+    pictures: dict[str, ImageU8] = {}
     if low is not None:
         factor = output.shape[0] // low.shape[0]
         pictures["input"] = low.repeat(factor, axis=0).repeat(factor, axis=1)
@@ -104,7 +111,7 @@ def _badness(metric: MetricInfo, value: float) -> float:
     return abs(value) if metric.better == "zero" else value if metric.better == "lower" else -value
 
 
-def _data_uri(picture: Rgb) -> str:
+def _data_uri(picture: ImageU8) -> str:
     with tempfile.TemporaryDirectory(prefix="apisr-") as folder:
         file = Path(folder) / "crop.png"
         write_picture(file, picture)

@@ -214,7 +214,9 @@ class ValidationConfig(_Section):
 
     every: int = Field(5_000, ge=1)
     pairs: tuple[PairSet, ...] = ()
-    metrics: tuple[str, ...] = Field(("psnr", "ssim"), description="psnr, ssim, niqe, or a name of pyiqa: pyiqa:lpips")
+    metrics: tuple[str, ...] = Field(
+        ("psnr", "ssim"), description="names as of apisr evaluate: psnr, ssim, niqe, st-lpips, lpips, ..."
+    )
     best: str = Field("psnr", description="the metric that chooses the best weights")
     crop_px: int = Field(8, ge=0, description="rim that is not counted")
     panels: int = Field(4, ge=0, description="pictures shown (low, output, high)")

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +24,10 @@ from torch.nn import functional
 from apisr import metrics
 from apisr.core.errors import InputError
 from apisr.image import from_float, from_tensor, is_picture_name, read_rgb, to_float, to_tensor
+from apisr.metrics.registry import open_metric
 from apisr.train.config import PairSet, ValidationConfig
 
 Rgb = NDArray[np.uint8]
-
-#: Metrics of which less is better.
-LOWER_IS_BETTER = ("niqe",)
-_PYIQA = "pyiqa:"
 
 
 @dataclass(frozen=True)
@@ -169,41 +165,20 @@ def better(metric: str, value: float, best: float | None) -> bool:
 
 def lower_is_better(metric: str) -> bool:
     """Whether less is better."""
-    if metric.startswith(_PYIQA):
-        return bool(_pyiqa(metric).lower_better)
-    return metric in LOWER_IS_BETTER
-
-
-def _measure(name: str) -> Callable[[Rgb, Rgb, int], float]:
-    if name == "psnr":
-        return lambda output, high, rim: metrics.psnr(output, high, border_px=rim)
-    if name == "ssim":
-        return lambda output, high, rim: metrics.ssim(output, high, border_px=rim)
-    if name == "niqe":
-        return lambda output, high, rim: metrics.niqe(output, border_px=rim)
-    if name.startswith(_PYIQA):
-        return _pyiqa_measure(name)
-    raise InputError(f"unknown validation metric '{name}'. Known: psnr, ssim, niqe, pyiqa:NAME.")
+    return _opened(metric, 0).better == "lower"
 
 
 @lru_cache
-def _pyiqa(name: str) -> Any:
-    try:
-        import pyiqa  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        from apisr.core.errors import MissingExtra
-
-        raise MissingExtra("eval", f"for the validation metric '{name}'") from error
-    return pyiqa.create_metric(name.removeprefix(_PYIQA))  # pyright: ignore[reportUnknownVariableType]
+def _opened(name: str, rim_px: int) -> metrics.Metric:
+    return open_metric(name, border_px=rim_px)
 
 
-def _pyiqa_measure(name: str) -> Callable[[Rgb, Rgb, int], float]:
-    metric = _pyiqa(name)
+def _measure(name: str) -> Callable[[Rgb, Rgb, int], float]:
+    def measure(output: Rgb, high: Rgb, rim_px: int) -> float:
+        metric = _opened(name, rim_px)
+        if metric.learned and rim_px:
+            output, high = (np.ascontiguousarray(picture[rim_px:-rim_px, rim_px:-rim_px]) for picture in (output, high))
+        return metric.score(output, high)
 
-    def measure(output: Rgb, high: Rgb, rim: int) -> float:
-        cut = slice(rim, -rim or None)
-        tensors = [torch.from_numpy(to_tensor(to_float(picture[cut, cut]))) for picture in (output, high)]
-        with torch.inference_mode():
-            return float(metric(*tensors) if metric.metric_mode == "FR" else metric(tensors[0]))
-
+    _opened(name, 0)
     return measure

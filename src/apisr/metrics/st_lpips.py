@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from apisr.core.errors import MissingExtra
 from apisr.core.files import sha256_file
-from apisr.evaluate.catalogue import Metric, finite
-from apisr.metrics import Rgb, Undefined
+from apisr.metrics.metric import ImageU8, Metric, Undefined, finite
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PACKAGE = "stlpips_pytorch"
 WEIGHTS = "weights/vST0.0/alex_shift_tolerant.pth"
@@ -39,15 +41,15 @@ def open_st_lpips(*, device: str = "cpu") -> Metric:
 
     path = Path(package.origin).parent / WEIGHTS
     if not path.is_file() or sha256_file(path) != WEIGHTS_SHA256:
-        raise Undefined(f"'{path}' does not hold the weights of {PACKAGE} 0.0.2")
+        raise Undefined(f"'{path}' does not hold the weights of {PACKAGE} 0.0.2", code="no-weights")
     target = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    weights = torch.load(path, map_location=target, weights_only=True)
+    weights: dict[str, Tensor] = torch.load(path, map_location=target, weights_only=True)
 
-    def tensor(picture: Rgb) -> Any:
+    def tensor(picture: ImageU8) -> Tensor:
         values = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
         return values.to(target, torch.float32)[None] / 127.5 - 1
 
-    def score(output: Rgb, reference: Rgb | None) -> float:
+    def score(output: ImageU8, reference: ImageU8 | None) -> float:
         if reference is None:
             raise Undefined("there is no ground truth to compare with")
         if min(output.shape[:2]) < 32:
@@ -55,12 +57,19 @@ def open_st_lpips(*, device: str = "cpu") -> Metric:
         with torch.no_grad():
             return finite(float(_distance(tensor(output), tensor(reference), weights)), "st-lpips")
 
-    source = f"AlexNet trunk, weights {WEIGHTS_SHA256[:12]} of {PACKAGE} 0.0.2"
-    return Metric("st-lpips", "ST-LPIPS", "lower", "", True, source, score)
+    return Metric(
+        name="st-lpips",
+        title="ST-LPIPS",
+        better="lower",
+        needs_reference=True,
+        source=f"AlexNet trunk, weights {WEIGHTS_SHA256[:12]} of {PACKAGE} 0.0.2",
+        score=score,
+        learned=True,
+    )
 
 
-def _distance(output: Any, reference: Any, weights: dict[str, Any]) -> Any:
-    total = 0
+def _distance(output: Tensor, reference: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    total = output.new_zeros(())
     for index, (first, second) in enumerate(
         zip(_features(output, weights), _features(reference, weights), strict=True)
     ):
@@ -69,13 +78,13 @@ def _distance(output: Any, reference: Any, weights: dict[str, Any]) -> Any:
     return total
 
 
-def _features(picture: Any, weights: dict[str, Any]) -> list[Any]:
+def _features(picture: Tensor, weights: dict[str, Tensor]) -> list[Tensor]:
     from torch.nn.functional import conv2d, max_pool2d, pad, relu
 
-    def convolve(values: Any, name: str, padding: int) -> Any:
+    def convolve(values: Tensor, name: str, padding: int) -> Tensor:
         return conv2d(values, weights[f"net.{name}.weight"], weights[f"net.{name}.bias"], padding=padding)
 
-    def halve(values: Any, name: str) -> Any:
+    def halve(values: Tensor, name: str) -> Tensor:
         kernel = weights[f"net.{name}.filt"]
         return conv2d(pad(values, (2, 2, 2, 2), mode="reflect"), kernel, stride=2, groups=kernel.shape[0])
 
@@ -88,5 +97,5 @@ def _features(picture: Any, weights: dict[str, Any]) -> list[Any]:
     return [one, two, three, four, five]
 
 
-def _unit(features: Any) -> Any:
+def _unit(features: Tensor) -> Tensor:
     return features / (features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
