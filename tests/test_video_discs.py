@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import shutil
 import struct
 import subprocess
@@ -125,8 +126,22 @@ def test_picture_subtitles_keep_every_packet_and_time(
     assert len(before[2]) >= 2
     assert after[2] == before[2]
     assert after[0] == before[0]
-    if before[1] and name != "dvd mp4":  # libav reads the palette of MP4 a little differently each way
+    if suffix == ".mp4":  # stored as YUV there: some versions of libav round on the way
+        one, two = palette(disc[name]), palette(target)
+        assert one.shape == (16, 3)
+        assert np.abs(one - two).max() <= 4
+    elif before[1]:
         assert after[1] == before[1]
+
+
+def palette(path: Path) -> np.ndarray:
+    """Return the ``(16, 3)`` colours of the DVD subtitles of a file."""
+    with av.open(str(path)) as container:
+        stream = next(stream for stream in container.streams if stream.type == "subtitle")
+        header = bytes(stream.codec_context.extradata or b"").decode()
+    colours = re.search(r"palette: (.*)", header)
+    assert colours is not None
+    return np.array([list(bytes.fromhex(colour)) for colour in colours.group(1).strip().split(", ")], int)
 
 
 def test_blu_ray_subtitles_of_a_transport_stream_become_whole_sets_in_matroska(

@@ -35,6 +35,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from apisr.core.errors import InputError
+from apisr.video.libav import open_read, rational
 
 #: ``key``: a random access point; ``intra``: an intra picture that later pictures may refer across (open group,
 #: scene cut).
@@ -159,8 +160,8 @@ class IntraReader:
         self.stream_index = stream.index
         self.codec = stream.codec_context.name
         self.width, self.height = stream.codec_context.width, stream.codec_context.height
-        self.time_base = Fraction(stream.time_base or Fraction(1, 1000))
-        self.sample_aspect_ratio = Fraction(stream.codec_context.sample_aspect_ratio or 1) or Fraction(1)
+        self.time_base = rational(stream.time_base) or Fraction(1, 1000)
+        self.sample_aspect_ratio = rational(stream.codec_context.sample_aspect_ratio) or Fraction(1)
         self._classify = _Classifier(self.codec, bytes(stream.codec_context.extradata or b""))
 
     def __enter__(self) -> IntraReader:
@@ -196,7 +197,7 @@ class IntraReader:
 
     def _open(self) -> tuple[Any, VideoStream]:
         try:
-            container = self._stack.enter_context(av.open(str(self.path)))
+            container = self._stack.enter_context(open_read(self.path))
         except (OSError, av.error.FFmpegError, ValueError) as error:
             reason = str(getattr(error, "strerror", None) or error)
             raise InputError(f"cannot read '{self.path}': {reason}. Give a video file.") from error

@@ -12,10 +12,9 @@ have no duration, and the declared frame rate of variable-rate files is fiction.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import struct
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -33,6 +32,7 @@ from numpy.typing import NDArray
 
 from apisr.core.errors import InputError
 from apisr.video.colour import ChromaPosition, Colour, describe
+from apisr.video.libav import open_read, rational, reason, reports, side_data
 from apisr.video.matroska import declared_end, video_crop
 from apisr.video.quicktime import clean_aperture
 from apisr.video.sequence import check_sequence, is_sequence
@@ -231,7 +231,7 @@ def open_input(path: Path) -> InputContainer:
     """
     if is_sequence(path):
         first = check_sequence(path)[0]
-        return av.open(str(path), "r", format="image2", options={"start_number": str(first)})
+        return open_read(path, format="image2", options={"start_number": str(first)})
     if not path.exists():
         raise InputError(f"cannot read '{path}': no such file.")
     if path.is_dir():
@@ -239,12 +239,12 @@ def open_input(path: Path) -> InputContainer:
     if path.stat().st_size == 0:
         raise InputError(f"cannot read '{path}': the file is empty.")
     try:
-        return av.open(str(path), "r", metadata_errors="surrogateescape")
+        return open_read(path)
     except PermissionError as error:
         raise InputError(f"cannot read '{path}': permission denied.") from error
     except (FFmpegError, OSError, ValueError) as error:
         raise InputError(
-            f"cannot read '{path}': not a video that can be opened ({_reason(error)}). "
+            f"cannot read '{path}': not a video that can be opened ({reason(error)}). "
             "Check that the file is complete and is a video."
         ) from error
 
@@ -285,7 +285,7 @@ def scan(path: Path, video: VideoInfo) -> PacketIndex:
     dated = not video.counted
     failure: str | None = None
     hidden = 0
-    with open_input(path) as container, complaints() as problems:
+    with open_input(path) as container, reports() as problems:
         try:
             for packet in packets_of(container, video.index):
                 if packet.is_discard:
@@ -300,7 +300,7 @@ def scan(path: Path, video: VideoInfo) -> PacketIndex:
                 if packet.is_keyframe:
                     keys.append(moment)
         except FFmpegError as error:
-            failure = _reason(error)
+            failure = reason(error)
     if not times:
         raise InputError(f"cannot read '{path}': its video stream holds no frames.")
     order = np.argsort(np.array(times, np.int64), kind="stable")
@@ -315,20 +315,6 @@ def scan(path: Path, video: VideoInfo) -> PacketIndex:
         problems.append(failure)
     lengths = np.array(durations, np.int64)[order]
     return PacketIndex(pts, lengths, np.array(sorted(keys), np.int64), rate, variable, dated, tuple(problems), hidden)
-
-
-@contextlib.contextmanager
-def complaints() -> Generator[list[str], None, None]:
-    """Collect what libav reports as errors in this thread while the block runs (filled in when it ends)."""
-    said: list[str] = []
-    before = av_logging.get_level()
-    av_logging.set_level(av_logging.ERROR)
-    try:
-        with av_logging.Capture() as messages:
-            yield said
-        said += [text.strip() for level, _, text in messages if level <= av_logging.ERROR and text.strip()]
-    finally:
-        av_logging.set_level(before)
 
 
 def packets_of(container: InputContainer, index: int) -> Iterator[av.Packet[VideoStream]]:
@@ -426,14 +412,14 @@ def codec_name(stream: Stream) -> str:
 
 
 def _video_info(path: Path, container: InputContainer, stream: VideoStream, *, counted: bool) -> VideoInfo:
-    rate = stream.guessed_rate or stream.average_rate
+    rate = rational(stream.guessed_rate) or rational(stream.average_rate)
     codec = codec_name(stream)
-    time_base = stream.time_base or Fraction(1, 90_000)
+    time_base = rational(stream.time_base) or Fraction(1, 90_000)
     metadata, disposition, declared = dict(stream.metadata), int(stream.disposition), stream.frames
-    sar = stream.sample_aspect_ratio
+    sar = rational(stream.sample_aspect_ratio)
     field_order = stream.codec_context.field_order
     frame = _first_frame(path, container, stream)
-    side = _side_data(frame)
+    side = {kind: bytes(data) for kind, data in side_data(frame)}
     colour = describe(
         matrix=frame.colorspace,
         primaries=frame.color_primaries,
@@ -461,7 +447,7 @@ def _video_info(path: Path, container: InputContainer, stream: VideoStream, *, c
         pixel_format=frame.format.name,
         time_base=time_base,
         declared_rate=rate,
-        sar=sar if sar else None,
+        sar=sar,
         display_matrix=_display_matrix(side.get("DISPLAYMATRIX")),
         rotation=frame.rotation,
         colour=colour,
@@ -486,13 +472,13 @@ def _first_frame(path: Path, container: InputContainer, stream: VideoStream) -> 
             try:
                 frames = packet.decode()
             except FFmpegError as error:
-                problem, frames = _reason(error), []
+                problem, frames = reason(error), []
             if frames:
                 return frames[0]
             if number > _PROBE_PACKETS:
                 break
     except FFmpegError as error:
-        problem = _reason(error)
+        problem = reason(error)
     raise InputError(
         f"cannot decode the video of '{path}' ({codec_name(stream) or 'unknown codec'}: {problem}). "
         "The file is damaged or its codec is not supported."
@@ -526,16 +512,6 @@ def _chroma_position(path: Path, index: int, codec: str) -> ChromaPosition | Non
         if found:
             return cast(ChromaPosition | None, names.get(int(found.group(1))))
     return None
-
-
-def _side_data(frame: av.VideoFrame) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    for entry in cast(Any, frame.side_data):
-        try:
-            found[entry.type.name] = bytes(entry)
-        except ValueError:  # a kind that this PyAV has no name for
-            continue
-    return found
 
 
 def _display_matrix(data: bytes | None) -> tuple[int, ...] | None:
@@ -595,8 +571,3 @@ def _truncation(path: Path, container: str) -> str | None:
     if declared is not None and declared > size:
         return f"it declares {declared} bytes and has {size}"
     return None
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    return str(text).rstrip(".").replace("\n", " ")[:160]

@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from apisr.core.errors import RunError
 from apisr.image import Pixels
 from apisr.video.colour import ToRgb, bit_depth, plane_arrays
+from apisr.video.libav import exact, side_data
 from apisr.video.probe import PacketIndex, SourceInfo, open_input, packets_of
 
 FieldFilter = Literal["none", "bwdif", "detelecine"]
@@ -308,7 +309,7 @@ def _time_of(frame: av.VideoFrame, last: int | None, step: int, *, counted: bool
 
 
 def _quantiser(frame: av.VideoFrame) -> NDArray[np.int32] | None:
-    for entry in cast(Any, frame.side_data):
+    for _, entry in side_data(frame):
         if isinstance(entry, VideoEncParams) and entry.nb_blocks:
             try:
                 return entry.qp_map()
@@ -337,7 +338,7 @@ def _fields(
                 out = cast(av.VideoFrame, one.pull())
             except (AvBlockingIOError, AvEOFError):
                 return
-            factor = cast(Fraction, out.time_base) / unit
+            factor = exact(out.time_base) / unit
             yield round(cast(int, out.pts) * factor), round((out.duration or 0) * factor), out
 
     for pts, duration, frame in frames:

@@ -36,6 +36,7 @@ from apisr.core.processes import leave_realtime
 from apisr.image import Pixels
 from apisr.video.colour import Colour, FromRgb
 from apisr.video.encoders import EncoderChoice, coded_size, configure
+from apisr.video.libav import exact, open_write
 from apisr.video.probe import SourceInfo, codec_name, open_input
 from apisr.video.streams import StreamPlan, container_of
 from apisr.video.subtitles import ASS_HEADER, srt_to_tx3g, tx3g_to_srt
@@ -106,7 +107,7 @@ class SegmentWriter:
         self._order: list[int] = []
         self._damaged = 0
         self._convert = FromRgb(colour, choice.pixel_format)
-        self._container = av.open(str(path), "w", format="matroska")
+        self._container = open_write(path, format="matroska")
         self._stream = cast(VideoStream, self._container.add_stream(choice.name, rate=rate))
         context = self._stream.codec_context
         configure(context, choice, self._coded, rate)
@@ -166,8 +167,8 @@ class SegmentWriter:
 
     def _mux(self, packets: Sequence[Packet[Any]]) -> None:
         for packet in packets:
-            number = round(cast(int, packet.pts) * packet.time_base * self._rate)
-            decoded_at = number if packet.dts is None else round(packet.dts * packet.time_base * self._rate)
+            number = round(cast(int, packet.pts) * exact(packet.time_base) * self._rate)
+            decoded_at = number if packet.dts is None else round(packet.dts * exact(packet.time_base) * self._rate)
             packet.time_base = _COUNT_UNIT
             packet.pts = number
             packet.dts = min(max(decoded_at, 0), number)  # never decreasing, never late; made anew when joining
@@ -226,13 +227,7 @@ def join(
     with (
         open_input(source.path) as origin,
         open_input(segments[0][0]) as first,
-        av.open(
-            str(partial),
-            "w",
-            format=container.muxer,
-            options=dict(container.options),
-            metadata_errors="surrogateescape",
-        ) as out,
+        open_write(partial, format=container.muxer, options=dict(container.options)) as out,
     ):
         streams = _add_streams(
             out, origin, first, source, plans, rate=rate, colour=colour, sar=sar, muxer=container.muxer
@@ -426,7 +421,7 @@ def _add_metadata(
     if span is not None:
         moved: list[Any] = []
         for chapter in chapters:
-            unit = cast(Fraction, chapter["time_base"])
+            unit = exact(chapter["time_base"])
             low = max(chapter["start"] * unit, span[0])
             high = chapter["end"] * unit if span[1] is None else min(chapter["end"] * unit, span[1])
             if high > low:
@@ -467,7 +462,7 @@ def _video_packets(
                 )
             seen = 0
             for packet in _stored_as(container.demux(source), source, start_codes=counted):
-                number = base + round(cast(int, packet.pts) * cast(Fraction, source.time_base) / _COUNT_UNIT)
+                number = base + round(cast(int, packet.pts) * exact(source.time_base) / _COUNT_UNIT)
                 packet.time_base = unit
                 packet.pts = times[number]
                 early = delay - position
@@ -521,7 +516,7 @@ def _other_packets(
             packet.dts = packet.pts
         if packet.pts is None:
             packet.pts = packet.dts
-        unit = packet.time_base
+        unit = exact(packet.time_base)
         if span is not None and index not in covers:
             begin = cast(int, packet.pts) * unit
             finish = begin + (packet.duration or 0) * unit

@@ -1,0 +1,98 @@
+"""The one place that knows how PyAV is called: file names, exact fractions, side data, and what libav reports.
+
+PyAV 18 gives fractions as :class:`fractions.Fraction` and decodes tags strictly unless told otherwise; PyAV 19 has a
+class of its own for fractions and keeps bytes that are not UTF-8 by itself. Both are supported, and nothing outside
+this file depends on the difference.
+
+    >>> rational(Fraction(24000, 1001)), rational(None)
+    (Fraction(24000, 1001), None)
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import av
+from av import logging as av_logging
+from av.container import InputContainer, OutputContainer
+
+_MAJOR = int(av.__version__.split(".")[0])
+#: PyAV 18 refuses tags that are not UTF-8 unless it is given this; PyAV 19 does not know the argument.
+_TAGS: dict[str, Any] = {"metadata_errors": "surrogateescape"} if _MAJOR < 19 else {}
+
+
+def open_read(path: Path, *, format: str | None = None, options: dict[str, str] | None = None) -> InputContainer:  # noqa: A002
+    """Open a local file for reading; tags that are not UTF-8 survive as they are."""
+    return av.open(local_name(path), "r", format=format, options=options, **_TAGS)
+
+
+def open_write(path: Path, *, format: str, options: dict[str, str] | None = None) -> OutputContainer:  # noqa: A002
+    """Open a local file for writing; tags that are not UTF-8 are written as they were."""
+    return av.open(local_name(path), "w", format=format, options=options, **_TAGS)
+
+
+def local_name(path: Path) -> str:
+    """Return the name by which libav finds a local file.
+
+    A name with a colon (``Re:Zero - 01.mkv``) would be taken for a protocol; an absolute name never is.
+    """
+    return str(path.absolute())
+
+
+def rational(value: object) -> Fraction | None:
+    """Return a fraction of libav as a :class:`fractions.Fraction`; None where it is missing, zero or undefined."""
+    numerator, denominator = getattr(value, "numerator", 0), getattr(value, "denominator", 0)
+    return Fraction(int(numerator), int(denominator)) if numerator and denominator else None
+
+
+def exact(value: object) -> Fraction:
+    """Return a fraction that libav always knows (the time base of a packet).
+
+    Raises:
+        ValueError: it does not know it.
+    """
+    result = rational(value)
+    if result is None:
+        raise ValueError(f"expected a fraction, got {value!r}")
+    return result
+
+
+def side_data(frame: av.VideoFrame) -> list[tuple[str, Any]]:
+    """Return the (kind, buffer) pairs beside a decoded frame; kinds that this PyAV has no name for are left out."""
+    entries = cast(Any, frame.side_data)
+    result: list[tuple[str, Any]] = []
+    number = 0
+    while True:
+        try:
+            entry = entries[number]
+        except IndexError:
+            return result
+        number += 1
+        with contextlib.suppress(ValueError):
+            result.append((str(entry.type.name), entry))
+
+
+@contextlib.contextmanager
+def reports(level: int = av_logging.ERROR) -> Generator[list[str], None, None]:
+    """Collect what libav reports in this thread while the block runs, up to `level` (filled in when it ends)."""
+    collected: list[str] = []
+    before = av_logging.get_level()
+    av_logging.set_level(level)
+    try:
+        with av_logging.Capture() as messages:
+            try:
+                yield collected
+            finally:
+                collected += [text.strip() for rank, _, text in messages if rank <= level and text.strip()]
+    finally:
+        av_logging.set_level(before)
+
+
+def reason(error: BaseException) -> str:
+    """Return why libav or the system refused, as one short line."""
+    text = getattr(error, "strerror", None) or str(error)
+    return str(text).rstrip(".").replace("\n", " ")[:160]
