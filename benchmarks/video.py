@@ -35,15 +35,17 @@ import numpy as np
 
 from apisr.upscale import choose_model, load_engine
 from apisr.upscale.engine import Engine
+from apisr.upscale.options import VideoOptions
 from apisr.upscale.prepare import Preparation
+from apisr.upscale.results import VideoResult
 from apisr.upscale.reuse import CanvasUpscaler
-from apisr.upscale.videos import VideoOptions, VideoOutcome, upscale_video
+from apisr.upscale.videos import upscale_video
 from benchmarks import Skip
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
 NAMES = ("talk/low", "talk/web", "returning/web", "action/web", "fade/web", "flash/web", "pan/web", "grain/web")
 EPISODE = "episode/episode"
-OPTIONS = VideoOptions(codec="libx264", preset="veryfast", deinterlace="off", overwrite=True)
+OPTIONS = VideoOptions(codec="libx264", preset="veryfast", deinterlace="off")
 FRAMES, PLAIN_FRAMES, PEER_FRAMES = 12, 4, 2
 RATE = 12
 _FP16_WEIGHTS = 0x01306B47
@@ -79,7 +81,7 @@ def _clip(
     exact = _speed(_run(source, target, lambda: CanvasUpscaler(engine), frames))
     hold = _speed(_run(source, target, lambda: CanvasUpscaler(engine), frames, prepare=Preparation("auto")))
     off = _speed(plain)
-    busy = plain.seconds["upscale"] / (plain.seconds["total"] - plain.seconds["join"])
+    busy = plain.seconds.upscale / (plain.seconds.total - plain.seconds.join)
     return _row(
         {
             "what": name,
@@ -102,8 +104,8 @@ def _row(values: dict[str, object]) -> dict[str, object]:
     return {head: values.get(head) for head in HEADS}
 
 
-def _speed(outcome: VideoOutcome) -> float:
-    return outcome.frames_out / outcome.seconds["total"]
+def _speed(outcome: VideoResult) -> float:
+    return outcome.frames_out / outcome.seconds.total
 
 
 def _run(
@@ -114,12 +116,12 @@ def _run(
     *,
     scale: int = 2,
     prepare: Preparation | None = None,
-) -> VideoOutcome:
+) -> VideoResult:
     """Upscale the first frames of a clip by 2, whatever the network's own scale."""
     with av.open(str(source)) as container:
         rate = container.streams.video[0].guessed_rate or Fraction(24)
     options = replace(OPTIONS, end=(frames - Fraction(1, 2)) / rate, factor=2.0)
-    return upscale_video(source, target, make, options, scale=scale, prepare=prepare)
+    return upscale_video(source, target, make, options, scale=scale, prepare=prepare, overwrite=True)
 
 
 def _plain_loop(source: Path, target: Path, engine: Engine, frames: int) -> float:
@@ -199,7 +201,8 @@ def _memory(minutes: int, folder: Path) -> dict[str, object]:
         from pathlib import Path
         from apisr.upscale.baselines import NearestEngine
         from apisr.upscale.reuse import CanvasUpscaler
-        from apisr.upscale.videos import VideoOptions, upscale_video
+        from apisr.upscale.options import VideoOptions
+        from apisr.upscale.videos import upscale_video
         began = time.perf_counter()
         options = VideoOptions(preset="ultrafast", deinterlace="off")
         engine = NearestEngine(2)

@@ -19,6 +19,8 @@ from apisr.image import read_rgb, to_float, write_picture
 from apisr.upscale import choose_model, load_engine, upscale_pixels
 from apisr.upscale.engine import NetworkTraits
 from apisr.upscale.ensemble import FlipEnsemble
+from apisr.upscale.jobs import plan_jobs, run_jobs
+from apisr.upscale.options import UpscaleOptions
 from apisr.upscale.reuse import CanvasUpscaler
 from apisr.upscale.tiles import run_window
 
@@ -114,7 +116,8 @@ def test_where_it_can_be_asked_for(apisr: Run, tmp_path: Path, tiny_x2: Path) ->
     done = apisr("upscale", tmp_path / "in", "-o", made, "--model", tiny_x2, "--tta")
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(read_rgb(made / "a.png"), wanted)
-    package.upscale.upscale_files([tmp_path / "in"], tmp_path / "again", model=tiny_x2, tta=True)
+    options = UpscaleOptions(model=tiny_x2, tta=True)
+    run_jobs(plan_jobs([tmp_path / "in"], tmp_path / "again", options).jobs, options)
     np.testing.assert_array_equal(read_rgb(tmp_path / "again" / "a.png"), wanted)
     result = evaluate(tmp_path / "in", reference=made, model=tiny_x2, metrics=["psnr"], tta=True)
     assert result.report.model is not None

@@ -14,7 +14,8 @@ from apisr.image import Metadata, Picture, read_picture, write_picture
 from apisr.upscale import choose_model, load_engine, upscale_pixels
 from apisr.upscale.baselines import NearestEngine, ResampleEngine
 from apisr.upscale.engine import Engine
-from apisr.upscale.pictures import upscale_picture_file
+from apisr.upscale.picture import upscale_picture_file
+from apisr.upscale.sizes import SizeRequest
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +119,9 @@ def test_animations(tmp_path: Path, engine: Engine, suffix: str, alpha: bool) ->
 
 def test_other_factors_are_resampled_and_said(tmp_path: Path, engine: Engine) -> None:
     write_picture(tmp_path / "in.png", np.zeros((20, 30, 3), np.uint8))
-    outcome = upscale_picture_file(tmp_path / "in.png", tmp_path / "out.png", engine, output_scale=1.5)
+    outcome = upscale_picture_file(tmp_path / "in.png", tmp_path / "out.png", engine, size=SizeRequest(1.5))
     assert read_picture(tmp_path / "out.png").pixels.shape == (30, 45, 3)
-    assert "resampled" in outcome.notices[0]
+    assert outcome.notices == ("x2 network, then to 30 lines (45x30, Lanczos).",)
 
 
 def test_losses_of_a_format_are_said(tmp_path: Path, engine: Engine) -> None:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from apisr.image import to_float
 from apisr.upscale import choose_model, load_engine, tiles, upscale_pixels
 from apisr.upscale.engine import Engine, NetworkTraits
-from apisr.upscale.pictures import output_size, resize_bands
+from apisr.upscale.picture import resize_bands
 from apisr.upscale.reuse import plan_fixed_tiles
+from apisr.upscale.sizes import SizeRequest
 from apisr.upscale.tiles import Rectangle, plan_tiles, run_window
 from apisr.weights import resolve_model
 
@@ -121,10 +122,10 @@ def test_resampling_in_bands_equals_resampling_whole(
 
 
 def test_output_size() -> None:
-    assert output_size(10, 20, 4) == (40, 80)
-    assert output_size(720, 1280, 2, output_height=1080) == (1080, 1920)
-    assert output_size(3, 5, 4, output_scale=3) == (9, 15)
-    assert output_size(1, 1, 2, output_scale=0.1) == (1, 1)
+    assert SizeRequest().of_picture(10, 20, scale=4) == (40, 80)
+    assert SizeRequest(height=1080).of_picture(720, 1280, scale=2) == (1080, 1920)
+    assert SizeRequest(3).of_picture(3, 5, scale=4) == (9, 15)
+    assert SizeRequest(0.1).of_picture(1, 1, scale=2) == (1, 1)
 
 
 @settings(deadline=None, max_examples=25)

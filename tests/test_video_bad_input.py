@@ -7,20 +7,22 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from video_clips import Nearest, make_clip, read_back
+from video_clips import Nearest, make_clip, read_back, upscale_video
 
 from apisr.core.errors import ApisrError, InputError, RunError
 from apisr.image import Pixels
-from apisr.upscale.videos import VideoOptions, VideoOutcome, upscale_video
+from apisr.upscale.options import VideoOptions
+from apisr.upscale.results import VideoResult
 
 FAST = VideoOptions(preset="ultrafast", segment_frames=6)
 
 
-def upscale(source: Path, target: Path, options: VideoOptions = FAST) -> VideoOutcome:
-    return upscale_video(source, target, Nearest, options, scale=2)
+def upscale(source: Path, target: Path, options: VideoOptions = FAST, **settings: Any) -> VideoResult:
+    return upscale_video(source, target, Nearest, options, **settings)
 
 
 def names(folder: Path) -> list[str]:
@@ -107,7 +109,7 @@ def test_existing_output_is_not_touched_unless_asked(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"exists.*--overwrite"):
         upscale(source, target)
     assert target.read_bytes() == b"precious"
-    upscale(source, target, VideoOptions(preset="ultrafast", overwrite=True))
+    upscale(source, target, overwrite=True)
     assert read_back(target, scale=2).numbers == [0, 1, 2, 3]
 
 
@@ -124,7 +126,7 @@ def test_the_source_is_never_its_own_output(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=4)
     before = source.read_bytes()
     with pytest.raises(InputError, match="is the source itself"):
-        upscale(source, tmp_path / "." / "in.mkv", VideoOptions(overwrite=True))
+        upscale(source, tmp_path / "." / "in.mkv", overwrite=True)
     assert source.read_bytes() == before
 
 
@@ -144,10 +146,12 @@ def test_full_disk_says_so_and_the_work_goes_on_later(tmp_path: Path) -> None:
         f"""
         import resource, signal, sys
         from pathlib import Path
+from typing import Any
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from video_clips import Nearest
         from apisr.core.errors import ApisrError
-        from apisr.upscale.videos import VideoOptions, upscale_video
+        from apisr.upscale.options import VideoOptions
+        from video_clips import upscale_video
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (900_000, 900_000))
         try:

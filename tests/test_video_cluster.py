@@ -17,11 +17,18 @@ import numpy as np
 import pytest
 from conftest import Run
 from PIL import Image
-from video_clips import make_clip, read_back
+from video_clips import make_clip, plan_video, read_back, upscale_video
 
+from apisr.core.cluster import ActorPool, Lost, or_raise
 from apisr.core.errors import InputError, RunError
 from apisr.image import Pixels, write_picture
-from apisr.upscale.videos import VideoOptions, upscale_video
+from apisr.upscale import choose_model, load_engine
+from apisr.upscale.jobs import plan_jobs, run_jobs
+from apisr.upscale.options import UpscaleOptions, VideoOptions
+from apisr.upscale.remote import NetworkRecipe, PictureFile, PictureWorker
+from apisr.upscale.results import ReuseStats
+from apisr.upscale.reuse import CanvasUpscaler
+from apisr.video.writer import Segment
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 ray = pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
@@ -36,12 +43,12 @@ class Marked:
     def __init__(self, folder: str, delay_s: float = 0.0) -> None:
         self.folder = folder
         self.delay_s = delay_s
-        self.stats = 0
+        self.stats = ReuseStats()
 
     def process(self, rgb: Pixels) -> Pixels:
-        (Path(self.folder) / str(os.getpid())).write_text(str(self.stats))
+        (Path(self.folder) / str(os.getpid())).write_text(str(self.stats.frames))
         time.sleep(self.delay_s)
-        self.stats += 1
+        self.stats.frames += 1
         return np.ascontiguousarray(rgb.repeat(2, 0).repeat(2, 1))
 
 
@@ -107,9 +114,9 @@ def test_two_nodes_give_what_one_machine_gives(two_nodes: str, tmp_path: Path) -
     assert frames_of(tmp_path / "out.mkv") == frames_of(tmp_path / "alone.mkv")
     assert read_back(tmp_path / "out.mkv", scale=2).packets == read_back(source).packets
     assert len(list(marks.iterdir())) == 2, "one worker on each node, each with one network"
-    assert sum(outcome.stats) == 64
+    assert outcome.reuse.frames == 64
     assert seen[-1] == 64
-    assert outcome.seconds["upscale"] >= 0.6
+    assert outcome.seconds.upscale >= 0.6
 
 
 def test_a_killed_worker_is_replaced_and_its_segment_done_again(two_nodes: str, tmp_path: Path) -> None:
@@ -138,45 +145,57 @@ def test_a_worker_that_does_not_see_the_source_gets_a_copy(two_nodes: str, tmp_p
     source = make_clip(tmp_path / "in.mkv", frames=16, options={"g": "4"})
     marks = tmp_path / "marks"
     marks.mkdir()
-    cluster.connect(two_nodes)
-    plan_source = source
 
-    class Elsewhere(cluster._SegmentWorker):
+    class Elsewhere(cluster.SegmentWorker):
         def sees(self, size: int, digest: str) -> bool:
             return False
 
-    from apisr.upscale.segments import WorkFolder, plan_spans
-    from apisr.upscale.videos import plan_video
-
-    plan = plan_video(plan_source, tmp_path / "out.mkv", OPTIONS, 2)
-    worker = cluster._remote(Elsewhere).remote(plan, OPTIONS, Make(marks), None)
-    cluster._Shipment(source).deliver(worker)
+    plan = plan_video(source, tmp_path / "out.mkv", OPTIONS, 2)
+    pool: ActorPool[Any, Any] = ActorPool(Elsewhere, (plan, OPTIONS, Make(marks), None), address=two_nodes)
+    worker = pool.start_worker()
+    cluster.Shipment(source).deliver(worker)
     source.rename(tmp_path / "moved.mkv")
-    span = plan_spans(plan.index, frames=8)[0]
-    described, content, *_ = ray.get(worker.work.remote(span))
+    made = ray.get(worker.work.remote(plan.spans[0]))
     ray.kill(worker)
-    folder = WorkFolder(tmp_path / "out.mkv")
-    folder.path.mkdir()
-    folder.partial_path(0).write_bytes(content)
-    assert cluster.Segment.from_json(described).size_bytes == len(content)
-    assert read_back(folder.partial_path(0), scale=2).numbers == list(range(span.frames))
+    (tmp_path / "first.mkv").write_bytes(made.content)
+    assert Segment.from_json(made.described).size_bytes == len(made.content)
+    assert read_back(tmp_path / "first.mkv", scale=2).numbers == list(range(plan.spans[0].frames))
 
 
-def test_any_function_can_be_spread(two_nodes: str) -> None:
-    results = dict(cluster.map_on_cluster(lambda number: number * number, range(12), address=two_nodes))
-    assert results == {number: number * number for number in range(12)}
+class Calls:
+    """A worker that calls a function."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def work(self, item: Any) -> Any:
+        return self.function(item)
+
+    def close(self) -> None:
+        pass
+
+
+def test_any_worker_can_be_spread(two_nodes: str) -> None:
+    def spread(function: Any, items: Any) -> dict[Any, Any]:
+        pool: ActorPool[Any, Any] = ActorPool(Calls, (function,), address=two_nodes)
+        return dict(or_raise(pool.map_unordered(items)))
+
+    assert spread(lambda number: number * number, range(12)) == {number: number * number for number in range(12)}
 
     def fails(number: int) -> int:
-        raise InputError(f"cannot read '{number}.png'")
+        raise InputError(f"cannot read '{number}.png'", code="no-such-picture")
 
-    with pytest.raises(InputError, match=r"cannot read '0.png'"):
-        list(cluster.map_on_cluster(fails, [0], address=two_nodes))
+    with pytest.raises(InputError) as failure:
+        spread(fails, [0])
+    assert failure.value.code == "no-such-picture"
 
     def dies(_: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(RunError, match="workers of the cluster died over '0'"):
-        list(cluster.map_on_cluster(dies, [0], address=two_nodes))
+    with pytest.raises(RunError) as death:
+        spread(dies, [0])
+    assert death.value.code == "workers-died"
+    assert "'0'" in str(death.value)
 
 
 def written(folder: Path) -> dict[str, bytes]:
@@ -223,7 +242,7 @@ def test_pictures_and_videos_of_a_folder_by_the_command(
     clip_here, clip_there = (next(row["result"] for row in report if row["kind"] == "video") for report in reports)
     assert clip_there["notices"] == clip_here["notices"], "what the hold filter did is gathered too"
     assert any(notice.startswith("hold filter:") for notice in clip_there["notices"])
-    assert sum(part["total_px"] for part in clip_there["stats"]) == 24 * 96 * 64
+    assert clip_there["reuse"]["total_px"] == 24 * 96 * 64
     again = json.loads(apisr(*common, "-o", tmp_path / "out", "--cluster", two_nodes, "--json").stdout)
     assert [row["status"] for row in again["files"]].count("skipped") == 7
 
@@ -231,42 +250,41 @@ def test_pictures_and_videos_of_a_folder_by_the_command(
 def test_a_picture_that_kills_its_workers_does_not_stop_the_others(
     two_nodes: str, tiny_x2: Path, tmp_path: Path
 ) -> None:
-    from apisr.upscale import choose_model
-
-    class Deadly(cluster.PictureTask):
-        def __call__(self, picture: Any) -> Any:
+    class Deadly(PictureWorker):
+        def work(self, picture: PictureFile) -> Any:
             if picture.source.name == "b.png":
                 os.kill(os.getpid(), signal.SIGKILL)
-            return super().__call__(picture)
+            return super().work(picture)
 
     write_picture(tmp_path / "a.png", np.full((20, 20, 3), 90, np.uint8))
     content = (tmp_path / "a.png").read_bytes()
-    task = Deadly(cluster.NetworkRecipe.of(choose_model(tiny_x2), device="cpu", threads=1))
-    files = [cluster.PictureFile(i, Path(f"{n}.png"), Path(f"{n}_x2.png"), content) for i, n in enumerate("abcd")]
-    answers = {file.source.stem: answer for file, answer in cluster.pictures_on_cluster(task, files, address=two_nodes)}
-    assert isinstance(answers.pop("b"), RunError)
+    options = UpscaleOptions(device="cpu", threads=1)
+    pool: ActorPool[PictureFile, Any] = ActorPool(
+        Deadly, ([NetworkRecipe.of(choose_model(tiny_x2), options)], options), address=two_nodes
+    )
+    files = [PictureFile(i, Path(f"{n}.png"), Path(f"{n}_x2.png"), content) for i, n in enumerate("abcd")]
+    answers = {file.source.stem: answer for file, answer in pool.map_unordered(files)}
+    lost = answers.pop("b")
+    assert isinstance(lost, Lost)
+    assert lost.error.code == "workers-died"
     assert len(answers) == 3
     assert all(isinstance(answer, tuple) for answer in answers.values())
 
 
-def test_a_network_that_cannot_be_loaded_there_ends_the_run(two_nodes: str, tiny_x2: Path) -> None:
-    from apisr.upscale import choose_model
-
-    recipe = cluster.NetworkRecipe.of(choose_model(tiny_x2), device="cuda")
-    file = cluster.PictureFile(0, Path("a.png"), Path("b.png"), b"")
+def test_a_network_that_cannot_be_loaded_there_ends_the_run(two_nodes: str, tiny_x2: Path, tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png", np.full((20, 20, 3), 90, np.uint8))
+    options = UpscaleOptions(model=choose_model(tiny_x2), device="cuda", cluster=two_nodes)
+    jobs = plan_jobs([tmp_path / "a.png"], tmp_path / "b.png", options).jobs
     with pytest.raises(InputError, match="device 'cuda' is not available"):
-        list(cluster.pictures_on_cluster(cluster.PictureTask(recipe), [file], address=two_nodes))
+        run_jobs(jobs, options)
 
 
 def test_a_real_network_travels_with_its_file(two_nodes: str, tmp_path: Path) -> None:
-    from apisr.upscale import choose_model, load_engine
-    from apisr.upscale.reuse import CanvasUpscaler
-
     model = choose_model(None, scale=2)
     source = make_clip(tmp_path / "in.mkv", frames=16, options={"g": "4"})
     engine = load_engine(model, device="cpu", threads=1)
     upscale_video(source, tmp_path / "alone.mkv", lambda: CanvasUpscaler(engine), OPTIONS, scale=2)
-    recipe = cluster.NetworkRecipe.of(model, device="cpu", threads=1)
+    recipe = NetworkRecipe.of(model, UpscaleOptions(device="cpu", threads=1))
     run = cluster.spans_on_cluster(two_nodes)
     upscale_video(source, tmp_path / "out.mkv", recipe, OPTIONS, scale=2, run_spans=run)
     assert frames_of(tmp_path / "out.mkv") == frames_of(tmp_path / "alone.mkv")

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from video_clips import Nearest, ffprobe, make_clip
+from video_clips import Nearest, ffprobe, make_clip, plan_video, upscale_video
 
 from apisr.core.errors import InputError
-from apisr.upscale.videos import VideoOptions, plan_video, upscale_video
+from apisr.upscale.options import VideoOptions
 from apisr.video.colour import (
     LUMA_WEIGHTS,
     Colour,

@@ -19,12 +19,13 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from video_clips import Nearest, make_clip, read_back
+from video_clips import Nearest, make_clip, read_back, upscale_video
 
 from apisr.core.errors import InputError
 from apisr.image import Pixels
+from apisr.upscale.options import VideoOptions
 from apisr.upscale.segments import WorkFolder
-from apisr.upscale.videos import VideoOptions, upscale_video
+from apisr.upscale.sizes import SizeRequest
 
 FAST = VideoOptions(preset="ultrafast", segment_frames=10)
 
@@ -88,7 +89,7 @@ def test_nothing_is_left_when_nothing_was_finished(source: Path, tmp_path: Path)
     ("change", "key"),
     [
         ({"crf": 30.0}, "encoder"),
-        ({"height": 100}, "size"),
+        ({"size": SizeRequest(height=100)}, "size"),
         ({"segment_frames": 20}, "spans"),
         ({"identity": "b"}, "model"),
     ],
@@ -99,10 +100,10 @@ def test_another_setting_is_refused_with_its_name(
     target = tmp_path / "out.mkv"
     with pytest.raises(KeyboardInterrupt):
         upscale_video(source, target, lambda: Stopped(45), FAST, scale=2, identity="a")
-    identity = change.pop("identity", "a")
+    settings = {"identity": "a", **{key: change.pop(key) for key in ("identity", "size") if key in change}}
     with pytest.raises(InputError, match=rf"interrupted run with another {key}.*--restart"):
-        upscale_video(source, target, Nearest, replace(FAST, **change), scale=2, identity=identity)
-    outcome = upscale_video(source, target, Nearest, replace(FAST, restart=True, **change), scale=2, identity=identity)
+        upscale_video(source, target, Nearest, replace(FAST, **change), **settings)
+    outcome = upscale_video(source, target, Nearest, replace(FAST, restart=True, **change), **settings)
     assert outcome.resumed_frames == 0
     assert outcome.frames_out == 96
 
@@ -168,8 +169,9 @@ def test_several_workers_give_the_same_file(source: Path, tmp_path: Path) -> Non
         made.append(Nearest())
         return made[-1]
 
-    outcome = upscale_video(source, tmp_path / "three.mkv", make, replace(FAST, workers=3), scale=2)
-    assert len(made) == len(outcome.stats) == 3
+    outcome = upscale_video(source, tmp_path / "three.mkv", make, FAST, workers=3)
+    assert len(made) == 3
+    assert outcome.reuse.frames == 96
     assert sum(worker.frames for worker in made) == 96
     assert frames_of(tmp_path / "three.mkv") == frames_of(tmp_path / "one.mkv")
 
@@ -184,9 +186,9 @@ def test_a_failing_worker_stops_the_others_and_the_rest_goes_on_later(source: Pa
 
     target = tmp_path / "out.mkv"
     with pytest.raises(RuntimeError, match="device lost"):
-        upscale_video(source, target, Failing, replace(FAST, workers=2), scale=2)
+        upscale_video(source, target, Failing, FAST, workers=2)
     assert not target.exists()
-    assert upscale_video(source, target, Nearest, replace(FAST, workers=2), scale=2).frames_out == 96
+    assert upscale_video(source, target, Nearest, FAST, workers=2).frames_out == 96
 
 
 def test_no_thread_survives(source: Path, tmp_path: Path) -> None:
@@ -210,7 +212,8 @@ def test_killed_ten_times_at_random_moments(tmp_path: Path) -> None:
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from video_clips import Nearest
-        from apisr.upscale.videos import VideoOptions, upscale_video
+        from apisr.upscale.options import VideoOptions
+        from video_clips import upscale_video
 
         class Slow(Nearest):
             def process(self, rgb):

@@ -18,10 +18,11 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from video_clips import Nearest, make_clip
+from video_clips import Nearest, make_clip, plan_video, upscale_video
 
 from apisr.core.errors import InputError
-from apisr.upscale.videos import VideoOptions, VideoOutcome, plan_video, upscale_video
+from apisr.upscale.options import VideoOptions
+from apisr.upscale.results import VideoResult
 from apisr.video.streams import CONTAINERS
 
 FAST = VideoOptions(preset="ultrafast", deinterlace="off")
@@ -38,7 +39,7 @@ def ffmpeg(*arguments: object) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def upscale(source: Path, target: Path) -> VideoOutcome:
+def upscale(source: Path, target: Path) -> VideoResult:
     return upscale_video(source, target, Nearest, FAST, scale=2)
 
 

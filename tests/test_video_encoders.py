@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from video_clips import Nearest, ffprobe, make_clip, read_back
+from video_clips import Nearest, ffprobe, make_clip, plan_video, read_back, upscale_video
 
 from apisr.core.errors import InputError
-from apisr.upscale.videos import VideoOptions, VideoOutcome, plan_video, upscale_video
+from apisr.upscale.options import VideoOptions
+from apisr.upscale.results import VideoResult
+from apisr.upscale.sizes import SizeRequest
 from apisr.video.encoders import ENCODERS, available_encoders, choose, encoder_named
 from apisr.video.probe import probe, scan
 from apisr.video.reader import read_frames
@@ -19,7 +21,7 @@ SOFTWARE = ["libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks"
 FAST = {"libx264": "ultrafast", "libx265": "ultrafast", "libsvtav1": "12", "libvpx-vp9": "8", "prores_ks": "proxy"}
 
 
-def upscale(source: Path, target: Path, options: VideoOptions) -> VideoOutcome:
+def upscale(source: Path, target: Path, options: VideoOptions) -> VideoResult:
     return upscale_video(source, target, Nearest, options, scale=2)
 
 
@@ -136,7 +138,7 @@ def test_comparison_clips(tmp_path: Path, how: str) -> None:
 
 def test_the_plan_says_everything_before_work(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=30, audio="libopus", srt=True, options={"g": "5"})
-    plan = plan_video(source, tmp_path / "out.mp4", VideoOptions(height=96, segment_frames=10), 2)
+    plan = plan_video(source, tmp_path / "out.mp4", VideoOptions(segment_frames=10), 2, SizeRequest(height=96))
     assert plan.frames == 30
     assert (plan.network_size, plan.size) == ((192, 128), (144, 96))
     assert [(stream.stream.kind, stream.action) for stream in plan.streams] == [
@@ -160,5 +162,5 @@ def test_the_slowest_stage_is_kept_busy(tmp_path: Path) -> None:
 
     source = make_clip(tmp_path / "in.mkv", frames=120, size=(192, 128), options={"g": "30"})
     outcome = upscale_video(source, tmp_path / "out.mkv", Slow, VideoOptions(preset="ultrafast"), scale=2)
-    pipeline = outcome.seconds["total"] - outcome.seconds["join"]
-    assert outcome.seconds["upscale"] / pipeline > 0.75  # 0.9 and more on a quiet machine: benchmarks/video.py
+    pipeline = outcome.seconds.total - outcome.seconds.join
+    assert outcome.seconds.upscale / pipeline > 0.75  # 0.9 and more on a quiet machine: benchmarks/video.py

@@ -6,9 +6,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from video_clips import Nearest, ffprobe, make_clip, read_back
+from video_clips import Nearest, ffprobe, make_clip, read_back, upscale_video
 
-from apisr.upscale.videos import VideoOptions, upscale_video
+from apisr.upscale.options import VideoOptions
 
 SOURCES = {
     "h264": ("libx264", "yuv420p", {"g": "8"}),

@@ -25,7 +25,8 @@ def test_ten_times_the_frames_need_no_more_memory(tmp_path: Path) -> None:
             from pathlib import Path
             sys.path.insert(0, {str(Path(__file__).parent)!r})
             from video_clips import Nearest
-            from apisr.upscale.videos import VideoOptions, upscale_video
+            from apisr.upscale.options import VideoOptions
+            from video_clips import upscale_video
             options = VideoOptions(preset="ultrafast", segment_frames=100)
             source, target = Path({str(source)!r}), Path({str(tmp_path / f"{times}_x2.mkv")!r})
             done = upscale_video(source, target, Nearest, options, scale=2)

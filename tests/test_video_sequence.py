@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from video_clips import Nearest, make_clip, picture, read_back
+from video_clips import Nearest, make_clip, picture, read_back, upscale_video
 
 from apisr.core.errors import InputError
 from apisr.image import read_picture, write_picture
-from apisr.upscale.videos import VideoOptions, upscale_video
+from apisr.upscale.options import VideoOptions
 from apisr.video.probe import probe, scan
 from apisr.video.reader import read_frames
 from apisr.video.sequence import is_sequence, numbers_of, picture_at

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import av
 import pytest
-from video_clips import SRT, Nearest, ffprobe, make_clip, read_back, small_png
+from video_clips import SRT, Nearest, ffprobe, make_clip, plan_video, read_back, small_png, upscale_video
 
 from apisr.core.errors import InputError
-from apisr.upscale.videos import VideoOptions, VideoOutcome, plan_video, upscale_video
+from apisr.upscale.options import VideoOptions
+from apisr.upscale.results import VideoResult
 from apisr.video.subtitles import srt_to_tx3g, tx3g_to_srt
 
 FAST = VideoOptions(preset="ultrafast")
@@ -33,7 +34,7 @@ def rich(tmp_path: Path) -> Path:
     )
 
 
-def upscale(source: Path, target: Path, options: VideoOptions = FAST) -> VideoOutcome:
+def upscale(source: Path, target: Path, options: VideoOptions = FAST) -> VideoResult:
     return upscale_video(source, target, Nearest, options, scale=2)
 
 

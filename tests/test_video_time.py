@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from video_clips import Nearest, ffprobe, make_clip, number_of, read_back
+from video_clips import Nearest, ffprobe, make_clip, number_of, plan_video, read_back, upscale_video
 
 from apisr.core.errors import InputError
+from apisr.upscale.options import VideoOptions
+from apisr.upscale.results import VideoResult
 from apisr.upscale.segments import plan_spans
-from apisr.upscale.videos import VideoOptions, VideoOutcome, plan_video, upscale_video
 from apisr.video.colour import Colour
 from apisr.video.probe import COMMON_RATES, PacketIndex, nominal_rate, probe, scan
 from apisr.video.reader import combed_share, read_frames
@@ -27,8 +28,8 @@ FAST = VideoOptions(preset="ultrafast", segment_frames=8)
 MILLI = Fraction(1, 1000)
 
 
-def upscale(source: Path, target: Path, options: VideoOptions = FAST) -> VideoOutcome:
-    return upscale_video(source, target, Nearest, options, scale=2)
+def upscale(source: Path, target: Path, options: VideoOptions = FAST, **settings: Any) -> VideoResult:
+    return upscale_video(source, target, Nearest, options, **settings)
 
 
 VFR = [0, 42, 83, 250, 292, 1000, 1001, 1040, 1080, 1500, 1511, 1599, 2400, 2441, 2483, 9000, 9042, 9083, 9125, 9167]
@@ -178,7 +179,7 @@ def test_rates_are_recognised_through_the_rounding_of_matroska(rate: Fraction) -
 def test_any_times_come_through(tmp_path: Path, steps: list[int]) -> None:
     times = [int(time) for time in np.cumsum([0, *steps])]
     source = make_clip(tmp_path / "in.mkv", frames=len(times), times=times, time_base=MILLI, options={"g": "4"})
-    upscale(source, tmp_path / "out.mkv", VideoOptions(preset="ultrafast", segment_frames=4, overwrite=True))
+    upscale(source, tmp_path / "out.mkv", VideoOptions(preset="ultrafast", segment_frames=4), overwrite=True)
     after = read_back(tmp_path / "out.mkv", scale=2)
     assert after.times == [time * MILLI for time in times]
     assert after.numbers == list(range(len(times)))

@@ -20,7 +20,7 @@ from apisr.cli import build as build_cli  # noqa: E402
 from apisr.core.errors import InputError, ModelError  # noqa: E402
 from apisr.core.files import sha256_file  # noqa: E402
 from apisr.networks import architecture  # noqa: E402
-from apisr.upscale import load_engine, upscale_files  # noqa: E402
+from apisr.upscale import choose_model, load_engine  # noqa: E402
 from apisr.weights import resolve_model  # noqa: E402
 from apisr.weights.export import export_onnx, write_card  # noqa: E402
 from apisr.weights.strength import between, mixed  # noqa: E402
@@ -137,18 +137,15 @@ def test_arrays_and_pictures_with_a_strength(network: Path, tmp_path: Path) -> N
     arguments = ["upscale", str(tmp_path / "in.png"), "-o", str(tmp_path / "out.png"), "-m", str(network), "--json"]
     done = CliRunner().invoke(build_cli(), [*arguments, "--strength", "0.5"], catch_exceptions=False)
     assert done.exit_code == 0
-    report = json.loads(done.stdout)["model"]
+    report = json.loads(done.stdout)["models"][0]
     assert report["sha256"] == between(resolve_model(network), 0.5).sha256
     from apisr.image import read_rgb
 
     assert np.array_equal(read_rgb(tmp_path / "out.png"), results[2])
 
 
-def test_one_clear_line_without_a_twin(tmp_path: Path) -> None:
-    from apisr.image import Picture, write_picture
-
-    write_picture(tmp_path / "in.png", Picture((np.zeros((20, 24, 3), np.uint8),)))
+def test_one_clear_line_without_a_twin() -> None:
     with pytest.raises(InputError) as caught:
-        upscale_files([tmp_path / "in.png"], model=FOLDER / "tiny-x4.onnx", strength=0.5)
+        choose_model(FOLDER / "tiny-x4.onnx", strength=0.5)
     assert "has no vivid twin" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +18,11 @@ import numpy as np
 import pytest
 
 from apisr.image import Pixels
+from apisr.upscale import videos
+from apisr.upscale.options import VideoOptions
+from apisr.upscale.results import ReuseStats, VideoResult
+from apisr.upscale.sizes import SizeRequest
+from apisr.upscale.videos import FrameUpscaler
 from apisr.video.colour import Colour, FromRgb
 
 SRT = [(0, 400, "<i>First</i> line"), (500, 900, "Second &amp; last")]
@@ -28,11 +33,34 @@ class Nearest:
 
     def __init__(self, scale: int = 2) -> None:
         self.scale = scale
-        self.frames = 0
+        self.stats = ReuseStats()
+
+    @property
+    def frames(self) -> int:
+        return self.stats.frames
 
     def process(self, rgb: Pixels) -> Pixels:
-        self.frames += 1
+        self.stats.frames += 1
         return np.ascontiguousarray(rgb.repeat(self.scale, 0).repeat(self.scale, 1))
+
+
+def upscale_video(
+    source: Path,
+    target: Path,
+    make_upscaler: Callable[[], FrameUpscaler],
+    options: VideoOptions,
+    on_progress: Callable[[int, int | None], None] | None = None,
+    **settings: Any,
+) -> VideoResult:
+    """Upscale a video with a network of these tests."""
+    return videos.upscale_video(source, target, make_upscaler, options, on_progress, **{"scale": 2, **settings})
+
+
+def plan_video(
+    source: Path, target: Path, options: VideoOptions, scale: int = 2, size: SizeRequest | None = None
+) -> videos.VideoPlan:
+    """Plan what :func:`upscale_video` does."""
+    return videos.plan_video(source, target, options, scale, size or SizeRequest())
 
 
 def picture(number: int, width: int, height: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -14,8 +14,12 @@ import typer
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from apisr.upscale.run import Job, Outcome, Settings
-    from apisr.weights import Model
+    from apisr.cli.progress import Progress
+    from apisr.core.progress import Progress as Event
+    from apisr.upscale.job import JobPlan
+    from apisr.upscale.models import Networks
+    from apisr.upscale.options import UpscaleOptions
+    from apisr.upscale.results import RunReport
 
 _PICTURES = "Pictures"
 _VIDEOS = "Videos"
@@ -285,45 +289,32 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_RUNNING)] = False,
 ) -> None:
     """Upscale pictures and videos, x2 and x4, keeping everything of the source."""
-    from apisr.cli.progress import Progress
-    from apisr.core.errors import InputError
-    from apisr.upscale import choose_model
-    from apisr.upscale.run import Listener, Settings, exit_code_of, plan_jobs, run_jobs
+    from apisr.upscale.options import PictureOptions, UpscaleOptions, VideoOptions
 
-    if height is not None and scale is not None:
-        raise InputError("--scale and --height were both given. Give one of them.")
-    chosen = choose_model(model, scale=scale, strength=strength)
-    label = f"{height}p" if height else f"x{scale or chosen.scale:g}"
-    jobs = plan_jobs(
-        inputs,
-        output,
-        label=label,
-        picture_suffix=f".{image_format}" if image_format else None,
-        video_suffix=f".{container}" if container else _suffix_for(purpose),
-    )
-    settings = Settings(
-        model=chosen,
-        output_scale=scale,
-        output_height=height,
-        tile_px=tile,
-        quality=quality,
-        overwrite=overwrite,
-        reuse=reuse,
-        hold=hold,
-        native=_native(native),
-        cluster=cluster,
-        workers=workers,
+    options = UpscaleOptions(
+        model=model,
+        strength=strength,
+        scale=scale,
+        height=height,
         engine=engine,
         device=device,
         threads=threads,
         tta=tta,
-        video=_video_options(
-            purpose=purpose,
+        overwrite=overwrite,
+        cluster=cluster,
+        workers=workers,
+        picture=PictureOptions(tile_px=tile, quality=quality, format=image_format),
+        video=VideoOptions(
             codec=codec,
             crf=crf,
             preset=preset,
             pix_fmt=pixel_format,
             encoder_options=tuple(_key_value(option) for option in encoder_options or ()),
+            purpose=purpose,
+            container=container,
+            reuse=reuse,
+            hold=hold,
+            native=_native(native),
             drop_streams=tuple(drop_streams or ()),
             deinterlace=deinterlace,
             detelecine=detelecine,
@@ -332,48 +323,60 @@ def command(
             rate=None if rate is None else _rate(rate),
             accept_damage=accept_damage,
             restart=restart,
-            workers=workers or 1,
-        )
-        if any(job.kind == "video" for job in jobs)
-        else None,
+        ),
     )
+    _run(inputs, output, options, dry_run=dry_run, as_json=as_json, quiet=quiet)
+
+
+def _run(
+    inputs: list[Path], output: Path | None, options: UpscaleOptions, *, dry_run: bool, as_json: bool, quiet: bool
+) -> None:
+    """Plan, run, and say what became of it."""
+    from apisr.cli.progress import Progress
+    from apisr.upscale.jobs import plan_jobs, run_jobs
+    from apisr.upscale.models import Networks
+    from apisr.upscale.results import ModelSummary, RunReport
+
+    networks = Networks(options)
+    plan = plan_jobs(inputs, output, options, networks=networks)
     if dry_run:
-        _print_plan(jobs, settings, as_json=as_json)
+        _print_plan(plan, options, networks, as_json=as_json)
         return
     began = time.monotonic()
     with Progress(quiet=quiet or as_json) as progress:
-        listener = Listener(
-            started=lambda job, index, count: progress.start(
-                _title(job, index, count), unit="MP" if job.kind == "picture" else "frames"
-            ),
-            progressed=lambda job, done, total: progress.update(*_units(job, done, total)),
-            ended=lambda outcome: progress.line(_line(outcome)),
-        )
-        outcomes = run_jobs(jobs, settings, settings.load_engine, listener)
+        results = run_jobs(plan.jobs, options, progress=lambda event: _show(event, progress), networks=networks)
+    report = RunReport(
+        models=tuple(ModelSummary.of(model) for model in networks.used),
+        seconds=round(time.monotonic() - began, 3),
+        files=tuple(results),
+        left_out=plan.left_out,
+    )
     if as_json:
-        typer.echo(json.dumps(_report(outcomes, chosen, time.monotonic() - began), indent=2))
+        typer.echo(report.model_dump_json(indent=2))
     elif not quiet:
-        typer.echo(_summary(outcomes, chosen, time.monotonic() - began))
-    for outcome in outcomes:
-        if outcome.status == "failed":
-            if "--debug" in sys.argv and outcome.error is not None:
-                traceback.print_exception(outcome.error)
-            sys.stderr.write(f"apisr: error: {outcome.message}\n")
-    raise typer.Exit(exit_code_of(outcomes))
+        typer.echo(_summary(report))
+    for result in results:
+        if result.status in ("failed", "cancelled"):
+            if "--debug" in sys.argv and result.error is not None:
+                traceback.print_exception(result.error)
+            sys.stderr.write(f"apisr: error: {result.message}\n")
+    raise typer.Exit(report.exit_code)
 
 
-def _video_options(**options: Any) -> Any:
-    from apisr.upscale.videos import VideoOptions
-
-    return VideoOptions(**options)
-
-
-def _suffix_for(purpose: str | None) -> str | None:
-    if purpose is None:
-        return None
-    from apisr.video.encoders import PURPOSES
-
-    return str(PURPOSES[purpose]["suffix"])
+def _show(event: Event, progress: Progress) -> None:
+    """Show one progress event."""
+    pixels = event.unit == "pixels"
+    if event.kind == "started":
+        name = Path(event.item).name
+        title = name if event.count == 1 else f"[{event.index}/{event.count}] {name}"
+        progress.start(title, unit="MP" if pixels else "frames")
+    elif event.kind == "advanced":
+        unit = 1e6 if pixels else 1
+        progress.update(event.done / unit, None if event.total is None else event.total / unit)
+    elif event.kind == "notice":
+        progress.line(f"        {event.message}")
+    else:
+        progress.line(event.message)
 
 
 def _key_value(text: str) -> tuple[str, str]:
@@ -445,96 +448,45 @@ def _seconds(text: str) -> Fraction:
     return seconds
 
 
-def _title(job: Job, index: int, count: int) -> str:
-    return f"{job.source.name}" if count == 1 else f"[{index}/{count}] {job.source.name}"
-
-
-def _units(job: Job, done: int, total: int | None) -> tuple[float, float | None]:
-    if job.kind == "picture":
-        return done / 1e6, None if total is None else total / 1e6
-    return done, total
-
-
-def _line(outcome: Outcome) -> str:
-    job = outcome.job
-    if outcome.status == "skipped":
-        return f"skipped {job.source}: {outcome.message} ({job.target})"
-    if outcome.status == "failed":
-        return f"failed  {job.source}"
-    notes = "".join(f"\n        {notice}" for notice in _notices(outcome))
-    return f"done    {job.source} -> {job.target} ({outcome.seconds:.1f} s){notes}"
-
-
-def _notices(outcome: Outcome) -> tuple[str, ...]:
-    return tuple(getattr(outcome.result, "notices", ()))
-
-
-def _summary(outcomes: list[Outcome], model: Model, seconds: float) -> str:
-    done = [outcome for outcome in outcomes if outcome.status == "done"]
-    pictures = sum(outcome.job.kind == "picture" for outcome in done)
-    videos = [outcome for outcome in done if outcome.job.kind == "video"]
+def _summary(report: RunReport) -> str:
+    done = [result.result for result in report.files if result.result is not None]
+    videos = [result for result in done if result.kind == "video"]
+    pictures = len(done) - len(videos)
     parts: list[str] = []
     if pictures:
         parts.append(f"{pictures} picture{'s' * (pictures != 1)}")
     if videos:
         parts.append(f"{len(videos)} video{'s' * (len(videos) != 1)}")
-    text = f"{' and '.join(parts) or 'nothing'} upscaled with {model.name} in {seconds:.1f} s"
-    frames = sum(int(getattr(outcome.result, "frames_out", 0)) for outcome in videos)
+    names = " and ".join(model.name for model in report.models)
+    text = f"{' and '.join(parts) or 'nothing'} upscaled with {names} in {report.seconds:.1f} s"
+    frames = sum(result.frames_out for result in videos)
     if frames:
-        stats = [part for outcome in videos for part in getattr(outcome.result, "stats", ()) if part is not None]
-        total, computed = sum(part.total_px for part in stats), sum(part.computed_px for part in stats)
-        spent = sum(outcome.seconds for outcome in videos)
-        share = 100 * computed / max(total, 1)
-        text += f"; {frames} frames, {frames / spent:.2f} frames/s"
-        text += f", {share:.1f} % of the picture area computed" if total else ""
-    skipped = sum(outcome.status == "skipped" for outcome in outcomes)
-    failed = sum(outcome.status == "failed" for outcome in outcomes)
+        total = sum(result.reuse.total_px for result in videos)
+        computed = sum(result.reuse.computed_px for result in videos)
+        spent = sum(result.seconds.total for result in videos)
+        text += f"; {frames} frames, {frames / max(spent, 1e-6):.2f} frames/s"
+        text += f", {100 * computed / total:.1f} % of the picture area computed" if total else ""
+    skipped = sum(result.status == "skipped" for result in report.files)
+    failed = sum(result.status == "failed" for result in report.files)
     if skipped:
         text += f"; {skipped} skipped (output exists; --overwrite replaces)"
     if failed:
         text += f"; {failed} failed"
+    if report.left_out:
+        names = ", ".join(path.name for path in report.left_out[:5])
+        more = f" and {len(report.left_out) - 5} more" if len(report.left_out) > 5 else ""
+        text += f"\n{len(report.left_out)} file{'s' * (len(report.left_out) != 1)} left out: {names}{more}"
     return text
 
 
-def _report(outcomes: list[Outcome], model: Model, seconds: float) -> dict[str, Any]:
-    import dataclasses
-
-    def plain(value: Any) -> Any:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        if isinstance(value, (list, tuple)):
-            return [plain(item) for item in value]
-        if isinstance(value, dict):
-            return {str(key): plain(item) for key, item in value.items()}
-        return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
-
-    return {
-        "model": {"name": model.name, "scale": model.scale, "sha256": model.sha256},
-        "seconds": round(seconds, 3),
-        "files": [
-            {
-                "source": str(outcome.job.source),
-                "target": str(outcome.job.target),
-                "kind": outcome.job.kind,
-                "status": outcome.status,
-                "seconds": round(outcome.seconds, 3),
-                "message": outcome.message,
-                "result": plain(outcome.result),
-            }
-            for outcome in outcomes
-        ],
-    }
-
-
-def _print_plan(jobs: list[Job], settings: Settings, *, as_json: bool) -> None:
+def _print_plan(plan: JobPlan, options: UpscaleOptions, networks: Networks, *, as_json: bool) -> None:
     """Describe every job without doing it; bad inputs raise as they would in the run."""
-    from apisr.upscale.plan import describe
+    from apisr.upscale.dry_run import describe
 
-    rows = [describe(job, settings) for job in jobs]
+    rows = [describe(job, options, networks) for job in plan.jobs]
     if as_json:
-        typer.echo(json.dumps({"model": settings.model.name, "files": rows}, indent=2))
+        typer.echo(json.dumps({"files": rows, "left_out": [str(path) for path in plan.left_out]}, indent=2))
         return
-    typer.echo(f"model {settings.model.name} (x{settings.model.scale}, {settings.model.architecture})")
     for row in rows:
         typer.echo(f"{row['source']} -> {row['target']}")
         for key, value in row.items():

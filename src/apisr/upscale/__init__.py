@@ -6,27 +6,23 @@ imported before:
     >>> import numpy as np, apisr
     >>> apisr.upscale(np.zeros((10, 12, 3), np.uint8), scale=2).shape
     (20, 24, 3)
-
-Files: :func:`upscale_files` does what the command ``apisr upscale`` does.
 """
 
 from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from apisr.upscale.options import EngineName
 
 if TYPE_CHECKING:
     from apisr.image import Pixels
     from apisr.upscale.engine import Engine
-    from apisr.upscale.run import Outcome
     from apisr.weights import Model
 
-EngineName = Literal["auto", "onnx", "torch"]
-
-__all__ = ["EngineName", "choose_model", "load_engine", "upscale", "upscale_files", "upscale_pixels"]
+__all__ = ["EngineName", "choose_model", "load_engine", "upscale", "upscale_pixels"]
 
 
 def upscale(
@@ -60,7 +56,7 @@ def upscale(
 
     from apisr.core.errors import InputError
     from apisr.image import from_float, resize, to_float
-    from apisr.upscale.pictures import output_size
+    from apisr.upscale.sizes import SizeRequest
 
     array = np.asarray(pixels)
     if array.dtype.name not in ("uint8", "uint16") or array.ndim not in (2, 3) or 0 in array.shape:
@@ -75,24 +71,17 @@ def upscale(
         raise InputError(f"expected 1 to 4 channels last, got shape {array.shape}. Move the channels to the end.")
     engine = load_engine(choose_model(model, scale=scale, strength=strength), device=device, tta=tta)
     output = upscale_pixels(array, engine, tile_px=tile_px)
-    wanted = output_size(array.shape[0], array.shape[1], engine.traits.scale, output_scale=scale)
+    wanted = SizeRequest(factor=scale).of_picture(array.shape[0], array.shape[1], scale=engine.traits.scale)
     if output.shape[:2] != wanted:
         output = from_float(resize(to_float(output), wanted[0], wanted[1]), array.dtype)
     return output[..., 0] if gray else output
 
 
 def upscale_pixels(pixels: Pixels, engine: Engine, *, tile_px: int | None = None) -> Pixels:
-    """Upscale one array with a loaded engine; see :func:`apisr.upscale.pictures.upscale_pixels`."""
-    from apisr.upscale import pictures
+    """Upscale one array with a loaded engine; see :func:`apisr.upscale.picture.upscale_pixels`."""
+    from apisr.upscale import picture
 
-    return pictures.upscale_pixels(pixels, engine, tile_px=tile_px)
-
-
-def upscale_files(inputs: Sequence[str | Path], output: str | Path | None = None, **options: Any) -> list[Outcome]:
-    """Upscale files and folders; see :func:`apisr.upscale.run.upscale_files`."""
-    from apisr.upscale import run
-
-    return run.upscale_files(inputs, output, **options)
+    return picture.upscale_pixels(pixels, engine, tile_px=tile_px)
 
 
 def choose_model(model: str | Path | None, *, scale: float | None = None, strength: float | None = None) -> Model:

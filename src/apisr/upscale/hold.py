@@ -30,16 +30,16 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from apisr.image import Pixels
+from apisr.upscale.options import Hold
+from apisr.upscale.results import HoldStats
 
-Hold = Literal["off", "auto", "strong"]
 Blocks = NDArray[np.intp]
 """Flat numbers of blocks, row by row."""
 
@@ -97,36 +97,6 @@ _QUADS = (BLOCK_PX // 2) ** 2
 #: BT.601 weights; the limits are coarser than any choice of weights.
 _TO_LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 _TO_CHROMA = np.array([[-0.299, -0.587, 0.886], [0.701, -0.587, -0.114]], np.float32)
-
-
-@dataclass
-class HoldStats:
-    """What the filter did.
-
-    Attributes:
-        frames: frames delivered.
-        blocks: blocks of all frames.
-        held_blocks: blocks whose input differed from the frame before, or from the canonical block, and was held.
-        new_blocks: blocks that got a new canonical content.
-        returned_blocks: blocks that got an earlier canonical content back.
-        whole_frames: frames delivered with exactly the pixels of the frame before.
-        shots: new shots begun.
-        returned_shots: times an earlier shot came back.
-    """
-
-    frames: int = 0
-    blocks: int = 0
-    held_blocks: int = 0
-    new_blocks: int = 0
-    returned_blocks: int = 0
-    whole_frames: int = 0
-    shots: int = 0
-    returned_shots: int = 0
-
-    def add(self, other: HoldStats) -> None:
-        """Count another run's work too."""
-        for name in self.__dataclass_fields__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class _Frame:

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from apisr.image import Pixels, Resampling, from_float, resize, to_float
-from apisr.upscale.hold import Hold, HoldFilter, HoldStats
+from apisr.upscale.hold import HoldFilter
+from apisr.upscale.options import Hold, Native
+from apisr.upscale.results import HoldStats
 from apisr.video.native import NativeHeight, estimate_native_height
 from apisr.video.probe import PacketIndex, SourceInfo, probe, scan
 from apisr.video.reader import Frame, read_frames
-
-Native = Literal["off", "auto"] | int
 
 #: Pictures of a video that are looked at for its native height, and the confidence from which it is believed.
 SAMPLES = 5
@@ -44,13 +43,11 @@ class Preparation:
         hold: see :mod:`apisr.upscale.hold`.
         native: height to shrink to before the network, None to leave the size.
         kernel: filter to shrink by.
-        stats: what the hold filter did, one entry per segment made in this process.
     """
 
     hold: Hold = "off"
     native: int | None = None
     kernel: Resampling = "bicubic"
-    stats: list[HoldStats] = field(default_factory=list[HoldStats], compare=False)
 
     @property
     def wanted(self) -> bool:
@@ -62,16 +59,21 @@ class Preparation:
         """Names what decides the result, for the manifest of a run."""
         return f"hold={self.hold} native={self.native} {self.kernel if self.native else ''}".strip()
 
-    def __call__(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """Filter the frames of one segment: same number, order and times."""
+    def __call__(self, frames: Iterator[Frame], statistics: HoldStats | None = None) -> Iterator[Frame]:
+        """Filter the frames of one segment: same number, order and times.
+
+        Args:
+            frames: of the segment.
+            statistics: what the hold filter does is counted here.
+        """
         if self.hold != "off":
-            frames = self._held(frames)
+            frames = self._held(frames, statistics)
         for frame in frames:
             yield frame if self.native is None else replace(frame, rgb=self._shrunk(frame.rgb, self.native))
 
-    def _held(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def _held(self, frames: Iterator[Frame], statistics: HoldStats | None) -> Iterator[Frame]:
         hold = HoldFilter(self.hold)
-        self.stats.append(hold.stats)
+        hold.stats = statistics or hold.stats
         waiting: deque[Frame] = deque()
 
         def pictures() -> Iterator[Pixels]:

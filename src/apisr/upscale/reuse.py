@@ -24,8 +24,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,9 +32,9 @@ from numpy.typing import NDArray
 
 from apisr.image import Pixels, from_float, to_float
 from apisr.upscale.engine import Engine
+from apisr.upscale.options import Reuse
+from apisr.upscale.results import ReuseStats
 from apisr.upscale.tiles import Rectangle, Tile, padded_size, plan_tiles, run_tile
-
-Reuse = Literal["exact", "off"]
 
 BLOCK_PX = 16
 """Side of the blocks whose change is looked for."""
@@ -48,38 +47,6 @@ FIXED_CORE_PX = 192
 _MAX_WINDOW_PX = 1 << 20
 _FIXED_COST_PX = 4096
 """What starting one more rectangle costs, in pixels of network work (measured: about 1 ms on a processor)."""
-
-
-@dataclass
-class ReuseStats:
-    """How much work was saved.
-
-    Attributes:
-        frames: frames delivered.
-        total_px: input pixels of all frames.
-        computed_px: input pixels that went through the network, halos included.
-        changed_px: input pixels whose output could differ from the canvas (before the store was asked).
-        whole_frames: frames that were delivered without any work.
-    """
-
-    frames: int = 0
-    total_px: int = 0
-    computed_px: int = 0
-    changed_px: int = 0
-    whole_frames: int = 0
-
-    @property
-    def computed_share(self) -> float:
-        """Pixels put through the network over pixels of all frames; above 1 where halos cost more than was saved."""
-        return self.computed_px / self.total_px if self.total_px else 0.0
-
-    def add(self, other: ReuseStats) -> None:
-        """Count another run's work too."""
-        self.frames += other.frames
-        self.total_px += other.total_px
-        self.computed_px += other.computed_px
-        self.changed_px += other.changed_px
-        self.whole_frames += other.whole_frames
 
 
 class CanvasUpscaler:

@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 
 from apisr.core.errors import InputError, RunError
+from apisr.upscale.options import SEGMENT_FRAMES
 from apisr.video.probe import PacketIndex
 from apisr.video.writer import Segment
 
-#: A segment has at least this many frames (about ten seconds of film): so much is lost at most by a crash.
-SEGMENT_FRAMES = 240
 MANIFEST_VERSION = 1
 
 

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -33,7 +33,11 @@ from apisr import __version__
 from apisr.core.errors import ApisrError, InputError, RunError
 from apisr.core.files import atomic_path, check_target
 from apisr.image import Pixels, Resampling, check_format, from_float, resize, to_float, write_picture
-from apisr.upscale.segments import SEGMENT_FRAMES, Span, WorkFolder, plan_spans
+from apisr.upscale.options import VideoOptions
+from apisr.upscale.prepare import Preparation
+from apisr.upscale.results import HoldStats, ReuseStats, StageSeconds, VideoResult
+from apisr.upscale.segments import Span, WorkFolder, plan_spans
+from apisr.upscale.sizes import SizeRequest
 from apisr.video.colour import Colour, aspect_after, bit_depth, has_alpha
 from apisr.video.encoders import PURPOSES, EncoderChoice, choose, coded_size, encoder_named, keeps_hdr_metadata
 from apisr.video.probe import PacketIndex, SourceInfo, probe, scan
@@ -51,65 +55,17 @@ _INTERLACED_LINES_AT_MOST = 1088
 class FrameUpscaler(Protocol):
     """Enlarges frames; may keep state between them (reuse)."""
 
+    @property
+    def stats(self) -> ReuseStats:
+        """How much was computed so far."""
+        ...
+
     def process(self, rgb: Pixels) -> Pixels:
         """Map ``(H, W, 3)`` uint8 or uint16 to ``(s*H, s*W, 3)`` of the same dtype; the result is not changed later."""
         ...
 
 
-#: Stands between reader and upscaler: is given the frames of one segment, gives frames with the same times.
-FrameFilter = Callable[[Iterator[Frame]], Iterator[Frame]]
 Progress = Callable[[int, int | None], None]
-
-
-@dataclass(frozen=True)
-class VideoOptions:
-    """What may be chosen about a video.
-
-    Attributes:
-        codec: encoder, by libav's name or a usual one; None for the default of the container.
-        crf: quality on the encoder's own scale, None for its default.
-        preset: speed setting of the encoder.
-        pix_fmt: pixel format, None to keep depth and subsampling of the source.
-        encoder_options: further options of the encoder.
-        purpose: ``archive`` (FFV1), ``share`` (H.264, 8 bits, MP4), ``edit`` (ProRes); the options above win.
-        factor: final size over source size; None for the network's own scale.
-        height: final number of lines, instead of `factor`.
-        resampling: how the network's output is brought to another final size.
-        deinterlace: ``auto`` looks at the flags and at the first seconds; ``on``; ``off``.
-        detelecine: restore 24 frames from 3:2 material (the number of frames changes).
-        drop_streams: see :func:`apisr.video.streams.plan_streams`.
-        start: seconds to begin at.
-        end: seconds to stop before.
-        compare: write source and result side by side, or divided by a line, instead of the result alone.
-        rate: frames per second of numbered pictures (``frames/%05d.png``); 24000/1001 if unsaid.
-        accept_damage: finish although parts of the source cannot be decoded.
-        segment_frames: least number of frames in a segment.
-        restart: throw away an interrupted run instead of continuing it.
-        workers: segments upscaled at the same time.
-        overwrite: replace an existing output.
-    """
-
-    codec: str | None = None
-    crf: float | None = None
-    preset: str | None = None
-    pix_fmt: str | None = None
-    encoder_options: tuple[tuple[str, str], ...] = ()
-    purpose: Literal["archive", "share", "edit"] | None = None
-    factor: float | None = None
-    height: int | None = None
-    resampling: Resampling = "lanczos"
-    deinterlace: Literal["auto", "on", "off"] = "auto"
-    detelecine: bool = False
-    drop_streams: tuple[str, ...] = ()
-    start: Fraction | None = None
-    end: Fraction | None = None
-    compare: Literal["side", "wipe"] | None = None
-    rate: Fraction | None = None
-    accept_damage: bool = False
-    segment_frames: int = SEGMENT_FRAMES
-    restart: bool = False
-    workers: int = 1
-    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,53 +113,43 @@ class VideoPlan:
         return float((pts[-1] - pts[0]) * self.source.video.time_base + 1 / self.rate) if pts.size else 0.0
 
 
-@dataclass(frozen=True)
-class VideoOutcome:
-    """What was done.
+@dataclass
+class RunStatistics:
+    """What the workers of a run counted.
 
     Attributes:
-        target: the output.
-        frames_in: frames decoded.
-        frames_out: frames in the output, counted there.
-        duration_s: from the first frame to the end of the last, in the output.
-        size_bytes: of the output.
-        seconds: wall-clock time of the whole and busy time of the stages ``decode``, ``upscale``, ``encode``, ``join``.
-        resumed_frames: how many frames an earlier, interrupted run had done.
-        stats: the upscalers' own statistics, one per worker.
-        notices: everything worth saying.
+        seconds: busy time of the stages.
+        reuse: of each worker, by its name.
+        hold: of all segments.
     """
 
-    target: Path
-    frames_in: int
-    frames_out: int
-    duration_s: float
-    size_bytes: int
-    seconds: dict[str, float]
-    resumed_frames: int
-    stats: tuple[Any, ...]
-    notices: tuple[str, ...]
-
-
-@dataclass
-class StageTimes:
-    """Busy seconds of each stage of a run."""
-
-    decode: float = 0.0
-    upscale: float = 0.0
-    encode: float = 0.0
-    frames: int = 0
+    seconds: StageSeconds = field(default_factory=StageSeconds)
+    reuse: dict[str, ReuseStats] = field(default_factory=dict[str, ReuseStats])
+    hold: HoldStats = field(default_factory=HoldStats)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, other: StageTimes) -> None:
-        """Add the times of a part."""
+    def add(self, seconds: StageSeconds, hold: HoldStats | None = None) -> None:
+        """Add what was counted over a part."""
         with self.lock:
-            self.decode += other.decode
-            self.upscale += other.upscale
-            self.encode += other.encode
-            self.frames += other.frames
+            self.seconds.add(seconds)
+            if hold is not None:
+                self.hold.add(hold)
+
+    def reuse_total(self) -> ReuseStats:
+        """Return the sum over all workers."""
+        total = ReuseStats()
+        for part in self.reuse.values():
+            total.add(part)
+        return total
 
 
-def plan_video(source: Path, target: Path, options: VideoOptions, scale: int) -> VideoPlan:
+def plan_video(
+    source: Path,
+    target: Path,
+    options: VideoOptions,
+    scale: int,
+    size: SizeRequest = SizeRequest(),
+) -> VideoPlan:
     """Decide everything about a video before any work.
 
     Args:
@@ -211,6 +157,7 @@ def plan_video(source: Path, target: Path, options: VideoOptions, scale: int) ->
         target: the output file.
         options: wishes.
         scale: the network's scale.
+        size: what size is asked for.
 
     Raises:
         InputError: unreadable source, streams that the output cannot carry, unknown or impossible settings.
@@ -235,10 +182,10 @@ def plan_video(source: Path, target: Path, options: VideoOptions, scale: int) ->
     index = scan(source, video)
     fields = _fields(source, info, options, notices)
     network = (video.width * scale, video.height * scale)
-    size = _final_size((video.width, video.height), network, options)
+    output = size.of_video((video.width, video.height), network)
     if options.compare == "side":
-        size = (size[0] * 2, size[1])
-    sar = aspect_after(video.sar, (video.width, video.height), _single(size, options))
+        output = (output[0] * 2, output[1])
+    sar = aspect_after(video.sar, (video.width, video.height), _single(output, options))
     rate = index.rate * Fraction(4, 5) if fields == "detelecine" else index.rate
     if wishes.pix_fmt is None and not encoder.lossless and has_alpha(video.pixel_format):
         notices.append("the transparency of the video is not kept.")
@@ -249,7 +196,7 @@ def plan_video(source: Path, target: Path, options: VideoOptions, scale: int) ->
     choice = choose(
         encoder.name,
         source_format=video.pixel_format,
-        size=size,
+        size=output,
         rate=rate,
         crf=wishes.crf,
         preset=wishes.preset,
@@ -268,7 +215,7 @@ def plan_video(source: Path, target: Path, options: VideoOptions, scale: int) ->
     frames = sum(span.frames for span in spans)
     if frames == 0:
         raise InputError(f"--start and --end leave no frame of '{source}' (it lasts {_clock(index, info)}).")
-    notices += _notices(info, index, container.variable_rate, streams, choice, size, encoder.name, target)
+    notices += _notices(info, index, container.variable_rate, streams, choice, output, encoder.name, target)
     return VideoPlan(
         source=info,
         target=target,
@@ -277,7 +224,7 @@ def plan_video(source: Path, target: Path, options: VideoOptions, scale: int) ->
         spans=spans,
         frames=frames,
         network_size=network,
-        size=size,
+        size=output,
         sar=sar,
         rate=rate,
         colour=colour,
@@ -297,9 +244,12 @@ def upscale_video(
     *,
     scale: int,
     identity: str = "",
-    prepare: FrameFilter | None = None,
+    prepare: Preparation | None = None,
     run_spans: Callable[..., None] | None = None,
-) -> VideoOutcome:
+    size: SizeRequest = SizeRequest(),
+    workers: int = 1,
+    overwrite: bool = False,
+) -> VideoResult:
     """Upscale a video; the output appears under its name only when it is complete and checked.
 
     Args:
@@ -307,42 +257,43 @@ def upscale_video(
         target: the output file.
         make_upscaler: called once per worker.
         options: wishes.
-        on_progress: told (frames done, frames in all).
+        on_progress: called with (frames done, frames in all).
         scale: the network's scale.
         identity: names everything about the upscaler that decides its results (hash of the model, its options).
-        prepare: filter between reader and upscaler, called once for every segment; if it has an attribute
-            `wants_quantisers` that is true, frames tell how coarsely their blocks were coded.
+        prepare: filter between reader and upscaler, called once for every segment.
         run_spans: how the missing segments are made; None for threads of this process.
+        size: what size is asked for.
+        workers: segments upscaled at the same time.
+        overwrite: replace an existing output.
 
     Raises:
         InputError: see :func:`plan_video`; or an interrupted run with other settings is in the way.
         RunError: the source is damaged (what could be made is kept under the partial name), the disk is full, a check
             at the end failed.
     """
-    check_target(target, overwrite=options.overwrite)
-    plan = plan_video(source, target, options, scale)
+    check_target(target, overwrite=overwrite)
+    plan = plan_video(source, target, options, scale, size)
+    if is_sequence(target) and numbers_of(target) and not overwrite:
+        raise InputError(
+            f"'{picture_at(target, numbers_of(target)[0])}' exists. Give another name or add --overwrite.",
+            code="output-exists",
+        )
     began = time.perf_counter()
     folder = WorkFolder(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     done = folder.open(_settings(plan, options, scale, identity), plan.spans, restart=options.restart)
     resumed = sum(len(segment.pts) for segment in done.values())
     tracker = _Tracker(on_progress, plan.frames, resumed)
-    times = StageTimes()
-    stats: list[Any] = []
+    statistics = RunStatistics()
     try:
         missing = [span for span in plan.spans if span.number not in done]
         if missing:
-            (run_spans or run_in_threads)(plan, folder, missing, make_upscaler, options, tracker, times, stats, prepare)
+            run = run_spans or run_in_threads
+            run(plan, folder, missing, make_upscaler, options, tracker, statistics, prepare, workers)
         segments = [folder.segment(span.number) for span in plan.spans]
         joined = time.perf_counter()
-        outcome = _finish(plan, options, folder, segments, tracker)
-        seconds = {
-            "total": time.perf_counter() - began,
-            "decode": times.decode,
-            "upscale": times.upscale,
-            "encode": times.encode,
-            "join": time.perf_counter() - joined,
-        }
+        outcome = _finish(plan, options, folder, segments, overwrite=overwrite)
+        statistics.seconds.add(StageSeconds(join=time.perf_counter() - joined, total=time.perf_counter() - began))
     except OSError as error:
         if isinstance(error, (ApisrError, KeyboardInterrupt)):
             raise
@@ -350,7 +301,13 @@ def upscale_video(
     finally:
         folder.release()
     folder.remove()
-    return replace(outcome, seconds=seconds, resumed_frames=resumed, stats=tuple(stats))
+    known = {
+        "seconds": statistics.seconds,
+        "resumed_frames": resumed,
+        "reuse": statistics.reuse_total(),
+        "hold": statistics.hold if prepare is not None and prepare.hold != "off" else None,
+    }
+    return outcome.model_copy(update=known)
 
 
 def run_in_threads(
@@ -360,18 +317,18 @@ def run_in_threads(
     make_upscaler: Callable[[], FrameUpscaler],
     options: VideoOptions,
     tracker: _Tracker,
-    times: StageTimes,
-    stats: list[Any],
-    prepare: FrameFilter | None,
+    statistics: RunStatistics,
+    prepare: Preparation | None,
+    wanted: int,
 ) -> None:
-    """Make the missing segments in this process, `options.workers` at a time."""
-    runs = _runs(missing, options.workers)
-    workers = min(options.workers, len(runs))
+    """Make the missing segments in this process, several at a time."""
+    runs = _runs(missing, wanted)
+    workers = min(wanted, len(runs))
     if workers <= 1:
         upscaler = make_upscaler()
         for run in runs:
-            make_segments(plan, folder, run, upscaler, options, tracker.add, times, prepare=prepare)
-        stats.append(getattr(upscaler, "stats", None))
+            make_segments(plan, folder, run, upscaler, options, tracker.add, statistics, prepare=prepare)
+        statistics.reuse["0"] = upscaler.stats
         return
     waiting: queue.SimpleQueue[Sequence[Span]] = queue.SimpleQueue()
     for run in runs:
@@ -379,7 +336,7 @@ def run_in_threads(
     stop = threading.Event()
     failures: list[BaseException] = []
 
-    def work() -> None:
+    def work(number: int) -> None:
         try:
             upscaler = make_upscaler()
             while not stop.is_set():
@@ -387,13 +344,13 @@ def run_in_threads(
                     run = waiting.get_nowait()
                 except queue.Empty:
                     break
-                make_segments(plan, folder, run, upscaler, options, tracker.add, times, prepare=prepare, stop=stop)
-            stats.append(getattr(upscaler, "stats", None))
+                make_segments(plan, folder, run, upscaler, options, tracker.add, statistics, prepare=prepare, stop=stop)
+            statistics.reuse[str(number)] = upscaler.stats
         except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
             failures.append(error)
             stop.set()
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(workers)]
     for thread in threads:
         thread.start()
     try:
@@ -416,9 +373,9 @@ def make_segments(
     upscaler: FrameUpscaler,
     options: VideoOptions,
     on_frames: Callable[[int], None],
-    times: StageTimes,
+    statistics: RunStatistics,
     *,
-    prepare: FrameFilter | None = None,
+    prepare: Preparation | None = None,
     stop: threading.Event | None = None,
 ) -> None:
     """Upscale consecutive spans in one pass over the source, each into its own file.
@@ -430,7 +387,7 @@ def make_segments(
         upscaler: the network.
         options: wishes.
         on_frames: told how many frames were finished since the last call.
-        times: busy times are added here.
+        statistics: busy times are added here.
         prepare: see :func:`upscale_video`.
         stop: ends the work early (segments that are not complete are thrown away).
 
@@ -439,7 +396,8 @@ def make_segments(
     """
     halt = threading.Event()  # of this pass; `stop` belongs to the caller and is only looked at
     report = ReadReport()
-    part = StageTimes()
+    part = StageSeconds()
+    hold = HoldStats()
     reader = in_thread(
         read_frames(
             plan.source,
@@ -448,7 +406,6 @@ def make_segments(
             end=spans[-1].end,
             dtype=np.dtype(plan.dtype).type,
             fields=plan.fields,
-            quantisers=bool(getattr(prepare, "wants_quantisers", False)),
             report=report,
             stop=halt,
         ),
@@ -461,12 +418,11 @@ def make_segments(
         for span in spans:
             encoder.begin(span.number)
             inside = _while_before(frames, span.end)
-            for frame in prepare(inside) if prepare is not None else inside:
+            for frame in prepare(inside, hold) if prepare is not None else inside:
                 clock = time.perf_counter()
                 large = upscaler.process(frame.rgb)
                 shown = _final_picture(large, frame.rgb, plan, options)
                 part.upscale += time.perf_counter() - clock
-                part.frames += 1
                 encoder.put(shown, frame)
                 if stop is not None and stop.is_set():
                     raise RunError("stopped")
@@ -479,7 +435,7 @@ def make_segments(
         cast(Any, reader).close()
         part.decode = report.decode_s
         part.encode = encoder.busy_s
-        times.add(part)
+        statistics.add(part, hold)
 
 
 class _Tracker:
@@ -490,7 +446,6 @@ class _Tracker:
         self._total = total
         self._done = done
         self._lock = threading.Lock()
-        self.notices: list[str] = []
         if on_progress is not None:
             on_progress(done, total)
 
@@ -617,8 +572,8 @@ def _runs(missing: Sequence[Span], workers: int) -> list[list[Span]]:
 
 
 def _finish(
-    plan: VideoPlan, options: VideoOptions, folder: WorkFolder, segments: Sequence[Segment], tracker: _Tracker
-) -> VideoOutcome:
+    plan: VideoPlan, options: VideoOptions, folder: WorkFolder, segments: Sequence[Segment], *, overwrite: bool
+) -> VideoResult:
     """Join, check, rename; keep the partial output of a damaged source and say so."""
     notices = list(plan.notices)
     frames_in = sum(len(segment.pts) for segment in segments)
@@ -648,15 +603,15 @@ def _finish(
         origin = _origin(plan.index, plan.source)
         span = (first, None if options.end is None else options.end + origin)
     if is_sequence(plan.target):
-        size = _write_pictures(plan, options, pieces)
+        size = _write_pictures(plan, pieces, overwrite=overwrite)
         last = pieces[-1][1].pts[-1] - pieces[0][1].pts[0]
         length = float(last * plan.source.video.time_base + 1 / plan.rate)
         if keep:
             raise RunError(
                 f"'{plan.source.path}' is damaged ({'; '.join(problems)}). {frames_in} pictures were written."
             )
-        return VideoOutcome(plan.target, frames_in, frames_in, length, size, {}, 0, (), tuple(notices))
-    with atomic_path(plan.target, overwrite=options.overwrite, keep_partial=keep) as partial:
+        return _result(plan, frames_in, frames_in, length, size, notices)
+    with atomic_path(plan.target, overwrite=overwrite, keep_partial=keep) as partial:
         try:
             join(
                 partial,
@@ -681,10 +636,26 @@ def _finish(
             )
     if problems:
         notices.append(f"the source is damaged: {'; '.join(problems)}.")
-    return VideoOutcome(plan.target, frames_in, frames_out, duration, size, {}, 0, (), tuple(notices))
+    return _result(plan, frames_in, frames_out, duration, size, notices)
 
 
-def _write_pictures(plan: VideoPlan, options: VideoOptions, pieces: Sequence[tuple[Path, Segment]]) -> int:
+def _result(
+    plan: VideoPlan, frames_in: int, frames_out: int, duration_s: float, size_bytes: int, notices: list[str]
+) -> VideoResult:
+    return VideoResult(
+        source=plan.source.path,
+        target=plan.target,
+        size=(plan.source.video.width, plan.source.video.height),
+        output_size=plan.size,
+        frames_in=frames_in,
+        frames_out=frames_out,
+        duration_s=duration_s,
+        size_bytes=size_bytes,
+        notices=tuple(notices),
+    )
+
+
+def _write_pictures(plan: VideoPlan, pieces: Sequence[tuple[Path, Segment]], *, overwrite: bool) -> int:
     """Turn lossless segments into numbered pictures, from 1; return how many bytes were written."""
     number = size = 0
     for path, segment in pieces:
@@ -695,7 +666,7 @@ def _write_pictures(plan: VideoPlan, options: VideoOptions, pieces: Sequence[tup
             number += 1
             count += 1
             name = picture_at(plan.target, number)
-            write_picture(name, frame.rgb, overwrite=options.overwrite)
+            write_picture(name, frame.rgb, overwrite=overwrite)
             size += name.stat().st_size
         if count != len(segment.pts):
             raise RunError(f"'{path.name}' holds {count} frames instead of {len(segment.pts)}. Start again.")
@@ -706,13 +677,11 @@ def _for_pictures(options: VideoOptions, target: Path, depth: int) -> VideoOptio
     """Segments of a sequence of pictures are lossless RGB.
 
     Raises:
-        InputError: an encoder was named, or the pictures exist.
+        InputError: an encoder was named.
     """
     if options.codec not in (None, "ffv1") or options.pix_fmt or options.crf is not None or options.preset:
         raise InputError(f"'{target.name}' are pictures: leave --codec, --crf, --preset and --pix-fmt out.")
     check_format(target, 1, 1)
-    if numbers_of(target) and not options.overwrite:
-        raise InputError(f"'{picture_at(target, numbers_of(target)[0])}' exists. Give another name or add --overwrite.")
     return replace(options, codec="ffv1", pix_fmt="bgr0" if depth <= 8 else "gbrp16le")
 
 
@@ -784,21 +753,6 @@ def _with_purpose(options: VideoOptions) -> VideoOptions:
         preset=options.preset or (preset.get("preset") if same else None),
         pix_fmt=options.pix_fmt or preset.get("pix_fmt"),
     )
-
-
-def _final_size(source: tuple[int, int], network: tuple[int, int], options: VideoOptions) -> tuple[int, int]:
-    if options.height is not None and options.factor is not None:
-        raise InputError("give --height or --scale, not both.")
-    if options.height is not None:
-        if options.height < 1:
-            raise InputError(f"--height {options.height}: expected a positive number of lines.")
-        width = round(source[0] * Fraction(options.height, source[1]))
-        return max(1, width + (width % 2)), options.height
-    if options.factor is not None:
-        if options.factor <= 0:
-            raise InputError(f"--scale {options.factor:g}: expected a positive number.")
-        return max(1, round(source[0] * options.factor)), max(1, round(source[1] * options.factor))
-    return network
 
 
 def _fields(path: Path, info: SourceInfo, options: VideoOptions, notices: list[str]) -> FieldFilter:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -31,33 +31,15 @@ from apisr.image import (
 )
 from apisr.image_stream import BandWriter, PngWriter, TiffWriter
 from apisr.upscale.engine import Engine
+from apisr.upscale.options import PictureOptions
+from apisr.upscale.results import PictureResult
 from apisr.upscale.reuse import CanvasUpscaler
+from apisr.upscale.sizes import SizeRequest
 from apisr.upscale.tiles import Rectangle, Tile, default_tile_px, plan_tiles, rows_of, run_tile
 
 _BLEED_PX = 16
 """How far colour is carried into fully transparent pixels before the network sees them."""
 _LANCZOS_LOBES = 3
-
-
-@dataclass(frozen=True)
-class PictureOutcome:
-    """What became of one picture.
-
-    Attributes:
-        source: the file read.
-        target: the file written.
-        size: width and height of the input.
-        output_size: width and height of the output.
-        frames: 1, or the number of frames of an animation.
-        notices: things the user should know.
-    """
-
-    source: Path
-    target: Path
-    size: tuple[int, int]
-    output_size: tuple[int, int]
-    frames: int
-    notices: tuple[str, ...] = ()
 
 
 def upscale_pixels(
@@ -108,25 +90,23 @@ def upscale_picture_file(
     source: Path,
     target: Path,
     engine: Engine,
+    options: PictureOptions = PictureOptions(),
     *,
-    output_height: int | None = None,
-    output_scale: float | None = None,
-    tile_px: int | None = None,
-    quality: int | None = None,
+    size: SizeRequest = SizeRequest(),
     overwrite: bool = False,
+    picture: Picture | None = None,
     on_pixels: Callable[[int, int], None] | None = None,
-) -> PictureOutcome:
+) -> PictureResult:
     """Upscale a picture or animation from file to file; profile, EXIF, alpha, depth, durations and loop count are kept.
 
     Args:
         source: picture to read.
         target: picture to write; the ending chooses the format.
         engine: the network.
-        output_height: rows of the output, if not scale times the input (the network's output is resampled).
-        output_scale: factor of the output, likewise.
-        tile_px: side of the pieces that go through the network at once; None: what the memory allows, 512 at most.
-        quality: see :func:`apisr.image.write_picture`.
+        options: tiles and quality.
+        size: of the output (the network's output is resampled where it is another one).
         overwrite: replace an existing target.
+        picture: content of the source, if it was read already.
         on_pixels: called with (input pixels done, input pixels in all).
 
     Raises:
@@ -135,49 +115,62 @@ def upscale_picture_file(
     """
     check_target(target, overwrite=overwrite)
     format_name = format_of(target)
-    picture = read_picture(source)
+    picture = picture or read_picture(source)
     height, width = picture.pixels.shape[:2]
-    final = output_size(height, width, engine.traits.scale, output_height=output_height, output_scale=output_scale)
+    final = size.of_picture(height, width, scale=engine.traits.scale)
     check_format(target, *final)
-    notices = _notices(picture, format_name, final, engine.traits.scale)
-    total = height * width * len(picture.frames)
+    count = _counted(height * width * len(picture.frames), on_pixels)
+    if not picture.animated and format_name in ("PNG", "TIFF"):
+        _write_bands(picture, target, engine, final, tile_px=options.tile_px, overwrite=overwrite, count=count)
+    else:
+        frames = _upscaled_frames(picture, engine, options.tile_px, count)
+        if frames[0].shape[:2] != final:
+            frames = [_resized(frame, *final) for frame in frames]
+        write_picture(target, replace(picture, frames=tuple(frames)), overwrite=overwrite, quality=options.quality)
+    return PictureResult(
+        source=source,
+        target=target,
+        size=(width, height),
+        output_size=(final[1], final[0]),
+        frames=len(picture.frames),
+        notices=tuple(_notices(picture, format_name, final, engine.traits.scale)),
+    )
+
+
+def _counted(total: int, on_pixels: Callable[[int, int], None] | None) -> Callable[[int], None]:
     done = 0
 
-    def count(area: int) -> None:
+    def count(area_px: int) -> None:
         nonlocal done
-        done += area
+        done += area_px
         if on_pixels:
             on_pixels(done, total)
 
-    if not picture.animated and format_name in ("PNG", "TIFF"):
-        channels, dtype = picture.pixels.shape[2], picture.pixels.dtype
-        with atomic_path(target, overwrite=overwrite) as partial:
-            opened: AbstractContextManager[BandWriter] = (
-                PngWriter(partial, (*final, channels), dtype, picture.metadata)
-                if format_name == "PNG"
-                else TiffWriter(partial, (*final, channels), dtype, picture.metadata)
-            )
-            with opened as writer:
-                bands = upscale_bands(picture.pixels, engine, tile_px=tile_px, on_pixels=count)
-                for band in resize_bands(bands, height * engine.traits.scale, width * engine.traits.scale, *final):
-                    writer.write(band)
-    else:
-        frames = _upscaled_frames(picture, engine, tile_px, count)
-        if frames[0].shape[:2] != final:
-            frames = [_resized(frame, *final) for frame in frames]
-        write_picture(target, replace(picture, frames=tuple(frames)), overwrite=overwrite, quality=quality)
-    return PictureOutcome(source, target, (width, height), (final[1], final[0]), len(picture.frames), tuple(notices))
+    return count
 
 
-def output_size(
-    height: int, width: int, scale: int, *, output_height: int | None = None, output_scale: float | None = None
-) -> tuple[int, int]:
-    """Return (height, width) of the output: `scale` times the input unless a height or another factor is asked for."""
-    if output_height is not None:
-        return output_height, max(1, round(width * output_height / height))
-    if output_scale is not None:
-        return max(1, round(height * output_scale)), max(1, round(width * output_scale))
-    return height * scale, width * scale
+def _write_bands(
+    picture: Picture,
+    target: Path,
+    engine: Engine,
+    final: tuple[int, int],
+    *,
+    tile_px: int | None,
+    overwrite: bool,
+    count: Callable[[int], None],
+) -> None:
+    """Upscale and write a picture band by band, so that the output is never held as a whole."""
+    height, width, channels = picture.pixels.shape
+    scale = engine.traits.scale
+    writer_of = PngWriter if format_of(target) == "PNG" else TiffWriter
+    with atomic_path(target, overwrite=overwrite) as partial:
+        opened: AbstractContextManager[BandWriter] = writer_of(
+            partial, (*final, channels), picture.pixels.dtype, picture.metadata
+        )
+        with opened as writer:
+            bands = upscale_bands(picture.pixels, engine, tile_px=tile_px, on_pixels=count)
+            for band in resize_bands(bands, height * scale, width * scale, *final):
+                writer.write(band)
 
 
 def resize_bands(bands: Iterator[Pixels], height: int, width: int, new_height: int, new_width: int) -> Iterator[Pixels]:
@@ -247,7 +240,7 @@ def _notices(picture: Picture, format_name: str, final: tuple[int, int], scale: 
     height, width = picture.pixels.shape[:2]
     notices: list[str] = []
     if final != (height * scale, width * scale):
-        notices.append(f"the model's x{scale} output was resampled (Lanczos) to {final[1]}x{final[0]}")
+        notices.append(f"x{scale} network, then to {final[0]} lines ({final[1]}x{final[0]}, Lanczos).")
     if picture.pixels.dtype == np.uint16 and format_name not in ("PNG", "TIFF"):
         notices.append(f"16 bit was reduced to 8: {format_name} holds no more here (choose .png or .tif)")
     if picture.pixels.shape[2] in (2, 4) and format_name in ("JPEG", "BMP"):

@@ -1,0 +1,100 @@
+"""What a run would do, without doing it: sizes, streams, memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from apisr.image import check_format, read_picture
+from apisr.upscale.engine import NetworkTraits
+from apisr.upscale.job import Job
+from apisr.upscale.models import Networks, network_notice
+from apisr.upscale.options import UpscaleOptions
+from apisr.upscale.reuse import STORE_BYTES
+from apisr.upscale.tiles import default_tile_px
+
+if TYPE_CHECKING:
+    from apisr.video.streams import StreamPlan
+
+#: The interpreter with its libraries.
+_BASE_BYTES = 150 * 2**20
+
+
+def describe(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str, Any]:
+    """Describe one job: kind, sizes, streams and notices, an upper estimate of the memory, and what stands in the way.
+
+    Raises:
+        InputError: the input cannot be read or the request is impossible.
+    """
+    row: dict[str, Any] = {"source": str(job.source), "target": str(job.target), "kind": job.kind}
+    if job.target.exists() and not options.overwrite:
+        row["existing"] = (
+            "would be skipped: the output exists" if not job.listed else "would be refused: the output exists"
+        )
+    return row | (_picture(job, options, networks) if job.kind == "picture" else _video(job, options, networks))
+
+
+def _picture(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str, Any]:
+    picture = read_picture(job.source)
+    height, width, channels = picture.pixels.shape
+    model = networks.model_for(height)
+    traits = NetworkTraits.of(model)
+    final = options.size.of_picture(height, width, scale=model.scale)
+    check_format(job.target, *final)
+    row: dict[str, Any] = {
+        "model": model.name,
+        "size": f"{width}x{height} -> {final[1]}x{final[0]}",
+        "network": network_notice(model, options, height),
+        "channels": f"{channels} of {8 * picture.pixels.itemsize} bit",
+    }
+    if picture.animated:
+        row["frames"] = len(picture.frames)
+    tile = min(options.picture.tile_px or default_tile_px(traits), max(height, width)) + 2 * (model.halo_px or 0)
+    streamed = job.target.suffix.lower() in (".png", ".tif", ".tiff") and not picture.animated
+    output_rows = model.scale * tile if streamed else final[0] * len(picture.frames)
+    row["memory"] = _megabytes(
+        _BASE_BYTES
+        + 2 * picture.pixels.nbytes * len(picture.frames)
+        + tile * tile * traits.bytes_per_px
+        + 3 * output_rows * final[1] * channels * picture.pixels.itemsize
+    )
+    return row
+
+
+def _video(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str, Any]:
+    from apisr.upscale.videos import plan_video
+    from apisr.video.probe import probe
+
+    lines = probe(job.source).video.height
+    model = networks.model_for(lines)
+    traits = NetworkTraits.of(model)
+    plan = plan_video(job.source, job.target, options.video, model.scale, options.size)
+    video = plan.source.video
+    frame_bytes = 3 * (2 if plan.dtype == "uint16" else 1)
+    input_px, output_px = video.width * video.height, plan.network_size[0] * plan.network_size[1]
+    return {
+        "model": model.name,
+        "size": f"{video.width}x{video.height} -> {plan.size[0]}x{plan.size[1]}",
+        "network": network_notice(model, options, lines),
+        "frames": plan.frames,
+        "duration": f"{plan.duration_s:.3f} s",
+        "encoder": str(plan.encoder),
+        "segments": len(plan.spans),
+        "streams": [_stream_line(item) for item in plan.streams],
+        "notices": list(plan.notices),
+        "memory": _megabytes(
+            _BASE_BYTES
+            + min(input_px, 2**20) * traits.bytes_per_px
+            + 12 * frame_bytes * (input_px + output_px)
+            + 12 * frame_bytes * plan.size[0] * plan.size[1]
+            + STORE_BYTES * (options.video.reuse == "exact")
+        ),
+    }
+
+
+def _stream_line(plan: StreamPlan) -> str:
+    becomes = f" to {plan.codec}" if plan.codec else ""
+    return f"{plan.stream.label}: {plan.action}{becomes}{f' ({plan.reason})' if plan.reason else ''}"
+
+
+def _megabytes(count: float) -> str:
+    return f"about {count / 2**20:.0f} MiB"

@@ -1,0 +1,246 @@
+"""From files and folders to results: what is read, where it goes, what became of each.
+
+>>> from apisr.upscale.options import UpscaleOptions
+>>> plan = plan_jobs([Path("ep.mkv"), Path("a.png")], Path("out"), UpscaleOptions())    # doctest: +SKIP
+>>> results = run_jobs(plan.jobs, UpscaleOptions(), progress=print)                     # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apisr.core.errors import Cancelled, InputError
+from apisr.core.media import MediaListing, find_media, media_kind
+from apisr.core.progress import Cancel, ProgressFn, no_progress
+from apisr.upscale.job import Job, JobContext, JobPlan, JobReport, existing_result, failed_result, job_result
+from apisr.upscale.models import Networks, network_notice
+from apisr.upscale.options import PictureOptions, UpscaleOptions, VideoOptions
+from apisr.upscale.outputs import check_output, default_target, output_suffix
+from apisr.upscale.results import JobResult, Kind, PictureResult, VideoResult
+from apisr.video.sequence import is_sequence
+
+if TYPE_CHECKING:
+    from apisr.upscale.videos import FrameUpscaler
+
+
+def plan_jobs(
+    inputs: Sequence[Path], output: Path | None, options: UpscaleOptions, *, networks: Networks | None = None
+) -> JobPlan:
+    """Find what is to be done.
+
+    Args:
+        inputs: files, folders that are searched with their subfolders for pictures and videos, and patterns for
+            numbered pictures (``frames/%05d.png``), which are taken for one video.
+        output: a folder, a file (for one input file), or None: beside the input, ``name_LABEL.ext``, and for a folder
+            ``FOLDER_LABEL`` beside it, where LABEL is ``x2`` or ``1080p``.
+        options: of the run.
+        networks: chosen and loaded models, for those that are loaded already.
+
+    Raises:
+        InputError: no such input, nothing found, two inputs would become one output, or an option cannot apply.
+    """
+    check_output(inputs, output, options)
+    scale = (networks or Networks(options)).model_for().scale
+    label = f"{options.height}p" if options.size.height is not None else f"x{options.scale or scale:g}"
+    jobs: list[Job] = []
+    left_out: list[Path] = []
+    single = len(inputs) == 1 and not inputs[0].is_dir()
+    for source in inputs:
+        if source.is_dir():
+            resolved = source.resolve()
+            base = output if output is not None else resolved.with_name(f"{resolved.name}_{label}")
+            listing = _media_below(source, base)
+            left_out += listing.left_out
+            jobs += [_job_below(source, path, base, options) for path in listing.found]
+        else:
+            jobs.append(_listed_job(source, output, label, options, single=single))
+    if not jobs:
+        where = ", ".join(f"'{source}'" for source in inputs)
+        raise InputError(
+            f"no pictures or videos found in {where}. Expected files like .png, .jpg, .webp, .mkv or .mp4.",
+            code="nothing-found",
+        )
+    _check_distinct(jobs)
+    _check_options(jobs, options)
+    return JobPlan(tuple(jobs), tuple(left_out))
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    options: UpscaleOptions,
+    *,
+    progress: ProgressFn = no_progress,
+    cancel: Cancel | None = None,
+    networks: Networks | None = None,
+) -> list[JobResult]:
+    """Do all jobs; one that fails does not stop the others.
+
+    They are done in order, except that a cluster makes all pictures first, as many at a time as it has workers.
+
+    Args:
+        jobs: from :func:`plan_jobs`.
+        options: of the run.
+        progress: takes an event for everything that happens; the unit is ``pixels`` or ``frames``.
+        cancel: stops the run; what was finished is kept.
+        networks: chosen and loaded models, for those that are loaded already.
+
+    Returns:
+        One result per job, in the order of the jobs.
+    """
+    context = JobContext(options, networks or Networks(options), progress, cancel or Cancel())
+    results: dict[int, JobResult] = {}
+    if options.cluster is not None and any(job.kind == "picture" for job in jobs):
+        from apisr.upscale.remote import pictures_on_cluster
+
+        results = pictures_on_cluster(jobs, context)
+    for index, job in enumerate(jobs, start=1):
+        if index not in results:
+            results[index] = _run_job(job, index, len(jobs), context)
+    return [results[index] for index in sorted(results)]
+
+
+def _run_job(job: Job, index: int, count: int, context: JobContext) -> JobResult:
+    report = JobReport(job, index, count, context.progress)
+    result = existing_result(job, context.options)
+    if result is None and context.cancel.requested:
+        result = failed_result(job, Cancelled("stopped before it began."))
+    if result is None:
+        if context.options.cluster is None and context.options.height is None:
+            context.networks.engine(context.networks.model_for())  # a model that cannot be loaded ends the run
+        try:
+            do = _upscale_picture if job.kind == "picture" else _upscale_video
+            result = job_result(job, "done", result=do(job, context, report))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one file, the others are done
+            result = failed_result(job, error)
+    return report.ended(result)
+
+
+def _upscale_picture(job: Job, context: JobContext, report: JobReport) -> PictureResult:
+    from apisr.image import read_picture
+    from apisr.upscale.picture import upscale_picture_file
+
+    options = context.options
+    picture = read_picture(job.source)
+    model = context.networks.model_for(picture.pixels.shape[0])
+    result = upscale_picture_file(
+        job.source,
+        job.target,
+        context.networks.engine(model),
+        options.picture,
+        size=options.size,
+        overwrite=options.overwrite,
+        picture=picture,
+        on_pixels=report.advanced,
+    )
+    return result.model_copy(update={"model": model.name})
+
+
+def _upscale_video(job: Job, context: JobContext, report: JobReport) -> VideoResult:
+    from apisr.upscale.prepare import preparation_for
+    from apisr.upscale.reuse import CanvasUpscaler
+    from apisr.upscale.videos import upscale_video
+    from apisr.video.probe import probe
+
+    options = context.options
+    preparation, notices = preparation_for(job.source, hold=options.video.hold, native=options.video.native)
+    lines = None
+    if options.height is not None:
+        lines = preparation.native or probe(job.source).video.height
+    model = context.networks.model_for(lines)
+    notice = network_notice(model, options, lines) if lines is not None else None
+    run_spans = None
+    if options.cluster is None:
+        engine = context.networks.engine(model)
+        name = engine.name
+        make: Callable[[], FrameUpscaler] = lambda: CanvasUpscaler(engine, reuse=options.video.reuse)  # noqa: E731
+    else:
+        from apisr.upscale.cluster import spans_on_cluster
+        from apisr.upscale.remote import NetworkRecipe
+
+        make = NetworkRecipe.of(model, options)
+        run_spans = spans_on_cluster(options.cluster, workers=options.workers)
+        # A device that is asked for by name may exist on the workers only.
+        flips = ", flips" if options.tta else ""
+        auto = options.device == "auto"
+        name = context.networks.engine(model).name if auto else f"{model.format} ({options.device}){flips}"
+    result = upscale_video(
+        job.source,
+        job.target,
+        make,
+        options.video,
+        report.advanced,
+        scale=model.scale,
+        identity=f"{model.sha256} {name} {preparation.identity}",
+        prepare=preparation if preparation.wanted else None,
+        run_spans=run_spans,
+        size=options.size,
+        workers=options.workers or 1,
+        overwrite=options.overwrite,
+    )
+    notices += [notice] if notice else []
+    return result.model_copy(update={"model": model.name, "notices": (*notices, *result.notices)})
+
+
+def _media_below(folder: Path, base: Path) -> MediaListing:
+    inside = base.resolve() != folder.resolve()
+    return find_media(
+        folder, skip=lambda path: (inside and path.resolve() == base.resolve()) or path.name.endswith(".segments")
+    )
+
+
+def _job_below(folder: Path, source: Path, base: Path, options: UpscaleOptions) -> Job:
+    kind: Kind = media_kind(source) or "picture"
+    target = (base / source.relative_to(folder)).with_suffix(output_suffix(source, kind, options))
+    return Job(source, target, kind, listed=False)
+
+
+def _listed_job(source: Path, output: Path | None, label: str, options: UpscaleOptions, *, single: bool) -> Job:
+    sequence = is_sequence(source)
+    if sequence and output is None:
+        raise InputError(
+            f"'{source}' is a series of pictures. Say with -o where it goes: out.mkv or out/%05d.png.",
+            code="output-needed",
+        )
+    if not sequence and not source.exists():
+        raise InputError(f"cannot read '{source}': no such file or folder.", code="no-such-file")
+    kind: Kind = "video" if sequence else media_kind(source) or "video"
+    suffix = output_suffix(source, kind, options)
+    return Job(source, default_target(source, output, label=label, suffix=suffix, single=single), kind)
+
+
+def _check_distinct(jobs: Sequence[Job]) -> None:
+    sources: dict[Path, Path] = {}
+    for job in jobs:
+        target = job.target.resolve()
+        if target in sources and sources[target] != job.source:
+            raise InputError(
+                f"'{sources[target]}' and '{job.source}' would both become '{job.target}'. "
+                "Give them different names or output folders.",
+                code="same-output",
+            )
+        if target == job.source.resolve():
+            raise InputError(
+                f"the output '{job.target}' is the input itself. Choose another name or folder with -o.",
+                code="output-is-input",
+            )
+        sources[target] = job.source
+
+
+def _check_options(jobs: Sequence[Job], options: UpscaleOptions) -> None:
+    """Refuse options that concern none of the files."""
+    for kind, group, defaults in (
+        ("picture", options.picture, PictureOptions()),
+        ("video", options.video, VideoOptions()),
+    ):
+        if any(job.kind == kind for job in jobs):
+            continue
+        changed = [field.name for field in fields(group) if getattr(group, field.name) != getattr(defaults, field.name)]
+        if changed:
+            names = ", ".join(f"--{name.removesuffix('_px').replace('_', '-')}" for name in changed)
+            raise InputError(
+                f"{names}: for {kind}s, and there is no {kind} among the inputs. Leave {names} out.",
+                code="option-does-not-apply",
+            )

@@ -1,0 +1,215 @@
+"""Pictures on a Ray cluster: they travel as their files, there and back, and are written here.
+
+apisr upscale season/ -o large/ --cluster first:6379
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apisr.core.cluster import ActorPool, Lost
+from apisr.core.errors import ApisrError, InputError, RunError
+from apisr.core.files import write_atomic
+from apisr.image import read_picture
+from apisr.upscale import load_engine
+from apisr.upscale.job import Job, JobContext, JobReport, existing_result, failed_result, job_result
+from apisr.upscale.models import Networks, needed_factor
+from apisr.upscale.options import Reuse, UpscaleOptions
+from apisr.upscale.picture import upscale_picture_file
+from apisr.upscale.results import JobResult, PictureResult
+from apisr.upscale.reuse import CanvasUpscaler
+from apisr.weights import Model
+
+if TYPE_CHECKING:
+    from apisr.upscale.engine import Engine
+
+
+@dataclass(frozen=True)
+class NetworkRecipe:
+    """Makes an upscaler on any machine: the model's file travels with it.
+
+    Attributes:
+        model: what is known of the network.
+        content: the bytes of its file.
+        options: engine, device, threads and tta.
+        reuse: see :mod:`apisr.upscale.reuse`.
+    """
+
+    model: Model
+    content: bytes
+    options: UpscaleOptions = field(default_factory=UpscaleOptions)
+    reuse: Reuse = "exact"
+
+    @staticmethod
+    def of(model: Model, options: UpscaleOptions = UpscaleOptions()) -> NetworkRecipe:
+        """Read the model's file."""
+        portable = replace(model, card=dict(model.card))
+        return NetworkRecipe(portable, model.path.read_bytes(), options.portable, options.video.reuse)
+
+    def load(self) -> Engine:
+        """Load the network on this machine."""
+        options = self.options
+        with tempfile.TemporaryDirectory(prefix="apisr-model-", ignore_cleanup_errors=True) as folder:
+            path = Path(folder) / self.model.path.name
+            path.write_bytes(self.content)
+            return load_engine(
+                replace(self.model, path=path),
+                engine=options.engine,
+                device=options.device,
+                threads=options.threads,
+                tta=options.tta,
+            )
+
+    def __call__(self) -> CanvasUpscaler:
+        """Load the network and return an upscaler."""
+        return CanvasUpscaler(self.load(), reuse=self.reuse)
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture on its way to a worker.
+
+    Attributes:
+        number: tells it from others.
+        source: where it was read; only its name counts there.
+        target: where the result will go; likewise.
+        content: the bytes of the source.
+    """
+
+    number: int
+    source: Path
+    target: Path
+    content: bytes
+
+
+@dataclass
+class PictureWorker:
+    """Upscales pictures on a machine of the cluster: bytes of a file in, bytes of a file out.
+
+    Attributes:
+        recipes: the networks by ascending scale; each is loaded at its first picture.
+        options: of the run.
+    """
+
+    recipes: Sequence[NetworkRecipe]
+    options: UpscaleOptions = field(default_factory=UpscaleOptions)
+    _engines: dict[str, Engine] = field(default_factory=dict[str, "Engine"], init=False, repr=False)
+
+    def work(self, picture: PictureFile) -> tuple[bytes, PictureResult] | Exception:
+        """Return the file of the result and what became of it, or what is wrong with this picture."""
+        with tempfile.TemporaryDirectory(prefix="apisr-picture-") as folder:
+            source = Path(folder) / "in" / picture.source.name
+            target = Path(folder) / "out" / picture.target.name
+            source.parent.mkdir()
+            source.write_bytes(picture.content)
+            try:
+                decoded = read_picture(source)
+            except ApisrError as error:
+                return _renamed(error, {source: picture.source, target: picture.target})
+            recipe = self._recipe_for(decoded.pixels.shape[0])
+            engine = self._engine(recipe)  # a network that cannot be loaded here ends the run
+            options = self.options
+            try:
+                result = upscale_picture_file(
+                    source, target, engine, options.picture, size=options.size, picture=decoded
+                )
+                content = target.read_bytes()
+            except ApisrError as error:
+                return _renamed(error, {source: picture.source, target: picture.target})
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one picture, the others are done
+                message = f"'{picture.source}': unexpected {type(error).__name__}: {error}".replace("\n", " ")
+                return RunError(message, code="unexpected")
+        known = {"source": picture.source, "target": picture.target, "model": recipe.model.name}
+        return content, result.model_copy(update=known)
+
+    def _recipe_for(self, lines: int) -> NetworkRecipe:
+        factor = needed_factor(self.options, lines) or 0.0
+        return next((recipe for recipe in self.recipes if recipe.model.scale >= factor), self.recipes[-1])
+
+    def _engine(self, recipe: NetworkRecipe) -> Engine:
+        if recipe.model.sha256 not in self._engines:
+            self._engines[recipe.model.sha256] = recipe.load()
+        return self._engines[recipe.model.sha256]
+
+    def close(self) -> None:
+        """Nothing is kept on disk."""
+
+
+def pictures_on_cluster(jobs: Sequence[Job], context: JobContext) -> dict[int, JobResult]:
+    """Upscale all pictures of a run on a cluster; files are read and written here.
+
+    Returns:
+        The results by number of the job, from 1.
+
+    Raises:
+        ApisrError: the network cannot be loaded there, or no worker can be started.
+    """
+    options = context.options
+    results: dict[int, JobResult] = {}
+    reports: dict[int, JobReport] = {}
+
+    def finish(number: int, result: JobResult) -> None:
+        results[number] = reports[number].ended(result)
+
+    def files() -> Iterator[PictureFile]:
+        for number, job in enumerate(jobs, start=1):
+            if job.kind != "picture":
+                continue
+            context.cancel.check()
+            reports[number] = JobReport(job, number, len(jobs), context.progress)
+            refused = existing_result(job, options)
+            if refused is None:
+                try:
+                    content = job.source.read_bytes()
+                except OSError as error:
+                    message = f"cannot read '{job.source}': {error.strerror or error}."
+                    refused = failed_result(job, InputError(message, code="cannot-read"))
+                else:
+                    yield PictureFile(number, job.source, job.target, content)
+                    continue
+            finish(number, refused)
+
+    pool: ActorPool[PictureFile, tuple[bytes, PictureResult] | Exception] = ActorPool(
+        PictureWorker,
+        (recipes_for(context.networks, options), options.portable),
+        address=options.cluster or "auto",
+        workers=options.workers,
+        label=lambda picture: f"'{picture.source}'",
+    )
+    for picture, answer in pool.map_unordered(files()):
+        job = jobs[picture.number - 1]
+        finish(picture.number, _written(job, answer, overwrite=options.overwrite))
+    return results
+
+
+def _renamed(error: ApisrError, names: dict[Path, Path]) -> ApisrError:
+    """Return an error of a worker with the names that the user knows."""
+    message = str(error)
+    for here, known in names.items():
+        message = message.replace(str(here), str(known))
+    return (InputError if isinstance(error, InputError) else RunError)(message, code=error.code)
+
+
+def recipes_for(networks: Networks, options: UpscaleOptions) -> list[NetworkRecipe]:
+    """Return the networks that pictures of any size may need, by ascending scale."""
+    lines = [None] if options.height is None else [options.height, max(1, options.height // 4)]
+    models = {model.sha256: model for model in (networks.model_for(count) for count in lines)}
+    return [NetworkRecipe.of(model, options) for model in sorted(models.values(), key=lambda model: model.scale)]
+
+
+def _written(job: Job, answer: tuple[bytes, PictureResult] | Exception | Lost, *, overwrite: bool) -> JobResult:
+    """Write the file that came back and return what became of the job."""
+    if isinstance(answer, Lost):
+        return failed_result(job, answer.error)
+    if isinstance(answer, Exception):
+        return failed_result(job, answer)
+    content, result = answer
+    try:
+        write_atomic(job.target, content, overwrite=overwrite)
+    except ApisrError as error:
+        return failed_result(job, error)
+    return job_result(job, "done", result=result)
