@@ -99,8 +99,11 @@ def test_decisions_are_on_the_disk_before_the_answer(tmp_path: Path) -> None:
 
 
 def test_strangers_are_refused(tmp_path: Path) -> None:
-    rows = make_dataset(tmp_path, 5)
-    write_manifest(tmp_path, [*rows[:4], Row(id="evil", source="", source_sha256="", file="../../etc/passwd")])
+    rows = make_dataset(tmp_path / "set", 5)
+    tmp_path /= "set"
+    (tmp_path.parent / "secret.png").write_bytes(b"secret")
+    (tmp_path / "images" / "link.png").symlink_to(tmp_path.parent / "secret.png")
+    write_manifest(tmp_path, [*rows[:4], Row(id="evil", source="", source_sha256="", file="images/link.png")])
     with serving(tmp_path) as review:
         base, token = review.url.split("/?token=")
         assert request(f"{base}/rows")[0] == 403
@@ -109,8 +112,9 @@ def test_strangers_are_refused(tmp_path: Path) -> None:
         assert request(f"{base}/decide", body={"ids": ["p-00001"], "decision": "reject"})[0] == 403
         assert request(f"{base}/image?id=evil&token={token}")[0] == 404
         assert request(f"{base}/image?id=..%2f..%2fetc%2fpasswd&token={token}")[0] == 404
-        with pytest.raises(InputError, match="in use by another apisr"), Review(tmp_path):
+        with pytest.raises(InputError) as busy, Review(tmp_path):
             pass
+        assert busy.value.code == "dataset-busy"
     assert all(row.decided_by == "machine" for row in read_manifest(tmp_path)[0])
 
 

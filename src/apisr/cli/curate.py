@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from apisr.core.errors import InputError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from apisr.core.text import printable
 
 
 def command(
@@ -38,7 +35,10 @@ def command(
         list[str] | None, typer.Option(help="Screening model: nudity or anime (may be repeated).")
     ] = None,
     enhance: Annotated[bool, typer.Option("--enhance", help="Also write pictures with enhanced lines.")] = False,
-    workers: Annotated[int, typer.Option("--workers", "-j", min=1, help="Processes, a video each.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", "-j", min=1, help="Processes, a video each; by default one for each core."),
+    ] = None,
     cluster: Annotated[str | None, typer.Option(help="Address of a Ray cluster to work on.")] = None,
     report: Annotated[bool, typer.Option("--report", help="Write the report and the card again.")] = False,
     compare: Annotated[
@@ -92,66 +92,40 @@ def _curate(
     preset: str,
     config: Path | None,
     given: dict[str, Any],
-    workers: int,
+    workers: int | None,
     cluster: str | None,
     as_json: bool,
     quiet: bool,
 ) -> int:
     from apisr.cli.progress import Progress
-    from apisr.curate.pipeline import curate
+    from apisr.core.progress import Progress as Event
+    from apisr.curate.run import curate
     from apisr.curate.settings import load_settings
 
     settings = load_settings(preset=preset, config=config, overrides=given)
     with Progress(quiet=quiet) as bar:
         bar.start("curating", unit="videos")
 
-        def progress(done: int, total: int, line: str) -> None:
-            bar.line(line)
-            bar.update(done, total)
+        def progress(event: Event) -> None:
+            bar.line(event.message)
+            if event.total is not None:
+                bar.update(event.done, event.total)
 
-        outcome = curate(
-            videos,
-            output,
-            settings=settings,
-            workers=workers,
-            isolate=True,
-            cluster=cluster,
-            enhance=enhanced if settings.enhance else None,
-            progress=progress,
-        )
+        result = curate(videos, output, settings=settings, workers=workers, cluster=cluster, progress=progress)
     if as_json:
-        import dataclasses
-        import json
-
-        typer.echo(json.dumps(dataclasses.asdict(outcome), default=str, ensure_ascii=False))
+        typer.echo(result.model_dump_json())
     else:
-        decisions = ", ".join(f"{number} {name}" for name, number in outcome.decisions.items()) or "none"
-        typer.echo(f"{outcome.videos} videos, {outcome.pictures} pictures ({decisions}) in '{output}'")
-        if outcome.flags:
-            typer.echo("flags: " + ", ".join(f"{number} {name}" for name, number in outcome.flags.items()))
-        for path, reason in outcome.failed:
-            typer.echo(f"failed: {path}: {reason}")
-        typer.echo(f"look at them with: apisr review '{output}'")
-    return 1 if outcome.failed else 0
-
-
-def enhanced(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Enhance the lines of an RGB picture (paper 3.3); a function with a name, so that worker processes find it."""
-    from apisr.enhance import enhance as enhance_lines
-
-    return enhance_lines(picture)
+        decisions = ", ".join(f"{number} {name}" for name, number in result.decisions.items()) or "none"
+        typer.echo(f"{result.videos} videos, {result.pictures} pictures ({decisions}) in '{printable(output)}'")
+        if result.flags:
+            typer.echo("flags: " + ", ".join(f"{number} {name}" for name, number in result.flags.items()))
+        for video in result.failed:
+            typer.echo(f"failed: {video.source}: {video.reason}")
+        typer.echo(f"look at them with: apisr review '{printable(output)}'")
+    return 1 if result.failed else 0
 
 
 def _report(dataset: Path, compare: Path | None, licence: str | None) -> None:
-    from apisr.curate.manifest import read_manifest
-    from apisr.curate.pipeline import dataset_settings, read_records
-    from apisr.curate.report import folder_scores, write_card, write_report
+    from apisr.curate.run import write_report_again
 
-    rows, _ = read_manifest(dataset)
-    settings = dataset_settings(dataset)
-    if settings is None:
-        raise InputError(f"no dataset in '{dataset}': no settings.json.")
-    records = list(read_records(dataset).values())
-    compared = (compare.name, folder_scores(compare, settings.score)) if compare else None
-    write_report(dataset, rows, records, settings, compared=compared)
-    write_card(dataset, rows, records, settings, licence=licence or "unknown", compared=compared)
+    write_report_again(dataset, compare=compare, licence=licence)

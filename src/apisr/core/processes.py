@@ -1,4 +1,4 @@
-"""Being a good neighbour: workers that end with their parent, and threads that give the machine back.
+"""Being a good neighbour: how many cores there are, workers that end with their parent, threads that give way.
 
 SVT-AV1, when it runs as the administrator (in a container, say), puts the calling thread and its own threads under the
 real-time scheduler at the highest priority; everything else on the machine then waits. :func:`leave_realtime` undoes
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -29,7 +30,8 @@ def end_with_parent() -> None:
     a thread looks once a second whether the parent is still there. The signal is bound to the thread that forked the
     worker, so the thread that makes a pool must live as long as the pool; the watching thread covers the rest.
     """
-    parent = os.getppid()
+    started_by = multiprocessing.parent_process()  # known even if it ended before this line
+    parent = os.getppid() if started_by is None or started_by.pid is None else started_by.pid
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -42,6 +44,21 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="apisr-parent-watch", daemon=True).start()
+
+
+def usable_cores() -> int:
+    """Return how many processor cores this process may use: those it is bound to, less what its container leaves.
+
+    >>> usable_cores() >= 1
+    True
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        if quota != "max":
+            cores = min(cores, max(1, round(int(quota) / int(period))))
+    return cores
 
 
 def leave_realtime() -> None:

@@ -28,6 +28,8 @@ MIN_CORRELATION = 0.97
 MAX_DIFFERENCE = 8.0
 
 _SIDE = 32
+#: Length of the gray picture behind a fingerprint.
+FINGERPRINT_BYTES = _SIDE * _SIDE
 
 
 @dataclass(frozen=True)
@@ -60,21 +62,21 @@ def same_drawing(one: Fingerprint, other: Fingerprint) -> bool:
     return norm < 1e-3 or float(first @ second) / norm >= MIN_CORRELATION
 
 
-def first_of_each(prints: Sequence[Fingerprint]) -> list[int | None]:
+def first_of_each(fingerprints: Sequence[Fingerprint]) -> list[int | None]:
     """Return, for each picture, the position of an earlier picture that it repeats, or None.
 
     Earlier duplicates are not compared again: every duplicate points at a picture that is kept.
     """
-    hashes = np.array([print_.hash for print_ in prints], np.uint64)
-    kept = np.zeros(len(prints), bool)
+    hashes = np.array([item.hash for item in fingerprints], np.uint64)
+    kept = np.zeros(len(fingerprints), bool)
     result: list[int | None] = []
-    for number, print_ in enumerate(prints):
+    for number, current in enumerate(fingerprints):
         distances = _bit_counts(hashes[:number] ^ hashes[number])
         candidates = np.flatnonzero(kept[:number] & (distances <= MAX_DISTANCE_BITS))
         ordered = candidates[np.argsort(distances[candidates], kind="stable")]
-        twin = next((int(other) for other in ordered if same_drawing(prints[other], print_)), None)
-        kept[number] = twin is None
-        result.append(twin)
+        original = next((int(other) for other in ordered if same_drawing(fingerprints[other], current)), None)
+        kept[number] = original is None
+        result.append(original)
     return result
 
 

@@ -9,28 +9,40 @@ decided is never changed by the machine.
     >>> row = Row(id="a-0", source="a.mkv", source_sha256="0" * 64)
     >>> row.decision
     'review'
+
+A manifest may have been made by somebody else: :func:`read_manifest` refuses one whose names lead out of the dataset,
+whose columns hold other things than they should, or that unpacks into more than a manifest needs.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, get_args
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Literal, get_args
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from apisr import __version__
 from apisr.core.errors import InputError
 from apisr.core.files import atomic_path
+from apisr.core.memory import check_memory
+from apisr.core.text import printable
 
 Decision = Literal["accept", "reject", "review", "reserve"]
+DECISIONS: tuple[str, ...] = get_args(Decision)
 
 #: Name of the manifest inside a dataset.
 FILE_NAME = "manifest.parquet"
+#: Memory that a row takes when it is read, at most; a manifest whose rows take more is refused.
+ROW_BYTES = 64 << 10
+
+_BATCH_ROWS = 256
+_MAX_ID_LETTERS = 200
 
 
 @dataclass(frozen=True)
@@ -56,9 +68,11 @@ class Row:
         native_height: estimated lines of the drawing (per video); the video's own height where unsure.
         native_kernel: kernel by which it was enlarged, None where unsure.
         native_confidence: 0 to 1; 0 where unsure.
-        source_width: width of the video.
-        source_height: height of the video.
-        crop_top: first row kept.
+        source_width: width of the video's frames as they are stored.
+        source_height: their height.
+        quarter_turns: quarter turns clockwise by which the stored frame is turned to be shown (0 to 3).
+        mirrored: whether it is mirrored left to right after that.
+        crop_top: first row kept, of the frame as it is stored.
         crop_bottom: row after the last kept.
         crop_left: first column kept.
         crop_right: column after the last kept.
@@ -96,6 +110,8 @@ class Row:
     native_confidence: float = 0.0
     source_width: int = 0
     source_height: int = 0
+    quarter_turns: int = 0
+    mirrored: bool = False
     crop_top: int = 0
     crop_bottom: int = 0
     crop_left: int = 0
@@ -118,6 +134,7 @@ _TYPES: dict[str, pa.DataType] = {
     "str": pa.string(),
     "str | None": pa.string(),
     "int": pa.int64(),
+    "bool": pa.bool_(),
     "float": pa.float64(),
     "float | None": pa.float64(),
     "tuple[str, ...]": pa.list_(pa.string()),
@@ -127,19 +144,11 @@ SCHEMA = pa.schema([(field.name, _TYPES[str(field.type)]) for field in dataclass
 
 def write_manifest(folder: Path, rows: Iterable[Row], *, settings_json: str = "") -> Path:
     """Write ``manifest.parquet`` of a dataset folder, replacing the one that is there when complete."""
-    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
-    for row in rows:
-        for name, values in columns.items():
-            values.append(getattr(row, name))
-    columns["flags"] = [list(flags) for flags in columns["flags"]]
-    arrays = [pa.array(columns[field.name], field.type) for field in SCHEMA]
-    metadata = {"apisr.version": __version__, "apisr.settings": settings_json}
-    table = pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(metadata))
+    table = pa.Table.from_pylist([dataclasses.asdict(row) for row in rows], schema=SCHEMA)
     target = folder / FILE_NAME
     with atomic_path(target, overwrite=True) as partial:
-        pq.write_table(table, partial, compression="zstd")
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
+        metadata = {"apisr.version": __version__, "apisr.settings": settings_json}
+        pq.write_table(table.replace_schema_metadata(metadata), partial, compression="zstd")
     return target
 
 
@@ -147,40 +156,109 @@ def read_manifest(folder: Path) -> tuple[list[Row], str]:
     """Read the rows of a dataset and the settings (JSON) it was made with.
 
     Raises:
-        InputError: no dataset there, or a manifest that is not one.
+        InputError: no dataset there, or a manifest that is not one (code ``bad-manifest``), or one whose names lead out
+            of the dataset (code ``path-outside``).
     """
     path = folder / FILE_NAME
     if not path.is_file():
         raise InputError(
-            f"no dataset in '{folder}': '{FILE_NAME}' is missing. Make one with: apisr curate VIDEOS -o DATASET"
+            f"no dataset in '{printable(folder)}': '{FILE_NAME}' is missing. "
+            "Make one with: apisr curate VIDEOS -o DATASET",
+            code="no-dataset",
         )
     try:
-        table: Any = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"cannot read '{path}': {str(error).splitlines()[0]}.") from error
-    missing = [name for name in SCHEMA.names if name not in table.column_names]
-    if missing:
-        raise InputError(f"'{path}' is not a manifest of apisr: column '{missing[0]}' is missing.")
-    metadata: dict[bytes, bytes] = table.schema.metadata or {}
-    records: list[dict[str, Any]] = table.select(SCHEMA.names).to_pylist()
-    for record in records:
-        record["flags"] = tuple(record["flags"] or ())
-    rows = [Row(**record) for record in records]
-    return rows, metadata.get(b"apisr.settings", b"").decode("utf-8")
+        table, settings_json = _read_table(path)
+    except (pa.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise _not_a_manifest(path, reason[0]) from error
+    rows: list[Row] = []
+    for values in table.to_pylist():
+        values["flags"] = tuple(str(flag) for flag in values["flags"] or ())
+        rows.append(Row(**values))
+    for row in rows:
+        check_row(path, row)
+    if len({row.id for row in rows}) != len(rows):
+        raise _not_a_manifest(path, "two rows have the same id")
+    return rows, settings_json
 
 
-def decide(rows: Sequence[Row], ids: Iterable[str], decision: Decision) -> list[Row]:
-    """Return the rows with a person's decision on some of them.
+def _read_table(path: Path) -> tuple[pa.Table, str]:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
+        if missing:
+            raise ValueError(f"column '{missing[0]}' is missing")
+        count = file.metadata.num_rows
+        check_memory(count * 4096, what=f"the manifest '{path}' ({count} rows)", advice="Split the dataset.")
+        batches: list[pa.RecordBatch] = []
+        for batch in file.iter_batches(_BATCH_ROWS, columns=SCHEMA.names, use_threads=False):
+            if batch.nbytes > ROW_BYTES * _BATCH_ROWS:
+                raise ValueError("its rows are larger than those of any dataset")
+            batches.append(batch)
+        metadata: dict[bytes, bytes] = file.schema_arrow.metadata or {}
+        table = pa.Table.from_batches(batches, file.schema_arrow.empty_table().select(SCHEMA.names).schema)
+        table = table.select(SCHEMA.names).cast(SCHEMA)
+    for field in dataclasses.fields(Row):
+        column = table.column(field.name)
+        if column.null_count and "None" not in str(field.type):
+            raise ValueError(f"column '{field.name}' has empty values")
+        if pa.types.is_floating(column.type) and not np.isfinite(column.drop_null().to_numpy()).all():
+            raise ValueError(f"column '{field.name}' has values that are not numbers")
+    return table, metadata.get(b"apisr.settings", b"").decode("utf-8")
+
+
+def check_row(path: Path, row: Row) -> None:
+    """Refuse a row that would lead out of the dataset, or break the page that shows it.
+
+    Args:
+        path: the file that it comes from, for the message.
+        row: the row.
 
     Raises:
-        InputError: an id that is not in the manifest, or an unknown decision.
+        InputError: with code ``path-outside`` or ``bad-manifest``.
+
+    Links are followed where a file is opened (:func:`apisr.core.files.path_inside`); this is about the names alone.
     """
-    if decision not in get_args(Decision):
-        raise InputError(f"unknown decision '{decision}'. Choose one of: {', '.join(get_args(Decision))}.")
-    wanted = set(ids)
-    unknown = wanted - {row.id for row in rows}
-    if unknown:
-        raise InputError(f"no picture '{min(unknown)}' in this dataset.")
-    return [
-        dataclasses.replace(row, decision=decision, decided_by="person") if row.id in wanted else row for row in rows
-    ]
+    for name in (row.file, row.enhanced_file or ""):
+        if not _leads_inside(name):
+            raise InputError(
+                f"the manifest '{printable(path)}' names '{printable(name)}', which leads out of the dataset. "
+                "Do not use this dataset.",
+                code="path-outside",
+            )
+    if not _plain_name(row.id):
+        raise InputError(
+            f"the manifest '{printable(path)}' has the id '{printable(row.id[:80])}', which cannot name a file. "
+            "Do not use this dataset.",
+            code="path-outside",
+        )
+    if row.decision not in DECISIONS:
+        raise _not_a_manifest(path, f"unknown decision '{printable(row.decision[:40])}'")
+    if row.hash and not _is_hash(row.hash):
+        raise _not_a_manifest(path, f"'{printable(row.hash[:40])}' is not a hash of 16 hexadecimal digits")
+
+
+def _leads_inside(name: str) -> bool:
+    if not name:
+        return True
+    parts = (*PurePosixPath(name).parts, *PureWindowsPath(name).parts)
+    absolute = PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).anchor)
+    return not absolute and ".." not in parts and "\0" not in name
+
+
+def _plain_name(name: str) -> bool:
+    return (
+        0 < len(name) <= _MAX_ID_LETTERS
+        and not name.startswith(".")
+        and not any(letter in '/\\:*?"<>|' or unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
+    )
+
+
+def _is_hash(text: str) -> bool:
+    return len(text) == 16 and all(digit in "0123456789abcdef" for digit in text)
+
+
+def _not_a_manifest(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"cannot read '{printable(path)}': it is not a manifest of apisr curate ({printable(reason)[:200]}).",
+        code="bad-manifest",
+    )

@@ -12,7 +12,7 @@ least distance in time, and without taking the same drawing twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from apisr.core.errors import InputError
@@ -35,7 +35,6 @@ def select(
     count: int,
     parts: int = 1,
     distance_s: float = 0.0,
-    usable: Callable[[Candidate], bool] = lambda _: True,
 ) -> list[Candidate]:
     """Choose up to `count` candidates, best score first, evenly from `parts` parts of the video.
 
@@ -45,7 +44,6 @@ def select(
         parts: the candidates, ordered by time, are cut into this many runs of equal number; every run gives its best
             ``count / parts``; places that a run cannot fill go to the best frames left anywhere.
         distance_s: chosen frames are at least this far apart in time.
-        usable: asked about a candidate only when it is about to be chosen (an expensive check).
 
     Returns:
         The chosen frames, ordered by score (highest first), ties by time.
@@ -58,17 +56,12 @@ def select(
             f"count and parts must be at least 1 and distance_s not negative, got {count}, {parts}, {distance_s}."
         )
     chosen: list[Candidate] = []
-    refused: set[int] = set()
 
     def fits(candidate: Candidate) -> bool:
-        if candidate.number in refused or any(candidate is other for other in chosen):
+        if any(candidate is other for other in chosen):
             return False
-        if any(abs(candidate.time_s - other.time_s) < distance_s for other in chosen) or _repeats(candidate, chosen):
-            return False
-        if not usable(candidate):
-            refused.add(candidate.number)
-            return False
-        return True
+        near = any(abs(candidate.time_s - other.time_s) < distance_s for other in chosen)
+        return not near and not _repeats(candidate, chosen)
 
     ordered = sorted(candidates, key=lambda candidate: (candidate.time_s, candidate.number))
     for part, run in enumerate(_runs(ordered, parts)):
@@ -87,11 +80,6 @@ def select(
     return _by_score(chosen)
 
 
-def reference_count(duration_s: float) -> int:
-    """Return how many frames the released code keeps of a video: 16 up to 30 minutes, 24 above."""
-    return 16 if duration_s <= 30 * 60 else 24
-
-
 def _runs(ordered: Sequence[Candidate], parts: int) -> Iterator[Sequence[Candidate]]:
     for part in range(parts):
         yield ordered[len(ordered) * part // parts : len(ordered) * (part + 1) // parts]
@@ -102,7 +90,7 @@ def _by_score(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _repeats(candidate: Candidate, chosen: Sequence[Candidate]) -> bool:
-    print_ = candidate.fingerprint
-    return print_ is not None and any(
-        other.fingerprint is not None and same_drawing(print_, other.fingerprint) for other in chosen
+    own = candidate.fingerprint
+    return own is not None and any(
+        other.fingerprint is not None and same_drawing(own, other.fingerprint) for other in chosen
     )

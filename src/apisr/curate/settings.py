@@ -5,33 +5,30 @@
 >>> load_settings(overrides={"cuont": 3})
 Traceback (most recent call last):
 ...
-apisr.core.errors.InputError: unknown option 'cuont'. Did you mean 'count'?
+apisr.core.errors.InputError: the options of curate: unknown key 'cuont'. Did you mean 'count'?
 """
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from apisr.core.errors import InputError
+from apisr.core.config import Presets, read_toml_file, validated
 
-#: The preset files of the package.
-PRESETS = ("paper", "reference")
+#: ``paper`` and ``reference`` (the released code's way): the files of the folder ``presets``.
+PRESETS = Presets("apisr.curate")
 
 #: Videos longer than this keep ``count_long`` frames.
 LONG_VIDEO_S = 30 * 60
 
 
-class Settings(BaseModel):
+class CurateSettings(BaseModel):
     """Options of a curation. They belong to the dataset: a dataset is continued with the same ones or not at all."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     frames: Literal["intra", "key"] = Field("intra", description="all intra pictures, or only random access points")
     every: int = Field(1, ge=1, description="score one in so many intra frames")
@@ -48,7 +45,7 @@ class Settings(BaseModel):
     distance_s: float = Field(1.0, ge=0, description="least time between kept frames")
     leave_out_fades: bool = Field(True, description="leave out frames inside fades and cross-fades")
     crop_bars: bool = Field(True, description="cut letterbox and pillarbox bars")
-    height: int | Literal["native", "keep"] = Field(
+    height: Annotated[int, Field(ge=16, le=16384)] | Literal["native", "keep"] = Field(
         720, description="production height in lines: a number, native (estimated; 720 where unsure) or keep"
     )
     resample: Literal["bicubic", "lanczos", "box"] = Field("bicubic", description="kernel for shrinking")
@@ -65,38 +62,21 @@ class Settings(BaseModel):
 
 
 def load_settings(
-    *, preset: str = "paper", config: Path | None = None, overrides: Mapping[str, Any] | None = None
-) -> Settings:
+    *, preset: str = "paper", config: Path | None = None, overrides: Mapping[str, object] | None = None
+) -> CurateSettings:
     """Put settings together: preset, then a TOML file, then single values.
 
     Args:
-        preset: one of :data:`PRESETS`.
-        config: a TOML file with some of the keys of :class:`Settings`.
+        preset: a name of :data:`PRESETS`.
+        config: a TOML file with some of the keys of :class:`CurateSettings`.
         overrides: single values; None values are left out.
 
     Raises:
         InputError: unknown preset or key, a value out of range, an unreadable file.
     """
-    if preset not in PRESETS:
-        raise InputError(f"unknown preset '{preset}'. Choose one of: {', '.join(PRESETS)}.")
-    text = resources.files("apisr.curate").joinpath("presets", f"{preset}.toml").read_text(encoding="utf-8")
-    values: dict[str, Any] = tomllib.loads(text)
+    values = PRESETS.load(preset)
     if config is not None:
-        try:
-            values |= tomllib.loads(config.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"cannot read '{config}': {error.strerror}. Give a TOML file.") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"'{config}' is not valid TOML: {error}.") from error
+        values |= read_toml_file(config)
+        validated(CurateSettings, values, name=f"'{config}'")
     values |= {key: value for key, value in (overrides or {}).items() if value is not None}
-    for key in values:
-        if key not in Settings.model_fields:
-            near = difflib.get_close_matches(key, Settings.model_fields, 1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise InputError(f"unknown option '{key}'.{hint}")
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = str(first["loc"][0]) if first["loc"] else "settings"
-        raise InputError(f"option '{where}': {first['msg'].lower()}, got {first['input']!r}.") from error
+    return validated(CurateSettings, values, name="the options of curate")
