@@ -28,7 +28,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from apisr import degrade
-from apisr.degrade import codecs, recipe
+from apisr.degrade import codecs
+from apisr.degrade.pixels import to_bytes
+from apisr.degrade.recipe import run_stage
+from apisr.degrade.stages import make_kernel
 from benchmarks import Skip
 
 NEEDS = ("torch",)
@@ -124,9 +127,9 @@ def _shares(pictures: list[np.ndarray], drawn: list[degrade.Parameters]) -> Iter
         for stage in parameters["stages"]:
             name = stage["stage"]
             with _timed(spent, name):
-                result = recipe._apply_stage(state, stage)
+                result = run_stage(state, stage)
             if name == "compress":
-                spent["codecs"] += _codec_alone(recipe.to_bytes(state), stage)
+                spent["codecs"] += _codec_alone(to_bytes(state), stage)
             state = result
     for name in ("blur", "noise", "resize", "compress", "codecs"):
         label = "of compress: inside the codecs" if name == "codecs" else f"of ours: {name}"
@@ -147,7 +150,7 @@ def reference_method(picture: np.ndarray, parameters: degrade.Parameters, folder
     for stage in parameters["stages"]:
         name = stage["stage"]
         if name == "blur":
-            kernel = recipe.make_kernel(stage)
+            kernel = make_kernel(stage)
             padding = (21 - len(kernel)) // 2  # all kernels are padded to 21
             weight = torch.from_numpy(np.pad(kernel, padding).astype(np.float32))[None, None]
             padded = functional.pad(tensor, (10, 10, 10, 10), mode="reflect")
@@ -224,7 +227,7 @@ def _codec_alone(picture: np.ndarray, stage: dict[str, Any]) -> float:
                 back.load()
 
         return _spent(both)
-    kind = codecs._VIDEO[codec]
+    kind = codecs.VIDEO_CODECS[codec]
     even = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24").reformat(format=kind.pixel_format)
     frame.pts = 0

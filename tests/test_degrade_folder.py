@@ -10,8 +10,9 @@ import pytest
 
 from apisr import degrade
 from apisr.cli import main
-from apisr.core.errors import InputError
-from apisr.degrade.folder import PARAMETERS_NAME, SHEET_NAME, degrade_folder
+from apisr.core.errors import Cancelled, InputError
+from apisr.core.progress import Cancel, Progress
+from apisr.degrade.folder import PARAMETERS_NAME, SHEET_NAME, DegradeOptions, degrade_folder
 from apisr.image import read_rgb, write_picture
 
 
@@ -60,8 +61,8 @@ def test_command_writes_pictures_parameters_and_sheet(
 
 def test_workers_order_and_resume_do_not_change_a_byte(pictures: Path, tmp_path: Path) -> None:
     recipe = degrade.load_recipe("apisr", scale=4)
-    degrade_folder(pictures, tmp_path / "one", recipe, seed=5)
-    degrade_folder(pictures, tmp_path / "many", recipe, seed=5, workers=3)
+    degrade_folder(pictures, tmp_path / "one", recipe, DegradeOptions(seed=5))
+    degrade_folder(pictures, tmp_path / "many", recipe, DegradeOptions(seed=5, workers=3))
     expected = contents(tmp_path / "one")
     assert contents(tmp_path / "many") == expected
     # An interrupted run: two pictures there, the record cut off in the middle of its third line.
@@ -73,9 +74,9 @@ def test_workers_order_and_resume_do_not_change_a_byte(pictures: Path, tmp_path:
         (torn / name).parent.mkdir(exist_ok=True)
         (torn / name).write_bytes(expected[name])
     (torn / PARAMETERS_NAME).write_text("".join(rows[:2]) + rows[2][:40])
-    outcome = degrade_folder(pictures, torn, recipe, seed=5, workers=2)
-    assert len(outcome.skipped) == 2
-    assert len(outcome.done) == 3
+    result = degrade_folder(pictures, torn, recipe, DegradeOptions(seed=5, workers=2))
+    assert len(result.skipped) == 2
+    assert len(result.done) == 3
     assert contents(torn) == expected
 
 
@@ -109,8 +110,9 @@ def test_foreign_files_are_not_replaced(pictures: Path, tmp_path: Path) -> None:
     output = tmp_path / "low"
     output.mkdir()
     (output / "p 0.png").write_text("mine")
-    with pytest.raises(InputError, match="exists"):
+    with pytest.raises(InputError) as caught:
         degrade_folder(pictures, output, degrade.load_recipe("bicubic"))
+    assert caught.value.code == "output-exists"
     assert contents(output) == {"p 0.png": b"mine"}
 
 
@@ -161,8 +163,8 @@ def test_bad_input_is_one_line(
 def test_tiny_pictures_have_their_place_on_the_sheet(size: tuple[int, int], tmp_path: Path) -> None:
     high = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     write_picture(tmp_path / "a.png", high)
-    outcome = degrade_folder(tmp_path / "a.png", tmp_path / "out", degrade.load_recipe("bicubic"))
-    assert outcome.done == ("a.png",)
+    result = degrade_folder(tmp_path / "a.png", tmp_path / "out", degrade.load_recipe("bicubic"))
+    assert result.done == ("a.png",)
     assert read_rgb(tmp_path / "out" / SHEET_NAME).shape[0] > 256
 
 
@@ -181,5 +183,23 @@ def test_two_inputs_with_one_output_name(pictures: Path, tmp_path: Path) -> None
     high = read_rgb(pictures / "p 0.png")
     write_picture(folder / "a.png", high)
     write_picture(folder / "a.bmp", high)
-    with pytest.raises(InputError, match="would both be written"):
+    with pytest.raises(InputError) as caught:
         degrade_folder(folder, tmp_path / "out", degrade.load_recipe("bicubic"))
+    assert caught.value.code == "name-taken"
+
+
+def test_a_stopped_run_keeps_what_is_finished_and_goes_on(pictures: Path, tmp_path: Path) -> None:
+    cancel, events = Cancel(), []
+
+    def stop_after_two(event: Progress) -> None:
+        events.append((event.stage, event.done, event.total))
+        if event.done == 2:
+            cancel.request()
+
+    recipe = degrade.load_recipe("bicubic")
+    with pytest.raises(Cancelled):
+        degrade_folder(pictures, tmp_path / "out", recipe, progress=stop_after_two, cancel=cancel)
+    assert events[:2] == [("degrade", 1, 5), ("degrade", 2, 5)]
+    result = degrade_folder(pictures, tmp_path / "out", recipe)
+    assert len(result.skipped) >= 2
+    assert len(result.skipped) + len(result.done) == 5

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apisr.core.errors import InputError
-from apisr.degrade import kernels
+from apisr.degrade.ops import kernels
 
 SIZES = st.integers(3, 10).map(lambda half: 2 * half + 1)
 SIGMAS = st.floats(0.2, 3.0)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apisr.core.errors import InputError
-from apisr.degrade import noise
+from apisr.degrade.ops import noise
 
 
 def generator(seed: int = 0) -> np.random.Generator:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apisr.core.errors import InputError
-from apisr.degrade.resize import MODES, resize
+from apisr.degrade.ops.resize import MODES, resize
 
 SIZES = [(45, 65), (33, 50), (100, 200), (13, 20), (90, 60), (97, 131), (1, 1), (89, 130)]
 

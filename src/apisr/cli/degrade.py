@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ def command(
         typer.Option(
             "--preset",
             "-p",
-            help="apisr, prediction, real-esrgan, bsrgan, bicubic, video, or the path of a recipe (.toml).",
+            help="apisr, prediction, real-esrgan, bsrgan, bicubic, video, tv, or the path of a recipe (.toml).",
         ),
     ] = "apisr",
     scale: Annotated[int, typer.Option("--scale", "-s", help="How much smaller: 1, 2 or 4.")] = 4,
@@ -41,38 +40,24 @@ def command(
     """
     from apisr.cli.progress import Progress
     from apisr.degrade import load_recipe
-    from apisr.degrade.folder import degrade_folder
+    from apisr.degrade.folder import DegradeOptions, degrade_folder
 
     recipe = load_recipe(preset, scale=scale)
+    options = DegradeOptions(seed=seed, workers=workers, overwrite=overwrite, sheet=sheet, replay=replay)
     began = time.monotonic()
     with Progress(quiet=quiet or as_json) as progress:
         progress.start(f"degrading {given}", unit="pictures")
-        outcome = degrade_folder(
-            given,
-            output,
-            recipe,
-            seed=seed,
-            workers=workers,
-            overwrite=overwrite,
-            sheet=sheet,
-            replay=replay,
-            progressed=progress.update,
+        result = degrade_folder(
+            given, output, recipe, options, progress=lambda event: progress.update(event.done, event.total)
         )
     seconds = time.monotonic() - began
-    for name, reason in outcome.failed.items():
+    for name, reason in result.failed.items():
         sys.stderr.write(f"apisr: error: {name}: {reason}\n")
     if as_json:
-        report = {
-            "done": list(outcome.done),
-            "skipped": list(outcome.skipped),
-            "failed": outcome.failed,
-            "sheet": str(outcome.sheet) if outcome.sheet else None,
-            "seconds": seconds,
-        }
-        typer.echo(json.dumps(report, indent=2))
+        typer.echo(result.model_dump_json(indent=2))
     elif not quiet:
-        notes = f", {len(outcome.skipped)} were there" if outcome.skipped else ""
-        notes += f", {len(outcome.failed)} failed" if outcome.failed else ""
-        where = f"; look at {outcome.sheet}" if outcome.sheet else ""
-        typer.echo(f"{len(outcome.done)} pictures degraded into {output} in {seconds:.1f} s{notes}{where}")
-    raise typer.Exit(1 if outcome.failed else 0)
+        notes = f", {len(result.skipped)} were there" if result.skipped else ""
+        notes += f", {len(result.failed)} failed" if result.failed else ""
+        where = f"; look at {result.sheet}" if result.sheet else ""
+        typer.echo(f"{len(result.done)} pictures degraded into {output} in {seconds:.1f} s{notes}{where}")
+    raise typer.Exit(1 if result.failed else 0)

@@ -8,8 +8,8 @@ The whole picture is degraded and only then cropped, because codecs predict acro
 
 `picture` is ``(H, W, 3)`` RGB, uint8 or float32 in [0, 1]. :func:`apply` starts no process, writes no file, and may be
 called from several threads at once; the same parameters give the same bytes. `generator` is a
-``numpy.random.Generator``. Presets: ``apisr`` (the paper), ``prediction`` (without shuffled resize), ``real-esrgan``,
-``bsrgan``, ``bicubic``, ``video`` (mild).
+``numpy.random.Generator``. Recipes: ``apisr`` (the paper), ``prediction`` (without shuffled resize), ``real-esrgan``,
+``bsrgan``, ``bicubic``, ``video`` (mild), ``tv`` (old and broadcast anime).
 
     >>> import numpy as np
     >>> import apisr.degrade
@@ -22,6 +22,6 @@ called from several threads at once; the same parameters give the same bytes. `g
 
 from __future__ import annotations
 
-from apisr.degrade.recipe import PRESETS, SCALES, Parameters, Recipe, apply, load_recipe, low_size, sample
+from apisr.degrade.recipe import SCALES, Parameters, Recipe, apply, load_recipe, low_size, preset_names, sample
 
-__all__ = ["PRESETS", "SCALES", "Parameters", "Recipe", "apply", "load_recipe", "low_size", "sample"]
+__all__ = ["SCALES", "Parameters", "Recipe", "apply", "load_recipe", "low_size", "preset_names", "sample"]

@@ -7,21 +7,19 @@ neither on the order nor on the number of workers nor on what was done before. T
 
 from __future__ import annotations
 
-import json
-import os
-import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from apisr.core.errors import ApisrError, InputError, RunError
-from apisr.core.files import atomic_path
-from apisr.degrade.recipe import Bytes, Parameters, Recipe, apply, low_size, sample
+from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
+from apisr.degrade.journal import Journal, Record, read_records
+from apisr.degrade.recipe import Recipe, apply, low_size, sample
 from apisr.degrade.sheet import Example, contact_sheet
 from apisr.image import find_pictures, read_rgb, write_picture
 
@@ -32,15 +30,35 @@ SHEET_EXAMPLES = 12
 
 
 @dataclass(frozen=True)
-class FolderOutcome:
+class DegradeOptions:
+    """How a folder is degraded.
+
+    Attributes:
+        seed: of all draws.
+        workers: pictures degraded at the same time (threads; codecs and filters do not hold Python's lock).
+        overwrite: replace what an earlier run wrote.
+        sheet: make the contact sheet.
+        replay: a ``parameters.jsonl`` to repeat instead of drawing.
+    """
+
+    seed: int = 0
+    workers: int = 1
+    overwrite: bool = False
+    sheet: bool = True
+    replay: Path | None = None
+
+
+class DegradeResult(BaseModel):
     """What a run did.
 
     Attributes:
         done: relative names of the pictures written now.
         skipped: of those that an earlier, interrupted run had written.
-        failed: relative name -> why.
+        failed: relative name -> reason.
         sheet: the contact sheet, if one was made.
     """
+
+    model_config = ConfigDict(frozen=True)
 
     done: tuple[str, ...]
     skipped: tuple[str, ...]
@@ -49,190 +67,156 @@ class FolderOutcome:
 
 
 def degrade_folder(
-    given: Path,
+    source: Path,
     output: Path,
     recipe: Recipe,
+    options: DegradeOptions = DegradeOptions(),
     *,
-    seed: int = 0,
-    workers: int = 1,
-    overwrite: bool = False,
-    sheet: bool = True,
-    replay: Path | None = None,
-    progressed: Callable[[int, int], None] | None = None,
-) -> FolderOutcome:
+    progress: ProgressFn = no_progress,
+    cancel: Cancel | None = None,
+) -> DegradeResult:
     """Degrade a picture or a folder of pictures.
 
     Args:
-        given: a picture file or a folder (searched with its subfolders).
+        source: a picture file or a folder (searched with its subfolders).
         output: folder to write to; a run that was interrupted is taken up where it stopped.
         recipe: what may happen, and the scale.
-        seed: of all draws.
-        workers: pictures degraded at the same time (threads; codecs and filters do not hold Python's lock).
-        overwrite: replace what an earlier run wrote.
-        sheet: make the contact sheet.
-        replay: a ``parameters.jsonl`` to repeat instead of drawing.
-        progressed: called with (finished, all) pictures.
+        options: seed, workers and what is written.
+        progress: called after each picture.
+        cancel: stops the run between two pictures.
 
     Raises:
         InputError: nothing to read, an output that belongs to another recipe or seed, two inputs with one name.
+        Cancelled: the run was stopped; what was finished is kept.
     """
-    if workers < 1:
-        raise InputError(f"{workers} workers are out of range. Give 1 or more.")
-    if output.exists() and not output.is_dir():
-        raise InputError(f"cannot write into '{output}': it is a file. Give a folder with -o.")
-    named = _named(find_pictures(given, without=output))
-    recorded = _read_lines(replay) if replay is not None else {}
-    if replay is not None and (missing := [name for name in named if name not in recorded]):
-        raise InputError(f"'{replay}' has no parameters for '{missing[0]}' ({len(missing)} pictures without).")
-    journal = _Journal(output / PARAMETERS_NAME, recipe, seed, overwrite=overwrite, replayed=replay is not None)
-    before = [name for name in named if name in journal.lines and (output / name).is_file()]
-    todo = [name for name in named if name not in set(before)]
-    for name in todo:
-        if (output / name).exists() and not overwrite:
-            raise InputError(f"'{output / name}' exists. Give another folder or add --overwrite.")
-    failed: dict[str, str] = {}
+    run = _Run(source, output, recipe, options)
+    cancel = cancel or Cancel()
+    total = len(run.pictures)
     done: list[str] = []
-
-    def work(name: str) -> None:
-        high = read_rgb(named[name])
-        if replay is not None:
-            parameters = recorded[name]["parameters"]
-        else:
-            generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
-            parameters = sample(recipe, generator, *high.shape[:2])
-        low = apply(high, parameters)
-        write_picture(output / name, low, overwrite=overwrite)
-        journal.add(name, named[name], parameters)
-
-    def finished(name: str, future: Future[None]) -> None:
-        error = future.exception()
-        if error is None:
-            done.append(name)
-        elif isinstance(error, ApisrError):
-            failed[name] = str(error)
-        else:
-            raise error
-        if progressed is not None:
-            progressed(len(before) + len(done) + len(failed), len(named))
-
+    failed: dict[str, str] = {}
     output.mkdir(parents=True, exist_ok=True)
-    with journal, ThreadPoolExecutor(workers) as pool:
+    with run.journal:
+        for name, error in run.results(cancel):
+            if error is None:
+                done.append(name)
+            else:
+                failed[name] = str(error)
+            finished = len(run.before) + len(done) + len(failed)
+            progress(Progress("degrade", item=str(source), done=finished, total=total, unit="pictures"))
+    cancel.check()
+    run.journal.write_sorted(run.pictures)
+    sheet = run.write_sheet(anew=bool(done)) if options.sheet else None
+    return DegradeResult(done=tuple(done), skipped=tuple(run.before), failed=failed, sheet=sheet)
+
+
+class _Run:
+    """One call of :func:`degrade_folder`: its pictures, its journal, and the work on one picture."""
+
+    def __init__(self, source: Path, output: Path, recipe: Recipe, options: DegradeOptions) -> None:
+        if options.workers < 1:
+            raise InputError(f"{options.workers} workers are out of range. Give 1 or more.", code="out-of-range")
+        if output.exists() and not output.is_dir():
+            raise InputError(f"cannot write into '{output}': it is a file. Give a folder with -o.", code="not-a-folder")
+        self.output, self.recipe, self.options = output, recipe, options
+        self.pictures = _named(find_pictures(source, without=output))
+        self.recorded = _recorded(options.replay, self.pictures)
+        seed = None if options.replay is not None else options.seed
+        self.journal = Journal(output / PARAMETERS_NAME, recipe, seed, overwrite=options.overwrite)
+        self.before = [name for name in self.pictures if name in self.journal.records and (output / name).is_file()]
+        known = set(self.before)
+        self.todo = [name for name in self.pictures if name not in known]
+        for name in self.todo:
+            if (output / name).exists() and not options.overwrite:
+                raise InputError(
+                    f"'{output / name}' exists. Give another folder or add --overwrite.", code="output-exists"
+                )
+
+    def results(self, cancel: Cancel) -> Iterator[tuple[str, ApisrError | None]]:
+        """Degrade what is to be done; yield each name with the reason if it failed."""
         waiting: dict[Future[None], str] = {}
-        try:
-            for name in todo:
-                waiting[pool.submit(work, name)] = name
-                while len(waiting) >= 2 * workers:
-                    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                        finished(waiting.pop(future), future)
-            for future, name in list(waiting.items()):
-                finished(name, future)
-        except BaseException:
-            for future in waiting:
-                future.cancel()
-            raise
-    journal.write_sorted(named)
-    sheet_path = output / SHEET_NAME if sheet else None
-    if sheet_path is not None and (done or not sheet_path.exists()):
-        chosen = [name for name in named if name in journal.lines][:: max(1, len(journal.lines) // SHEET_EXAMPLES)]
-        examples = [_example(named[name], output / name, journal.lines[name], name) for name in chosen[:SHEET_EXAMPLES]]
+        with ThreadPoolExecutor(self.options.workers) as pool:
+            try:
+                for name in self.todo:
+                    if cancel.requested:
+                        break
+                    waiting[pool.submit(self.degrade, name)] = name
+                    while len(waiting) >= 2 * self.options.workers:
+                        yield from _finished(waiting)
+                while waiting:
+                    yield from _finished(waiting)
+            except BaseException:
+                for future in waiting:
+                    future.cancel()
+                raise
+
+    def degrade(self, name: str) -> None:
+        """Degrade, write and record one picture."""
+        high = read_rgb(self.pictures[name])
+        if self.options.replay is not None:
+            parameters = self.recorded[name]["parameters"]
+        else:
+            generator = np.random.default_rng([self.options.seed, zlib.crc32(name.encode())])
+            parameters = sample(self.recipe, generator, *high.shape[:2])
+        write_picture(self.output / name, apply(high, parameters), overwrite=self.options.overwrite)
+        self.journal.add(name, self.pictures[name], parameters)
+
+    def write_sheet(self, *, anew: bool) -> Path:
+        """Write the contact sheet (if it is there already: only when asked to) and return its path."""
+        path = self.output / SHEET_NAME
+        if not anew and path.exists():
+            return path
+        records = self.journal.records
+        shown = [name for name in self.pictures if name in records][:: max(1, len(records) // SHEET_EXAMPLES)]
+        examples = [self._example(name) for name in shown[:SHEET_EXAMPLES]]
         if examples:
-            write_picture(sheet_path, contact_sheet(examples), overwrite=True)
-    return FolderOutcome(tuple(done), tuple(before), failed, sheet_path)
+            write_picture(path, contact_sheet(examples), overwrite=True)
+        return path
+
+    def _example(self, name: str) -> Example:
+        parameters = self.journal.records[name]["parameters"]
+        high, low = read_rgb(self.pictures[name]), read_rgb(self.output / name)
+        height, width = low_size(high.shape[0], high.shape[1], parameters["scale"])
+        if low.shape[:2] != (height, width):
+            found = f"{low.shape[1]}x{low.shape[0]}"
+            raise RunError(
+                f"'{self.output / name}' is {found}, expected {width}x{height}. Add --overwrite.", code="output-changed"
+            )
+        return Example(Path(name).name, high, low, parameters)
 
 
-class _Journal:
-    """``parameters.jsonl``: read what an earlier run left, append line by line, sort at the end."""
-
-    def __init__(self, path: Path, recipe: Recipe, seed: int, *, overwrite: bool, replayed: bool) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._file: Any = None
-        self._identity = {"recipe": recipe.name, "scale": recipe.scale, "seed": None if replayed else seed}
-        self.lines: dict[str, dict[str, Any]] = {}
-        if path.exists() and not overwrite:
-            self.lines = _read_lines(path, cut_off=True)
-            for line in self.lines.values():
-                found = {
-                    "recipe": line["parameters"].get("recipe"),
-                    "scale": line["parameters"].get("scale"),
-                    "seed": line.get("seed"),
-                }
-                if replayed:
-                    found["recipe"], found["scale"] = recipe.name, recipe.scale
-                if found != self._identity:
-                    raise InputError(
-                        f"'{path.parent}' holds pictures made with {_words(found)}, asked for are "
-                        f"{_words(self._identity)}. Give another folder or add --overwrite."
-                    )
-
-    def __enter__(self) -> None:
-        try:
-            text = "".join(f"{json.dumps(line)}\n" for line in self.lines.values())
-            with atomic_path(self._path, overwrite=True) as partial:
-                partial.write_text(text, encoding="utf-8")
-            self._file = self._path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise RunError(f"cannot write '{self._path}': {error.strerror or error}.") from error
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def add(self, name: str, source: Path, parameters: Parameters) -> None:
-        line = {"file": name, "source": str(source), "seed": self._identity["seed"], "parameters": parameters}
-        with self._lock:
-            self.lines[name] = line
-            self._file.write(f"{json.dumps(line)}\n")
-            self._file.flush()
-
-    def write_sorted(self, names: dict[str, Path]) -> None:
-        ordered = sorted(self.lines, key=lambda name: (name not in names, name))
-        with atomic_path(self._path, overwrite=True) as partial:
-            partial.write_text("".join(f"{json.dumps(self.lines[name])}\n" for name in ordered), encoding="utf-8")
+def _finished(waiting: dict[Future[None], str]) -> Iterator[tuple[str, ApisrError | None]]:
+    """Wait for one or more pictures and take them out of `waiting`."""
+    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+        name, error = waiting.pop(future), future.exception()
+        if error is not None and not isinstance(error, ApisrError):
+            raise error
+        yield name, error
 
 
-def _words(identity: dict[str, Any]) -> str:
-    seed = "replayed parameters" if identity["seed"] is None else f"seed {identity['seed']}"
-    return f"recipe {identity['recipe']}, scale {identity['scale']}, {seed}"
+def _recorded(replay: Path | None, pictures: dict[str, Path]) -> dict[str, Record]:
+    if replay is None:
+        return {}
+    recorded = read_records(replay)
+    if missing := [name for name in pictures if name not in recorded]:
+        raise InputError(
+            f"'{replay}' has no parameters for '{missing[0]}' ({len(missing)} pictures without).", code="bad-parameters"
+        )
+    return recorded
 
 
 def _named(found: Sequence[tuple[Path, Path]]) -> dict[str, Path]:
+    """Return the output names of the pictures."""
     named: dict[str, Path] = {}
     for source, relative in found:
         name = relative.with_suffix(".png").as_posix()
         if name in (PARAMETERS_NAME, SHEET_NAME):
-            raise InputError(f"'{source}' would be written as '{name}', a name of the run's own files. Rename it.")
+            raise InputError(
+                f"'{source}' would be written as '{name}', a name of the run's own files. Rename it.", code="name-taken"
+            )
         if name in named:
-            raise InputError(f"'{named[name]}' and '{source}' would both be written as '{name}'. Rename one of them.")
+            raise InputError(
+                f"'{named[name]}' and '{source}' would both be written as '{name}'. Rename one of them.",
+                code="name-taken",
+            )
         named[name] = source
     return named
-
-
-def _read_lines(path: Path, *, cut_off: bool = False) -> dict[str, dict[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read '{path}': {getattr(error, 'strerror', None) or error}.") from error
-    lines: dict[str, dict[str, Any]] = {}
-    rows = text.split("\n")
-    for number, row in enumerate(rows, 1):
-        if not row.strip():
-            continue
-        try:
-            line = json.loads(row)
-            if not isinstance(line["parameters"], dict):
-                raise TypeError("parameters are no object")
-            lines[line["file"]] = line
-        except (ValueError, KeyError, TypeError) as error:
-            if cut_off and number == len(rows):  # the last line of an interrupted run
-                continue
-            raise InputError(f"cannot read '{path}': line {number} is not a record of parameters ({error}).") from error
-    return lines
-
-
-def _example(source: Path, target: Path, line: dict[str, Any], name: str) -> Example:
-    high: Bytes = read_rgb(source)
-    low: Bytes = read_rgb(target)
-    expected = low_size(high.shape[0], high.shape[1], line["parameters"]["scale"])
-    if low.shape[:2] != expected:
-        raise RunError(f"'{target}' is {low.shape[1]}x{low.shape[0]}, expected {expected[1]}x{expected[0]}.")
-    return Example(os.path.basename(name), high, low, line["parameters"])  # noqa: PTH119 - a name, not a file

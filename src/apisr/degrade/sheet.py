@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from apisr.degrade.pixels import ImageU8
 from apisr.degrade.recipe import Parameters
 from apisr.image import from_float, resize, to_float
-
-Bytes = NDArray[np.uint8]
 
 #: Side of the crops, in pixels of the sheet.
 CROP_PX = 256
@@ -34,12 +32,12 @@ class Example:
     """
 
     name: str
-    high: Bytes
-    low: Bytes
+    high: ImageU8
+    low: ImageU8
     parameters: Parameters
 
 
-def contact_sheet(examples: Sequence[Example]) -> Bytes:
+def contact_sheet(examples: Sequence[Example]) -> ImageU8:
     """Lay out examples in two columns: crop of the high picture, crop of the low one (pixels repeated), parameters."""
     cell_width, cell_height = 2 * CROP_PX + _TEXT_PX + 3 * _GAP_PX, CROP_PX + _GAP_PX
     columns = min(_COLUMNS, len(examples))
@@ -74,7 +72,7 @@ def describe(parameters: Parameters) -> list[str]:
     return [line if len(line) < 46 else f"{line[:44]}..." for line in lines]
 
 
-def _crops(example: Example) -> tuple[Bytes, Bytes]:
+def _crops(example: Example) -> tuple[ImageU8, ImageU8]:
     scale = example.parameters["scale"]
     side = min(CROP_PX, *example.high.shape[:2])
     side -= side % scale
@@ -86,7 +84,7 @@ def _crops(example: Example) -> tuple[Bytes, Bytes]:
     return _fitted(high), _fitted(low)
 
 
-def _busiest(picture: Bytes, side: int) -> tuple[int, int]:
+def _busiest(picture: ImageU8, side: int) -> tuple[int, int]:
     """Find the square with the strongest edges, on a coarse grid."""
     if side >= min(picture.shape[:2]):
         return 0, 0
@@ -99,7 +97,7 @@ def _busiest(picture: Bytes, side: int) -> tuple[int, int]:
     return row * 16, column * 16
 
 
-def _fitted(crop: Bytes) -> Bytes:
+def _fitted(crop: ImageU8) -> ImageU8:
     if crop.shape[:2] == (CROP_PX, CROP_PX):
         return crop
     return from_float(resize(to_float(crop), CROP_PX, CROP_PX, method="nearest"), np.uint8)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.errors import InputError
-from apisr.image import Floats
+from apisr.degrade.pixels import ImageF32
 
 Levels = NDArray[np.uint8]
 
@@ -32,7 +32,7 @@ _BAND_VALUES = 1 << 16
 _BINS = 256
 
 
-def gaussian_noise(picture: Floats, *, sigma: float, gray: bool, generator: np.random.Generator) -> Floats:
+def gaussian_noise(picture: ImageF32, *, sigma: float, gray: bool, generator: np.random.Generator) -> ImageF32:
     """Add normal noise and clip.
 
     Args:
@@ -45,7 +45,7 @@ def gaussian_noise(picture: Floats, *, sigma: float, gray: bool, generator: np.r
         A new array, float32 in [0, 1].
     """
     if sigma < 0:
-        raise InputError(f"noise of {sigma} levels is out of range. Give 0 or more.")
+        raise InputError(f"noise of {sigma} levels is out of range. Give 0 or more.", code="out-of-range")
     normal = _normal_table()
     result = np.empty_like(picture)
     for band in _bands(picture):
@@ -56,7 +56,7 @@ def gaussian_noise(picture: Floats, *, sigma: float, gray: bool, generator: np.r
     return result
 
 
-def poisson_noise(picture: Floats, *, scale: float, gray: bool, generator: np.random.Generator) -> Floats:
+def poisson_noise(picture: ImageF32, *, scale: float, gray: bool, generator: np.random.Generator) -> ImageF32:
     """Add `scale` times the Poisson noise of the picture's own brightness, and clip.
 
     Args:
@@ -69,8 +69,8 @@ def poisson_noise(picture: Floats, *, scale: float, gray: bool, generator: np.ra
         A new array, float32 in [0, 1].
     """
     if scale < 0:
-        raise InputError(f"noise scale {scale} is out of range. Give 0 or more.")
-    source = cast("Floats", cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)) if gray else picture
+        raise InputError(f"noise scale {scale} is out of range. Give 0 or more.", code="out-of-range")
+    source = cast("ImageF32", cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)) if gray else picture
     levels = cast("Levels", cv2.addWeighted(source, 255.0, source, 0.0, 0.0, dtype=cv2.CV_8U))
     used = int(np.count_nonzero(cv2.calcHist([levels.reshape(-1)], [0], None, [256], [0, 256])))
     counts = 1 << (used - 1).bit_length()
@@ -94,22 +94,22 @@ def poisson_noise(picture: Floats, *, scale: float, gray: bool, generator: np.ra
     return result
 
 
-def _bands(picture: Floats) -> list[slice]:
+def _bands(picture: ImageF32) -> list[slice]:
     """Cut the rows into bands small enough for the processor's cache."""
     rows = max(1, _BAND_VALUES // (picture.shape[1] * picture.shape[2]))
     return [slice(top, top + rows) for top in range(0, picture.shape[0], rows)]
 
 
-def _add(part: Floats, noise: Floats, factor: float, out: Floats) -> None:
+def _add(part: ImageF32, noise: ImageF32, factor: float, out: ImageF32) -> None:
     noise *= np.float32(factor)
     if noise.ndim == 2:
-        noise = cast("Floats", cv2.merge([noise, noise, noise]))
+        noise = cast("ImageF32", cv2.merge([noise, noise, noise]))
     np.add(part, noise, out=out)
     np.clip(out, 0, 1, out=out)
 
 
 @functools.lru_cache(maxsize=1)
-def _normal_table() -> Floats:
+def _normal_table() -> ImageF32:
     """Make the 65,536 equally likely values of a normal distribution, with variance 1."""
     inverse = statistics.NormalDist().inv_cdf
     half = np.array([inverse((index + 0.5) / 65536) for index in range(32768)])

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from apisr import image
 from apisr.core.errors import InputError
-from apisr.image import Floats
+from apisr.degrade.pixels import ImageF32
 
 Mode = Literal[
     "nearest", "area", "bilinear", "bicubic", "box", "bilinear-antialiased", "bicubic-antialiased", "lanczos"
@@ -29,7 +29,7 @@ Mode = Literal[
 MODES: tuple[str, ...] = get_args(Mode)
 
 
-def resize(picture: Floats, height: int, width: int, *, mode: Mode) -> Floats:
+def resize(picture: ImageF32, height: int, width: int, *, mode: Mode) -> ImageF32:
     """Resize a picture to an exact size. Values are neither clipped nor rounded (bicubic and lanczos overshoot).
 
     Args:
@@ -42,7 +42,9 @@ def resize(picture: Floats, height: int, width: int, *, mode: Mode) -> Floats:
         InputError: unknown mode, or a size below 1.
     """
     if height < 1 or width < 1:
-        raise InputError(f"cannot resize to {width}x{height}: both sides must be at least 1 pixel.")
+        raise InputError(
+            f"cannot resize to {width}x{height}: both sides must be at least 1 pixel.", code="out-of-range"
+        )
     if picture.shape[:2] == (height, width):
         return picture
     if mode == "area":
@@ -54,13 +56,13 @@ def resize(picture: Floats, height: int, width: int, *, mode: Mode) -> Floats:
             "bicubic": cv2.INTER_CUBIC,
             "box": cv2.INTER_AREA,
         }[mode]
-        return cast("Floats", cv2.resize(picture, (width, height), interpolation=method))
+        return cast("ImageF32", cv2.resize(picture, (width, height), interpolation=method))
     if mode in ("bilinear-antialiased", "bicubic-antialiased", "lanczos"):
         return image.resize(picture, height, width, method=mode.partition("-")[0])  # type: ignore[arg-type]
-    raise InputError(f"unknown resize mode '{mode}'. Use one of {', '.join(MODES)}.")
+    raise InputError(f"unknown resize mode '{mode}'. Use one of {', '.join(MODES)}.", code="out-of-range")
 
 
-def _averaged(picture: Floats, height: int, width: int) -> Floats:
+def _averaged(picture: ImageF32, height: int, width: int) -> ImageF32:
     """Adaptive average: output i is the plain mean of the inputs floor(i H / h) up to ceil((i + 1) H / h)."""
     rows = _averaged_rows(picture.reshape(picture.shape[0], -1), height).reshape(height, *picture.shape[1:])
     return _averaged_columns(rows, width)
@@ -73,7 +75,7 @@ def _windows(size: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64
     return start, -((-(index + 1) * size) // count) - start
 
 
-def _averaged_columns(values: Floats, count: int) -> Floats:
+def _averaged_columns(values: ImageF32, count: int) -> ImageF32:
     size = values.shape[1]
     if size == count:
         return values
@@ -93,7 +95,7 @@ def _averaged_columns(values: Floats, count: int) -> Floats:
     return total
 
 
-def _averaged_rows(values: Floats, count: int) -> Floats:
+def _averaged_rows(values: ImageF32, count: int) -> ImageF32:
     size = values.shape[0]
     if size == count:
         return values

@@ -1,4 +1,4 @@
-"""Damage of discs and analogue video that old anime carries: optional stages, off in all presets.
+"""Artifacts of discs and analogue video that old anime carries: rare in the recipe ``tv``, off in all others.
 
     dot crawl    the colour carrier left in the luma: a checker-like pattern along coloured edges
     rainbow      luma detail read as colour: slow colour bands over fine patterns
@@ -10,7 +10,7 @@ All work in BT.601 luma and colour difference, on pictures in [0, 1].
 
     >>> import numpy as np
     >>> flat = np.full((16, 16, 3), 0.5, np.float32)
-    >>> bool(np.allclose(damage(flat, "halos", strength=1.0, generator=np.random.default_rng(0)), flat, atol=1e-5))
+    >>> bool(np.allclose(artifact(flat, "halos", strength=1.0, generator=np.random.default_rng(0)), flat, atol=1e-5))
     True
 """
 
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.errors import InputError
-from apisr.image import Floats
+from apisr.degrade.pixels import ImageF32
 
 Kind = Literal["dot-crawl", "rainbow", "interlacing", "chroma-shift", "halos"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -33,8 +33,8 @@ KINDS: tuple[str, ...] = get_args(Kind)
 CARRIER_PERIOD_PX = 3.771
 
 
-def damage(picture: Floats, kind: Kind, *, strength: float, generator: np.random.Generator) -> Floats:
-    """Apply one kind of damage.
+def artifact(picture: ImageF32, kind: Kind, *, strength: float, generator: np.random.Generator) -> ImageF32:
+    """Apply one kind of artifact.
 
     Args:
         picture: ``(H, W, 3)`` float32 RGB in [0, 1].
@@ -46,7 +46,9 @@ def damage(picture: Floats, kind: Kind, *, strength: float, generator: np.random
         A new array, float32 in [0, 1].
     """
     if not 0 <= strength <= 1:
-        raise InputError(f"damage strength {strength} is out of range. Give a value from 0 to 1.")
+        raise InputError(
+            f"artifact strength {strength} is out of range. Give a value from 0 to 1.", code="out-of-range"
+        )
     factor: Any = np.float32(strength)
     luma, red, blue = _split(picture)
     if kind == "dot-crawl":
@@ -63,55 +65,55 @@ def damage(picture: Floats, kind: Kind, *, strength: float, generator: np.random
     elif kind == "halos":
         reach = float(generator.uniform(1.5, 3.5))
         soft = cast(
-            "Floats", cv2.GaussianBlur(luma, (0, 0), sigmaX=reach, sigmaY=0.01, borderType=cv2.BORDER_REFLECT_101)
+            "ImageF32", cv2.GaussianBlur(luma, (0, 0), sigmaX=reach, sigmaY=0.01, borderType=cv2.BORDER_REFLECT_101)
         )
         luma = luma + factor * np.float32(0.8) * (luma - soft)
     else:
-        raise InputError(f"unknown damage '{kind}'. Use one of {', '.join(KINDS)}.")
+        raise InputError(f"unknown artifact '{kind}'. Use one of {', '.join(KINDS)}.", code="out-of-range")
     return _joined(luma, red, blue)
 
 
-def _split(picture: Floats) -> tuple[Floats, Floats, Floats]:
-    luma = cast("Floats", cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
+def _split(picture: ImageF32) -> tuple[ImageF32, ImageF32, ImageF32]:
+    luma = cast("ImageF32", cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
     return luma, picture[..., 0] - luma, picture[..., 2] - luma
 
 
-def _joined(luma: Floats, red: Floats, blue: Floats) -> Floats:
+def _joined(luma: ImageF32, red: ImageF32, blue: ImageF32) -> ImageF32:
     green = -(0.299 * red + 0.114 * blue) / 0.587
     result = np.stack([luma + red, luma + green, luma + blue], axis=2).astype(np.float32, copy=False)
     return np.clip(result, 0, 1, out=result)
 
 
-def _carrier(height: int, width: int, generator: np.random.Generator) -> tuple[Floats, Floats]:
+def _carrier(height: int, width: int, generator: np.random.Generator) -> tuple[ImageF32, ImageF32]:
     """Make the sine and cosine of a colour carrier whose phase turns by half a cycle from row to row."""
     phase = float(generator.uniform(0, 2 * math.pi))
     angle = 2 * math.pi / CARRIER_PERIOD_PX * np.arange(width)[None, :] + math.pi * np.arange(height)[:, None] + phase
     return np.sin(angle).astype(np.float32), np.cos(angle).astype(np.float32)
 
 
-def _modulated(red: Floats, blue: Floats, generator: np.random.Generator) -> Floats:
+def _modulated(red: ImageF32, blue: ImageF32, generator: np.random.Generator) -> ImageF32:
     """Colour difference on its carrier, where a comb filter between rows cannot remove it (horizontal colour edges)."""
     sine, cosine = _carrier(red.shape[0], red.shape[1], generator)
     changes = [plane - np.roll(plane, 1, axis=0) for plane in (red, blue)]
     for change in changes:
         change[0] = 0
     wide = [
-        cast("Floats", cv2.GaussianBlur(change, (0, 0), 1.2, borderType=cv2.BORDER_REFLECT_101)) for change in changes
+        cast("ImageF32", cv2.GaussianBlur(change, (0, 0), 1.2, borderType=cv2.BORDER_REFLECT_101)) for change in changes
     ]
-    return cast("Floats", wide[0] * sine + wide[1] * cosine)
+    return cast("ImageF32", wide[0] * sine + wide[1] * cosine)
 
 
 def _rainbow(
-    luma: Floats, red: Floats, blue: Floats, strength: float, generator: np.random.Generator
-) -> tuple[Floats, Floats]:
+    luma: ImageF32, red: ImageF32, blue: ImageF32, strength: float, generator: np.random.Generator
+) -> tuple[ImageF32, ImageF32]:
     """Demodulate fine luma detail as if it were colour."""
     sine, cosine = _carrier(luma.shape[0], luma.shape[1], generator)
     detail = luma - cast(
-        "Floats", cv2.GaussianBlur(luma, (0, 0), sigmaX=1.5, sigmaY=0.01, borderType=cv2.BORDER_REFLECT_101)
+        "ImageF32", cv2.GaussianBlur(luma, (0, 0), sigmaX=1.5, sigmaY=0.01, borderType=cv2.BORDER_REFLECT_101)
     )
     found = [
         cast(
-            "Floats",
+            "ImageF32",
             cv2.GaussianBlur(detail * wave, (0, 0), sigmaX=3.0, sigmaY=0.01, borderType=cv2.BORDER_REFLECT_101),
         )
         for wave in (sine, cosine)
@@ -121,8 +123,8 @@ def _rainbow(
 
 
 def _interlaced(
-    luma: Floats, red: Floats, blue: Floats, strength: float, generator: np.random.Generator
-) -> tuple[Floats, Floats, Floats]:
+    luma: ImageF32, red: ImageF32, blue: ImageF32, strength: float, generator: np.random.Generator
+) -> tuple[ImageF32, ImageF32, ImageF32]:
     """Take the second field from a moved picture (combing), or rebuild it from the first (lost rows)."""
     if generator.random() < 0.5:
         motion = float(generator.uniform(2, 8)) * strength * (1 if generator.random() < 0.5 else -1)
@@ -141,12 +143,14 @@ def _interlaced(
         1 - strength
     )
     planes = [
-        cast("Floats", cv2.filter2D(plane, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101))
+        cast("ImageF32", cv2.filter2D(plane, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101))
         for plane in (luma, red, blue)
     ]
     return planes[0], planes[1], planes[2]
 
 
-def _shifted(plane: Floats, matrix: NDArray[Any]) -> Floats:
+def _shifted(plane: ImageF32, matrix: NDArray[Any]) -> ImageF32:
     size = (plane.shape[1], plane.shape[0])
-    return cast("Floats", cv2.warpAffine(plane, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    return cast(
+        "ImageF32", cv2.warpAffine(plane, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    )

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.errors import InputError
-from apisr.image import Floats
+from apisr.degrade.pixels import ImageF32
 
 Kernel = NDArray[np.float64]
 
@@ -68,7 +68,9 @@ def plateau_kernel(
 def sinc_kernel(size: int, cutoff: float) -> Kernel:
     """Make a circular low-pass kernel with angular cut-off frequency `cutoff` (radians a pixel, 0 to pi)."""
     if not 0 < cutoff <= math.pi:
-        raise InputError(f"cut-off {cutoff} is out of range. Give a frequency above 0 and at most pi.")
+        raise InputError(
+            f"cut-off {cutoff} is out of range. Give a frequency above 0 and at most pi.", code="out-of-range"
+        )
     offsets = _offsets(size)
     squares = offsets[:, None] ** 2 + offsets[None, :] ** 2
     values, places = np.unique(squares, return_inverse=True)
@@ -79,7 +81,7 @@ def sinc_kernel(size: int, cutoff: float) -> Kernel:
     return _normalised(profile[places].reshape(size, size))
 
 
-def blur(picture: Floats, kernel: Kernel | Floats) -> Floats:
+def blur(picture: ImageF32, kernel: Kernel | ImageF32) -> ImageF32:
     """Filter every channel with `kernel` (correlation, mirrored borders without repeating the edge pixel).
 
     Args:
@@ -95,7 +97,7 @@ def blur(picture: Floats, kernel: Kernel | Floats) -> Floats:
     terms = _separated(cut.tobytes(), cut.shape[0])
     if terms is None:
         flat = cut.astype(np.float32)
-        return cast("Floats", cv2.filter2D(picture, cv2.CV_32F, flat, borderType=cv2.BORDER_REFLECT_101))
+        return cast("ImageF32", cv2.filter2D(picture, cv2.CV_32F, flat, borderType=cv2.BORDER_REFLECT_101))
     total: Any = None
     for column, row in terms:
         part = cv2.sepFilter2D(picture, cv2.CV_32F, row, column, borderType=cv2.BORDER_REFLECT_101)
@@ -107,7 +109,9 @@ def _mahalanobis(size: int, sigma_x: float, sigma_y: float | None, angle: float)
     offsets = _offsets(size)
     sigma_y = sigma_x if sigma_y is None else sigma_y
     if sigma_x <= 0 or sigma_y <= 0:
-        raise InputError(f"kernel widths {sigma_x} and {sigma_y} are out of range. Give values above 0.")
+        raise InputError(
+            f"kernel widths {sigma_x} and {sigma_y} are out of range. Give values above 0.", code="out-of-range"
+        )
     across, down = offsets[None, :], offsets[:, None]
     cosine, sine = math.cos(angle), math.sin(angle)
     along = (cosine * across + sine * down) / sigma_x
@@ -117,7 +121,7 @@ def _mahalanobis(size: int, sigma_x: float, sigma_y: float | None, angle: float)
 
 def _offsets(size: int) -> Kernel:
     if size < 1 or size % 2 == 0:
-        raise InputError(f"kernel size {size} is not odd. Give 1, 3, 5, ...")
+        raise InputError(f"kernel size {size} is not odd. Give 1, 3, 5, ...", code="out-of-range")
     return np.arange(size, dtype=np.float64) - size // 2
 
 
@@ -144,7 +148,7 @@ def _cut(kernel: Kernel) -> Kernel:
 
 
 @functools.lru_cache(maxsize=64)
-def _separated(data: bytes, size: int) -> list[tuple[Floats, Floats]] | None:
+def _separated(data: bytes, size: int) -> list[tuple[ImageF32, ImageF32]] | None:
     """Write a kernel as a sum of column x row products, or None where filtering directly takes less time.
 
     All kernels here equal themselves turned by half a turn, so that every singular vector is even or odd; made exactly
@@ -156,7 +160,7 @@ def _separated(data: bytes, size: int) -> list[tuple[Floats, Floats]] | None:
     term = 1.9 + 0.22 * size
     left, strengths, right = np.linalg.svd(kernel)
     rest = kernel.copy()
-    terms: list[tuple[Floats, Floats]] = []
+    terms: list[tuple[ImageF32, ImageF32]] = []
     for index in range(min(int(direct / term), size)):
         root = math.sqrt(strengths[index])
         column, row = _even_or_odd(left[:, index] * root), _even_or_odd(right[index] * root)

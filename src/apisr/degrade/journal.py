@@ -1,0 +1,124 @@
+"""``parameters.jsonl``: what was drawn for each picture of a folder, one line a picture."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Collection
+from pathlib import Path
+from typing import IO, Any, Self
+
+from apisr.core.errors import InputError
+from apisr.core.files import atomic_path, write_error
+from apisr.degrade.recipe import Parameters, Recipe
+
+Record = dict[str, Any]
+
+
+class Journal:
+    """Reads what an earlier run left, appends line by line, sorts at the end.
+
+    Args:
+        path: the file.
+        recipe: of this run; its name and scale must be those of the records that are there.
+        seed: of this run; None while recorded parameters are repeated.
+        overwrite: pay no attention to what is there.
+
+    Raises:
+        InputError: the file belongs to another recipe, scale or seed, or cannot be read.
+    """
+
+    def __init__(self, path: Path, recipe: Recipe, seed: int | None, *, overwrite: bool) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._file: IO[str] | None = None
+        self._seed = seed
+        self.records: dict[str, Record] = {}
+        if path.exists() and not overwrite:
+            self.records = read_records(path, cut_off=True)
+            self._check_identity(recipe)
+
+    def __enter__(self) -> Self:
+        """Open the file for appending."""
+        try:
+            self._write(list(self.records))
+            self._file = self._path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise write_error(error, self._path) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, name: str, source: Path, parameters: Parameters) -> None:
+        """Record one picture; may be called from several threads."""
+        record: Record = {"file": name, "source": str(source), "seed": self._seed, "parameters": parameters}
+        with self._lock:
+            self.records[name] = record
+            if self._file is not None:
+                self._file.write(f"{json.dumps(record)}\n")
+                self._file.flush()
+
+    def write_sorted(self, names: Collection[str]) -> None:
+        """Write the file anew in the order of the names, those of `names` first."""
+        self._write(sorted(self.records, key=lambda name: (name not in names, name)))
+
+    def _write(self, names: list[str]) -> None:
+        with atomic_path(self._path, overwrite=True) as partial:
+            partial.write_text("".join(f"{json.dumps(self.records[name])}\n" for name in names), encoding="utf-8")
+
+    def _check_identity(self, recipe: Recipe) -> None:
+        expected = _identity(recipe.name, recipe.scale, self._seed)
+        for record in self.records.values():
+            drawn = record["parameters"]
+            name, scale = (
+                (recipe.name, recipe.scale) if self._seed is None else (drawn.get("recipe"), drawn.get("scale"))
+            )
+            found = _identity(name, scale, record.get("seed"))
+            if found != expected:
+                raise InputError(
+                    f"'{self._path.parent}' holds pictures made with {found}, but {expected} was asked for. "
+                    "Give another folder or add --overwrite.",
+                    code="output-of-another-run",
+                )
+
+
+def read_records(path: Path, *, cut_off: bool = False) -> dict[str, Record]:
+    """Read records by file name.
+
+    Args:
+        path: the file.
+        cut_off: pass over a last line that is not whole (an interrupted run).
+
+    Raises:
+        InputError: the file cannot be read, or a line is not a record.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read '{path}': {reason}.", code="cannot-read") from error
+    records: dict[str, Record] = {}
+    rows = text.split("\n")
+    for number, row in enumerate(rows, 1):
+        if not row.strip():
+            continue
+        try:
+            record = json.loads(row)
+            if not isinstance(record["parameters"], dict):
+                raise TypeError("parameters are not an object")
+            records[record["file"]] = record
+        except (ValueError, KeyError, TypeError) as error:
+            if cut_off and number == len(rows):
+                continue
+            raise InputError(
+                f"cannot read '{path}': line {number} is not a record of parameters ({error}).", code="bad-parameters"
+            ) from error
+    return records
+
+
+def _identity(recipe: object, scale: object, seed: object) -> str:
+    seeded = "recorded parameters" if seed is None else f"seed {seed}"
+    return f"recipe {recipe}, scale {scale}, {seeded}"

@@ -1,0 +1,1 @@
+"""What the stages of a recipe do to a picture: pure functions of arrays, one file a family."""
