@@ -22,10 +22,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from apisr.engines.base import Engine, ModelTraits
 from apisr.image import from_float, from_tensor, to_float, to_tensor
 from apisr.metrics import psnr, ssim
-from apisr.upscale import choose_model, load_engine
-from apisr.upscale.engine import Engine, NetworkTraits
+from apisr.engines import open_engine
+from apisr.weights import choose_model
 from apisr.upscale.hold import HoldFilter
 from apisr.upscale.reuse import CanvasUpscaler, changed_blocks
 from benchmarks import Skip
@@ -44,7 +45,7 @@ class _Through:
     shape_exact = True
 
     def __init__(self, halo_px: int | None) -> None:
-        self.traits = NetworkTraits(1, halo_px=halo_px)
+        self.traits = ModelTraits(1, halo_px=halo_px)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         return batch
@@ -54,7 +55,7 @@ def run(*, quick: bool = False) -> list[dict[str, object]]:
     """Measure every clip; quick runs leave the network out."""
     if not CLIPS.is_dir():
         raise Skip("the clips (../shared/data/clips) are not on this machine")
-    engine = load_engine(choose_model(None, scale=2))
+    engine = open_engine(choose_model(None, scale=2))
     return [_row(name, engine, quick=quick) for name in (NAMES[:2] if quick else NAMES)]
 
 

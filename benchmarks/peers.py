@@ -39,7 +39,7 @@ from apisr.image import read_rgb
 from apisr.metrics import Undefined
 from apisr.metrics.registry import open_metric
 from apisr.weights import default_model, list_models
-from apisr.weights.catalogue import cache_folder
+from apisr.weights.releases import cache_folder
 from benchmarks import Skip
 from benchmarks.networks import resident_mib
 

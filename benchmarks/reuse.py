@@ -18,7 +18,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from apisr.upscale import choose_model, load_engine
+from apisr.engines import open_engine
+from apisr.weights import choose_model
 from apisr.upscale.reuse import CanvasUpscaler
 from benchmarks import Skip
 
@@ -30,7 +31,7 @@ def run(*, quick: bool = False) -> list[dict[str, object]]:
     """Measure every clip; one row each."""
     if not CLIPS.is_dir():
         raise Skip("the clips (../shared/data/clips) are not on this machine")
-    engine = load_engine(choose_model("lite-x2"), device="cpu")
+    engine = open_engine(choose_model("lite-x2"), device="cpu")
     rows: list[dict[str, object]] = []
     for folder in sorted(path.parent for path in CLIPS.glob("*/low.mkv")):
         for name, kind in (("low", "lossless"), ("web", "compressed")):

@@ -16,7 +16,9 @@ import numpy as np
 
 from apisr import metrics
 from apisr.image import read_rgb
-from apisr.upscale import choose_model, load_engine, upscale_pixels
+from apisr.engines import open_engine
+from apisr.upscale import upscale_pixels
+from apisr.weights import choose_model
 from apisr.upscale.baselines import ResampleEngine
 from apisr.weights import list_models
 from benchmarks import Skip
@@ -38,7 +40,7 @@ def run(*, quick: bool = False) -> list[dict[str, object]]:
         lows = [read_rgb(path) for path in pictures]
         engines = {"lanczos": ResampleEngine(scale)}
         engines |= {
-            model.name: load_engine(choose_model(model.name)) for model in list_models() if model.scale == scale
+            model.name: open_engine(choose_model(model.name)) for model in list_models() if model.scale == scale
         }
         base = np.zeros((len(pictures), 2))
         for name, engine in engines.items():

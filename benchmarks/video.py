@@ -33,8 +33,9 @@ import av
 import cv2
 import numpy as np
 
-from apisr.upscale import choose_model, load_engine
-from apisr.upscale.engine import Engine
+from apisr.engines import open_engine
+from apisr.weights import choose_model
+from apisr.engines import Engine
 from apisr.upscale.options import VideoOptions
 from apisr.upscale.prepare import Preparation
 from apisr.upscale.results import VideoResult
@@ -59,7 +60,7 @@ def run(*, quick: bool = False) -> list[dict[str, object]]:
     """Measure the clips and the memory; one row each."""
     if not CLIPS.is_dir():
         raise Skip("the clips (../shared/data/clips) are not on this machine")
-    engine = load_engine(choose_model("lite-x2"), device="cpu")
+    engine = open_engine(choose_model("lite-x2"), device="cpu")
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out.mkv"
@@ -154,7 +155,7 @@ def _peer_speed(source: Path, target: Path) -> float | None:
     stem = Path(next(iter(package.submodule_search_locations))) / "models" / "realesr-animevideov3-x4"
     onnx = target.with_name("animevideov3.onnx")
     export_animevideov3(stem, onnx)
-    engine = load_engine(choose_model(onnx), device="cpu")
+    engine = open_engine(choose_model(onnx), device="cpu")
     return _speed(_run(source, target, lambda: CanvasUpscaler(engine, reuse="off"), PEER_FRAMES, scale=4))
 
 

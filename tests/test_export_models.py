@@ -17,10 +17,9 @@ from typer.testing import CliRunner  # noqa: E402
 
 from apisr.cli import build as build_cli  # noqa: E402
 from apisr.core.errors import InputError, ModelError  # noqa: E402
+from apisr.engines import open_engine  # noqa: E402
 from apisr.image import from_float, read_rgb, write_picture  # noqa: E402
 from apisr.networks import architecture, build  # noqa: E402
-from apisr.upscale.onnx_engine import OnnxEngine  # noqa: E402
-from apisr.upscale.torch_engine import TorchEngine  # noqa: E402
 from apisr.weights import resolve_model  # noqa: E402
 from apisr.weights.checkpoint import load_state  # noqa: E402
 from apisr.weights.convert import convert, drawn_pictures  # noqa: E402
@@ -99,10 +98,10 @@ def test_export_gives_the_same_picture(tmp_path: Path, kind: str) -> None:
     assert report.largest_difference < 1e-4
     before, after = resolve_model(path), resolve_model(output)
     assert after.architecture == before.architecture
-    assert (after.scale, after.halo_px, after.multiple_px) == (before.scale, before.halo_px, before.multiple_px)
+    assert after.traits == before.traits
     picture = np.stack(drawn_pictures(2, side=80, multiple=16))[:, :, :, :48]  # not the size of the tracing
-    expected = TorchEngine(before, device="cpu").run(picture)
-    found = OnnxEngine(after, device="cpu", threads=1).run(picture)
+    expected = open_engine(before, engine="torch", device="cpu", precision="fp32").run(picture)
+    found = open_engine(after, engine="onnx", device="cpu", threads=1).run(picture)
     assert found.shape == (2, 3, 80 * before.scale, 48 * before.scale)
     np.testing.assert_allclose(found, expected, atol=2e-4)
     if kind in ("dat", "cunet"):  # some of their values are computed ahead
@@ -139,10 +138,10 @@ def test_half_precision_files(tmp_path: Path, kind: str) -> None:
     model = resolve_model(tmp_path / "half.onnx")
     assert model.card["precision"] == "fp16"
     picture = np.stack(drawn_pictures(1, side=32, multiple=16))
-    output = OnnxEngine(model, device="cpu", threads=1).run(picture)
+    output = open_engine(model, engine="onnx", device="cpu", threads=1).run(picture)
     assert output.dtype == np.float32
     np.testing.assert_allclose(
-        output, OnnxEngine(resolve_model(tmp_path / "full.onnx"), device="cpu").run(picture), atol=0.03
+        output, open_engine(tmp_path / "full.onnx", engine="onnx", device="cpu").run(picture), atol=0.03
     )
 
 

@@ -11,16 +11,18 @@ import pytest
 import apisr
 from apisr.core.errors import InputError
 from apisr.image import Metadata, Picture, read_picture, write_picture
-from apisr.upscale import choose_model, load_engine, upscale_pixels
+from apisr.engines import open_engine
+from apisr.upscale import upscale_pixels
+from apisr.weights import choose_model
 from apisr.upscale.baselines import NearestEngine, ResampleEngine
-from apisr.upscale.engine import Engine
+from apisr.engines import Engine
 from apisr.upscale.picture import upscale_picture_file
 from apisr.upscale.sizes import SizeRequest
 
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    return load_engine(choose_model(Path(__file__).parent / "data/models/tiny-x2.onnx"), device="cpu")
+    return open_engine(choose_model(Path(__file__).parent / "data/models/tiny-x2.onnx"), device="cpu")
 
 
 @pytest.mark.parametrize("height", [1, 2, 3, 17])

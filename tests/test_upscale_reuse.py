@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from apisr.upscale import choose_model, load_engine
-from apisr.upscale.engine import Engine, NetworkTraits
+from apisr.engines.base import Engine, ModelTraits
+from apisr.engines import open_engine
+from apisr.weights import choose_model
 from apisr.upscale.reuse import CanvasUpscaler, changed_blocks, merge_blocks
 
 Frames = list[NDArray[np.uint8]]
@@ -26,7 +27,7 @@ class ShapeBound:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.name = engine.name
-        self.traits: NetworkTraits = engine.traits
+        self.traits: ModelTraits = engine.traits
         self.shapes: set[tuple[int, ...]] = set()
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -94,7 +95,7 @@ MOTIONS = [held, mouth, returning, pan, fade, grain, corner_dots]
 def engine(request: pytest.FixtureRequest) -> Engine:
     folder = Path(__file__).parent / "data" / "models"
     name = "tiny-x2" if request.param == "shape-bound" else request.param
-    loaded = load_engine(choose_model(folder / f"{name}.onnx"), device="cpu")
+    loaded = open_engine(choose_model(folder / f"{name}.onnx"), device="cpu")
     return ShapeBound(loaded) if request.param == "shape-bound" else loaded
 
 
@@ -134,7 +135,7 @@ def test_a_new_size_starts_anew(engine: Engine) -> None:
 
 
 def test_what_is_saved(tiny_x2: Path) -> None:
-    engine = load_engine(choose_model(tiny_x2), device="cpu")
+    engine = open_engine(choose_model(tiny_x2), device="cpu")
     shares: dict[str, float] = {}
     for motion in (held, mouth, returning, pan):
         upscaler = CanvasUpscaler(engine)
@@ -149,7 +150,7 @@ def test_what_is_saved(tiny_x2: Path) -> None:
 
 
 def test_fixed_windows_have_one_shape(tiny_x2: Path) -> None:
-    bound = ShapeBound(load_engine(choose_model(tiny_x2), device="cpu"))
+    bound = ShapeBound(open_engine(choose_model(tiny_x2), device="cpu"))
     upscaler = CanvasUpscaler(bound)
     for frame in mouth() + corner_dots():
         upscaler.process(frame)
@@ -157,7 +158,7 @@ def test_fixed_windows_have_one_shape(tiny_x2: Path) -> None:
 
 
 def test_the_store_stays_within_its_bound(tiny_x2: Path) -> None:
-    engine = load_engine(choose_model(tiny_x2), device="cpu")
+    engine = open_engine(choose_model(tiny_x2), device="cpu")
     small, off = CanvasUpscaler(engine, store_bytes=200_000), CanvasUpscaler(engine, reuse="off")
     for frame in returning() * 2:
         assert np.array_equal(small.process(frame), off.process(frame))
@@ -165,7 +166,7 @@ def test_the_store_stays_within_its_bound(tiny_x2: Path) -> None:
 
 
 def test_delivered_frames_are_not_modified_later(tiny_x2: Path) -> None:
-    upscaler = CanvasUpscaler(load_engine(choose_model(tiny_x2), device="cpu"))
+    upscaler = CanvasUpscaler(open_engine(choose_model(tiny_x2), device="cpu"))
     frames = mouth()
     delivered = [upscaler.process(frame) for frame in frames]
     copies = [high.copy() for high in delivered]
@@ -218,7 +219,7 @@ def test_real_clips(shared: Path) -> None:
     model = next(
         (item.path for item in list_models() if item.scale == 2), Path(__file__).parent / "data/models/tiny-x2.onnx"
     )
-    engine = load_engine(choose_model(model), device="cpu")
+    engine = open_engine(choose_model(model), device="cpu")
     for clip in sorted((shared / "data/clips").glob("*/low.mkv")):
         for path in (clip, clip.with_name("web.mkv")):
             exact, off = CanvasUpscaler(engine), CanvasUpscaler(engine, reuse="off")

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from apisr.image import to_float
-from apisr.upscale import choose_model, load_engine, tiles, upscale_pixels
-from apisr.upscale.engine import Engine, NetworkTraits
+from apisr.engines import open_engine
+from apisr.upscale import tiles, upscale_pixels
+from apisr.weights import choose_model
+from apisr.engines.base import Engine, ModelTraits
 from apisr.upscale.picture import resize_bands
 from apisr.upscale.reuse import plan_fixed_tiles
 from apisr.upscale.sizes import SizeRequest
@@ -26,7 +28,7 @@ ENGINES: dict[str, Engine] = {}
 
 def engine_named(name: str) -> Engine:
     if name not in ENGINES:
-        ENGINES[name] = load_engine(choose_model(MODELS / f"{name}.onnx"), device="cpu")
+        ENGINES[name] = open_engine(choose_model(MODELS / f"{name}.onnx"), device="cpu")
     return ENGINES[name]
 
 
@@ -161,12 +163,12 @@ def test_default_tiles_follow_the_memory(
     monkeypatch: pytest.MonkeyPatch, memory_gib: float, bytes_per_px: int, expected: int
 ) -> None:
     monkeypatch.setattr(tiles, "machine_memory_bytes", lambda: int(memory_gib * 2**30))
-    assert tiles.default_tile_px(NetworkTraits(4, 32, 8, bytes_per_px=bytes_per_px)) == expected
+    assert tiles.default_tile_px(ModelTraits(4, 32, 8, bytes_per_px=bytes_per_px)) == expected
 
 
 def test_models_that_need_much_memory_say_so() -> None:
     assert (
-        NetworkTraits.of(resolve_model("grl-x4")).bytes_per_px
-        > 10 * NetworkTraits.of(resolve_model("lite-x4")).bytes_per_px
+        resolve_model("grl-x4").traits.bytes_per_px
+        > 10 * resolve_model("lite-x4").traits.bytes_per_px
     )
     assert tiles.machine_memory_bytes() > 2**28

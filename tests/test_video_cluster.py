@@ -22,7 +22,8 @@ from video_clips import make_clip, plan_video, read_back, upscale_video
 from apisr.core.cluster import ActorPool, Lost, or_raise
 from apisr.core.errors import InputError, RunError
 from apisr.image import Pixels, write_picture
-from apisr.upscale import choose_model, load_engine
+from apisr.engines import open_engine
+from apisr.weights import choose_model
 from apisr.upscale.jobs import plan_jobs, run_jobs
 from apisr.upscale.options import UpscaleOptions, VideoOptions
 from apisr.upscale.remote import NetworkRecipe, PictureFile, PictureWorker
@@ -282,7 +283,7 @@ def test_a_network_that_cannot_be_loaded_there_ends_the_run(two_nodes: str, tiny
 def test_a_real_network_travels_with_its_file(two_nodes: str, tmp_path: Path) -> None:
     model = choose_model(None, scale=2)
     source = make_clip(tmp_path / "in.mkv", frames=16, options={"g": "4"})
-    engine = load_engine(model, device="cpu", threads=1)
+    engine = open_engine(model, device="cpu", threads=1)
     upscale_video(source, tmp_path / "alone.mkv", lambda: CanvasUpscaler(engine), OPTIONS, scale=2)
     recipe = NetworkRecipe.of(model, UpscaleOptions(device="cpu", threads=1))
     run = cluster.spans_on_cluster(two_nodes)

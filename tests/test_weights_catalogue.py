@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from apisr.core.errors import ModelError, RunError
-from apisr.weights import catalogue
-from apisr.weights.catalogue import CATALOGUE, Release, adopt, cached, check, fetch
+from apisr.weights import releases
+from apisr.weights.releases import CATALOGUE, Release, adopt, cached, check, fetch
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
@@ -113,7 +113,7 @@ def test_starts_anew_when_the_file_changed_meanwhile(server: Server, release: Re
 def test_a_connection_that_always_breaks_ends_with_advice(
     server: Server, release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue, "_ATTEMPTS", 2)
+    monkeypatch.setattr(releases, "_ATTEMPTS", 2)
     server.cut_after, server.cuts_left = 10, 99
     with pytest.raises(RunError, match="Try again \\(it goes on where it stopped\\)"):
         fetch(release, folder=tmp_path)
@@ -134,7 +134,7 @@ def test_wrong_content_is_never_used(server: Server, release: Release, tmp_path:
 def test_an_empty_answer_is_never_used(
     server: Server, release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue, "_ATTEMPTS", 1)
+    monkeypatch.setattr(releases, "_ATTEMPTS", 1)
     server.content = b""
     with pytest.raises(RunError, match="0 bytes"):
         fetch(replace(release, size_bytes=None, sha256=None), folder=tmp_path)

@@ -17,7 +17,7 @@ onnx = pytest.importorskip("onnx")
 import apisr.weights as weights  # noqa: E402
 from apisr.core.errors import ModelError  # noqa: E402
 from apisr.networks import architecture, build  # noqa: E402
-from apisr.weights import catalogue, default_model, list_models, resolve_model  # noqa: E402
+from apisr.weights import default_model, list_models, releases, resolve_model  # noqa: E402
 from apisr.weights.checkpoint import load_network, load_state, read_checkpoint, save_network  # noqa: E402
 from apisr.weights.export import export_onnx, write_card  # noqa: E402
 
@@ -53,7 +53,7 @@ def test_default_model_names_the_scales_it_has() -> None:
 
 def test_a_changed_byte_in_a_shipped_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = exported(tmp_path)
-    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
+    monkeypatch.setattr(weights.model, "SHIPPED", tmp_path)
     assert resolve_model("small").scale == 2
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -66,7 +66,7 @@ def test_onnx_file_tells_everything_itself(tmp_path: Path) -> None:
     path = exported(tmp_path)
     path.with_suffix(".json").unlink()
     model = resolve_model(path)
-    assert (model.name, model.scale, model.halo_px, model.multiple_px) == ("small", 2, 8, 2)
+    assert (model.name, model.scale, model.traits.halo_px, model.traits.multiple_px) == ("small", 2, 8, 2)
     assert (model.architecture, model.format, model.card["hyper"]) == ("compact", "onnx", HYPER)
     with pytest.raises(ModelError, match=r"enlarges 2 times, but 4 times was asked. Use --scale 2"):
         resolve_model(path, scale=4)
@@ -79,19 +79,19 @@ def test_foreign_onnx_is_probed(tmp_path: Path, unshuffle: int, scale: int) -> N
     del model.metadata_props[:]
     onnx.save(model, str(path))
     found = resolve_model(path)
-    assert (found.scale, found.multiple_px, found.architecture) == (scale, unshuffle, "foreign")
-    assert found.halo_px == 8
+    assert (found.scale, found.traits.multiple_px, found.architecture) == (scale, unshuffle, "foreign")
+    assert found.traits.halo_px == 8
 
 
 def test_onnx_of_one_size_is_known_as_such(tmp_path: Path) -> None:
     path = tmp_path / "fixed.onnx"
     traits = architecture("compact").traits(HYPER)
     export_onnx(module_of(), path, traits=traits, card={"architecture": "compact"}, fixed_size=(32, 48))
-    assert resolve_model(path).fixed_size == (32, 48)
+    assert resolve_model(path).traits.fixed_size == (32, 48)
     model = onnx.load(str(path))
     del model.metadata_props[:]
     onnx.save(model, str(path))
-    assert resolve_model(path).fixed_size == (32, 48)
+    assert resolve_model(path).traits.fixed_size == (32, 48)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model at all, just text", b"\x3a\xff\xff\xff\xff\x7f", b"\x08\x07"])
@@ -243,7 +243,7 @@ def test_names_and_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_fetched_release_is_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APISR_CACHE", str(tmp_path))
-    folder = catalogue.cache_folder()
+    folder = releases.cache_folder()
     folder.mkdir(parents=True)
     torch.save({"params": build("rrdb", {"blocks": 1, "features": 8, "growth": 4}).state_dict()}, tmp_path / "r.pth")
     shutil.copy(tmp_path / "r.pth", folder / "4x_APISR_RRDB_GAN_generator.pth")
@@ -257,7 +257,7 @@ def test_a_fetched_release_is_found_by_name(tmp_path: Path, monkeypatch: pytest.
 
 def test_damaged_cards_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = exported(tmp_path)
-    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
+    monkeypatch.setattr(weights.model, "SHIPPED", tmp_path)
     card = json.loads(path.with_suffix(".json").read_text())
     del card["sha256"]
     path.with_suffix(".json").write_text(json.dumps(card))

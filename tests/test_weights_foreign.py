@@ -65,7 +65,7 @@ def test_a_checkpoint_of_another_network_enlarges(tmp_path: Path, make: Callable
     assert result.exit_code == 0, (result.output, result.exception)
     given = read_rgb(tmp_path / "in.png").astype(np.float32) / 255
     # Sizes are made whole as the engine does it; the network itself says what the picture is.
-    multiple = model.multiple_px
+    multiple = model.traits.multiple_px
     rows, columns = (-size % multiple for size in given.shape[:2])
     padded = np.pad(given, ((0, rows), (0, columns), (0, 0)), mode="reflect")
     with torch.inference_mode():

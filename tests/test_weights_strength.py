@@ -20,10 +20,11 @@ from apisr.cli import build as build_cli  # noqa: E402
 from apisr.core.errors import InputError, ModelError  # noqa: E402
 from apisr.core.files import sha256_file  # noqa: E402
 from apisr.networks import architecture  # noqa: E402
-from apisr.upscale import choose_model, load_engine  # noqa: E402
+from apisr.engines import open_engine  # noqa: E402
+from apisr.weights import choose_model  # noqa: E402
 from apisr.weights import resolve_model  # noqa: E402
 from apisr.weights.export import export_onnx, write_card  # noqa: E402
-from apisr.weights.strength import between, mixed  # noqa: E402
+from apisr.weights.interpolate import between, mixed  # noqa: E402
 
 HYPER = {"features": 8, "depth": 2, "scale": 2, "unshuffle": 2, "activation": "relu"}  # of tiny-x2
 
@@ -66,9 +67,9 @@ def test_the_output_is_that_of_interpolated_weights(network: Path, strength: flo
     picture = np.random.default_rng(0).random((1, 3, 24, 32), dtype=np.float32)
     with torch.inference_mode():
         expected = module(torch.from_numpy(picture)).numpy()
-    assert float(np.abs(load_engine(model).run(picture) - expected).max()) < 1e-5
+    assert float(np.abs(open_engine(model).run(picture) - expected).max()) < 1e-5
     onnx.checker.check_model(str(model.path))
-    assert (model.scale, model.halo_px, model.multiple_px) == (2, 8, 2)
+    assert (model.scale, model.traits.halo_px, model.traits.multiple_px) == (2, 8, 2)
 
 
 def test_the_ends_are_the_files_themselves(network: Path) -> None:
@@ -101,7 +102,7 @@ def test_shipped_pairs_are_found_by_name(tmp_path: Path, monkeypatch: pytest.Mon
     twin(tmp_path / "small-x2.onnx")
     twin(tmp_path / "small-x2-vivid.onnx", activation="leakyrelu")
     twin(tmp_path / "lone.onnx")
-    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
+    monkeypatch.setattr(weights.model, "SHIPPED", tmp_path)
     with pytest.raises(
         InputError, match=r"model 'lone' has no vivid twin \('lone-vivid'\).* Models with one: small-x2"
     ):

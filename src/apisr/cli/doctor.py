@@ -10,6 +10,7 @@ import typer
 _PACKAGES = (
     "numpy",
     "onnxruntime",
+    "openvino",
     "av",
     "opencv-python-headless",
     "pillow",
@@ -58,11 +59,11 @@ def _examine() -> dict[str, dict[str, Any]]:
     import platform
     import sys
 
-    import onnxruntime
     from PIL import features
 
     from apisr import __version__
-    from apisr.upscale.onnx_engine import PROVIDERS, usable_threads
+    from apisr.engines import ENGINES, engine_kind
+    from apisr.engines.base import usable_threads
     from apisr.weights import list_models
 
     packages: dict[str, Any] = {}
@@ -71,7 +72,7 @@ def _examine() -> dict[str, dict[str, Any]]:
             packages[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             packages[name] = "not installed"
-    available: list[str] = onnxruntime.get_available_providers()
+    devices = {name: engine_kind(name).devices() for name in ENGINES}
     return {
         "system": {
             "apisr": __version__,
@@ -82,8 +83,8 @@ def _examine() -> dict[str, dict[str, Any]]:
         },
         "packages": packages,
         "devices": {
-            "onnx": ", ".join(name for name, provider in PROVIDERS.items() if provider in available),
-            "torch": _torch_devices(),
+            name: ", ".join(f"{device} ({title})" for device, title in found.items()) or "not installed"
+            for name, found in devices.items()
         },
         "models": {model.name: f"x{model.scale}, {model.architecture}" for model in list_models()},
         "video encoders": {name: "yes" if _encodes(name) else "no" for name in _ENCODERS},
@@ -98,18 +99,6 @@ def _examine() -> dict[str, dict[str, Any]]:
             )
         },
     }
-
-
-def _torch_devices() -> str:
-    try:
-        import torch
-    except ImportError:
-        return "not installed (pip install 'apisr[torch]')"
-    devices = ["cpu"]
-    devices += [f"cuda:{index} ({torch.cuda.get_device_name(index)})" for index in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        devices.append("mps")
-    return ", ".join(devices)
 
 
 def _encodes(name: str) -> bool:

@@ -35,7 +35,7 @@ def show(
     from dataclasses import asdict
 
     from apisr.weights import resolve_model
-    from apisr.weights.catalogue import CATALOGUE, cached
+    from apisr.weights.releases import CATALOGUE, cached
 
     release = CATALOGUE.get(model)
     if release is not None and (release.scale is None or cached(release) is None):
@@ -49,8 +49,8 @@ def show(
             "format": found.format,
             "architecture": found.architecture,
             "scale": found.scale,
-            "halo_px": found.halo_px,
-            "multiple_px": found.multiple_px,
+            "halo_px": found.traits.halo_px,
+            "multiple_px": found.traits.multiple_px,
             "sha256": found.sha256,
         }
     if as_json:
@@ -72,7 +72,7 @@ def fetch(
 ) -> None:
     """Download official releases into the cache folder; goes on where an earlier try stopped."""
     from apisr.core.errors import InputError
-    from apisr.weights.catalogue import adopt, fetch, release_named
+    from apisr.weights.releases import adopt, fetch, release_named
 
     releases = [release_named(name) for name in names]
     if (url or file or sha256) and len(releases) > 1:
@@ -95,7 +95,7 @@ def verify(
     """Check that model files are whole: SHA-256 of shipped and fetched ones, readability of others."""
     from apisr.core.errors import ModelError
     from apisr.weights import list_models, resolve_model
-    from apisr.weights.catalogue import CATALOGUE, cache_folder, cached
+    from apisr.weights.releases import CATALOGUE, cache_folder, cached
 
     fetched = [name for name, release in CATALOGUE.items() if (cache_folder() / release.file_name).is_file()]
     failures: list[str] = []
@@ -131,7 +131,7 @@ def _shipped_rows() -> list[dict[str, Any]]:
 
 
 def _release_rows() -> list[dict[str, Any]]:
-    from apisr.weights.catalogue import CATALOGUE, cache_folder
+    from apisr.weights.releases import CATALOGUE, cache_folder
 
     folder = cache_folder()
     return [

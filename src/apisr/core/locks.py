@@ -67,3 +67,17 @@ def take_lock(path: Path, *, busy: str, code: str = "busy") -> HeldLock:
             code="cannot-lock",
         ) from error
     return HeldLock(path, lock)
+
+
+@contextlib.contextmanager
+def wait_for_lock(path: Path) -> Generator[None]:
+    """Hold a lock file while the block runs, after waiting for whoever holds it: the work is then found done.
+
+    Args:
+        path: the lock file; missing folders above it are made.
+    """
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path, is_singleton=False):
+        yield

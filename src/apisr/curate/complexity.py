@@ -217,6 +217,6 @@ def _open_icnet() -> Scorer:
 
 def _icnet_path() -> Path | None:
     """Where the fetched checkpoint is, None where there is none; a damaged one is an error."""
-    from apisr.weights.catalogue import CATALOGUE, cached
+    from apisr.weights.releases import CATALOGUE, cached
 
     return cached(CATALOGUE["ic9600"])

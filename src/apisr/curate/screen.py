@@ -62,7 +62,9 @@ def _model(package: str, file_name: str, remedy: str) -> Path:
 
 
 def _session(path: Path) -> Any:
-    import onnxruntime
+    from apisr.core.telemetry import import_onnxruntime
+
+    onnxruntime = import_onnxruntime()
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

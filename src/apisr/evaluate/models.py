@@ -38,18 +38,19 @@ def open_model(model: str | Path, *, scale: int | None = None, device: str = "au
         model: ``lanczos``, ``bicubic``, ``nearest``, a name of ``apisr models``, or a model file.
         scale: the factor that is wanted; for resampling it must be given.
         device: for networks.
-        tta: for networks, see :func:`apisr.upscale.load_engine`.
+        tta: for networks, see :func:`apisr.engines.open_engine`.
 
     Raises:
         InputError: unknown, damaged, or of another scale.
     """
     if model in BASELINES:
         return _baseline(cast("Resampling", model), scale)
-    from apisr.upscale import load_engine, upscale_pixels
+    from apisr.engines import open_engine
+    from apisr.upscale import upscale_pixels
     from apisr.weights import resolve_model
 
     resolved = resolve_model(model, scale=scale)
-    engine = load_engine(resolved, device=device, tta=tta)
+    engine = open_engine(resolved, device=device, tta=tta)
     card = resolved.card
     license_name = card.get("license")
     info = ModelInfo(

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from apisr.core.errors import InputError
-from apisr.networks import Architecture, Hyper, Traits
+from apisr.networks.registry import Architecture, Hyper
+from apisr.networks.traits import ModelTraits
 
 Activation = Literal["prelu", "relu", "leakyrelu", "silu"]
 DEFAULTS: dict[str, Any] = {
@@ -177,12 +178,12 @@ def detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     }
 
 
-def traits(hyper: Hyper) -> Traits:
+def traits(hyper: Hyper) -> ModelTraits:
     """Every 3x3 convolution looks its dilation further, in pixels of `unshuffle` input pixels each."""
     values = {**DEFAULTS, **hyper}
     unshuffle = int(values["unshuffle"])
     reach = sum(_dilations(values["dilations"], values["depth"]))
-    return Traits(scale=values["scale"], halo_px=reach * unshuffle, multiple_px=unshuffle)
+    return ModelTraits(scale=values["scale"], halo_px=reach * unshuffle, multiple_px=unshuffle)
 
 
 def flops_per_pixel(hyper: Hyper) -> float:

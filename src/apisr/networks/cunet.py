@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr.networks import Architecture, Hyper, Traits
+from apisr.networks.registry import Architecture, Hyper
+from apisr.networks.traits import ModelTraits
 
 _MARGIN = 18
 
@@ -143,9 +144,9 @@ def detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     return {"scale": 2}
 
 
-def traits(hyper: Hyper) -> Traits:
+def traits(hyper: Hyper) -> ModelTraits:
     """Not to be cut: channel weights come from the whole picture."""
-    return Traits(scale=2, halo_px=None, multiple_px=2)
+    return ModelTraits(scale=2, halo_px=None, multiple_px=2)
 
 
 def flops_per_pixel(hyper: Hyper) -> float:

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr.networks import Architecture, Hyper, Traits
+from apisr.networks.registry import Architecture, Hyper
+from apisr.networks.traits import ModelTraits
 
 Upsampler = Literal["pixelshuffle", "pixelshuffledirect"]
 
@@ -391,11 +392,11 @@ def detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     return {**hyper, "scale": 3 if triple else 2 ** len(steps), "upsampler": "pixelshuffle"}
 
 
-def traits(hyper: Hyper) -> Traits:
+def traits(hyper: Hyper) -> ModelTraits:
     """Windows start at the top left: tiles must begin at multiples of the longer side."""
     values = {**DEFAULTS, **hyper}
     unit = max(values["split"])
-    return Traits(scale=values["scale"], halo_px=-(-HALO_PX // unit) * unit, multiple_px=unit)
+    return ModelTraits(scale=values["scale"], halo_px=-(-HALO_PX // unit) * unit, multiple_px=unit)
 
 
 def flops_per_pixel(hyper: Hyper) -> float:

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr.networks import Architecture, Hyper, Traits
+from apisr.networks.registry import Architecture, Hyper
+from apisr.networks.traits import ModelTraits
 
 
 class Patch(nn.Module):
@@ -124,7 +125,7 @@ def _detect_unet(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     return {"features": int(first.shape[0])}
 
 
-def _no_traits(hyper: Hyper) -> Traits:
+def _no_traits(hyper: Hyper) -> ModelTraits:
     raise NotImplementedError("a discriminator enlarges nothing")
 
 

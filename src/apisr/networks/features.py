@@ -22,7 +22,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from apisr.networks import Architecture, Hyper, Traits
+from apisr.networks.registry import Architecture, Hyper
+from apisr.networks.traits import ModelTraits
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -186,7 +187,7 @@ def _detect_vgg(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     return {"depth": 16} if "features.28.weight" in state and "features.30.weight" not in state else None
 
 
-def _no_traits(hyper: Hyper) -> Traits:
+def _no_traits(hyper: Hyper) -> ModelTraits:
     raise NotImplementedError("a feature network enlarges nothing")
 
 

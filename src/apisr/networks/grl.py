@@ -39,7 +39,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr.networks import Architecture, Hyper, Traits
+from apisr.networks.registry import Architecture, Hyper
+from apisr.networks.traits import ModelTraits
 
 Upsampler = Literal["nearest+conv", "pixelshuffle", "pixelshuffledirect"]
 
@@ -584,10 +585,10 @@ def detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     return {**hyper, "scale": 2**steps, "upsampler": "pixelshuffle"}
 
 
-def traits(hyper: Hyper) -> Traits:
+def traits(hyper: Hyper) -> ModelTraits:
     """Windows start at the top left: tiles must begin at multiples of the window."""
     values = {**DEFAULTS, **hyper}
-    return Traits(
+    return ModelTraits(
         scale=values["scale"], halo_px=-(-HALO_PX // values["window"]) * values["window"], multiple_px=values["window"]
     )
 

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr.networks import Architecture, Hyper, Traits
+from apisr.networks.registry import Architecture, Hyper
+from apisr.networks.traits import ModelTraits
 
 #: Sides of the two branches' inputs in pixels.
 DETAIL_PX, CONTEXT_PX = 512, 256
@@ -149,7 +150,7 @@ def _detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     return {} if "b1_1_slam.linear.0.weight" in state and "to_score_f.conv.weight" in state else None
 
 
-def _no_traits(hyper: Hyper) -> Traits:
+def _no_traits(hyper: Hyper) -> ModelTraits:
     raise NotImplementedError("a feature network enlarges nothing")
 
 

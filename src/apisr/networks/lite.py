@@ -25,7 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr.networks import Architecture, Hyper, Traits
+from apisr.networks.registry import Architecture, Hyper
+from apisr.networks.traits import ModelTraits
 
 DEFAULTS: dict[str, Any] = {
     "features": 48,
@@ -152,7 +153,7 @@ def _numbers(state: Mapping[str, Tensor], part: str) -> list[int]:
     return sorted(int(match[1]) for key in state if (match := re.fullmatch(rf"{part}\.(\d+)\.weight", key)))
 
 
-def traits(hyper: Hyper) -> Traits:
+def traits(hyper: Hyper) -> ModelTraits:
     """The branch looks ``context_depth + 1`` whole blocks further, the body one pixel a convolution.
 
     The deep level looks ``deep_depth`` of its larger blocks further, and to the end of the one it is in.
@@ -160,7 +161,7 @@ def traits(hyper: Hyper) -> Traits:
     values = {**DEFAULTS, **hyper}
     multiple = BLOCK * (DEEP_BLOCK if values["deep_features"] else 1)
     reach = max(place - _first_seen(place, values) for place in range(multiple))
-    return Traits(scale=values["scale"], halo_px=-(-reach // multiple) * multiple, multiple_px=multiple)
+    return ModelTraits(scale=values["scale"], halo_px=-(-reach // multiple) * multiple, multiple_px=multiple)
 
 
 def _first_seen(place: int, values: Mapping[str, Any]) -> int:

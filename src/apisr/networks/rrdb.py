@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr.networks import Architecture, Hyper, Traits
+from apisr.networks.registry import Architecture, Hyper
+from apisr.networks.traits import ModelTraits
 
 DEFAULTS: dict[str, Any] = {"features": 64, "blocks": 6, "growth": 32, "scale": 4}
 #: Halo in pixels of the body at which a cut tile and the whole picture agree to an 8-bit step (docs/networks.md).
@@ -111,10 +112,10 @@ def detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     return {"features": int(first.shape[0]), "blocks": max(blocks) + 1, "growth": int(growth.shape[0]), "scale": scale}
 
 
-def traits(hyper: Hyper) -> Traits:
+def traits(hyper: Hyper) -> ModelTraits:
     """The halo is what is seen in practice (the theoretical one is 15 pixels a block)."""
     scale = {**DEFAULTS, **hyper}["scale"]
-    return Traits(scale=scale, halo_px=HALO_PX * (4 // scale), multiple_px=4 // scale)
+    return ModelTraits(scale=scale, halo_px=HALO_PX * (4 // scale), multiple_px=4 // scale)
 
 
 def flops_per_pixel(hyper: Hyper) -> float:

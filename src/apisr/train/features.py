@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from apisr.core.errors import InputError, ModelError
 from apisr.networks import NETWORKS, architecture
 from apisr.train.standins import STANDINS, GraphFeatures, load_standin
-from apisr.weights.catalogue import cached, release_named
 from apisr.weights.checkpoint import load_state
+from apisr.weights.releases import cached, release_named
 
 #: The feature networks that can be fetched, the paper's two first: name -> network in the registry, hyper-parameters.
 FETCHED_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -19,10 +19,9 @@ from apisr.upscale.options import EngineName
 
 if TYPE_CHECKING:
     from apisr.image import Pixels
-    from apisr.upscale.engine import Engine
-    from apisr.weights import Model
+    from apisr.engines import Engine
 
-__all__ = ["EngineName", "choose_model", "load_engine", "upscale", "upscale_pixels"]
+__all__ = ["EngineName", "upscale", "upscale_pixels"]
 
 
 def upscale(
@@ -55,8 +54,10 @@ def upscale(
     import numpy as np
 
     from apisr.core.errors import InputError
+    from apisr.engines import open_engine
     from apisr.image import from_float, resize, to_float
     from apisr.upscale.sizes import SizeRequest
+    from apisr.weights import choose_model
 
     array = np.asarray(pixels)
     if array.dtype.name not in ("uint8", "uint16") or array.ndim not in (2, 3) or 0 in array.shape:
@@ -69,7 +70,7 @@ def upscale(
     array = array[..., None] if gray else array
     if array.shape[2] > 4:
         raise InputError(f"expected 1 to 4 channels last, got shape {array.shape}. Move the channels to the end.")
-    engine = load_engine(choose_model(model, scale=scale, strength=strength), device=device, tta=tta)
+    engine = open_engine(choose_model(model, scale=scale, strength=strength), device=device, tta=tta)
     output = upscale_pixels(array, engine, tile_px=tile_px)
     wanted = SizeRequest(factor=scale).of_picture(array.shape[0], array.shape[1], scale=engine.traits.scale)
     if output.shape[:2] != wanted:
@@ -82,84 +83,6 @@ def upscale_pixels(pixels: Pixels, engine: Engine, *, tile_px: int | None = None
     from apisr.upscale import picture
 
     return picture.upscale_pixels(pixels, engine, tile_px=tile_px)
-
-
-def choose_model(model: str | Path | None, *, scale: float | None = None, strength: float | None = None) -> Model:
-    """Find the model for a request: the one named, else the shipped one for the next whole scale (2 or 4).
-
-    With a strength it is the one between that model and its vivid twin (:mod:`apisr.weights.strength`).
-
-    Raises:
-        ModelError: unknown, damaged, or no model fits.
-        InputError: the factor is out of range, or a strength is given and the model has no vivid twin.
-    """
-    chosen = _chosen_model(model, scale=scale)
-    if strength is None:
-        return chosen
-    from apisr.weights.strength import between
-
-    return between(chosen, strength)
-
-
-def _chosen_model(model: str | Path | None, *, scale: float | None) -> Model:
-    from apisr.core.errors import InputError
-    from apisr.weights import default_model, resolve_model
-
-    if scale is not None and not 0.1 <= scale <= 16:
-        raise InputError(f"expected a scale from 0.1 to 16, got {scale:g}. The models' own scales are 2 and 4.")
-    base = 4 if scale is not None and scale > 2 else 2
-    if model is None:
-        return resolve_model(default_model(base))
-    try:
-        return resolve_model(model)
-    except InputError:
-        if Path(model).suffix:
-            raise
-        return resolve_model(model, scale=base)
-
-
-def load_engine(
-    model: Model | str | Path,
-    *,
-    engine: EngineName = "auto",
-    device: str = "auto",
-    threads: int | None = None,
-    tta: bool = False,
-) -> Engine:
-    """Load a model into the engine that fits it: onnxruntime for ``.onnx``, torch for everything else.
-
-    Args:
-        model: from :func:`choose_model`, or a name or file.
-        engine: force one; ``auto`` decides by the file.
-        device: ``auto``, ``cpu``, ``cuda``, ... (of the engine).
-        threads: processor threads; by default all that this process may use.
-        tta: the mean over eight flips and turns (:mod:`apisr.upscale.ensemble`).
-
-    Raises:
-        ModelError: the file cannot be run by that engine.
-        MissingExtra: torch is needed and not installed.
-    """
-    if isinstance(model, (str, Path)):
-        model = choose_model(model)
-    loaded = _loaded_engine(model, engine=engine, device=device, threads=threads)
-    if not tta:
-        return loaded
-    from apisr.upscale.ensemble import FlipEnsemble
-
-    return FlipEnsemble(loaded)
-
-
-def _loaded_engine(model: Model, *, engine: EngineName, device: str, threads: int | None) -> Engine:
-    if engine == "onnx" or (engine == "auto" and model.format == "onnx"):
-        from apisr.core.errors import ModelError
-        from apisr.upscale.onnx_engine import OnnxEngine
-
-        if model.format != "onnx":
-            raise ModelError(f"'{model.path}' is no ONNX file. Use --engine torch, or convert it with apisr export.")
-        return OnnxEngine(model, device=device, threads=threads)
-    from apisr.upscale.torch_engine import TorchEngine
-
-    return TorchEngine(model, device=device, threads=threads)
 
 
 class _CallableModule(types.ModuleType):

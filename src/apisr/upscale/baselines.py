@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from apisr.engines import ModelTraits
 from apisr.image import Resampling, from_tensor, resize, to_tensor
-from apisr.upscale.engine import NetworkTraits
 
 
 class NearestEngine:
@@ -21,10 +21,10 @@ class NearestEngine:
 
     def __init__(self, scale: int) -> None:
         self.name = "nearest"
-        self.traits = NetworkTraits(scale, halo_px=0)
+        self.traits = ModelTraits(scale, halo_px=0)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :meth:`apisr.upscale.engine.Engine.run`."""
+        """See :meth:`apisr.engines.base.Engine.run`."""
         scale = self.traits.scale
         return batch.repeat(scale, axis=2).repeat(scale, axis=3)
 
@@ -37,10 +37,10 @@ class ResampleEngine:
     def __init__(self, scale: int, method: Resampling = "lanczos") -> None:
         self.name = method
         self.method: Resampling = method
-        self.traits = NetworkTraits(scale, halo_px=4)
+        self.traits = ModelTraits(scale, halo_px=4)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :meth:`apisr.upscale.engine.Engine.run`."""
+        """See :meth:`apisr.engines.base.Engine.run`."""
         scale = self.traits.scale
         height, width = batch.shape[2] * scale, batch.shape[3] * scale
         pictures = [resize(from_tensor(picture[None]), height, width, method=self.method) for picture in batch]

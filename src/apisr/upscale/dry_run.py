@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from apisr.image import check_format, read_picture
-from apisr.upscale.engine import NetworkTraits
+from apisr.engines import ModelTraits
 from apisr.upscale.job import Job
 from apisr.upscale.models import Networks, network_notice
 from apisr.upscale.options import UpscaleOptions
@@ -37,7 +37,7 @@ def _picture(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str,
     picture = read_picture(job.source)
     height, width, channels = picture.pixels.shape
     model = networks.model_for(height)
-    traits = NetworkTraits.of(model)
+    traits = model.traits
     final = options.size.of_picture(height, width, scale=model.scale)
     check_format(job.target, *final)
     row: dict[str, Any] = {
@@ -48,7 +48,7 @@ def _picture(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str,
     }
     if picture.animated:
         row["frames"] = len(picture.frames)
-    tile = min(options.picture.tile_px or default_tile_px(traits), max(height, width)) + 2 * (model.halo_px or 0)
+    tile = min(options.picture.tile_px or default_tile_px(traits), max(height, width)) + 2 * (traits.halo_px or 0)
     streamed = job.target.suffix.lower() in (".png", ".tif", ".tiff") and not picture.animated
     output_rows = model.scale * tile if streamed else final[0] * len(picture.frames)
     row["memory"] = _megabytes(
@@ -66,7 +66,7 @@ def _video(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str, A
 
     lines = probe(job.source).video.height
     model = networks.model_for(lines)
-    traits = NetworkTraits.of(model)
+    traits = model.traits
     plan = plan_video(job.source, job.target, options.video, model.scale, options.size)
     video = plan.source.video
     frame_bytes = 3 * (2 if plan.dtype == "uint16" else 1)

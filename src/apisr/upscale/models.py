@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apisr.core.errors import InputError
-from apisr.upscale import choose_model, load_engine
+from apisr.engines import open_engine
+from apisr.weights import choose_model
 from apisr.upscale.options import UpscaleOptions
 
 if TYPE_CHECKING:
-    from apisr.upscale.engine import Engine
+    from apisr.engines import Engine
     from apisr.weights import Model
 
 OpenEngine = Callable[["Model"], "Engine"]
 
-#: Factors that a request may have, see :func:`apisr.upscale.choose_model`.
+#: Factors that a request may have, see :func:`apisr.weights.choose_model`.
 _FACTORS = (0.1, 16.0)
 
 
@@ -87,8 +88,13 @@ class Networks:
 
     def _load(self, model: Model) -> Engine:
         options = self._options
-        return load_engine(
-            model, engine=options.engine, device=options.device, threads=options.threads, tta=options.tta
+        return open_engine(
+            model,
+            engine=options.engine,
+            device=options.device,
+            precision=options.precision,
+            threads=options.threads,
+            tta=options.tta,
         )
 
 

@@ -25,7 +25,8 @@ Native = Literal["off", "auto"] | int
 Purpose = Literal["archive", "share", "edit"]
 Deinterlace = Literal["auto", "on", "off"]
 Compare = Literal["side", "wipe"]
-EngineName = Literal["auto", "onnx", "torch"]
+EngineName = Literal["auto", "onnx", "openvino", "ncnn", "torch"]
+PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 Kernel = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 #: A segment has at least this many frames (about ten seconds of film): so much is lost at most by a crash.
@@ -109,6 +110,7 @@ class UpscaleOptions:
         height: rows of the outputs, in place of a factor.
         engine: what runs the network.
         device: where it runs: ``auto``, ``cpu``, ``cuda``, ...
+        precision: of the network's arithmetic; ``auto`` takes the fastest that stays above 50 dB of fp32.
         threads: processor threads of the network, on a cluster those of one worker; None for all.
         tta: mean over eight flips and turns of each tile (test-time augmentation).
         overwrite: replace existing outputs.
@@ -125,6 +127,7 @@ class UpscaleOptions:
     height: int | None = None
     engine: EngineName = "auto"
     device: str = "auto"
+    precision: PrecisionChoice = "auto"
     threads: int | None = None
     tta: bool = False
     overwrite: bool = False

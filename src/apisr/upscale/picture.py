@@ -30,7 +30,7 @@ from apisr.image import (
     write_picture,
 )
 from apisr.image_stream import BandWriter, PngWriter, TiffWriter
-from apisr.upscale.engine import Engine
+from apisr.engines import Engine
 from apisr.upscale.options import PictureOptions
 from apisr.upscale.results import PictureResult
 from apisr.upscale.reuse import CanvasUpscaler

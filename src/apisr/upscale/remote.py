@@ -15,7 +15,7 @@ from apisr.core.cluster import ActorPool, Lost
 from apisr.core.errors import ApisrError, InputError, RunError
 from apisr.core.files import write_atomic
 from apisr.image import read_picture
-from apisr.upscale import load_engine
+from apisr.engines import open_engine
 from apisr.upscale.job import Job, JobContext, JobReport, existing_result, failed_result, job_result
 from apisr.upscale.models import Networks, needed_factor
 from apisr.upscale.options import Reuse, UpscaleOptions
@@ -25,7 +25,7 @@ from apisr.upscale.reuse import CanvasUpscaler
 from apisr.weights import Model
 
 if TYPE_CHECKING:
-    from apisr.upscale.engine import Engine
+    from apisr.engines import Engine
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,11 @@ class NetworkRecipe:
         with tempfile.TemporaryDirectory(prefix="apisr-model-", ignore_cleanup_errors=True) as folder:
             path = Path(folder) / self.model.path.name
             path.write_bytes(self.content)
-            return load_engine(
+            return open_engine(
                 replace(self.model, path=path),
                 engine=options.engine,
                 device=options.device,
+                precision=options.precision,
                 threads=options.threads,
                 tta=options.tta,
             )

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.image import Pixels, from_float, to_float
-from apisr.upscale.engine import Engine
+from apisr.engines import Engine
 from apisr.upscale.options import Reuse
 from apisr.upscale.results import ReuseStats
 from apisr.upscale.tiles import Rectangle, Tile, padded_size, plan_tiles, run_tile

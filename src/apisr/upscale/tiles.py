@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from apisr.core.errors import InputError
+from apisr.engines.base import Engine, ModelTraits
 from apisr.image import Floats
-from apisr.upscale.engine import Engine, NetworkTraits
 
 #: Largest side of a tile's core for still pictures, unless asked for: with it the halo costs little.
 DEFAULT_TILE_PX = 512
@@ -97,7 +97,7 @@ def plan_tiles(height: int, width: int, *, tile_px: int, halo_px: int | None, mu
         height: rows of the picture.
         width: columns of the picture.
         tile_px: side of a core, rounded up to a multiple of `multiple_px`; the last ones may be smaller.
-        halo_px: margin of a window, see :class:`apisr.upscale.engine.NetworkTraits`; None gives one tile.
+        halo_px: margin of a window, see :class:`apisr.networks.traits.ModelTraits`; None gives one tile.
         multiple_px: origins of windows are multiples of this.
     """
     if halo_px is None:
@@ -161,10 +161,10 @@ def rows_of(tiles: list[Tile]) -> Iterator[list[Tile]]:
         yield row
 
 
-def default_tile_px(traits: NetworkTraits) -> int:
+def default_tile_px(traits: ModelTraits) -> int:
     """Return the side of a tile's core where none is asked for: with its halo it needs a quarter of the memory at most.
 
-    >>> default_tile_px(NetworkTraits(2, 20))
+    >>> default_tile_px(ModelTraits(2, 20))
     512
     """
     halo = traits.halo_px or 0

@@ -21,14 +21,14 @@ import json
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from apisr.core.errors import MissingExtra, ModelError
 from apisr.core.files import atomic_path, sha256_file
-from apisr.networks import NETWORKS, Architecture, Hyper, Traits, architecture, detect
-from apisr.weights import ONNX_SUFFIXES, Model
+from apisr.networks import NETWORKS, Architecture, Hyper, ModelTraits, architecture, detect, memory_per_px
+from apisr.weights.model import ONNX_SUFFIXES, Model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -96,10 +96,8 @@ def read_checkpoint_model(path: Path) -> Model:
     return Model(
         name=str(card.get("name", path.stem)),
         path=path,
-        scale=traits.scale,
         architecture=checkpoint.network.name,
-        halo_px=traits.halo_px,
-        multiple_px=traits.multiple_px,
+        traits=replace(traits, bytes_per_px=memory_per_px(checkpoint.network.name, "torch")),
         card=card,
         sha256=sha256_file(path),
     )
@@ -332,7 +330,7 @@ def _foreign(path: Path, state: dict[str, Tensor]) -> Checkpoint | None:
     # How far a foreign network looks is not known: a generous margin, or none where it tiles inside.
     halo = None if found.tiling == spandrel.ModelTiling.INTERNAL else 32
     multiple = max(1, found.size_requirements.multiple_of)
-    traits = Traits(int(found.scale), halo and -(-halo // multiple) * multiple, multiple)
+    traits = ModelTraits(int(found.scale), halo and -(-halo // multiple) * multiple, multiple)
     network = Architecture(
         name="foreign",
         title=f"{found.architecture.name} (by spandrel)",

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from apisr.core.errors import MissingExtra, ModelError
 from apisr.core.files import atomic_path
-from apisr.networks import Traits
-from apisr.weights import Model, resolve_model
+from apisr.core.telemetry import disable_onnxruntime_telemetry
 from apisr.weights.checkpoint import Checkpoint, load_network, read_checkpoint
 from apisr.weights.export import OPSET, embed_card, export_onnx, run_onnx
+from apisr.weights.model import Model, resolve_model
 
 #: Lowest PSNR against float32 with which a precision is offered, in dB.
 PRECISIONS = {"fp32": 80.0, "fp16": 50.0, "int8": 40.0}
@@ -118,14 +118,14 @@ def convert_file(
     overwrite: bool = False,
 ) -> ExportReport:
     """Write an ONNX model in another precision and compare both; arguments and errors as in :func:`convert`."""
-    traits = Traits(model.scale, model.halo_px, model.multiple_px)
-    side = model.fixed_size[0] if model.fixed_size else 64
+    traits = model.traits
+    side = traits.fixed_size[0] if traits.fixed_size else 64
     test = list(pictures) if pictures is not None else drawn_pictures(6, side=side, multiple=traits.multiple_px)
     card = {**{key: value for key, value in model.card.items() if key != "sha256"}, "precision": precision}
     with atomic_path(output, overwrite=overwrite) as partial:
         _reduce(model.path, partial, precision, test[: len(test) // 2])
         embed_card(
-            partial, traits=traits, card={"architecture": model.architecture, **card}, fixed_size=model.fixed_size
+            partial, traits=traits, card={"architecture": model.architecture, **card}, fixed_size=traits.fixed_size
         )
         largest, psnr = _measure(lambda batch: run_onnx(model.path, batch), partial, test[len(test) // 2 :])
         _require(psnr, precision, model.name)
@@ -202,6 +202,7 @@ def _measure(
 
 
 def _to_half(source: Path, target: Path) -> None:
+    disable_onnxruntime_telemetry()
     try:
         import onnx
         from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -238,6 +239,7 @@ def _sort_nodes(graph: Any) -> None:
 
 
 def _to_int8(source: Path, target: Path, pictures: Sequence[NDArray[np.float32]]) -> None:
+    disable_onnxruntime_telemetry()
     try:
         import onnx
         from onnxruntime.quantization import (

@@ -17,13 +17,15 @@ import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.errors import MissingExtra, ModelError
 from apisr.core.files import atomic_path, sha256_file
+from apisr.core.telemetry import import_onnxruntime
+from apisr.networks.traits import ModelTraits
 from apisr.weights.onnx_weights import ENTRY, parameter_names
 
 if TYPE_CHECKING:
@@ -32,30 +34,11 @@ if TYPE_CHECKING:
 OPSET = 17
 
 
-class HasTraits(Protocol):
-    """What the metadata need (`apisr.networks.Traits` and `apisr.upscale.engine.NetworkTraits` both have it)."""
-
-    @property
-    def scale(self) -> int:
-        """Output size over input size."""
-        ...
-
-    @property
-    def halo_px(self) -> int | None:
-        """Margin of a tile in input pixels, None if the picture must not be cut."""
-        ...
-
-    @property
-    def multiple_px(self) -> int:
-        """Input sizes are multiples of this."""
-        ...
-
-
 def export_onnx(
     module: nn.Module,
     path: Path,
     *,
-    traits: HasTraits,
+    traits: ModelTraits,
     card: Mapping[str, Any],
     fixed_size: tuple[int, int] | None = None,
     opset: int = OPSET,
@@ -96,7 +79,7 @@ def export_onnx(
     return difference
 
 
-def write_card(path: Path, *, traits: HasTraits, card: Mapping[str, Any], overwrite: bool = False) -> Path:
+def write_card(path: Path, *, traits: ModelTraits, card: Mapping[str, Any], overwrite: bool = False) -> Path:
     """Write the card of the model file `path` beside it (``NAME.json``) with the file's SHA-256; return its path."""
     content = {
         **card,
@@ -114,7 +97,7 @@ def write_card(path: Path, *, traits: HasTraits, card: Mapping[str, Any], overwr
 def embed_card(
     path: Path,
     *,
-    traits: HasTraits,
+    traits: ModelTraits,
     card: Mapping[str, Any],
     fixed_size: tuple[int, int] | None = None,
     parameters: Mapping[str, str] | None = None,
@@ -182,7 +165,7 @@ def pack_halves(path: Path, *, at_least: int = 1024) -> int:
     return len(casts)
 
 
-def compare(module: nn.Module, path: Path, *, traits: HasTraits, fixed_size: tuple[int, int] | None = None) -> float:
+def compare(module: nn.Module, path: Path, *, traits: ModelTraits, fixed_size: tuple[int, int] | None = None) -> float:
     """Return the largest absolute difference between `module` and the ONNX file over random pictures of two sizes."""
     import torch
 
@@ -204,7 +187,7 @@ def compare(module: nn.Module, path: Path, *, traits: HasTraits, fixed_size: tup
 
 def run_onnx(path: Path, batch: NDArray[np.float32]) -> NDArray[np.float32]:
     """Run an ONNX file once on the CPU: ``(N, 3, H, W)`` float32 in and out."""
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -216,7 +199,7 @@ def run_onnx(path: Path, batch: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _write_graph(
-    module: nn.Module, path: Path, *, traits: HasTraits, fixed_size: tuple[int, int] | None, opset: int
+    module: nn.Module, path: Path, *, traits: ModelTraits, fixed_size: tuple[int, int] | None, opset: int
 ) -> None:
     import torch
 

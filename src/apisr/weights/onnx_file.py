@@ -27,7 +27,9 @@ from numpy.typing import NDArray
 
 from apisr.core.errors import MissingExtra, ModelError
 from apisr.core.files import sha256_file
-from apisr.weights import Model, from_card
+from apisr.core.telemetry import import_onnxruntime
+from apisr.networks import ModelTraits
+from apisr.weights.model import Model, from_card
 
 #: A tile may differ from the whole picture by this much (a quarter of an 8-bit step) where a foreign file is probed.
 PROBE_TOLERANCE = 1e-3
@@ -133,7 +135,7 @@ class _Prober:
 
     def __init__(self, path: Path) -> None:
         try:
-            import onnxruntime
+            onnxruntime = import_onnxruntime()
         except ImportError as error:
             raise MissingExtra("torch", f"to find the scale of '{path}' (package onnxruntime)") from error
         options = onnxruntime.SessionOptions()
@@ -169,7 +171,7 @@ def _probe(path: Path, sha256: str) -> Model:
         height, width = prober.fixed_size
         output = prober.run(rng.random((3, height, width), dtype=np.float32))
         scale = _ratio(path, output, (height, width))
-        return Model(path.stem, path, scale, "foreign", None, 1, {}, sha256, prober.fixed_size)
+        return Model(path.stem, path, "foreign", ModelTraits(scale, None, 1, prober.fixed_size), {}, sha256)
     output = prober.run(rng.random((3, 64, 64), dtype=np.float32))
     scale = _ratio(path, output, (64, 64))
     multiple = 64
@@ -180,7 +182,7 @@ def _probe(path: Path, sha256: str) -> Model:
             multiple = candidate
             break
     halo, multiple = _probe_halo(prober, scale, multiple, rng)
-    return Model(path.stem, path, scale, "foreign", halo, multiple, {}, sha256)
+    return Model(path.stem, path, "foreign", ModelTraits(scale, halo, multiple), {}, sha256)
 
 
 def _probe_halo(prober: _Prober, scale: int, multiple: int, rng: np.random.Generator) -> tuple[int | None, int]:

@@ -106,9 +106,16 @@ def _arrays(path: Path) -> dict[str, NDArray[np.float32]]:
         import onnx
     except ImportError as error:
         raise MissingExtra("torch", f"to read the weights of '{path}'") from error
+    from google.protobuf.message import DecodeError
+
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
-    return {
-        tensor.name.removesuffix(_HALF): np.asarray(onnx.numpy_helper.to_array(tensor), np.float32)
-        for tensor in onnx.load(str(path)).graph.initializer
-        if tensor.data_type in floats
-    }
+    try:
+        return {
+            tensor.name.removesuffix(_HALF): np.asarray(onnx.numpy_helper.to_array(tensor), np.float32)
+            for tensor in onnx.load(str(path)).graph.initializer
+            if tensor.data_type in floats
+        }
+    except (DecodeError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"cannot read the model '{path}': not an ONNX file, or damaged.", code="not-an-onnx-file"
+        ) from error

@@ -16,9 +16,11 @@ import apisr as package
 from apisr import metrics
 from apisr.evaluate import evaluate
 from apisr.image import read_rgb, to_float, write_picture
-from apisr.upscale import choose_model, load_engine, upscale_pixels
-from apisr.upscale.engine import NetworkTraits
-from apisr.upscale.ensemble import FlipEnsemble
+from apisr.engines import open_engine
+from apisr.upscale import upscale_pixels
+from apisr.weights import choose_model
+from apisr.engines import ModelTraits
+from apisr.engines.tta import TtaEngine
 from apisr.upscale.jobs import plan_jobs, run_jobs
 from apisr.upscale.options import UpscaleOptions
 from apisr.upscale.reuse import CanvasUpscaler
@@ -35,7 +37,7 @@ class Column:
     shape_exact = True
 
     def __init__(self, fixed_size: tuple[int, int] | None = None) -> None:
-        self.traits = NetworkTraits(1, halo_px=0, fixed_size=fixed_size)
+        self.traits = ModelTraits(1, halo_px=0, fixed_size=fixed_size)
         self.shapes: list[tuple[int, ...]] = []
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -47,25 +49,25 @@ class Column:
 
 def test_every_side_is_the_first_twice() -> None:
     column = Column()
-    output = FlipEnsemble(column).run(np.zeros((1, 3, 3, 4), np.float32))
+    output = TtaEngine(column).run(np.zeros((1, 3, 3, 4), np.float32))
     assert sorted(column.shapes) == [(3, 4)] * 4 + [(4, 3)] * 4
     np.testing.assert_array_equal(output[0, 0], [[4, 2, 2, 4], [2, 0, 0, 2], [4, 2, 2, 4]])
 
 
 def test_windows_of_one_oblong_size_are_not_turned() -> None:
     column = Column((3, 4))
-    ensemble = FlipEnsemble(column)
+    ensemble = TtaEngine(column)
     output = ensemble.run(np.zeros((1, 3, 3, 4), np.float32))
     assert column.shapes == [(3, 4)] * 4
     np.testing.assert_array_equal(output[0, 0], [[4, 0, 0, 4]] * 3)
     assert ensemble.name == "column, mean of 4 flips"
-    assert FlipEnsemble(Column((4, 4))).name == "column, mean of 8 flips"
+    assert TtaEngine(Column((4, 4))).name == "column, mean of 8 flips"
 
 
 def test_the_result_turns_with_the_picture() -> None:
     picture = np.random.default_rng(0).integers(0, 65536, (20, 26, 3)).astype(np.uint16)
     for tta, tolerance in ((True, 1), (False, None)):
-        engine = load_engine(MODELS / "tiny-x2.onnx", device="cpu", tta=tta)
+        engine = open_engine(MODELS / "tiny-x2.onnx", device="cpu", tta=tta)
         turned = upscale_pixels(np.ascontiguousarray(np.rot90(picture)[:, ::-1]), engine).astype(int)
         difference = np.abs(turned - np.rot90(upscale_pixels(picture, engine))[:, ::-1]).max()
         assert difference <= tolerance if tolerance is not None else difference > 100
@@ -75,7 +77,7 @@ def test_the_result_turns_with_the_picture() -> None:
 @settings(deadline=None, max_examples=15)
 @given(height=st.integers(1, 60), width=st.integers(1, 60), tile=st.integers(8, 40))
 def test_tiled_equals_whole(name: str, height: int, width: int, tile: int) -> None:
-    engine = load_engine(MODELS / f"{name}.onnx", device="cpu", threads=1, tta=True)
+    engine = open_engine(MODELS / f"{name}.onnx", device="cpu", threads=1, tta=True)
     pixels = np.random.default_rng(height).integers(0, 65536, (height, width, 3)).astype(np.uint16)
     whole = np.clip(run_window(engine, to_float(pixels)) * 65535, 0, 65535)
     tiled = upscale_pixels(pixels, engine, tile_px=tile)
@@ -83,7 +85,7 @@ def test_tiled_equals_whole(name: str, height: int, width: int, tile: int) -> No
 
 
 def test_exact_reuse_stays_exact() -> None:
-    engine = load_engine(MODELS / "tiny-x2.onnx", device="cpu", tta=True)
+    engine = open_engine(MODELS / "tiny-x2.onnx", device="cpu", tta=True)
     frame = np.random.default_rng(1).integers(0, 256, (90, 134, 3)).astype(np.uint8)
     moved = frame.copy()
     moved[40:52, 60:81] = 7
@@ -100,15 +102,15 @@ def test_shipped_models_come_closer_to_the_truth(name: str) -> None:
     truth = truth[: truth.shape[0] // model.scale * model.scale, : truth.shape[1] // model.scale * model.scale]
     low = truth.reshape(truth.shape[0] // model.scale, model.scale, -1, model.scale, 3).mean((1, 3)).round()
     scores = [
-        metrics.psnr(upscale_pixels(low.astype(np.uint8), load_engine(model, tta=tta)), truth) for tta in (False, True)
+        metrics.psnr(upscale_pixels(low.astype(np.uint8), open_engine(model, tta=tta)), truth) for tta in (False, True)
     ]
     assert scores[0] < scores[1] < scores[0] + 1
 
 
 def test_where_it_can_be_asked_for(apisr: Run, tmp_path: Path, tiny_x2: Path) -> None:
     picture = np.random.default_rng(2).integers(0, 256, (14, 22, 3)).astype(np.uint8)
-    wanted = upscale_pixels(picture, load_engine(tiny_x2, device="cpu", tta=True))
-    plain = upscale_pixels(picture, load_engine(tiny_x2, device="cpu"))
+    wanted = upscale_pixels(picture, open_engine(tiny_x2, device="cpu", tta=True))
+    plain = upscale_pixels(picture, open_engine(tiny_x2, device="cpu"))
     assert not np.array_equal(wanted, plain)
     np.testing.assert_array_equal(package.upscale(picture, model=tiny_x2, tta=True), wanted)
     write_picture(tmp_path / "in" / "a.png", picture)
@@ -129,7 +131,7 @@ def test_where_it_can_be_asked_for(apisr: Run, tmp_path: Path, tiny_x2: Path) ->
 
 
 def test_a_video_and_what_an_unfinished_one_belongs_to(apisr: Run, tmp_path: Path, tiny_x2: Path) -> None:
-    plain, flipped = (load_engine(tiny_x2, device="cpu", tta=tta).name for tta in (False, True))
+    plain, flipped = (open_engine(tiny_x2, device="cpu", tta=tta).name for tta in (False, True))
     assert plain != flipped  # part of the identity of a run: it is not continued with the other
     for option in ([], ["--tta"]):
         target = tmp_path / f"{len(option)}.mkv"

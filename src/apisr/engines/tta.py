@@ -1,11 +1,7 @@
-"""Eight views of every piece: the mean of what a network makes of its flips and quarter turns (test-time augmentation).
+"""Test-time augmentation: the mean of what a network makes of the flips and quarter turns of every piece.
 
 A network was trained on drawings in every position, yet makes something slightly different of each; the mean has less
 of what is accidental. It is a little closer to the truth and costs eight times the work.
-
-    >>> from apisr.upscale.baselines import NearestEngine
-    >>> FlipEnsemble(NearestEngine(2)).run(np.full((1, 3, 2, 4), 0.5, np.float32)).shape
-    (1, 3, 4, 8)
 """
 
 from __future__ import annotations
@@ -13,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.upscale.engine import Engine
+from apisr.engines.base import Engine
 
 
-class FlipEnsemble:
+class TtaEngine:
     """An engine around another; tiles, reuse and everything else work as with that one.
 
     Windows begin and end at multiples of what the network needs, so that a turned one lies on the same grid, and the
@@ -40,15 +36,15 @@ class FlipEnsemble:
         return self.engine.shape_exact
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :meth:`apisr.upscale.engine.Engine.run`."""
+        """See :meth:`apisr.engines.base.Engine.run`."""
         first, *others = self._views
-        total = self._seen(batch, first).copy()
+        total = self._view(batch, first).copy()
         for view in others:
-            total += self._seen(batch, view)
+            total += self._view(batch, view)
         total /= len(self._views)
         return total
 
-    def _seen(self, batch: NDArray[np.float32], view: int) -> NDArray[np.float32]:
+    def _view(self, batch: NDArray[np.float32], view: int) -> NDArray[np.float32]:
         return _turned_back(self.engine.run(np.ascontiguousarray(_turned(batch, view))), view)
 
 

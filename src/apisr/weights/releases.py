@@ -9,7 +9,7 @@ held to, and where torch is installed the file must hold the network that was as
 Some releases have no direct address (they lie behind a page with a button). For them the address is given
 (``fetch(release, url=...)``), or the file that a person has saved is taken over (:func:`adopt`).
 
-    >>> from apisr.weights.catalogue import CATALOGUE
+    >>> from apisr.weights.releases import CATALOGUE
     >>> CATALOGUE["realesr-animevideov3"].licence
     'BSD-3-Clause'
     >>> path = fetch(CATALOGUE["realesr-animevideov3"])            # doctest: +SKIP
@@ -26,13 +26,14 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from apisr.core.errors import ModelError, RunError
 from apisr.core.files import atomic_path, sha256_file
+from apisr.core.locks import wait_for_lock
 
 #: Called with (bytes so far, bytes in all or None).
 Progress = Callable[[int, int | None], None]
@@ -248,7 +249,7 @@ def fetch(
         release = replace(release, url=url)
     target = folder / release.file_name
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder / f".{release.file_name}.lock"):
+    with wait_for_lock(folder / f".{release.file_name}.lock"):
         if target.is_file():
             with contextlib.suppress(ModelError):
                 check(release, target)
@@ -285,7 +286,7 @@ def adopt(release: Release, file: Path, *, folder: Path | None = None, sha256: s
         raise ModelError(f"cannot read '{file}': no such file. Give the file that you saved from {release.page}.")
     target = folder / release.file_name
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder / f".{release.file_name}.lock"):
+    with wait_for_lock(folder / f".{release.file_name}.lock"):
         if target.is_file():
             known = None
             with contextlib.suppress(ModelError):
@@ -406,43 +407,3 @@ def _recorded(target: Path) -> str | None:
         return str(json.loads(_record_path(target).read_text(encoding="utf-8"))["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Generator[None, None, None]:
-    """Hold an exclusive lock between processes; the system lets go of it if the process dies."""
-    with path.open("a+b") as file:
-        _acquire(file)
-        try:
-            yield
-        finally:
-            _release(file)
-
-
-def _acquire(file: IO[bytes]) -> None:
-    if os.name == "nt":
-        import msvcrt
-
-        while True:
-            try:
-                file.seek(0)
-                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]  # waits 10 s, then raises
-                return
-            except OSError:
-                continue
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX)
-
-
-def _release(file: IO[bytes]) -> None:
-    if os.name == "nt":
-        import msvcrt
-
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined]
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_UN)

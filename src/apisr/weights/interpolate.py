@@ -26,9 +26,8 @@ import numpy as np
 
 from apisr.core.errors import InputError, ModelError
 from apisr.core.files import atomic_path
-from apisr.weights import Model, list_models, resolve_model
+from apisr.weights.model import VIVID, Model, list_models, resolve_model
 
-_VIVID = "-vivid"
 #: Fields of ONNX's protobuf messages: the graph of a model, the initialisers of a graph, their type, name and bytes.
 _GRAPH, _METADATA, _INITIALISER = 7, 14, 5
 _TYPE, _NAME, _BYTES = 2, 8, 9
@@ -52,11 +51,11 @@ def between(model: Model, strength: float, *, cache: Path | None = None) -> Mode
         RunError: the cache cannot be written.
     """
     if not 0 <= strength <= 1:
-        raise InputError(f"expected a strength from 0 (faithful) to 1 (vivid), got {strength:g}.")
+        raise InputError(f"expected a strength from 0 (faithful) to 1 (vivid), got {strength:g}.", code="bad-strength")
     faithful, vivid = _pair(model)
     if strength in (0, 1):
         return vivid if strength else faithful
-    from apisr.weights.catalogue import cache_folder
+    from apisr.weights.releases import cache_folder
 
     content = mixed(faithful.path.read_bytes(), vivid.path.read_bytes(), strength, names=(faithful.name, vivid.name))
     digest = hashlib.sha256(content).hexdigest()
@@ -79,13 +78,15 @@ def mixed(faithful: bytes, vivid: bytes, strength: float, *, names: tuple[str, s
     """
     apart = ModelError(
         f"the models '{names[0]}' and '{names[1]}' are not of equal structure, so nothing lies between them. "
-        "Leave out --strength."
+        "Leave out --strength.",
+        code="twins-differ",
     )
     try:
         first, second = _skeleton(faithful), _skeleton(vivid)
     except (IndexError, ValueError) as error:
         raise ModelError(
-            f"cannot read '{names[0]}' or '{names[1]}': not an ONNX file, or damaged ({error})."
+            f"cannot read '{names[0]}' or '{names[1]}': not an ONNX file, or damaged ({error}).",
+            code="not-an-onnx-file",
         ) from error
     if first.rest != second.rest or [value.what for value in first.values] != [value.what for value in second.values]:
         raise apart
@@ -99,18 +100,21 @@ def mixed(faithful: bytes, vivid: bytes, strength: float, *, names: tuple[str, s
 
 
 def _pair(model: Model) -> tuple[Model, Model]:
-    base = model.path.stem.removesuffix(_VIVID)
-    paths = [model.path.with_name(f"{base}{ending}{model.path.suffix}") for ending in ("", _VIVID)]
+    base = model.path.stem.removesuffix(VIVID)
+    paths = [model.path.with_name(f"{base}{ending}{model.path.suffix}") for ending in ("", VIVID)]
     if model.format != "onnx" or not all(path.is_file() for path in paths):
         pairs = [known.name for known in list_models() if _has_twin(known)]
         have = f"Models with one: {', '.join(pairs)}." if pairs else "No model that ships has one yet."
-        raise InputError(f"model '{model.name}' has no vivid twin ('{base}{_VIVID}'), which strength needs. {have}")
+        raise InputError(
+            f"model '{model.name}' has no vivid twin ('{base}{VIVID}'), which strength needs. {have}",
+            code="no-vivid-twin",
+        )
     faithful, vivid = (model if path == model.path else _opened(path, model) for path in paths)
-    same = ("scale", "architecture", "halo_px", "multiple_px", "fixed_size")
-    if any(getattr(faithful, key) != getattr(vivid, key) for key in same):
+    if (faithful.traits, faithful.architecture) != (vivid.traits, vivid.architecture):
         raise ModelError(
             f"the models '{faithful.name}' and '{vivid.name}' are not of equal structure, so nothing lies between "
-            "them. Leave out --strength."
+            "them. Leave out --strength.",
+            code="twins-differ",
         )
     return faithful, vivid
 
@@ -122,7 +126,7 @@ def _opened(path: Path, model: Model) -> Model:
 
 
 def _has_twin(model: Model) -> bool:
-    return model.path.with_name(f"{model.path.stem}{_VIVID}.onnx").is_file()
+    return model.path.with_name(f"{model.path.stem}{VIVID}.onnx").is_file()
 
 
 @dataclass(frozen=True)

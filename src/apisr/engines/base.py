@@ -1,0 +1,180 @@
+"""What an engine is: it runs one network on one device in one precision.
+
+An engine is one file of this package with one entry in :data:`apisr.engines.registry.ENGINES`. Its module loads nothing
+heavy when it is imported: it says whether its package is installed, which devices there are and which models it runs,
+and opens a model.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apisr.core.errors import InputError
+from apisr.networks.traits import ModelTraits
+
+if TYPE_CHECKING:
+    from apisr.weights import Model
+
+__all__ = ["Engine", "EngineKind", "ModelTraits", "Precision", "PrecisionChoice", "Request"]
+
+#: A precision of the arithmetic inside a network; inputs and outputs are always float32.
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+#: What a user asks for; ``auto`` takes the fastest precision that is accurate enough.
+PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
+
+#: ``auto`` takes a precision only where its PSNR against fp32 on a built-in picture reaches this.
+AUTOMATIC_PSNR_DB = 50.0
+#: A precision that was asked for by name is refused below this.
+LOWEST_PSNR_DB = 40.0
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Runs one network.
+
+    Attributes:
+        name: what runs where and how, for people: ``"openvino (cpu, bf16)"``.
+        traits: how output relates to input.
+        shape_exact: whether an output pixel has the same bits whatever the size of the batch's pictures. Decides
+            between free rectangles and fixed tiles where results must be identical.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def traits(self) -> ModelTraits: ...  # noqa: D102
+
+    @property
+    def shape_exact(self) -> bool: ...  # noqa: D102
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map ``(N, 3, H, W)`` in [0, 1] to ``(N, 3, scale*H, scale*W)``, not clipped.
+
+        H and W are multiples of ``traits.multiple_px``.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an engine is asked to open.
+
+    Attributes:
+        model: the network and its weights.
+        device: a name from :meth:`EngineKind.devices`.
+        precision: of the arithmetic.
+        threads: processor threads; None takes as many as this process may use.
+    """
+
+    model: Model
+    device: str
+    precision: Precision
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """One engine, before anything is loaded.
+
+    Attributes:
+        name: key in the registry, and what ``--engine`` takes.
+        package: the package that must be installed, as it is imported.
+        extra: the extra of this project that installs it; empty if the core does.
+        devices: name -> description of each device that can be used now; empty if the package is not installed. The
+            first is the one that is taken unless another is asked for.
+        runs: whether this engine can run a model.
+        precisions: device, model -> what is worth a measurement, the most exact last.
+        open: loads a model.
+        version: version of the package and of its drivers; part of the key of measurements.
+    """
+
+    name: str
+    package: str
+    extra: str
+    devices: Callable[[], dict[str, str]]
+    runs: Callable[[Model], bool]
+    precisions: Callable[[str, Model], tuple[Precision, ...]]
+    open: Callable[[Request], Engine]
+    version: Callable[[], str]
+
+
+def usable_threads() -> int:
+    """Return the number of processor threads this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else (os.cpu_count() or 1)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, shortened, or the name of its type."""
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__
+
+
+def probe_picture(height: int, width: int) -> NDArray[np.float32]:
+    """Return a picture of flat areas, edges, lines and a gradient, as drawings have them: ``(1, 3, height, width)``."""
+    rng = np.random.default_rng(0)
+    cells = rng.random((3, -(-height // 8), -(-width // 8)), dtype=np.float32).repeat(8, 1).repeat(8, 2)
+    ramp = np.linspace(0, 0.2, width, dtype=np.float32)
+    picture = 0.8 * cells[:, :height, :width] + ramp
+    picture[:, height // 3 :: 16] *= 0.3  # dark lines one pixel wide
+    return np.ascontiguousarray(picture[None])
+
+
+def psnr_db(output: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    """Return the PSNR between two outputs for a peak of 1; 0 if one is not finite, at most 200."""
+    error = float(np.mean(np.square(output.astype(np.float64) - reference)))
+    return 10 * math.log10(1 / max(error, 1e-20)) if math.isfinite(error) else 0.0
+
+
+def check_precision(name: str, precision: Precision, found_db: float) -> None:
+    """Check that a precision is accurate enough for a network.
+
+    Raises:
+        InputError: it is not (code ``precision-not-accurate``).
+    """
+    if found_db < LOWEST_PSNR_DB:
+        raise InputError(
+            f"{precision} is not accurate enough for {name} ({found_db:.1f} dB against fp32, "
+            f"{LOWEST_PSNR_DB:.0f} required). Use --precision fp32.",
+            code="precision-not-accurate",
+        )
+
+
+def is_shape_exact(engine: Engine) -> bool:
+    """Compare windows of several sizes and places, bit by bit, with the same pixels of a larger picture."""
+    traits = engine.traits
+    if traits.halo_px is None or traits.fixed_size is not None:
+        return False
+    halo = -(-traits.halo_px // 16) * 16
+    side = 2 * halo + 96
+    picture = np.random.default_rng(7).random((1, 3, side, side + 48), dtype=np.float32)
+    whole = engine.run(picture)
+    step, scale = traits.multiple_px, traits.scale
+    for height, width, top, left in (
+        (16, 16, 48, 16),
+        (16, 48, 0, 48),
+        (48, 16, 16, 0),
+        (32, 80, 32, 32),
+        (80, 96, 16, 48),
+        (16 + step, 16 + 3 * step, step, 5 * step),
+    ):
+        window = picture[:, :, top : top + height + 2 * halo, left : left + width + 2 * halo]
+        part = engine.run(np.ascontiguousarray(window))
+        rows, columns = slice(scale * halo, scale * (halo + height)), slice(scale * halo, scale * (halo + width))
+        same = whole[
+            :,
+            :,
+            scale * (top + halo) : scale * (top + halo + height),
+            scale * (left + halo) : scale * (left + halo + width),
+        ]
+        if not np.array_equal(part[:, :, rows, columns], same):
+            return False
+    return True

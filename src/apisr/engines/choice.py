@@ -1,0 +1,216 @@
+"""Choosing an engine by measurement, once for a machine and a network.
+
+Each candidate (engine, device, precision) runs the built-in picture for half a second. One that is less than 50 dB from
+fp32 is out; of the rest the fastest wins, the preferred one where they differ by less than a tenth. The table is kept
+in the cache, under a name that changes with the machine, the drivers, the versions and the model: the choice is then
+the same at every start, and in all processes of a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from apisr import __version__
+from apisr.core.errors import ApisrError
+from apisr.core.files import write_atomic
+from apisr.core.locks import wait_for_lock
+from apisr.engines.base import (
+    AUTOMATIC_PSNR_DB,
+    LOWEST_PSNR_DB,
+    Engine,
+    EngineKind,
+    Request,
+    probe_picture,
+    psnr_db,
+    usable_threads,
+)
+
+Candidate = tuple[EngineKind, Request]
+
+#: How long a candidate is measured.
+SECONDS = 0.5
+#: A less preferred candidate must be faster by this factor.
+MARGIN = 1.1
+#: Side of the picture that is measured.
+SIDE_PX = 256
+#: From this memory for a pixel on, a network is so slow that a quarter of the side suffices.
+_LARGE_BYTES_PER_PX = 4096
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How fast and how exact a candidate is.
+
+    Attributes:
+        engine: name of the engine.
+        device: name of the device.
+        precision: of the arithmetic.
+        mpx_per_s: input megapixels a second; 0 if it does not run.
+        psnr_db: against fp32 of the same machine; 200 where there is no difference.
+        problem: why it does not run; empty if it does.
+    """
+
+    engine: str
+    device: str
+    precision: str
+    mpx_per_s: float
+    psnr_db: float
+    problem: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells candidates apart."""
+        return self.engine, self.device, self.precision
+
+
+def open_fastest(candidates: Sequence[Candidate], *, named_precision: bool) -> Engine:
+    """Open the fastest candidate that is accurate enough.
+
+    Args:
+        candidates: the preferred first.
+        named_precision: the user asked for the precision, so that less accuracy is accepted.
+
+    Raises:
+        ApisrError: none of them runs; the error of the last.
+    """
+    table = measured(candidates)
+    required = LOWEST_PSNR_DB if named_precision else AUTOMATIC_PSNR_DB
+    ranked = ranking(table, required_db=required)
+    by_key = {(kind.name, request.device, request.precision): (kind, request) for kind, request in candidates}
+    problem: ApisrError | None = None
+    for entry in ranked:
+        kind, request = by_key[entry.key]
+        try:
+            return kind.open(request)
+        except ApisrError as error:  # a driver that is gone since the measurement
+            _log.warning("%s", error)
+            problem = error
+    if problem is not None:
+        raise problem
+    kind, request = next((kind, request) for kind, request in reversed(candidates))
+    return kind.open(request)
+
+
+def ranking(table: Sequence[Measurement], *, required_db: float) -> list[Measurement]:
+    """Order measurements: the winner first, then the others by speed; without those that fail or are not accurate."""
+    fitting = [entry for entry in table if not entry.problem and entry.psnr_db >= required_db]
+    if not fitting:
+        return []
+    fastest = max(entry.mpx_per_s for entry in fitting)
+    winner = next(entry for entry in fitting if entry.mpx_per_s * MARGIN >= fastest)
+    others = sorted((entry for entry in fitting if entry is not winner), key=lambda entry: -entry.mpx_per_s)
+    return [winner, *others]
+
+
+def measured(candidates: Sequence[Candidate], *, folder: Path | None = None) -> list[Measurement]:
+    """Return the measurements of candidates for one model, from the cache or made now.
+
+    Args:
+        candidates: at least one, all for the same model.
+        folder: where tables are kept; None is the cache folder.
+    """
+    from apisr.weights.releases import cache_folder
+
+    path = (folder or cache_folder().parent / "engines") / f"{_key(candidates)}.json"
+    try:
+        with wait_for_lock(path.with_suffix(".lock")):
+            known = _read(path)
+            if known is not None:
+                return known
+            table = list(measure(candidates))
+            content = {"measurements": [asdict(entry) for entry in table], "machine": _machine()}
+            write_atomic(path, (json.dumps(content, indent=2) + "\n").encode(), overwrite=True)
+            return table
+    except OSError as error:  # a read-only home: measured at every start
+        _log.warning("cannot keep the measurement of engines in '%s': %s", path, error.strerror or error)
+        return list(measure(candidates))
+
+
+def measure(candidates: Sequence[Candidate], *, seconds: float = SECONDS) -> Iterator[Measurement]:
+    """Measure candidates one after the other, nothing else running.
+
+    Args:
+        candidates: all for the same model.
+        seconds: for each.
+    """
+    reference = None
+    for kind, request in candidates:
+        names = (kind.name, request.device, request.precision)
+        try:
+            engine = kind.open(request)
+            picture = probe_picture(*_size(engine))
+            output = engine.run(picture)
+            if reference is None:
+                exact = engine if request.precision == "fp32" else kind.open(replace(request, precision="fp32"))
+                reference = exact.run(picture)
+            speed = _speed(engine, seconds)
+        except ApisrError as error:
+            yield Measurement(*names, 0.0, 0.0, str(error))
+            continue
+        yield Measurement(*names, round(speed, 4), round(psnr_db(output, reference), 1))
+
+
+def _speed(engine: Engine, seconds: float) -> float:
+    """Input megapixels a second."""
+    picture = probe_picture(*_size(engine))
+    engine.run(picture)
+    start = time.perf_counter()
+    count, elapsed = 0, 0.0
+    while elapsed < seconds:
+        engine.run(picture)
+        count += 1
+        elapsed = time.perf_counter() - start
+    return count * picture.shape[2] * picture.shape[3] / elapsed / 1e6
+
+
+def _size(engine: Engine) -> tuple[int, int]:
+    fixed, unit = engine.traits.fixed_size, engine.traits.multiple_px
+    if fixed is not None:
+        return fixed
+    side = SIDE_PX if engine.traits.bytes_per_px < _LARGE_BYTES_PER_PX else SIDE_PX // 4
+    return -(-side // unit) * unit, -(-side // unit) * unit
+
+
+def _key(candidates: Sequence[Candidate]) -> str:
+    model = candidates[0][1].model
+    parts = [
+        __version__,
+        *_machine(),
+        model.sha256,
+        str(candidates[0][1].threads or usable_threads()),
+        *(f"{kind.version()} {request.device} {request.precision}" for kind, request in candidates),
+        *(f"{kind.name} {kind.devices().get(request.device)}" for kind, request in candidates),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _machine() -> list[str]:
+    """The processor with what it can do, and the system."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    found = {line.split(":")[0].strip(): line.split(":", 1)[1].strip() for line in lines if ":" in line}
+    return [
+        platform.system(),
+        platform.machine(),
+        found.get("model name", platform.processor()),
+        hashlib.sha256(found.get("flags", "").encode()).hexdigest()[:16],
+    ]
+
+
+def _read(path: Path) -> list[Measurement] | None:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["measurements"]
+        return [Measurement(**entry) for entry in entries]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,178 @@
+"""OpenVINO: the fastest engine on processors, with bfloat16 where they have units for it; Intel graphics and NPUs too.
+
+On a processor one network serves all sizes: compiling it again for a fixed size gave the same bits and no speed
+(measured on the lite models). Graphics and NPUs want fixed sizes; the last few are kept. Compiled networks go into the
+cache folder, so that a second start takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections import OrderedDict
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apisr.core.errors import ModelError, RunError
+from apisr.core.telemetry import import_openvino
+from apisr.engines.base import EngineKind, Precision, Request, first_line, is_shape_exact, usable_threads
+from apisr.engines.split import OutOfMemory, run_in_parts
+
+if TYPE_CHECKING:
+    from apisr.weights import Model
+
+_HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
+#: Networks compiled for one size that are kept at once (graphics and NPUs).
+_KEPT_SIZES = 4
+_FULL = ("out of memory", "out_of_resources", "allocat", "bad_alloc", "exceed")
+
+
+class OpenvinoEngine:
+    """Runs an ONNX file with OpenVINO; see :class:`apisr.engines.base.Engine`.
+
+    Args:
+        request: the model, a device (``cpu``, ``gpu``, ``gpu.1``, ``npu``), the precision and the threads.
+
+    Raises:
+        ModelError: OpenVINO cannot run the file (code ``model-not-runnable``).
+    """
+
+    def __init__(self, request: Request) -> None:
+        from apisr.weights.derived import as_onnx
+
+        self.device = request.device
+        self.precision: Precision = request.precision
+        self.name = f"openvino ({request.device}, {request.precision})"
+        self.traits = request.model.traits_on("openvino")
+        path = as_onnx(request.model, "int8" if request.precision == "int8" else "fp32").path
+        self._network = _read(path, self.name)
+        self._options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": _HINTS[request.precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }
+        if self._on_processor:
+            self._options["INFERENCE_NUM_THREADS"] = request.threads or usable_threads()
+            self._options["ENABLE_CPU_PINNING"] = False  # the coders need the processor too
+        self._lock = threading.Lock()
+        self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        self._shape_exact: bool | None = None
+        if self._on_processor or self.traits.fixed_size is not None:
+            self._infer_request((1, 3, *(self.traits.fixed_size or (0, 0))))
+
+    @property
+    def shape_exact(self) -> bool:
+        """Whether a pixel's bits do not depend on the window's size and place: measured once, on the processor only."""
+        if self._shape_exact is None:
+            self._shape_exact = self._on_processor and is_shape_exact(self)
+        return self._shape_exact
+
+    @property
+    def _on_processor(self) -> bool:
+        return self.device == "cpu"
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See :meth:`apisr.engines.base.Engine.run`."""
+        return run_in_parts(self._run, batch, self.traits)
+
+    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        with self._lock:
+            try:
+                request = self._infer_request(batch.shape)
+                request.infer([np.ascontiguousarray(batch)])
+                return np.array(request.get_output_tensor().data, dtype=np.float32)
+            except RuntimeError as error:
+                size = f"{batch.shape[3]}x{batch.shape[2]}"
+                if any(sign in str(error).lower() for sign in _FULL):
+                    raise OutOfMemory(f"{self.name} does not have enough memory for {size} pixels.") from error
+                raise RunError(
+                    f"the network failed on a picture of {size}: {_reason(error)}", code="network-failed"
+                ) from error
+
+    def _infer_request(self, shape: tuple[int, ...]) -> Any:
+        """Return the compiled network for a size: one for all on the processor."""
+        key = () if self._on_processor else shape
+        if key in self._requests:
+            self._requests.move_to_end(key)
+            return self._requests[key]
+        core = _core()
+        try:
+            network = self._network.clone()
+            if key:
+                network.reshape(list(key))
+            compiled = core.compile_model(network, self.device.upper(), self._options)
+        except RuntimeError as error:
+            raise ModelError(f"{self.name} cannot run the model: {_reason(error)}", code="model-not-runnable") from error
+        self._requests[key] = compiled.create_infer_request()
+        if len(self._requests) > _KEPT_SIZES:
+            self._requests.popitem(last=False)
+        return self._requests[key]
+
+
+@lru_cache(maxsize=1)
+def _core() -> Any:
+    from apisr.weights.releases import cache_folder
+
+    core = import_openvino().Core()
+    folder = cache_folder().parent / "openvino"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return core  # a read-only home: compiled anew at every start
+    core.set_property({"CACHE_DIR": str(folder)})
+    return core
+
+
+def _read(path: Path, name: str) -> Any:
+    try:
+        return _core().read_model(str(path))
+    except RuntimeError as error:
+        raise ModelError(f"{name} cannot read '{path}': {_reason(error)}", code="model-not-runnable") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The last line of OpenVINO's message: those before it are places in its source."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1][:300] if lines else first_line(error)
+
+
+def _devices() -> dict[str, str]:
+    if importlib.util.find_spec("openvino") is None:
+        return {}
+    core = _core()
+    names: list[str] = core.available_devices
+    found = {name.lower(): str(core.get_property(name, "FULL_DEVICE_NAME")) for name in names}
+    return dict(sorted(found.items(), key=lambda item: not item[0].startswith("gpu")))
+
+
+def _runs(model: Model) -> bool:
+    return model.format == "onnx" or (
+        importlib.util.find_spec("torch") is not None and importlib.util.find_spec("onnx") is not None
+    )
+
+
+def _precisions(device: str, model: Model) -> tuple[Precision, ...]:
+    capabilities: list[str] = _core().get_property(device.upper(), "OPTIMIZATION_CAPABILITIES")
+    if device == "cpu":
+        return ("bf16", "fp32") if "BF16" in capabilities else ("fp32",)
+    return ("fp16", "fp32") if "FP32" in capabilities else ("fp16",)
+
+
+def _version() -> str:
+    return f"openvino {import_openvino().get_version()}"
+
+
+ENGINE = EngineKind(
+    name="openvino",
+    package="openvino",
+    extra="openvino",
+    devices=_devices,
+    runs=_runs,
+    precisions=_precisions,
+    open=OpenvinoEngine,
+    version=_version,
+)

@@ -1,0 +1,188 @@
+"""The registry of engines, and opening a model in the one that suits this machine.
+
+To add an engine: write the file with its ``ENGINE``, add its line to :data:`ENGINES`, add it to the parity test.
+
+    >>> sorted(ENGINES)
+    ['onnx', 'openvino', 'torch']
+    >>> engine = open_engine("lite-x2", engine="onnx", device="cpu")
+    >>> engine.name
+    'onnx (cpu, fp32)'
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from apisr.core.config import nearest, unknown_name
+from apisr.core.errors import InputError, MissingExtra, ModelError
+from apisr.engines.base import (
+    LOWEST_PSNR_DB,
+    Engine,
+    EngineKind,
+    Precision,
+    PrecisionChoice,
+    Request,
+    check_precision,
+    probe_picture,
+    psnr_db,
+)
+
+if TYPE_CHECKING:
+    from apisr.weights import Model
+
+#: Name -> module. The order is that of preference where two are equally fast.
+ENGINES: dict[str, str] = {
+    "openvino": "apisr.engines.openvino",
+    "onnx": "apisr.engines.onnx",
+    "torch": "apisr.engines.torch",
+}
+
+EngineName = Literal["auto", "onnx", "openvino", "ncnn", "torch"]
+PRECISIONS: tuple[PrecisionChoice, ...] = ("auto", "fp32", "fp16", "bf16", "int8")
+
+
+def engine_kind(name: str) -> EngineKind:
+    """Return the engine called `name`, before anything heavy is loaded.
+
+    Raises:
+        InputError: there is none (code ``unknown-engine``).
+    """
+    if name not in ENGINES:
+        raise unknown_name("engine", name, ["auto", *ENGINES])
+    kind: EngineKind = importlib.import_module(ENGINES[name]).ENGINE
+    return kind
+
+
+def open_engine(
+    model: Model | str | Path,
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    precision: PrecisionChoice = "auto",
+    threads: int | None = None,
+    tta: bool = False,
+) -> Engine:
+    """Load a model into an engine.
+
+    Args:
+        model: from :func:`apisr.weights.choose_model`, or a name or file.
+        engine: a key of :data:`ENGINES`; ``auto`` takes the fastest on this machine (:mod:`apisr.engines.choice`).
+        device: a device of the engine (``cpu``, ``cuda``, ``gpu``, ...); ``auto`` takes the fastest.
+        precision: of the arithmetic; ``auto`` takes the fastest that stays above 50 dB of fp32.
+        threads: processor threads; by default all that this process may use.
+        tta: the mean over eight flips and turns (:mod:`apisr.engines.tta`).
+
+    Raises:
+        InputError: unknown engine or precision, or a device that is not there (codes ``unknown-engine``,
+            ``unknown-precision``, ``unknown-device``, ``device-not-available``, ``precision-not-accurate``).
+        ModelError: the engine cannot run the model (code ``engine-cannot-run``).
+        MissingExtra: the engine's package is not installed.
+    """
+    from apisr.engines import choice
+    from apisr.weights import choose_model
+
+    if isinstance(model, (str, Path)):
+        model = choose_model(model)
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
+    candidates = list(candidate_requests(model, engine=engine, device=device, precision=precision, threads=threads))
+    if len(candidates) == 1:
+        opened = open_checked(*candidates[0], named=precision != "auto")
+    else:
+        opened = choice.open_fastest(candidates, named_precision=precision != "auto")
+    if not tta:
+        return opened
+    from apisr.engines.tta import TtaEngine
+
+    return TtaEngine(opened)
+
+
+Candidate = tuple[EngineKind, Request]
+
+
+def candidate_requests(
+    model: Model, *, engine: str, device: str, precision: PrecisionChoice, threads: int | None
+) -> Iterator[Candidate]:
+    """Yield what can run a model here and fits what was asked for, the preferred first; at least one.
+
+    Raises:
+        InputError, ModelError, MissingExtra: nothing fits; see :func:`open_engine`.
+    """
+    kinds = [engine_kind(name) for name in ENGINES] if engine == "auto" else [engine_kind(engine)]
+    runnable = [kind for kind in kinds if kind.runs(model) and (kind.devices() or engine != "auto")]
+    if not runnable:
+        raise _cannot_run(model, engine)
+    chosen = [(kind, name) for kind in runnable for name in _matching(kind, device)]
+    if not chosen:
+        raise _no_device(runnable, device, engine)
+    if device == "auto":
+        chosen = _worth_trying(chosen)
+    for kind, name in chosen:
+        precisions: tuple[Precision, ...] = kind.precisions(name, model) if precision == "auto" else (precision,)
+        for value in precisions:
+            yield kind, Request(model, name, value, threads)
+
+
+def open_checked(kind: EngineKind, request: Request, *, named: bool) -> Engine:
+    """Open an engine; a reduced precision that was named is compared with fp32 first.
+
+    Raises:
+        InputError: the precision is not accurate enough for the network (code ``precision-not-accurate``).
+    """
+    opened = kind.open(request)
+    if named and request.precision != "fp32":
+        check_precision(request.model.name, request.precision, accuracy_db(kind, request, opened))
+    return opened
+
+
+def accuracy_db(kind: EngineKind, request: Request, opened: Engine) -> float:
+    """Return the PSNR of an opened engine against the same engine in fp32 on the built-in picture."""
+    from dataclasses import replace
+
+    side = -(-96 // opened.traits.multiple_px) * opened.traits.multiple_px
+    picture = probe_picture(*(opened.traits.fixed_size or (side, side)))
+    exact = kind.open(replace(request, precision="fp32"))
+    return psnr_db(opened.run(picture), exact.run(picture))
+
+
+def _matching(kind: EngineKind, device: str) -> list[str]:
+    devices = kind.devices()
+    if device == "auto":
+        return list(devices)
+    return [device] if device in devices else []
+
+
+def _worth_trying(chosen: list[tuple[EngineKind, str]]) -> list[tuple[EngineKind, str]]:
+    """Leave out what is not measured unless asked for: TensorRT (builds for minutes), torch beside faster engines."""
+    kept = [(kind, name) for kind, name in chosen if name not in ("tensorrt", "npu")]
+    others = [kind for kind, name in kept if name == "cpu" and kind.name != "torch"]
+    return [(kind, name) for kind, name in kept if not (kind.name == "torch" and name == "cpu" and others)]
+
+
+def _cannot_run(model: Model, engine: str) -> ModelError | MissingExtra:
+    if engine == "auto":
+        return MissingExtra("torch", f"to run '{model.path}'")
+    return ModelError(
+        f"the engine {engine} cannot run '{model.path}' (network {model.architecture}). "
+        "Use --engine auto, or convert the file with apisr export.",
+        code="engine-cannot-run",
+    )
+
+
+def _no_device(kinds: list[EngineKind], device: str, engine: str) -> InputError:
+    found = {kind.name: kind.devices() for kind in kinds}
+    if engine != "auto" and not found[kinds[0].name]:
+        return MissingExtra(kinds[0].extra or kinds[0].name, f"to use the engine {engine}")
+    listed = "; ".join(f"{name}: {', '.join(devices)}" for name, devices in found.items() if devices)
+    near = nearest(device, {name for devices in found.values() for name in devices}, cutoff=0.7)
+    hint = f" Did you mean '{near}'?" if near else ""
+    return InputError(
+        f"device '{device}' is not available here (available: {listed}).{hint} Choose one with --device.",
+        code="device-not-available",
+    )
+
+
+__all__ = ["ENGINES", "LOWEST_PSNR_DB", "PRECISIONS", "EngineName", "candidate_requests", "engine_kind", "open_engine"]

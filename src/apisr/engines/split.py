@@ -1,0 +1,72 @@
+"""Lack of memory: a batch is run in halves, then a picture in two overlapping parts, until it fits. Nothing is dropped.
+
+The parts carry the network's halo, so that the joined result is that of the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apisr.core.errors import RunError
+from apisr.networks.traits import ModelTraits
+
+#: A part is not split below this side.
+SMALLEST_PART_PX = 32
+
+
+class OutOfMemory(RunError):  # noqa: N818 - it is what happened
+    """A device's memory did not suffice."""
+
+    default_code = "out-of-memory"
+
+
+Runner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def run_in_parts(run: Runner, batch: NDArray[np.float32], traits: ModelTraits) -> NDArray[np.float32]:
+    """Run a batch, in parts where the memory does not suffice.
+
+    Args:
+        run: maps ``(N, 3, H, W)`` to ``(N, 3, scale*H, scale*W)`` or raises :class:`OutOfMemory`.
+        batch: ``(N, 3, H, W)``.
+        traits: of the network.
+
+    Raises:
+        OutOfMemory: not even the smallest part fits.
+    """
+    try:
+        return run(batch)
+    except OutOfMemory as error:
+        message = str(error)
+    # Outside the handler, so that what the failed attempt holds is free.
+    if batch.shape[0] > 1:
+        middle = batch.shape[0] // 2
+        return np.concatenate([run_in_parts(run, half, traits) for half in (batch[:middle], batch[middle:])])
+    return _in_two_parts(run, batch, traits, message)
+
+
+def _in_two_parts(run: Runner, batch: NDArray[np.float32], traits: ModelTraits, message: str) -> NDArray[np.float32]:
+    axis = 2 if batch.shape[2] >= batch.shape[3] else 3
+    side, scale, unit = batch.shape[axis], traits.scale, traits.multiple_px
+    middle = -(-side // (2 * unit)) * unit
+    halo = traits.aligned_halo_px
+    if traits.halo_px is None or traits.fixed_size or middle < SMALLEST_PART_PX or middle + halo >= side:
+        raise OutOfMemory(f"{message} Use smaller tiles, another device or precision, or a smaller model.")
+    first = run_in_parts(run, _cut(batch, axis, 0, middle + halo), traits)
+    second = run_in_parts(run, _cut(batch, axis, middle - halo, side), traits)
+    return np.concatenate(
+        [
+            _cut(first, axis, 0, middle * scale),
+            _cut(second, axis, halo * scale, (side - middle + halo) * scale),
+        ],
+        axis,
+    )
+
+
+def _cut(values: NDArray[np.float32], axis: int, start: int, end: int) -> NDArray[np.float32]:
+    index = [slice(None)] * 4
+    index[axis] = slice(start, end)
+    return np.ascontiguousarray(values[tuple(index)])

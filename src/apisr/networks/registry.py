@@ -1,0 +1,131 @@
+"""The registry of networks: one self-contained file each, one entry in :data:`NETWORKS` each.
+
+Every network module holds an ``ARCHITECTURE``: how to build the network from its hyper-parameters, how to read the
+hyper-parameters from the names and shapes of a state dict (never from flags), and how its output relates to its input.
+The registry itself imports no torch; the modules do.
+
+    >>> from apisr.networks import architecture
+    >>> compact = architecture("compact")                                     # doctest: +SKIP
+    >>> module = compact.build({"features": 64, "depth": 8, "scale": 2})      # doctest: +SKIP
+
+To add a network: write the file, add the entry, put arrays of the original implementation into the parity test.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from apisr.core.config import nearest
+from apisr.core.errors import ModelError
+from apisr.networks.traits import BYTES_PER_PX, ModelTraits
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class NetworkEntry:
+    """Where a network is, and what is known of it without loading it.
+
+    Attributes:
+        module: the module of the network.
+        attribute: name of its :class:`Architecture` there.
+        bytes_per_px: memory of one input pixel by engine, where it is far from :data:`BYTES_PER_PX`.
+    """
+
+    module: str
+    attribute: str = "ARCHITECTURE"
+    bytes_per_px: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+#: Name -> entry. The order is the order in which a checkpoint is tried.
+NETWORKS: dict[str, NetworkEntry] = {
+    "compact": NetworkEntry("apisr.networks.compact"),
+    "lite": NetworkEntry("apisr.networks.lite"),
+    # onnxruntime keeps the attention scores of all windows; the torch engine goes through bundles of them.
+    "grl": NetworkEntry("apisr.networks.grl", bytes_per_px={"onnx": 23_000, "openvino": 23_000, "torch": 6_800}),
+    "rrdb": NetworkEntry("apisr.networks.rrdb"),
+    "dat": NetworkEntry("apisr.networks.dat"),
+    "cunet": NetworkEntry("apisr.networks.cunet"),
+    "patch_multiscale": NetworkEntry("apisr.networks.discriminators", "PATCH"),
+    "unet_sn": NetworkEntry("apisr.networks.discriminators", "UNET"),
+    "resnet50": NetworkEntry("apisr.networks.features", "RESNET50"),
+    "vgg": NetworkEntry("apisr.networks.features", "VGG"),
+    "icnet": NetworkEntry("apisr.networks.icnet"),
+}
+
+#: Hyper-parameters: plain values that fit in JSON.
+Hyper = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One kind of network.
+
+    Attributes:
+        name: key in the registry, stored in files.
+        title: name and origin for people.
+        kind: ``upscaler`` maps pictures to pictures; ``discriminator`` and ``features`` serve training and curation.
+        build: hyper-parameters -> module with fresh parameters (missing ones take the network's defaults).
+        detect: state dict -> complete hyper-parameters, or None when the names are not this network's.
+        traits: hyper-parameters -> :class:`ModelTraits` (upscalers only).
+        flops_per_pixel: hyper-parameters -> floating-point operations (2 per multiply-add) per *input* pixel.
+        derived: beginnings of the last part of state-dict names that hold no learned values (tables, masks): dropped on
+            loading and computed again.
+        ignored: beginnings of names that belong to parts which are not built here (classification heads).
+    """
+
+    name: str
+    title: str
+    kind: Literal["upscaler", "discriminator", "features"]
+    build: Callable[[Hyper], nn.Module]
+    detect: Callable[[Mapping[str, Tensor]], dict[str, Any] | None]
+    traits: Callable[[Hyper], ModelTraits]
+    flops_per_pixel: Callable[[Hyper], float]
+    derived: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+def architecture(name: str) -> Architecture:
+    """Return the registered architecture called `name`.
+
+    Raises:
+        ModelError: there is none (code ``unknown-network``).
+    """
+    if name not in NETWORKS:
+        near = nearest(name, NETWORKS)
+        hint = f" Did you mean '{near}'?" if near else ""
+        raise ModelError(
+            f"there is no network '{name}'.{hint} There are: {', '.join(NETWORKS)}.", code="unknown-network"
+        )
+    entry = NETWORKS[name]
+    found: Architecture = getattr(importlib.import_module(entry.module), entry.attribute)
+    return found
+
+
+def memory_per_px(name: str, engine: str) -> int:
+    """Return the memory in bytes that one input pixel costs in the network `name` on an engine.
+
+    >>> memory_per_px("lite", "onnx"), memory_per_px("grl", "torch")
+    (420, 6800)
+    """
+    entry = NETWORKS.get(name)
+    return entry.bytes_per_px.get(engine, BYTES_PER_PX) if entry else BYTES_PER_PX
+
+
+def build(name: str, hyper: Hyper | None = None) -> nn.Module:
+    """Build the network `name` with fresh parameters; `hyper` overrides its defaults."""
+    return architecture(name).build(hyper or {})
+
+
+def detect(state: Mapping[str, Tensor]) -> tuple[Architecture, dict[str, Any]] | None:
+    """Find the architecture and the hyper-parameters of a state dict (prefixes already removed); None if unknown."""
+    for name in NETWORKS:
+        candidate = architecture(name)
+        hyper = candidate.detect(state)
+        if hyper is not None:
+            return candidate, hyper
+    return None

@@ -1,0 +1,179 @@
+"""The engines: the same picture from each, honest precisions, memory retries that drop nothing, clear errors."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from apisr.core.errors import ApisrError, InputError, MissingExtra
+from apisr.engines import ENGINES, engine_kind, open_engine
+from apisr.engines.base import Request, is_shape_exact, psnr_db
+from apisr.engines.split import OutOfMemory, run_in_parts
+from apisr.networks import ModelTraits
+from apisr.weights import Model, resolve_model
+
+SHIPPED = ("lite-x2", "lite-x4", "grl-x4")
+INSTALLED = [name for name in ENGINES if "cpu" in engine_kind(name).devices()]
+
+
+def batch_of(count: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(1).random((count, 3, height, width), dtype=np.float32)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("engine", [name for name in INSTALLED if name != "onnx"])
+def test_every_engine_gives_the_same_picture(name: str, engine: str) -> None:
+    """In fp32 to far below an 8-bit step, which is 48 dB: 90 dB."""
+    batch = batch_of(1, 48, 64)
+    reference = open_engine(name, engine="onnx", device="cpu", precision="fp32")
+    other = open_engine(name, engine=engine, device="cpu", precision="fp32")
+    output = other.run(batch)
+    assert output.dtype == np.float32
+    assert output.shape == (1, 3, 48 * reference.traits.scale, 64 * reference.traits.scale)
+    assert psnr_db(output, reference.run(batch)) > 90
+
+
+@pytest.mark.parametrize("engine", INSTALLED)
+def test_what_an_engine_claims_of_its_bits_holds(engine: str) -> None:
+    opened = open_engine("lite-x2", engine=engine, device="cpu")
+    if not opened.shape_exact:
+        pytest.skip("this engine promises nothing: fixed tiles are used")
+    whole = batch_of(1, 224, 256)
+    halo, scale = opened.traits.aligned_halo_px, opened.traits.scale
+    part = opened.run(np.ascontiguousarray(whole[:, :, 32 - 32 : 64 + 2 * halo, 64 : 160 + 2 * halo]))
+    inner = slice(scale * halo, scale * (halo + 64)), slice(scale * halo, scale * (halo + 96))
+    same = opened.run(whole)[:, :, scale * halo : scale * (halo + 64), scale * (64 + halo) : scale * (160 + halo)]
+    np.testing.assert_array_equal(part[:, :, inner[0], inner[1]], same)
+    assert is_shape_exact(opened)
+
+
+@pytest.mark.parametrize("engine", INSTALLED)
+def test_runs_repeat_bit_for_bit(engine: str) -> None:
+    batch = batch_of(1, 64, 48)
+    first, second = (open_engine("lite-x4", engine=engine, device="cpu").run(batch) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
+def test_reduced_precision_is_close_to_fp32() -> None:
+    exact = open_engine("lite-x2", engine="openvino", device="cpu", precision="fp32")
+    reduced = open_engine("lite-x2", engine="openvino", device="cpu", precision="bf16")
+    batch = batch_of(1, 64, 64)
+    assert psnr_db(reduced.run(batch), exact.run(batch)) > 45  # noise, on which rounding is worst
+
+
+def test_a_precision_that_is_not_accurate_is_refused(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from apisr.networks import build
+    from apisr.weights.checkpoint import save_network
+
+    hyper = {"features": 12, "depth": 2, "scale": 2, "unshuffle": 2, "activation": "relu"}
+    module = build("compact", hyper)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(6.0)  # large activations that cancel: beyond what 8 bits of mantissa hold
+    path = tmp_path / "wild.safetensors"
+    save_network(module, path, "compact", hyper, card={})
+    with pytest.raises(InputError) as caught:
+        open_engine(path, engine="torch", device="cpu", precision="bf16")
+    assert caught.value.code == "precision-not-accurate"
+
+
+def test_checkpoints_run_in_every_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    from apisr.networks import build
+    from apisr.weights.checkpoint import load_network, save_network
+
+    monkeypatch.setenv("APISR_CACHE", str(tmp_path / "cache"))
+    hyper = {"features": 12, "depth": 2, "scale": 2, "unshuffle": 2, "activation": "relu"}
+    torch.manual_seed(0)
+    path = tmp_path / "small.safetensors"
+    save_network(build("compact", hyper), path, "compact", hyper, card={"name": "small"})
+    batch = batch_of(2, 32, 48)
+    with torch.inference_mode():
+        expected = load_network(path)(torch.from_numpy(batch)).numpy()
+    for engine in INSTALLED:
+        opened = open_engine(path, engine=engine, device="cpu", precision="fp32")
+        np.testing.assert_allclose(opened.run(batch), expected, atol=1e-4)
+
+
+def test_threads_of_torch_are_those_that_were_asked_for() -> None:
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    try:
+        for asked in (1, 2):
+            open_engine("lite-x2", engine="torch", device="cpu", threads=asked)
+            assert torch.get_num_threads() == asked
+    finally:
+        torch.set_num_threads(before)
+
+
+class Limited:
+    """A device's memory limit around an engine: fails above so many pixels and records what passed."""
+
+    def __init__(self, model: Model, limit: int) -> None:
+        self.engine = open_engine(model, engine="onnx", device="cpu")
+        self.limit, self.passed = limit, 0
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        if batch.shape[0] * batch.shape[2] * batch.shape[3] > self.limit:
+            raise OutOfMemory("full (limit of the test).")
+        self.passed += 1
+        return self.engine.run(batch)
+
+
+def test_lack_of_memory_splits_and_drops_nothing(tiny_x2: Path) -> None:
+    model = resolve_model(tiny_x2)
+    limited = Limited(model, 80 * 96)
+    batch = batch_of(3, 160, 96)
+    output = run_in_parts(limited.run, batch, model.traits)
+    assert limited.passed > 3
+    np.testing.assert_array_equal(output, limited.engine.run(batch))
+
+
+def test_lack_of_memory_ends_with_an_error(tiny_x2: Path) -> None:
+    model = resolve_model(tiny_x2)
+    with pytest.raises(OutOfMemory) as caught:
+        run_in_parts(Limited(model, 16).run, batch_of(1, 64, 64), model.traits)
+    assert caught.value.code == "out-of-memory"
+    with pytest.raises(OutOfMemory):
+        run_in_parts(Limited(model, 16).run, batch_of(1, 640, 64), ModelTraits(2, None))
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"engine": "toaster"}, "unknown-engine"),
+        ({"precision": "fp8"}, "unknown-precision"),
+        ({"device": "toaster"}, "device-not-available"),
+        ({"engine": "onnx", "device": "mps"}, "device-not-available"),
+    ],
+)
+def test_unknown_names_are_refused(options: dict[str, str], code: str, tiny_x2: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        open_engine(tiny_x2, **options)  # type: ignore[arg-type]
+    assert caught.value.code == code
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("engine", INSTALLED)
+def test_a_file_that_is_no_network_is_refused(engine: str, tmp_path: Path, tiny_x2: Path) -> None:
+    content = bytearray(tiny_x2.read_bytes())
+    content[200:600] = bytes(400)
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(content)
+    with pytest.raises(ApisrError) as caught:
+        engine_kind(engine).open(Request(Model("broken", broken, "compact", ModelTraits(2, 8, 2)), "cpu", "fp32"))
+    assert caught.value.code in ("model-not-runnable", "bad-model", "not-an-onnx-file", "no-weights")
+
+
+def test_every_engine_says_what_it_needs() -> None:
+    for name in ENGINES:
+        kind = engine_kind(name)
+        assert kind.name == name
+        if not kind.devices():
+            with pytest.raises(MissingExtra):
+                open_engine("lite-x2", engine=name)
