@@ -22,13 +22,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from apisr.engines import open_engine
 from apisr.engines.base import Engine, ModelTraits
 from apisr.image import from_float, from_tensor, to_float, to_tensor
 from apisr.metrics import psnr, ssim
-from apisr.engines import open_engine
-from apisr.weights import choose_model
 from apisr.upscale.hold import HoldFilter
 from apisr.upscale.reuse import CanvasUpscaler, changed_blocks
+from apisr.weights import choose_model
 from benchmarks import Skip
 
 CLIPS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "clips"

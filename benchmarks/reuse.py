@@ -19,8 +19,8 @@ import av
 import numpy as np
 
 from apisr.engines import open_engine
-from apisr.weights import choose_model
 from apisr.upscale.reuse import CanvasUpscaler
+from apisr.weights import choose_model
 from benchmarks import Skip
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"

@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from apisr import metrics
-from apisr.image import read_rgb
 from apisr.engines import open_engine
+from apisr.image import read_rgb
 from apisr.upscale import upscale_pixels
-from apisr.weights import choose_model
 from apisr.upscale.baselines import ResampleEngine
-from apisr.weights import list_models
+from apisr.weights import choose_model, list_models
 from benchmarks import Skip
 
 VALIDATION = Path(__file__).resolve().parents[2] / "shared" / "data" / "val"

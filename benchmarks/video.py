@@ -33,14 +33,13 @@ import av
 import cv2
 import numpy as np
 
-from apisr.engines import open_engine
-from apisr.weights import choose_model
-from apisr.engines import Engine
+from apisr.engines import Engine, open_engine
 from apisr.upscale.options import VideoOptions
 from apisr.upscale.prepare import Preparation
 from apisr.upscale.results import VideoResult
 from apisr.upscale.reuse import CanvasUpscaler
 from apisr.upscale.videos import upscale_video
+from apisr.weights import choose_model
 from benchmarks import Skip
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"

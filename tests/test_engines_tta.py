@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 
 import apisr as package
 from apisr import metrics
+from apisr.engines import ModelTraits, open_engine
+from apisr.engines.tta import TtaEngine
 from apisr.evaluate import evaluate
 from apisr.image import read_rgb, to_float, write_picture
-from apisr.engines import open_engine
 from apisr.upscale import upscale_pixels
-from apisr.weights import choose_model
-from apisr.engines import ModelTraits
-from apisr.engines.tta import TtaEngine
 from apisr.upscale.jobs import plan_jobs, run_jobs
 from apisr.upscale.options import UpscaleOptions
 from apisr.upscale.reuse import CanvasUpscaler
 from apisr.upscale.tiles import run_window
+from apisr.weights import choose_model
 
 MODELS = Path(__file__).parent / "data" / "models"
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -10,14 +10,13 @@ import pytest
 
 import apisr
 from apisr.core.errors import InputError
+from apisr.engines import Engine, open_engine
 from apisr.image import Metadata, Picture, read_picture, write_picture
-from apisr.engines import open_engine
 from apisr.upscale import upscale_pixels
-from apisr.weights import choose_model
 from apisr.upscale.baselines import NearestEngine, ResampleEngine
-from apisr.engines import Engine
 from apisr.upscale.picture import upscale_picture_file
 from apisr.upscale.sizes import SizeRequest
+from apisr.weights import choose_model
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from apisr.engines.base import Engine, ModelTraits
 from apisr.engines import open_engine
-from apisr.weights import choose_model
+from apisr.engines.base import Engine, ModelTraits
 from apisr.upscale.reuse import CanvasUpscaler, changed_blocks, merge_blocks
+from apisr.weights import choose_model
 
 Frames = list[NDArray[np.uint8]]
 

@@ -11,16 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from apisr.image import to_float
 from apisr.engines import open_engine
-from apisr.upscale import tiles, upscale_pixels
-from apisr.weights import choose_model
 from apisr.engines.base import Engine, ModelTraits
+from apisr.image import to_float
+from apisr.upscale import tiles, upscale_pixels
 from apisr.upscale.picture import resize_bands
 from apisr.upscale.reuse import plan_fixed_tiles
 from apisr.upscale.sizes import SizeRequest
 from apisr.upscale.tiles import Rectangle, plan_tiles, run_window
-from apisr.weights import resolve_model
+from apisr.weights import choose_model, resolve_model
 
 MODELS = Path(__file__).parent / "data" / "models"
 ENGINES: dict[str, Engine] = {}
@@ -167,8 +166,5 @@ def test_default_tiles_follow_the_memory(
 
 
 def test_models_that_need_much_memory_say_so() -> None:
-    assert (
-        resolve_model("grl-x4").traits.bytes_per_px
-        > 10 * resolve_model("lite-x4").traits.bytes_per_px
-    )
+    assert resolve_model("grl-x4").traits.bytes_per_px > 10 * resolve_model("lite-x4").traits.bytes_per_px
     assert tiles.machine_memory_bytes() > 2**28

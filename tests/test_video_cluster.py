@@ -21,15 +21,15 @@ from video_clips import make_clip, plan_video, read_back, upscale_video
 
 from apisr.core.cluster import ActorPool, Lost, or_raise
 from apisr.core.errors import InputError, RunError
-from apisr.image import Pixels, write_picture
 from apisr.engines import open_engine
-from apisr.weights import choose_model
+from apisr.image import Pixels, write_picture
 from apisr.upscale.jobs import plan_jobs, run_jobs
 from apisr.upscale.options import UpscaleOptions, VideoOptions
 from apisr.upscale.remote import NetworkRecipe, PictureFile, PictureWorker
 from apisr.upscale.results import ReuseStats
 from apisr.upscale.reuse import CanvasUpscaler
 from apisr.video.writer import Segment
+from apisr.weights import choose_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 ray = pytest.importorskip("ray", reason="the extra 'cluster' is not installed")

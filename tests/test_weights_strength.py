@@ -19,10 +19,9 @@ import apisr.weights as weights  # noqa: E402
 from apisr.cli import build as build_cli  # noqa: E402
 from apisr.core.errors import InputError, ModelError  # noqa: E402
 from apisr.core.files import sha256_file  # noqa: E402
-from apisr.networks import architecture  # noqa: E402
 from apisr.engines import open_engine  # noqa: E402
-from apisr.weights import choose_model  # noqa: E402
-from apisr.weights import resolve_model  # noqa: E402
+from apisr.networks import architecture  # noqa: E402
+from apisr.weights import choose_model, resolve_model  # noqa: E402
 from apisr.weights.export import export_onnx, write_card  # noqa: E402
 from apisr.weights.interpolate import between, mixed  # noqa: E402
 

@@ -106,7 +106,9 @@ class OpenvinoEngine:
                 network.reshape(list(key))
             compiled = core.compile_model(network, self.device.upper(), self._options)
         except RuntimeError as error:
-            raise ModelError(f"{self.name} cannot run the model: {_reason(error)}", code="model-not-runnable") from error
+            raise ModelError(
+                f"{self.name} cannot run the model: {_reason(error)}", code="model-not-runnable"
+            ) from error
         self._requests[key] = compiled.create_infer_request()
         if len(self._requests) > _KEPT_SIZES:
             self._requests.popitem(last=False)

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from apisr.upscale.options import EngineName
 
 if TYPE_CHECKING:
-    from apisr.image import Pixels
     from apisr.engines import Engine
+    from apisr.image import Pixels
 
 __all__ = ["EngineName", "upscale", "upscale_pixels"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from apisr.image import check_format, read_picture
-from apisr.engines import ModelTraits
 from apisr.upscale.job import Job
 from apisr.upscale.models import Networks, network_notice
 from apisr.upscale.options import UpscaleOptions

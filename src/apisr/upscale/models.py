@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from apisr.core.errors import InputError
 from apisr.engines import open_engine
-from apisr.weights import choose_model
 from apisr.upscale.options import UpscaleOptions
+from apisr.weights import choose_model
 
 if TYPE_CHECKING:
     from apisr.engines import Engine

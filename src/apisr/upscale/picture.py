@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from apisr.core.files import atomic_path, check_target
+from apisr.engines import Engine
 from apisr.image import (
     Floats,
     Picture,
@@ -30,7 +31,6 @@ from apisr.image import (
     write_picture,
 )
 from apisr.image_stream import BandWriter, PngWriter, TiffWriter
-from apisr.engines import Engine
 from apisr.upscale.options import PictureOptions
 from apisr.upscale.results import PictureResult
 from apisr.upscale.reuse import CanvasUpscaler

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from apisr.core.cluster import ActorPool, Lost
 from apisr.core.errors import ApisrError, InputError, RunError
 from apisr.core.files import write_atomic
-from apisr.image import read_picture
 from apisr.engines import open_engine
+from apisr.image import read_picture
 from apisr.upscale.job import Job, JobContext, JobReport, existing_result, failed_result, job_result
 from apisr.upscale.models import Networks, needed_factor
 from apisr.upscale.options import Reuse, UpscaleOptions

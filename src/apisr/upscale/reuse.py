@@ -30,8 +30,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.image import Pixels, from_float, to_float
 from apisr.engines import Engine
+from apisr.image import Pixels, from_float, to_float
 from apisr.upscale.options import Reuse
 from apisr.upscale.results import ReuseStats
 from apisr.upscale.tiles import Rectangle, Tile, padded_size, plan_tiles, run_tile
