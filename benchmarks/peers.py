@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from apisr.core.files import atomic_path, sha256_file
-from apisr.evaluate.inputs import Source
+from apisr.evaluate.inputs import MediaInput
 from apisr.evaluate.models import open_model
 from apisr.image import read_rgb
 from apisr.metrics import Undefined
@@ -293,7 +293,7 @@ def _rounded(values: np.ndarray) -> np.ndarray:
 
 
 def _frames(path: Path, count: int) -> Frames:
-    return [frame for _, frame in zip(range(count), Source((path,), clip=True).frames(), strict=False)]
+    return [frame for _, frame in zip(range(count), MediaInput((path,), clip=True, video=True).frames(), strict=False)]
 
 
 def _package(name: str) -> Path | None:

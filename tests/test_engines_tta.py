@@ -16,7 +16,7 @@ import apisr as package
 from apisr import metrics
 from apisr.engines import ModelTraits, open_engine
 from apisr.engines.tta import TtaEngine
-from apisr.evaluate import evaluate
+from apisr.evaluate import EvaluateOptions, evaluate
 from apisr.image import read_rgb, to_float, write_picture
 from apisr.upscale import upscale_pixels
 from apisr.upscale.jobs import plan_jobs, run_jobs
@@ -120,7 +120,9 @@ def test_where_it_can_be_asked_for(apisr: Run, tmp_path: Path, tiny_x2: Path) ->
     options = UpscaleOptions(model=tiny_x2, tta=True)
     run_jobs(plan_jobs([tmp_path / "in"], tmp_path / "again", options).jobs, options)
     np.testing.assert_array_equal(read_rgb(tmp_path / "again" / "a.png"), wanted)
-    result = evaluate(tmp_path / "in", reference=made, model=tiny_x2, metrics=["psnr"], tta=True)
+    result = evaluate(
+        tmp_path / "in", reference=made, model=tiny_x2, options=EvaluateOptions(metrics=["psnr"], tta=True)
+    )
     assert result.report.model is not None
     assert "mean of 8 flips" in result.report.model.engine
     done = apisr("evaluate", made, "--reference", made, "-o", tmp_path / "report", "--tta")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from apisr.core.progress import Progress as Event
+from apisr.core.progress import ProgressFn, no_progress
+from apisr.core.text import printable
 
 
 def command(
@@ -52,7 +56,7 @@ def command(
 ) -> None:
     """Score pictures, clips or a model; writes report.json and report.html."""
     from apisr.core.errors import InputError
-    from apisr.evaluate import evaluate, read_report, write_report
+    from apisr.evaluate import EvaluateOptions, evaluate, read_report, write_report
     from apisr.evaluate.compare import check_protocols
     from apisr.evaluate.protocols import PROTOCOLS
     from apisr.evaluate.run import check_report_folder
@@ -69,10 +73,7 @@ def command(
     if other is not None:
         check_protocols(chosen, other.protocol)
     with _progress(quiet=quiet or as_json) as advance:
-        evaluation = evaluate(
-            pictures,
-            reference=reference,
-            model=model,
+        options = EvaluateOptions(
             scale=scale,
             metrics=None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()],
             protocol=chosen,
@@ -81,8 +82,8 @@ def command(
             device=device,
             tta=tta,
             outputs=save_outputs,
-            on_picture=advance,
         )
+        evaluation = evaluate(pictures, reference=reference, model=model, options=options, progress=advance)
     json_file, page_file = write_report(evaluation, output, against=other, overwrite=overwrite)
     report = evaluation.report
     if as_json:
@@ -101,21 +102,24 @@ def command(
 
 
 @contextlib.contextmanager
-def _progress(*, quiet: bool) -> Generator[Callable[[int, int, str], None] | None]:
+def _progress(*, quiet: bool) -> Generator[ProgressFn]:
     """Progress on standard error: a bar on a terminal, a line every tenth of the way elsewhere."""
     if quiet:
-        yield None
+        yield no_progress
     elif sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import Progress
 
         with Progress(console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("scoring", total=None)
-            yield lambda done, total, name: bar.update(task, completed=done, total=total, description=name)
+            yield lambda event: bar.update(
+                task, completed=event.done, total=event.total, description=printable(event.item)
+            )
     else:
 
-        def line(done: int, total: int, name: str) -> None:
+        def line(event: Event) -> None:
+            done, total = event.index, event.count
             if done == total or done * 10 // total > (done - 1) * 10 // total:
-                typer.echo(f"{done}/{total} {name}", err=True)
+                typer.echo(f"{done}/{total} {printable(event.item)}", err=True)
 
         yield line

@@ -7,14 +7,15 @@ What is read, what is cut, which frames count, which weights ran and which seed 
     >>> evaluation.report.summary["psnr"].mean                      # doctest: +SKIP
     >>> write_report(evaluation, "reports/mine")                    # doctest: +SKIP
 
-The order of reading: `protocols` (what is measured, on what), `inputs` (files to pairs and frames), `models` (who
-makes the outputs), `catalogue` (metrics by name), `run` (the loop), `report` (the record), `compare` (two records),
-`page` (the record for people), `tables` (the paper's tables).
+The order of reading: `protocols` (what is measured, on what), `options`, `inputs` (files to pairs and frames), `models`
+(who makes the outputs), `score` (one picture, one clip), `run` (all of them), `report` (the record), `compare` (two
+records), `page` (the record for people), `tables` (the paper's tables). The metrics are in :mod:`apisr.metrics`.
 """
 
 from __future__ import annotations
 
+from apisr.evaluate.options import EvaluateOptions
 from apisr.evaluate.report import Report, read_report
 from apisr.evaluate.run import Evaluation, evaluate, write_report
 
-__all__ = ["Evaluation", "Report", "evaluate", "read_report", "write_report"]
+__all__ = ["EvaluateOptions", "Evaluation", "Report", "evaluate", "read_report", "write_report"]

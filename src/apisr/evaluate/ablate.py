@@ -30,9 +30,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from apisr.core.config import unknown_name
 from apisr.core.errors import InputError, RunError
 from apisr.core.files import atomic_path, sha256_file
-from apisr.evaluate.inputs import Layout
+from apisr.evaluate.options import EvaluateOptions, Layout
 from apisr.evaluate.protocols import Protocol, ProtocolName
 from apisr.evaluate.report import Report, read_report
 from apisr.evaluate.run import Evaluation, evaluate, write_report
@@ -125,7 +126,7 @@ def variants(ablation: AblationName, *, datasets: Mapping[str, Path] | None = No
     given = dict(datasets or {})
     unknown = sorted(given.keys() - DATASETS.keys())
     if unknown:
-        raise InputError(f"unknown dataset '{unknown[0]}'. The rows of table 2 are {', '.join(DATASETS)}.")
+        raise unknown_name("dataset", unknown[0], DATASETS)
     rows: list[Variant] = []
     for key, name in DATASETS.items():
         if key in given:
@@ -193,7 +194,8 @@ def ablate(
         sets = _with_pool(stage2 or stage1, sets, folder, tell)
 
     def score(weights: Path) -> Evaluation:
-        return evaluate(pictures, reference=reference, model=weights, metrics=metrics, protocol=protocol, layout=layout)
+        options = EvaluateOptions(metrics=metrics, protocol=protocol, layout=layout)
+        return evaluate(pictures, reference=reference, model=weights, options=options)
 
     if start is not None:
         tell(f"the start: evaluating '{start}'")

@@ -12,6 +12,7 @@ from apisr.core.errors import InputError
 from apisr.evaluate.protocols import Protocol
 from apisr.evaluate.report import MetricInfo, Report
 from apisr.evaluate.statistics import Summary, summarise
+from apisr.metrics.metric import goodness
 from apisr.metrics.temporal import FLICKER
 
 
@@ -47,53 +48,64 @@ def compare(report: Report, other: Report) -> Comparison:
         InputError: they were made under different protocols or on other ground truth, or share no picture.
     """
     check_protocols(report.protocol, other.protocol)
-    mine = {picture.name: picture for picture in report.pictures}
-    theirs = {picture.name: picture for picture in other.pictures}
-    shared = [name for name in mine if name in theirs]
-    if not shared:
-        raise InputError("the reports cannot be compared: they have no picture in common (by name).")
-    changed = [name for name in shared if mine[name].reference_sha256 != theirs[name].reference_sha256]
-    if changed:
-        raise InputError(
-            f"the reports cannot be compared: the ground truth of '{changed[0]}' is not the same file"
-            + (f", nor that of {len(changed) - 1} more." if len(changed) > 1 else ".")
-        )
-    notices: list[str] = []
-    for lone, where in ((mine.keys() - theirs.keys(), "only here"), (theirs.keys() - mine.keys(), "only in the other")):
-        if lone:
-            notices.append(f"{len(lone)} pictures are {where} and do not count: {', '.join(sorted(lone)[:6])}")
-    clip_of = {name: picture.clip for name, picture in mine.items() if picture.clip is not None}
+    notices = _check_pictures(report, other)
+    clip_of = {picture.name: picture.clip for picture in report.pictures if picture.clip is not None}
     differences: dict[str, Difference] = {}
     for metric in report.metrics:
-        if metric.name == FLICKER:
-            ours = {clip.name: clip.values for clip in report.clips}
-            others = {clip.name: clip.values for clip in other.clips}
-        else:
-            ours = {name: picture.values for name, picture in mine.items()}
-            others = {name: picture.values for name, picture in theirs.items()}
-        pairs = {
-            name: (ours[name][metric.name], others[name][metric.name])
-            for name in ours
-            if name in others and metric.name in ours[name] and metric.name in others[name]
-        }
+        pairs = _pairs(report, other, metric.name)
         if not pairs:
             notices.append(f"{metric.name}: no picture has a value in both reports")
             continue
-        gains = [_gain(metric, *pair) for pair in pairs.values()]
+        gains = [goodness(metric.better, ours) - goodness(metric.better, theirs) for ours, theirs in pairs.values()]
         differences[metric.name] = Difference(
             metric=metric,
             summary=summarise(
-                {name: mine_value - other_value for name, (mine_value, other_value) in pairs.items()},
+                {name: ours - theirs for name, (ours, theirs) in pairs.items()},
                 clips={} if metric.name == FLICKER else clip_of,
-                resamples=report.protocol.resamples,
-                confidence=report.protocol.confidence,
-                seed=report.protocol.seed,
+                protocol=report.protocol,
                 stream=f"difference of {metric.name}",
             ),
             better=sum(gain > 0 for gain in gains),
             worse=sum(gain < 0 for gain in gains),
         )
     return Comparison(differences, tuple(notices))
+
+
+def _check_pictures(report: Report, other: Report) -> list[str]:
+    """Check that the shared pictures have the same ground truth; return what is not shared, in sentences."""
+    mine = {picture.name: picture for picture in report.pictures}
+    theirs = {picture.name: picture for picture in other.pictures}
+    shared = [name for name in mine if name in theirs]
+    if not shared:
+        raise InputError(
+            "the reports cannot be compared: they have no picture in common (by name).", code="not-comparable"
+        )
+    changed = [name for name in shared if mine[name].reference_sha256 != theirs[name].reference_sha256]
+    if changed:
+        raise InputError(
+            f"the reports cannot be compared: the ground truth of '{changed[0]}' is not the same file"
+            + (f", nor that of {len(changed) - 1} more." if len(changed) > 1 else "."),
+            code="not-comparable",
+        )
+    return [
+        f"{len(lone)} pictures are {where} and do not count: {', '.join(sorted(lone)[:6])}"
+        for lone, where in (
+            (mine.keys() - theirs.keys(), "only here"),
+            (theirs.keys() - mine.keys(), "only in the other"),
+        )
+        if lone
+    ]
+
+
+def _pairs(report: Report, other: Report, metric: str) -> dict[str, tuple[float, float]]:
+    """Return the values of a metric in both reports, by name of the picture (or clip)."""
+
+    def values(of: Report) -> dict[str, float]:
+        records = of.clips if metric == FLICKER else of.pictures
+        return {record.name: record.values[metric] for record in records if metric in record.values}
+
+    ours, theirs = values(report), values(other)
+    return {name: (value, theirs[name]) for name, value in ours.items() if name in theirs}
 
 
 def check_protocols(protocol: Protocol, other: Protocol) -> None:
@@ -109,11 +121,6 @@ def check_protocols(protocol: Protocol, other: Protocol) -> None:
             f"{key} {here[key]} and {there[key]}" for key in sorted(pixels) if here[key] != there[key]
         )
         raise InputError(
-            f"the reports cannot be compared: their protocols differ ({different}). Run one of them again."
+            f"the reports cannot be compared: their protocols differ ({different}). Run one of them again.",
+            code="not-comparable",
         )
-
-
-def _gain(metric: MetricInfo, mine: float, other: float) -> float:
-    if metric.better == "zero":
-        return abs(other) - abs(mine)
-    return mine - other if metric.better == "higher" else other - mine

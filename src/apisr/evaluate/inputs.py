@@ -13,7 +13,7 @@ whose 46 clips of 100 frames are counted, because a mean over part of it is anot
     |   |-- 00000.png ... 00099.png
     `-- ...       46 folders
 
-    >>> collect([Path("nowhere")])                                   # doctest: +IGNORE_EXCEPTION_DETAIL
+    >>> find_entries([Path("nowhere")])                                   # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
     apisr.core.errors.InputError: cannot read 'nowhere': no such file or folder.
 """
@@ -25,44 +25,42 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, cast
+
+import numpy as np
 
 from apisr.core.errors import InputError
 from apisr.core.files import sha256_file
-from apisr.image import is_picture_name, read_rgb
+from apisr.core.media import find_media, media_kind
+from apisr.core.text import printable
+from apisr.evaluate.options import Layout
+from apisr.image import read_rgb
 from apisr.metrics import ImageU8
 
-Layout = Literal["pictures", "clips", "avc-reallq"]
-
-VIDEO_SUFFIXES = (".mkv", ".mp4", ".webm", ".mov", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".m4v", ".ogv")
 #: AVC-RealLQ: number of clips, and of frames in each.
 AVC_REALLQ = (46, 100)
 DRAWINGS_NAME = "drawings.txt"
 
-_NAMED = 6
+_NAMES_SHOWN = 6
 
 
 @dataclass(frozen=True)
-class Source:
+class MediaInput:
     """A picture file, a video file, or the frames of a clip as picture files.
 
     Attributes:
         files: one file; several are the frames of a clip, in order.
         clip: whether this is a clip.
+        video: whether the one file is a video.
     """
 
     files: tuple[Path, ...]
-    clip: bool
+    clip: bool = False
+    video: bool = False
 
     @property
     def path(self) -> Path:
         """The file, or the folder of the frames."""
-        return self.files[0] if self.is_file else self.files[0].parent
-
-    @property
-    def is_file(self) -> bool:
-        """Whether this is one file (a picture or a video), not a folder of frames."""
-        return len(self.files) == 1 and (not self.clip or not is_picture_name(self.files[0]))
+        return self.files[0] if self.video or not self.clip else self.files[0].parent
 
     @cached_property
     def sha256(self) -> tuple[str, ...]:
@@ -75,7 +73,7 @@ class Source:
 
     def frames(self) -> Iterator[ImageU8]:
         """Read the frames in order, as uint8 RGB ``(H, W, 3)``."""
-        if self.clip and self.is_file:
+        if self.video:
             yield from _video_frames(self.files[0])
         else:
             for file in self.files:
@@ -87,20 +85,19 @@ class Entry:
     """Something to score: an input (or output) and its ground truth."""
 
     name: str
-    source: Source
-    reference: Source | None
+    source: MediaInput
+    reference: MediaInput | None
 
     @property
     def drawings_file(self) -> Path | None:
         """The list of drawing numbers beside a clip, if there is one."""
         if not self.source.clip:
             return None
-        folders = [self.source.path.parent if self.source.is_file else self.source.path]
-        found = [folder / DRAWINGS_NAME for folder in folders if (folder / DRAWINGS_NAME).is_file()]
-        return found[0] if found else None
+        path = (self.source.path.parent if self.source.video else self.source.path) / DRAWINGS_NAME
+        return path if path.is_file() else None
 
 
-def collect(
+def find_entries(
     pictures: Sequence[Path],
     *,
     reference: Path | None = None,
@@ -121,14 +118,11 @@ def collect(
     Raises:
         InputError: nothing there, two files of one name, a file without a partner, a set of the wrong size.
     """
-    sources: dict[str, Source] = {}
+    sources: dict[str, MediaInput] = {}
     for path in pictures:
         for name, source in _find(path, layout).items():
             if name in sources:
-                raise InputError(
-                    f"two inputs are named '{name}': '{sources[name].path}' and '{source.path}'. Rename or leave "
-                    f"out one."
-                )
+                raise _same_name(name, sources[name].path, source.path)
             sources[name] = source
     if layout == "avc-reallq":
         _check_avc_reallq(sources)
@@ -138,20 +132,29 @@ def collect(
     if len(sources) == len(truth) == 1 and all(path.is_file() for path in (*pictures, reference)):
         name = next(iter(sources))
         return [Entry(name, sources[name], next(iter(truth.values())))], []
+    return _paired(sources, truth, f"'{_listed(pictures)}' and '{printable(reference)}'", allow_missing=allow_missing)
+
+
+def _paired(
+    sources: dict[str, MediaInput], truth: dict[str, MediaInput], what: str, *, allow_missing: bool
+) -> tuple[list[Entry], list[str]]:
+    """Put inputs and ground truth of the same name together."""
     lone, unused = sorted(sources.keys() - truth.keys()), sorted(truth.keys() - sources.keys())
     problems = [
-        f"{len(names)} {what}: {_some(names)}"
-        for names, what in ((lone, "without a reference"), (unused, "references without a picture"))
+        f"{len(names)} {kind}: {_some(names)}"
+        for names, kind in ((lone, "without a reference"), (unused, "references without a picture"))
         if names
     ]
     both = sorted(sources.keys() & truth.keys())
     if problems and (not allow_missing or not both):
         hint = "Names (without ending) must be the same" + (" or add --allow-missing." if both else ".")
-        raise InputError(f"'{_shown(pictures)}' and '{reference}' do not pair: {'; '.join(problems)}. {hint}")
+        raise InputError(f"{what} do not pair: {'; '.join(problems)}. {hint}", code="no-pairs")
     for name in both:
         if sources[name].clip != truth[name].clip:
             raise InputError(
-                f"'{sources[name].path}' and '{truth[name].path}' do not pair: one is a clip, one a picture."
+                f"'{printable(sources[name].path)}' and '{printable(truth[name].path)}' do not pair: "
+                "one is a clip, one a picture.",
+                code="no-pairs",
             )
     return [Entry(name, sources[name], truth[name]) for name in both], [f"left out, {problem}" for problem in problems]
 
@@ -165,83 +168,90 @@ def read_drawings(path: Path) -> list[int]:
     try:
         return [int(line) for line in path.read_text(encoding="utf-8").split()]
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read '{path}': expected one whole number a line ({error}).") from error
+        raise InputError(
+            f"cannot read '{printable(path)}': expected one whole number a line ({printable(str(error))}).",
+            code="bad-drawings",
+        ) from error
 
 
-def _find(path: Path, layout: Layout) -> dict[str, Source]:
+def _find(path: Path, layout: Layout) -> dict[str, MediaInput]:
     if "*" in str(path):
         return _find_pattern(path)
     if path.is_file():
-        if path.suffix.lower() in VIDEO_SUFFIXES:
-            return {path.stem: Source((path,), clip=True)}
-        return {path.stem: Source((path,), clip=False)}
+        return {printable(path.stem): _of_file(path)}
     if not path.is_dir():
-        raise InputError(f"cannot read '{path}': no such file or folder.")
-    files = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path)))
-    still = [file for file in files if is_picture_name(file)]
-    if layout == "pictures":
-        moving = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
-        found = _by_name(path, still, clip=False)
-        clashes = found.keys() & _by_name(path, moving, clip=True).keys()
-        if clashes:
-            raise InputError(f"'{path}' holds a picture and a video named '{min(clashes)}'. Move one elsewhere.")
-        found |= _by_name(path, moving, clip=True)
-    else:
-        folders: dict[Path, list[Path]] = {}
-        for file in still:
-            folders.setdefault(file.parent, []).append(file)
-        loose = folders.get(path)
-        if loose:
-            raise InputError(
-                f"layout '{layout}' expects one folder a clip, but pictures lie in '{path}' itself: "
-                f"{_some([file.name for file in loose])}."
-            )
-        found = {
-            folder.relative_to(path).as_posix(): Source(tuple(frames), clip=True) for folder, frames in folders.items()
-        }
+        raise InputError(f"cannot read '{printable(path)}': no such file or folder.", code="cannot-read")
+    files = find_media(path).found
+    found = _single_files(path, files) if layout == "pictures" else _folders(path, files, layout)
     if not found:
-        raise InputError(f"cannot read '{path}': no pictures or videos in it.")
+        raise InputError(f"cannot read '{printable(path)}': no pictures or videos in it.", code="no-pictures")
     return found
 
 
-def _by_name(folder: Path, files: Sequence[Path], *, clip: bool) -> dict[str, Source]:
-    found: dict[str, Source] = {}
+def _of_file(path: Path) -> MediaInput:
+    video = media_kind(path) == "video"
+    return MediaInput((path,), clip=video, video=video)
+
+
+def _single_files(folder: Path, files: Sequence[Path]) -> dict[str, MediaInput]:
+    found: dict[str, MediaInput] = {}
     for file in files:
-        name = file.relative_to(folder).with_suffix("").as_posix()
+        name = printable(file.relative_to(folder).with_suffix("").as_posix())
         if name in found:
-            raise InputError(
-                f"two files are named '{name}': '{found[name].path}' and '{file}'. Rename or leave out one."
-            )
-        found[name] = Source((file,), clip=clip)
+            raise _same_name(name, found[name].path, file)
+        found[name] = _of_file(file)
     return found
 
 
-def _find_pattern(path: Path) -> dict[str, Source]:
+def _folders(folder: Path, files: Sequence[Path], layout: Layout) -> dict[str, MediaInput]:
+    """Every folder of pictures is a clip, its frames in the order of their names."""
+    frames: dict[Path, list[Path]] = {}
+    for file in files:
+        if media_kind(file) == "picture":
+            frames.setdefault(file.parent, []).append(file)
+    loose = frames.get(folder)
+    if loose:
+        raise InputError(
+            f"layout '{layout}' expects one folder for each clip, but pictures lie in '{printable(folder)}' itself: "
+            f"{_some([printable(file.name) for file in loose])}.",
+            code="bad-layout",
+        )
+    return {
+        printable(clip.relative_to(folder).as_posix()): MediaInput(tuple(pictures), clip=True)
+        for clip, pictures in frames.items()
+    }
+
+
+def _find_pattern(path: Path) -> dict[str, MediaInput]:
     text = path.as_posix()
     if text.count("*") != 1:
-        raise InputError(f"cannot read '{path}': a pattern holds exactly one '*'.")
+        raise InputError(f"cannot read '{printable(path)}': a pattern holds exactly one '*'.", code="bad-pattern")
     fixed = text[: text.index("*")].rpartition("/")[0]
     root = Path(fixed or ("/" if text.startswith("/") else "."))
     expression = re.compile(re.escape(text).replace(r"\*", "([^/]+)"))
-    found: dict[str, Source] = {}
+    found: dict[str, MediaInput] = {}
     for file in sorted(root.glob(text[len(fixed) :].lstrip("/"))):
         match = expression.fullmatch(file.as_posix())
         if match and file.is_file():
-            found[match[1]] = Source((file,), clip=file.suffix.lower() in VIDEO_SUFFIXES)
+            found[printable(match[1])] = _of_file(file)
     if not found:
-        raise InputError(f"cannot read '{path}': no file matches the pattern.")
+        raise InputError(f"cannot read '{printable(path)}': no file matches the pattern.", code="cannot-read")
     return found
 
 
-def _check_avc_reallq(sources: dict[str, Source]) -> None:
+def _check_avc_reallq(sources: dict[str, MediaInput]) -> None:
     clips, frames = AVC_REALLQ
-    wrong = [f"'{name}' has {len(source.files)}" for name, source in sources.items() if len(source.files) != frames]
+    other = [f"'{name}' has {len(source.files)}" for name, source in sources.items() if len(source.files) != frames]
     if len(sources) != clips:
         raise InputError(
-            f"AVC-RealLQ has {clips} clips, found {len(sources)}. Give the whole set, or use --layout clips."
+            f"AVC-RealLQ has {clips} clips, found {len(sources)}. Give the whole set, or use --layout clips.",
+            code="incomplete-set",
         )
-    if wrong:
-        raise InputError(f"AVC-RealLQ has {frames} frames in each clip, but {_some(wrong)}. Give the whole set.")
+    if other:
+        raise InputError(
+            f"AVC-RealLQ has {frames} frames in each clip, but {_some(other)}. Give the whole set.",
+            code="incomplete-set",
+        )
 
 
 def _video_frames(path: Path) -> Iterator[ImageU8]:
@@ -249,22 +259,28 @@ def _video_frames(path: Path) -> Iterator[ImageU8]:
     from apisr.video.reader import ReadReport, read_frames
 
     source = probe(path)
-    told = ReadReport()
-    for frame in read_frames(source, scan(path, source.video), report=told):
-        yield cast("ImageU8", frame.rgb)
-    if told.damaged or told.failures:
-        what = told.failures[0] if told.failures else f"{told.damaged} frames are damaged"
-        raise InputError(f"cannot score '{path}': the video is damaged ({what}). Give a file that decodes cleanly.")
+    report = ReadReport()
+    for frame in read_frames(source, scan(path, source.video), report=report):
+        yield np.asarray(frame.rgb, np.uint8)
+    if report.damaged or report.failures:
+        what = report.failures[0] if report.failures else f"{report.damaged} frames are damaged"
+        raise InputError(
+            f"cannot score '{printable(path)}': the video is damaged ({what}). Give a file that decodes cleanly.",
+            code="damaged-video",
+        )
 
 
-def _hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
+def _same_name(name: str, first: Path, second: Path) -> InputError:
+    return InputError(
+        f"two inputs are named '{name}': '{printable(first)}' and '{printable(second)}'. Rename or leave out one.",
+        code="same-name",
+    )
 
 
 def _some(names: Sequence[str]) -> str:
-    rest = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _shown(paths: Sequence[Path]) -> str:
-    return ", ".join(str(path) for path in paths)
+def _listed(paths: Sequence[Path]) -> str:
+    return ", ".join(printable(path) for path in paths)

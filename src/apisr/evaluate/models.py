@@ -19,7 +19,7 @@ from apisr.evaluate.report import ModelInfo
 from apisr.image import Resampling, from_float, resize, to_float
 from apisr.metrics import ImageU8
 
-#: Names of `--model` that are no network: the yardsticks of every table.
+#: Names of `--model` that are not networks: the yardsticks of every table.
 BASELINES: tuple[Resampling, ...] = ("lanczos", "bicubic", "nearest")
 
 

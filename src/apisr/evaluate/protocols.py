@@ -17,6 +17,7 @@ import hashlib
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 ProtocolName = Literal["deterministic", "paper"]
@@ -31,6 +32,11 @@ class Crop(BaseModel):
     left_px: int
     height_px: int
     width_px: int
+
+    def cut(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return this part of a picture ``(H, W, 3)``."""
+        rows = slice(self.top_px, self.top_px + self.height_px)
+        return np.ascontiguousarray(picture[rows, self.left_px : self.left_px + self.width_px])
 
 
 class Protocol(BaseModel):
@@ -57,7 +63,7 @@ class Protocol(BaseModel):
     crop_px: int | None = None
     crops: int = 0
     seed: int = 0
-    resamples: int = 2000
+    resamples: int = Field(default=2000, ge=1, le=100_000)
     confidence: float = 0.95
     reference_metrics: tuple[str, ...]
     blind_metrics: tuple[str, ...]

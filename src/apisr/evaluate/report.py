@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from apisr.core.errors import InputError
+from apisr.core.text import printable
 from apisr.evaluate.protocols import Crop, Protocol
 from apisr.evaluate.statistics import Summary
 from apisr.metrics.metric import Direction
@@ -33,6 +35,7 @@ class MetricInfo(_Record):
     name: str
     title: str
     unit: str = ""
+    digits: int = Field(default=4, ge=0, le=12)
     better: Direction
     needs_reference: bool
     source: str
@@ -118,7 +121,15 @@ class Report(_Record):
         Raises:
             KeyError: it is not in the report.
         """
-        return next(metric for metric in self.metrics if metric.name == name)
+        found = {metric.name: metric for metric in self.metrics}
+        return found[name]
+
+    @model_validator(mode="after")
+    def _described(self) -> Self:
+        missing = self.summary.keys() - {metric.name for metric in self.metrics}
+        if missing:
+            raise ValueError(f"'{min(missing)}' is in the summary and not among the metrics")
+        return self
 
     def to_json(self) -> str:
         """Return the file's text."""
@@ -137,9 +148,14 @@ def read_report(path: Path | str) -> Report:
         return Report.model_validate_json(file.read_bytes())
     except OSError as error:
         raise InputError(
-            f"cannot read '{file}': {error.strerror or error}. Give a folder with {REPORT_NAME}."
+            f"cannot read '{printable(file)}': {error.strerror or error}. Give a folder with {REPORT_NAME}.",
+            code="cannot-read",
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(f"cannot read '{file}': not a report of apisr evaluate ({place}: {first['msg']}).") from error
+        raise InputError(
+            f"cannot read '{printable(file)}': not a report of apisr evaluate "
+            f"({printable(place)[:80]}: {printable(first['msg'])}).",
+            code="bad-report",
+        ) from error

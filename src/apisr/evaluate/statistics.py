@@ -2,7 +2,8 @@
 
 Frames of one clip resemble each other, so a clip is drawn or left out as a whole.
 
-    >>> summary = summarise({"a": 1.0, "b": 2.0, "c": 3.0}, clips={}, resamples=500, confidence=0.95, seed=0)
+    >>> from apisr.evaluate.protocols import PROTOCOLS
+    >>> summary = summarise({"a": 1.0, "b": 2.0, "c": 3.0}, clips={}, protocol=PROTOCOLS["deterministic"])
     >>> summary.mean, summary.count, summary.low is not None and summary.low >= 1.0
     (2.0, 3, True)
 """
@@ -14,6 +15,11 @@ from collections.abc import Mapping
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
+
+from apisr.evaluate.protocols import Protocol
+
+#: Draws that are held in memory at once.
+_DRAWN_AT_ONCE = 1 << 20
 
 
 class Summary(BaseModel):
@@ -45,9 +51,7 @@ def summarise(
     values: Mapping[str, float],
     *,
     clips: Mapping[str, str],
-    resamples: int,
-    confidence: float,
-    seed: int,
+    protocol: Protocol,
     stream: str = "",
 ) -> Summary:
     """Summarise one metric (percentile bootstrap of the mean, clips drawn as a whole).
@@ -55,9 +59,7 @@ def summarise(
     Args:
         values: picture name -> value; not empty.
         clips: picture name -> clip name, for those that are frames of a clip.
-        resamples: number of resamples.
-        confidence: for example 0.95.
-        seed: of the resampling.
+        protocol: says how many resamples are drawn, from which seed, and the confidence.
         stream: name of the quantity, so that metrics do not share draws.
     """
     array = np.array(list(values.values()))
@@ -68,10 +70,14 @@ def summarise(
     if len(groups) >= 2:
         sums = np.array([sum(group) for group in groups.values()])
         counts = np.array([len(group) for group in groups.values()])
-        rng = np.random.default_rng([seed, zlib.crc32(stream.encode())])
-        drawn = rng.integers(0, len(groups), (resamples, len(groups)))
-        means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-        tail = (1 - confidence) / 2
+        rng = np.random.default_rng([protocol.seed, zlib.crc32(stream.encode())])
+        means = np.empty(protocol.resamples)
+        rows = max(1, _DRAWN_AT_ONCE // len(groups))
+        for start in range(0, protocol.resamples, rows):
+            part = means[start : start + rows]
+            drawn = rng.integers(0, len(groups), (len(part), len(groups)))
+            part[:] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+        tail = (1 - protocol.confidence) / 2
         low, high = (float(value) for value in np.quantile(means, [tail, 1 - tail]))
     return Summary(
         mean=float(array.mean()),

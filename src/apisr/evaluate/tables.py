@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from apisr.core.errors import InputError
+from apisr.core.text import printable
 from apisr.evaluate.report import Report
 from apisr.evaluate.text import number, text_table
 
@@ -28,7 +29,7 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """A row of a table of the paper: parameters in millions (table 1 only) and the metrics that it gives."""
 
     name: str
@@ -36,12 +37,12 @@ class Row:
     millions: float | None = None
 
 
-def _row(name: str, niqe: float, maniqa: float, clipiqa: float | None, millions: float | None = None) -> Row:
+def _row(name: str, niqe: float, maniqa: float, clipiqa: float | None, millions: float | None = None) -> PaperRow:
     values = {"niqe": niqe, "maniqa": maniqa} | ({} if clipiqa is None else {"clipiqa": clipiqa})
-    return Row(name, values, millions)
+    return PaperRow(name, values, millions)
 
 
-PAPER: dict[int, tuple[Row, ...]] = {
+PAPER: dict[int, tuple[PaperRow, ...]] = {
     1: (
         _row("Real-ESRGAN*", 8.281, 0.381, None, 16.70),
         _row("BSRGAN*", 8.632, 0.376, None, 16.70),
@@ -79,7 +80,7 @@ def paper_table(table: int) -> str:
         InputError: there is no such table.
     """
     if table not in PAPER:
-        raise InputError(f"the paper has tables 1 to 4, not {table}.")
+        raise InputError(f"the paper has tables 1 to 4, not {table}.", code="unknown-table")
     sized = any(row.millions is not None for row in PAPER[table])
     head = ["method", *(["M params"] if sized else []), "NIQE", "MANIQA", "CLIPIQA"]
     rows = [
@@ -110,10 +111,13 @@ def measured_table(reports: Sequence[tuple[str, Report]]) -> str:
     head = ["measured", *columns, "n", "on"]
     rows = [
         [
-            label,
-            *(number(report.summary[name].mean, name) if name in report.summary else "-" for name in columns),
+            printable(label),
+            *(
+                number(report.summary[name].mean, report.metric(name)) if name in report.summary else "-"
+                for name in columns
+            ),
             str(len(report.pictures)),
-            report.pictures_from,
+            printable(report.pictures_from),
         ]
         for label, report in reports
     ]

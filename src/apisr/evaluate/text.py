@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from apisr.core.text import printable
 from apisr.evaluate.compare import compare
 from apisr.evaluate.report import MetricInfo, Report
 from apisr.evaluate.statistics import Summary
@@ -18,7 +19,9 @@ ARROWS = {"higher": "higher is better", "lower": "lower is better", "zero": "nea
 
 def summary_table(report: Report) -> str:
     """The means of a report with their intervals, one metric a row."""
-    what = "outputs as given" if report.model is None else f"model {report.model.name} (x{report.model.scale})"
+    what = (
+        "outputs as given" if report.model is None else f"model {printable(report.model.name)} (x{report.model.scale})"
+    )
     count = (
         f"{len(report.pictures)} pictures"
         if not report.clips
@@ -28,10 +31,10 @@ def summary_table(report: Report) -> str:
     rows = [
         [
             report.metric(name).title + (f" ({report.metric(name).unit})" if report.metric(name).unit else ""),
-            number(summary.mean, name),
-            interval(summary, name),
-            number(summary.median, name),
-            number(worst_of(report.metric(name), summary), name),
+            number(summary.mean, report.metric(name)),
+            interval(summary, report.metric(name)),
+            number(summary.median, report.metric(name)),
+            number(worst_of(report.metric(name), summary), report.metric(name)),
             str(summary.count),
             ARROWS[report.metric(name).better],
         ]
@@ -51,25 +54,25 @@ def difference_table(report: Report, other: Report) -> str:
     rows = [
         [
             difference.metric.title,
-            number(difference.summary.mean, name, signed=True),
-            interval(difference.summary, name, signed=True),
+            number(difference.summary.mean, difference.metric, signed=True),
+            interval(difference.summary, difference.metric, signed=True),
             str(difference.better),
             str(difference.worse),
             str(difference.summary.count),
         ]
-        for name, difference in comparison.differences.items()
+        for difference in comparison.differences.values()
     ]
-    name = "given outputs" if other.model is None else other.model.name
-    return "\n".join([f"against {name} ({other.pictures_from})", text_table(head, rows), *comparison.notices])
+    name = "the outputs of another report" if other.model is None else other.model.name
+    title = f"against {printable(name)} ({printable(other.pictures_from)})"
+    return "\n".join([title, text_table(head, rows), *map(printable, comparison.notices)])
 
 
-def number(value: float, metric: str, *, signed: bool = False) -> str:
+def number(value: float, metric: MetricInfo, *, signed: bool = False) -> str:
     """A value with the digits that mean something for its metric."""
-    digits = 2 if metric.startswith("psnr") else 3 if metric in ("niqe", "line_width", "flicker") else 4
-    return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    return f"{value:+.{metric.digits}f}" if signed else f"{value:.{metric.digits}f}"
 
 
-def interval(summary: Summary, metric: str, *, signed: bool = False) -> str:
+def interval(summary: Summary, metric: MetricInfo, *, signed: bool = False) -> str:
     """An interval as ``low to high``, or a dash where there is none."""
     if summary.low is None or summary.high is None:
         return "-"

@@ -1,83 +1,82 @@
-"""The pictures of a report: crops of the worst, the middle and the best output, where they differ most from the truth.
+"""The comparison crops of a report: where the worst, the middle and the best output differ most from the truth.
 
 >>> import numpy as np
->>> spot(np.eye(500, 400)[..., None] * np.ones(3), width_px=100, height_px=80)
+>>> busiest_window(np.eye(500, 400)[..., None] * np.ones(3), width_px=100, height_px=80)
 (0, 0)
 """
 
 from __future__ import annotations
 
 import base64
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from apisr.evaluate.report import MetricInfo, Report
-from apisr.image import write_picture
 from apisr.metrics import ImageU8
+from apisr.metrics.metric import goodness
 
 #: Size of a crop, in output pixels.
 CROP_WIDTH_PX, CROP_HEIGHT_PX = 400, 300
 
 
 @dataclass(frozen=True)
-class Shot:
-    """One crop, as several people made it.
+class Choice:
+    """A picture that the report shows.
 
     Attributes:
         role: ``worst``, ``median`` or ``best``.
         name: of the picture in the report.
         metric: by which it was chosen.
         value: of that metric.
-        left_px: place of the crop in the output.
-        top_px: place of the crop in the output.
-        panels: label (``input``, ``output``, ``truth``) -> PNG as a data URI, all of one size.
     """
 
     role: str
     name: str
     metric: MetricInfo
     value: float
+
+
+@dataclass(frozen=True)
+class ComparisonCrop:
+    """The same place of a picture, as several made it.
+
+    Attributes:
+        choice: why it is shown.
+        left_px: place of the crop in the output.
+        top_px: place of the crop in the output.
+        panels: label (``input``, ``output``, ``truth``) -> PNG as a data URI, all of one size.
+    """
+
+    choice: Choice
     left_px: int
     top_px: int
     panels: dict[str, str]
 
 
-def chosen_pictures(report: Report) -> list[tuple[str, str, MetricInfo, float]]:
-    """Return role, name, metric and value of the pictures to show; by PSNR, else by the first metric of the report."""
+def chosen_pictures(report: Report) -> list[Choice]:
+    """Choose the pictures to show: by PSNR, else by the first metric of the report."""
     of_pictures = [metric for metric in report.metrics if any(metric.name in score.values for score in report.pictures)]
     if not of_pictures:
         return []
     metric = next((metric for metric in of_pictures if metric.name == "psnr"), of_pictures[0])
     values = [(score.values[metric.name], score.name) for score in report.pictures if metric.name in score.values]
-    values.sort(key=lambda pair: (_badness(metric, pair[0]), pair[1]), reverse=True)
+    values.sort(key=lambda pair: (goodness(metric.better, pair[0]), pair[1]))
     places = {"worst": 0, "median": len(values) // 2, "best": len(values) - 1}
     if len(values) < 3:
         places = dict(list({"worst": 0, "best": len(values) - 1}.items())[: len(values)])
-    return [(role, values[place][1], metric, values[place][0]) for role, place in places.items()]
+    return [Choice(role, values[place][1], metric, values[place][0]) for role, place in places.items()]
 
 
-def make_shot(
-    role: str,
-    name: str,
-    metric: MetricInfo,
-    value: float,
-    *,
-    low: ImageU8 | None,
-    output: ImageU8,
-    truth: ImageU8 | None,
-) -> Shot:
-    """Cut the same crop out of the input (repeated pixels), the output and the truth."""
+def cut_comparison(choice: Choice, *, low: ImageU8 | None, output: ImageU8, truth: ImageU8 | None) -> ComparisonCrop:
+    """Cut the same crop out of the input (repeated pixels), the output and the truth, where they differ most."""
     if truth is not None:
-        difference: NDArray[Any] = output.astype(np.float32) - truth.astype(np.float32)
+        difference = output.astype(np.float32) - truth.astype(np.float32)
     else:  # where there is most to see
         difference = output.astype(np.float32) - cv2.GaussianBlur(output, (0, 0), 3).astype(np.float32)
-    top, left = spot(difference, width_px=CROP_WIDTH_PX, height_px=CROP_HEIGHT_PX)
+    top, left = busiest_window(difference, width_px=CROP_WIDTH_PX, height_px=CROP_HEIGHT_PX)
     pictures: dict[str, ImageU8] = {}
     if low is not None:
         factor = output.shape[0] // low.shape[0]
@@ -86,11 +85,11 @@ def make_shot(
     if truth is not None:
         pictures["truth"] = truth
     window = (slice(top, top + CROP_HEIGHT_PX), slice(left, left + CROP_WIDTH_PX))
-    panels = {label: _data_uri(np.ascontiguousarray(picture[window])) for label, picture in pictures.items()}
-    return Shot(role, name, metric, value, left, top, panels)
+    panels = {label: data_uri(np.ascontiguousarray(picture[window])) for label, picture in pictures.items()}
+    return ComparisonCrop(choice, left, top, panels)
 
 
-def spot(difference: NDArray[Any], *, width_px: int, height_px: int) -> tuple[int, int]:
+def busiest_window(difference: NDArray[np.floating], *, width_px: int, height_px: int) -> tuple[int, int]:
     """Return the top and left of the window with the most energy."""
     height, width = difference.shape[:2]
     rows, columns = max(height - height_px, 0) + 1, max(width - width_px, 0) + 1
@@ -107,12 +106,7 @@ def spot(difference: NDArray[Any], *, width_px: int, height_px: int) -> tuple[in
     return int(top), int(left)
 
 
-def _badness(metric: MetricInfo, value: float) -> float:
-    return abs(value) if metric.better == "zero" else value if metric.better == "lower" else -value
-
-
-def _data_uri(picture: ImageU8) -> str:
-    with tempfile.TemporaryDirectory(prefix="apisr-") as folder:
-        file = Path(folder) / "crop.png"
-        write_picture(file, picture)
-        return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode("ascii")
+def data_uri(picture: ImageU8) -> str:
+    """Return an RGB picture ``(H, W, 3)`` as a PNG in a data URI."""
+    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
+    return "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
