@@ -146,7 +146,6 @@ def test_full_disk_says_so_and_the_work_goes_on_later(tmp_path: Path) -> None:
         f"""
         import resource, signal, sys
         from pathlib import Path
-from typing import Any
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from video_clips import Nearest
         from apisr.core.errors import ApisrError

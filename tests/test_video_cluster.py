@@ -28,7 +28,7 @@ from apisr.upscale.options import UpscaleOptions, VideoOptions
 from apisr.upscale.remote import NetworkRecipe, PictureFile, PictureWorker
 from apisr.upscale.results import ReuseStats
 from apisr.upscale.reuse import CanvasUpscaler
-from apisr.video.writer import Segment
+from apisr.video.writer import EncodedSegment
 from apisr.weights import choose_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -159,7 +159,7 @@ def test_a_worker_that_does_not_see_the_source_gets_a_copy(two_nodes: str, tmp_p
     made = ray.get(worker.work.remote(plan.spans[0]))
     ray.kill(worker)
     (tmp_path / "first.mkv").write_bytes(made.content)
-    assert Segment.from_json(made.described).size_bytes == len(made.content)
+    assert EncodedSegment.from_json(made.described).size_bytes == len(made.content)
     assert read_back(tmp_path / "first.mkv", scale=2).numbers == list(range(plan.spans[0].frames))
 
 

@@ -28,7 +28,7 @@ from apisr.video.colour import (
     plane_arrays,
     to_rgb,
 )
-from apisr.video.probe import probe
+from apisr.video.source import VideoSource
 
 #: 75 % bars of SMPTE RP 219 and a gray ramp, as R'G'B'.
 BARS = [
@@ -252,7 +252,7 @@ def test_clips_of_every_kind_keep_codes_and_tags(tmp_path: Path, kind: str, suff
     reports = [ffprobe(path, "streams")["streams"][0] for path in (source, target)]
     assert {name: reports[1].get(name) for name in names} == {name: reports[0].get(name) for name in names}
     assert reports[1]["chroma_location"] == colour.chroma
-    assert probe(target).video.colour.chroma == colour.chroma
+    assert VideoSource.open(target).info.video.colour.chroma == colour.chroma
 
 
 @pytest.mark.parametrize("codec", ["libx265", "libx264", "libsvtav1"])
@@ -263,14 +263,14 @@ def test_hdr_metadata_is_kept(tmp_path: Path, codec: str) -> None:
         tmp_path / "in.mkv", codec="libx265", frames=3, pix_fmt=pix_fmt, colour=colour,
         options={"x265-params": f"log-level=error:master-display={master}:max-cll=1000,400"},
     )  # fmt: skip
-    info = probe(source).video
+    info = VideoSource.open(source).info.video
     assert info.light_level == (1000, 400)
     assert info.mastering is not None
     assert info.mastering.luminance == (Fraction(50, 10000), Fraction(1000))
     assert info.colour.hdr == "PQ"
     preset = {"libsvtav1": "12"}.get(codec, "ultrafast")
     upscale_video(source, tmp_path / "out.mkv", Nearest, VideoOptions(codec=codec, preset=preset), scale=2)
-    after = probe(tmp_path / "out.mkv").video
+    after = VideoSource.open(tmp_path / "out.mkv").info.video
     assert after.light_level == (1000, 400)
     assert after.mastering is not None
     for one, two in zip(after.mastering.primaries, info.mastering.primaries, strict=True):

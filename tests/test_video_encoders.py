@@ -14,8 +14,7 @@ from apisr.upscale.options import VideoOptions
 from apisr.upscale.results import VideoResult
 from apisr.upscale.sizes import SizeRequest
 from apisr.video.encoders import ENCODERS, available_encoders, choose, encoder_named
-from apisr.video.probe import probe, scan
-from apisr.video.reader import read_frames
+from apisr.video.source import VideoSource
 
 SOFTWARE = ["libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks", "mpeg2video", "mpeg4"]
 FAST = {"libx264": "ultrafast", "libx265": "ultrafast", "libsvtav1": "12", "libvpx-vp9": "8", "prores_ks": "proxy"}
@@ -85,17 +84,16 @@ def test_encoder_options_reach_the_encoder(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=10)
     options = VideoOptions(preset="ultrafast", encoder_options=(("g", "2"), ("bf", "0")))
     upscale(source, tmp_path / "out.mkv", options)
-    info = probe(tmp_path / "out.mkv")
-    assert len(scan(tmp_path / "out.mkv", info.video).keyframes) == 5
+    assert len(VideoSource.open(tmp_path / "out.mkv").index.keyframes) == 5
 
 
 def test_archive_is_lossless(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=4)
     upscale(source, tmp_path / "out.mkv", VideoOptions(purpose="archive"))
-    before, after = probe(source), probe(tmp_path / "out.mkv")
-    assert after.video.codec == "ffv1"
-    one = list(read_frames(before, scan(source, before.video)))
-    two = list(read_frames(after, scan(tmp_path / "out.mkv", after.video)))
+    before, after = VideoSource.open(source), VideoSource.open(tmp_path / "out.mkv")
+    assert after.info.video.codec == "ffv1"
+    one = list(before.frames())
+    two = list(after.frames())
     for small, large in zip(one, two, strict=True):
         middle = large.rgb[1::2, 1::2].astype(int)
         flat = np.abs(np.diff(small.rgb.astype(int), axis=1, append=0)).max(axis=2) + np.abs(
@@ -124,8 +122,8 @@ def test_a_wish_wins_over_the_purpose(tmp_path: Path) -> None:
 def test_comparison_clips(tmp_path: Path, how: str) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=3)
     upscale(source, tmp_path / "out.mkv", VideoOptions(codec="ffv1", compare=how))  # type: ignore[arg-type]
-    after = probe(tmp_path / "out.mkv")
-    frames = list(read_frames(after, scan(tmp_path / "out.mkv", after.video)))
+    after = VideoSource.open(tmp_path / "out.mkv")
+    frames = list(after.frames())
     assert len(frames) == 3
     height, width = frames[0].rgb.shape[:2]
     assert (width, height) == ((384, 128) if how == "side" else (192, 128))

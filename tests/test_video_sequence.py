@@ -12,9 +12,8 @@ from video_clips import Nearest, make_clip, picture, read_back, upscale_video
 from apisr.core.errors import InputError
 from apisr.image import read_picture, write_picture
 from apisr.upscale.options import VideoOptions
-from apisr.video.probe import probe, scan
-from apisr.video.reader import read_frames
 from apisr.video.sequence import is_sequence, numbers_of, picture_at
+from apisr.video.source import VideoSource
 
 
 @pytest.fixture
@@ -53,8 +52,8 @@ def test_a_video_becomes_pictures_and_sixteen_bits_stay(tmp_path: Path) -> None:
     target = tmp_path / "out" / "f%d.png"
     outcome = upscale_video(source, target, Nearest, VideoOptions(), scale=2)
     assert any("left out: numbered pictures carry nothing else" in notice for notice in outcome.notices)
-    info = probe(source)
-    frames = list(read_frames(info, scan(source, info.video), dtype=np.uint16))
+    info = VideoSource.open(source)
+    frames = list(info.frames(dtype=np.uint16))
     for number, frame in enumerate(frames):
         large = read_picture(picture_at(target, number + 1)).pixels
         assert large.dtype == np.uint16
@@ -65,9 +64,9 @@ def test_bad_sequences(pictures: Path, tmp_path: Path) -> None:
     assert is_sequence(pictures)
     picture_at(pictures, 1005).unlink()
     with pytest.raises(InputError, match=r"'01005.png' is missing in between"):
-        probe(pictures)
+        VideoSource.open(pictures)
     with pytest.raises(InputError, match="no picture of that name exists"):
-        probe(tmp_path / "none" / "%03d.png")
+        VideoSource.open(tmp_path / "none" / "%03d.png")
     clip = make_clip(tmp_path / "in.mkv", frames=2)
     with pytest.raises(InputError, match="--rate is for numbered pictures"):
         upscale_video(clip, tmp_path / "out.mkv", Nearest, VideoOptions(rate=Fraction(30)), scale=2)

@@ -20,9 +20,10 @@ from apisr.core.errors import InputError
 from apisr.upscale.options import VideoOptions
 from apisr.upscale.results import VideoResult
 from apisr.upscale.segments import plan_spans
+from apisr.upscale.sizes import SizeRequest
 from apisr.video.colour import Colour
-from apisr.video.probe import COMMON_RATES, PacketIndex, nominal_rate, probe, scan
-from apisr.video.reader import combed_share, read_frames
+from apisr.video.index import COMMON_RATES, PacketIndex, nominal_rate
+from apisr.video.source import VideoSource
 
 FAST = VideoOptions(preset="ultrafast", segment_frames=8)
 MILLI = Fraction(1, 1000)
@@ -131,15 +132,15 @@ def test_reading_from_the_middle_of_open_groups_is_bit_for_bit_the_same(
         "libx265": {"x265-params": "log-level=error:keyint=6:min-keyint=6:open-gop=1:bframes=2"},
     }[codec]
     source = make_clip(tmp_path / f"in{suffix}", codec=codec, frames=40, rate=Fraction(25), options=options)
-    info = probe(source)
-    index = scan(source, info.video)
-    whole = {frame.pts: frame.rgb for frame in read_frames(info, index)}
+    opened = VideoSource.open(source)
+    index = opened.index
+    whole = {frame.pts: frame.rgb for frame in opened.frames()}
     assert len(whole) == 40
     spans = plan_spans(index, frames=6)
     assert len(spans) >= 4
     seen: list[int] = []
     for span in spans:
-        for frame in read_frames(info, index, start=span.start, end=span.end):
+        for frame in opened.frames(start=span.start, end=span.end):
             seen.append(frame.pts)
             assert np.array_equal(frame.rgb, whole[frame.pts]), f"frame {frame.pts} in {span}"
     assert seen == sorted(whole)
@@ -153,7 +154,7 @@ def test_reading_from_the_middle_of_open_groups_is_bit_for_bit_the_same(
 )
 def test_spans_cover_everything_once(count: int, every: int, least: int, window: tuple[int, int]) -> None:
     pts = np.arange(count, dtype=np.int64) * 3
-    index = PacketIndex(pts, np.ones(count, np.int64), pts[::every], Fraction(24), variable=False, dated=True)
+    index = PacketIndex(pts, np.ones(count, np.int64), pts[::every], Fraction(24), variable=False, has_timestamps=True)
     start, end = min(window), max(window)
     for low, high in ((None, None), (start, end)):
         spans = plan_spans(index, start=low, end=high, frames=least)
@@ -205,10 +206,10 @@ def test_pixel_aspect_ratio_with_an_encoder_that_does_not_store_it(tmp_path: Pat
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_rotation_is_kept_as_it_is(tmp_path: Path, suffix: str, degrees: int) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=4, rotation=degrees)
-    before = probe(source).video
+    before = VideoSource.open(source).info.video
     assert before.rotation % 360 == degrees
     upscale(source, tmp_path / f"out{suffix}")
-    after = probe(tmp_path / f"out{suffix}").video
+    after = VideoSource.open(tmp_path / f"out{suffix}").info.video
     assert after.display_matrix == before.display_matrix
     assert (after.width, after.height) == (192, 128)
 
@@ -251,16 +252,16 @@ def test_what_a_container_crops_is_not_brought_back(tmp_path: Path) -> None:
     source = tmp_path / "in.mkv"
     crop = ["--cropping", "0:10,8,6,4"]  # left, top, right, bottom
     subprocess.run(["mkvmerge", "-q", "-o", str(source), *crop, str(whole)], check=True)
-    info = probe(source)
-    assert info.video.crop == (8, 4, 10, 6)
+    opened = VideoSource.open(source)
+    assert opened.info.video.crop == (8, 4, 10, 6)
     outcome = upscale(source, tmp_path / "out.mkv")
     assert read_back(tmp_path / "out.mkv").sizes == {(160, 104)}
     assert any("are cut off" in notice for notice in outcome.notices)
-    plain = probe(whole)
-    one = next(iter(read_frames(plain, scan(whole, plain.video)))).rgb
-    two = next(iter(read_frames(info, scan(source, info.video)))).rgb
+    plain = VideoSource.open(whole)
+    one = next(iter(plain.frames())).rgb
+    two = next(iter(opened.frames())).rgb
     assert np.array_equal(two, one[8:60, 10:90])
-    assert probe(tmp_path / "out.mkv").video.crop == (0, 0, 0, 0)
+    assert VideoSource.open(tmp_path / "out.mkv").info.video.crop == (0, 0, 0, 0)
 
 
 def _with_clean_aperture(path: Path, shown: tuple[int, int], offset: tuple[int, int]) -> None:
@@ -281,14 +282,14 @@ def _with_clean_aperture(path: Path, shown: tuple[int, int], offset: tuple[int, 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
 def test_the_clean_aperture_of_mp4_is_what_is_shown(tmp_path: Path, suffix: str) -> None:
     source = make_clip(tmp_path / f"in{suffix}", frames=4, audio="aac")
-    plain = probe(source)
-    assert plain.video.crop == (0, 0, 0, 0)
-    whole = next(iter(read_frames(plain, scan(source, plain.video)))).rgb
+    plain = VideoSource.open(source)
+    assert plain.info.video.crop == (0, 0, 0, 0)
+    whole = next(iter(plain.frames())).rgb
     _with_clean_aperture(source, (80, 52), (4, -2))  # two pixels right of the middle, one above
-    info = probe(source)
-    assert info.video.crop == (5, 7, 10, 6)
-    assert (info.video.width, info.video.height) == (80, 52)
-    assert np.array_equal(next(iter(read_frames(info, scan(source, info.video)))).rgb, whole[5:57, 10:90])
+    opened = VideoSource.open(source)
+    assert opened.info.video.crop == (5, 7, 10, 6)
+    assert (opened.info.video.width, opened.info.video.height) == (80, 52)
+    assert np.array_equal(next(iter(opened.frames())).rgb, whole[5:57, 10:90])
     outcome = upscale(source, tmp_path / f"out{suffix}")
     assert any("are cut off" in notice for notice in outcome.notices)
     assert read_back(tmp_path / f"out{suffix}").sizes == {(160, 104)}
@@ -321,7 +322,7 @@ def test_odd_sizes_are_padded_and_it_is_said(tmp_path: Path) -> None:
 )
 def test_other_sizes_than_the_network_gives(tmp_path: Path, options: dict[str, Any], size: tuple[int, int]) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=3, sar=Fraction(1))
-    upscale(source, tmp_path / "out.mkv", VideoOptions(preset="ultrafast", **options))
+    upscale_video(source, tmp_path / "out.mkv", Nearest, VideoOptions(preset="ultrafast"), size=SizeRequest(**options))
     assert read_back(tmp_path / "out.mkv").sizes == {size}
 
 
@@ -374,12 +375,12 @@ def test_field_pairs_in_one_coded_frame_keep_number_and_times(tmp_path: Path, pa
         pictures=_fields,
         options={"x264-params": params, "flags": "+ildct+ilme", "crf": "12"},
     )
-    info = probe(source)
-    assert info.video.interlaced
+    opened = VideoSource.open(source)
+    assert opened.info.video.interlaced
     outcome = upscale(source, tmp_path / f"out{suffix}", VideoOptions(preset="ultrafast", segment_frames=8))
     assert outcome.frames_in == outcome.frames_out == 40
     assert any("deinterlaced (bwdif): it is flagged as interlaced" in notice for notice in outcome.notices)
-    assert combed_share(tmp_path / f"out{suffix}", probe(tmp_path / f"out{suffix}")) < 0.1
+    assert VideoSource.open(tmp_path / f"out{suffix}").combed_share() < 0.1
     assert read_back(tmp_path / f"out{suffix}").times == read_back(source).times
 
 
@@ -387,13 +388,13 @@ def test_interlacing_is_seen_in_the_pictures_and_reported(tmp_path: Path) -> Non
     rate = Fraction(30000, 1001)
     combed = make_clip(tmp_path / "combed.mkv", codec="ffv1", frames=30, size=(320, 240), rate=rate, pictures=_fields)
     clean = make_clip(tmp_path / "clean.mkv", codec="ffv1", frames=30, size=(320, 240), rate=rate, pictures=_steady)
-    assert combed_share(combed, probe(combed)) > 0.8
-    assert combed_share(clean, probe(clean)) < 0.1
+    assert VideoSource.open(combed).combed_share() > 0.8
+    assert VideoSource.open(clean).combed_share() < 0.1
     outcome = upscale(combed, tmp_path / "out.mkv")
     assert outcome.frames_out == 30
     assert any("deinterlaced (bwdif)" in notice for notice in outcome.notices)
-    result = probe(tmp_path / "out.mkv")
-    assert combed_share(tmp_path / "out.mkv", result) < 0.1
+    result = VideoSource.open(tmp_path / "out.mkv")
+    assert result.combed_share() < 0.1
     kept = upscale(combed, tmp_path / "kept.mkv", VideoOptions(preset="ultrafast", deinterlace="off"))
     assert not any("deinterlaced" in notice for notice in kept.notices)
     times = read_back(tmp_path / "out.mkv").times
@@ -421,7 +422,7 @@ def test_three_two_pulldown_is_undone_on_request(tmp_path: Path) -> None:
     assert 38 <= len(after.times) <= 41
     steps = np.diff([float(time) for time in after.times])
     assert np.abs(steps[2:-2] - 1001 / 24000).max() < 0.009
-    assert combed_share(tmp_path / "out.mkv", probe(tmp_path / "out.mkv")) < 0.1
+    assert VideoSource.open(tmp_path / "out.mkv").combed_share() < 0.1
 
 
 def _film(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -429,19 +430,6 @@ def _film(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     left = number * 6
     frame[40:200, left : left + 40] = 200
     return frame
-
-
-@pytest.mark.parametrize(("codec", "options"), [("libx264", {"crf": "30"}), ("mpeg2video", {"qmin": "9", "qmax": "9"})])
-def test_quantisers_of_blocks_are_told_on_request(tmp_path: Path, codec: str, options: dict[str, str]) -> None:
-    source = make_clip(tmp_path / "in.mkv", codec=codec, frames=4, options=options, rate=Fraction(25))
-    info = probe(source)
-    index = scan(source, info.video)
-    assert [frame.quantiser for frame in read_frames(info, index)] == [None] * 4
-    told = [frame.quantiser for frame in read_frames(info, index, quantisers=True)]
-    maps = [one for one in told if one is not None]
-    assert len(maps) >= 3  # libav's MPEG-2 decoder says nothing about the very last frame
-    assert {one.shape for one in maps} == {(4, 6)}
-    assert 5 <= max(int(one.max()) for one in maps) <= 60
 
 
 def test_bar_codes_can_be_read() -> None:

@@ -255,15 +255,16 @@ def _check_avc_reallq(sources: dict[str, MediaInput]) -> None:
 
 
 def _video_frames(path: Path) -> Iterator[ImageU8]:
-    from apisr.video.probe import probe, scan
-    from apisr.video.reader import ReadReport, read_frames
+    from apisr.video.reader import ReadReport
+    from apisr.video.source import VideoSource
 
-    source = probe(path)
     report = ReadReport()
-    for frame in read_frames(source, scan(path, source.video), report=report):
-        yield np.asarray(frame.rgb, np.uint8)
-    if report.damaged or report.failures:
-        what = report.failures[0] if report.failures else f"{report.damaged} frames are damaged"
+    with VideoSource.open(path) as source:
+        for frame in source.frames(report=report):
+            yield np.asarray(frame.rgb, np.uint8)
+        reported = [*source.info.problems, *source.index.problems, *report.problems]
+    if report.damaged or reported:
+        what = reported[0] if reported else f"{report.damaged} frames are damaged"
         raise InputError(
             f"cannot score '{printable(path)}': the video is damaged ({what}). Give a file that decodes cleanly.",
             code="damaged-video",

@@ -26,7 +26,7 @@ from apisr.upscale.results import HoldStats, ReuseStats, StageSeconds
 from apisr.upscale.segments import Span, WorkFolder
 from apisr.upscale.videos import FrameUpscaler, RunStatistics, VideoPlan, make_segments
 from apisr.video.sequence import is_sequence
-from apisr.video.writer import Segment
+from apisr.video.writer import EncodedSegment
 
 _CHUNK_BYTES = 64 << 20
 
@@ -89,7 +89,7 @@ def spans_on_cluster(address: str, *, workers: int | None = None) -> Callable[..
         )
         for span, made in or_raise(pool.map_unordered(missing)):
             folder.partial_path(span.number).write_bytes(made.content)
-            segment = Segment.from_json(made.described)
+            segment = EncodedSegment.from_json(made.described)
             folder.commit(span.number, segment)
             tracker.add(len(segment.pts))
             statistics.add(made.seconds, made.hold)
@@ -113,6 +113,7 @@ class SegmentWorker:
         self._prepare = prepare
         self._make = make_upscaler
         self._upscaler: FrameUpscaler | None = None
+        self._copy: Path | None = None
         self._folder = Path(tempfile.mkdtemp(prefix="apisr-segments-"))
 
     def sees(self, size: int, digest: str) -> bool:
@@ -125,10 +126,13 @@ class SegmentWorker:
         copy = self._folder / f"source{self._plan.source.path.suffix}"
         with copy.open("ab") as file:
             file.write(chunk)
-        self._plan = replace(self._plan, source=replace(self._plan.source, path=copy))
+        self._copy = copy
 
     def work(self, span: Span) -> MadeSegment:
         """Make one span."""
+        if self._copy is not None:
+            self._plan = replace(self._plan, source=self._plan.source.moved_to(self._copy))
+            self._copy = None
         upscaler = self._upscaler = self._upscaler or self._make()
         folder = WorkFolder(self._folder / "out.mkv")
         folder.path.mkdir(exist_ok=True)

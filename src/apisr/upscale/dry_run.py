@@ -61,13 +61,13 @@ def _picture(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str,
 
 def _video(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str, Any]:
     from apisr.upscale.videos import plan_video
-    from apisr.video.probe import probe
+    from apisr.video.source import VideoSource
 
-    lines = probe(job.source).video.height
+    lines = VideoSource.open(job.source).info.video.height
     model = networks.model_for(lines)
     traits = model.traits
     plan = plan_video(job.source, job.target, options.video, model.scale, options.size)
-    video = plan.source.video
+    video = plan.source.info.video
     frame_bytes = 3 * (2 if plan.dtype == "uint16" else 1)
     input_px, output_px = video.width * video.height, plan.network_size[0] * plan.network_size[1]
     return {

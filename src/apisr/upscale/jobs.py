@@ -142,13 +142,13 @@ def _upscale_video(job: Job, context: JobContext, report: JobReport) -> VideoRes
     from apisr.upscale.prepare import preparation_for
     from apisr.upscale.reuse import CanvasUpscaler
     from apisr.upscale.videos import upscale_video
-    from apisr.video.probe import probe
+    from apisr.video.source import VideoSource
 
     options = context.options
     preparation, notices = preparation_for(job.source, hold=options.video.hold, native=options.video.native)
     lines = None
     if options.height is not None:
-        lines = preparation.native or probe(job.source).video.height
+        lines = preparation.native or VideoSource.open(job.source).info.video.height
     model = context.networks.model_for(lines)
     notice = network_notice(model, options, lines) if lines is not None else None
     run_spans = None

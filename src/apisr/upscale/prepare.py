@@ -20,8 +20,8 @@ from apisr.upscale.hold import HoldFilter
 from apisr.upscale.options import Hold, Native
 from apisr.upscale.results import HoldStats
 from apisr.video.native import NativeHeight, estimate_native_height
-from apisr.video.probe import PacketIndex, SourceInfo, probe, scan
-from apisr.video.reader import Frame, read_frames
+from apisr.video.reader import Frame
+from apisr.video.source import VideoSource
 
 #: Pictures of a video that are looked at for its native height, and the confidence from which it is believed.
 SAMPLES = 5
@@ -95,9 +95,8 @@ def native_height_of(source: Path) -> NativeHeight:
     Raises:
         InputError: the file cannot be read.
     """
-    info = probe(source)
-    index = scan(source, info.video)
-    frames = [np.asarray(frame.rgb, np.uint8) for frame in _samples(info, index)]
+    with VideoSource.open(source) as opened:
+        frames = [np.asarray(frame.rgb, np.uint8) for frame in _samples(opened)]
     return estimate_native_height(frames)
 
 
@@ -112,7 +111,7 @@ def preparation_for(source: Path, *, hold: Hold, native: Native) -> tuple[Prepar
     Returns:
         The filter and what is worth saying.
     """
-    if hold == "auto" and probe(source).video.codec in LOSSLESS_CODECS:
+    if hold == "auto" and VideoSource.open(source).info.video.codec in LOSSLESS_CODECS:
         hold = "off"  # its held drawings are identical already
     if native == "off":
         return Preparation(hold), []
@@ -130,12 +129,13 @@ def preparation_for(source: Path, *, hold: Hold, native: Native) -> tuple[Prepar
     return Preparation(hold, found.height, _SHRINKING[found.kernel]), [notice]
 
 
-def _samples(info: SourceInfo, index: PacketIndex) -> Iterator[Frame]:
+def _samples(source: VideoSource) -> Iterator[Frame]:
     """Give frames at even distances, each the first one from that time on."""
+    index = source.index
     first, last = int(index.pts[0]), int(index.pts[-1])
     for number in range(SAMPLES):
         start = first + round(Fraction(2 * number + 1, 2 * SAMPLES) * (last - first))
-        frames = read_frames(info, index, start=start, end=None)
+        frames = source.frames(start=start)
         frame = next(frames, None)
         getattr(frames, "close", lambda: None)()
         if frame is not None:

@@ -21,8 +21,8 @@ import numpy as np
 
 from apisr.core.errors import InputError, RunError
 from apisr.upscale.options import SEGMENT_FRAMES
-from apisr.video.probe import PacketIndex
-from apisr.video.writer import Segment
+from apisr.video.index import PacketIndex
+from apisr.video.writer import EncodedSegment
 
 MANIFEST_VERSION = 1
 
@@ -61,7 +61,7 @@ def plan_spans(
     low = 0 if start is None else int(np.searchsorted(times, start))
     high = times.size if end is None else int(np.searchsorted(times, end))
     cuts: list[int] = []
-    if index.dated:
+    if index.has_timestamps:
         last = low
         for key in index.keyframes:
             position = int(np.searchsorted(times, key))
@@ -89,7 +89,9 @@ class WorkFolder:
         self._lock = self.path / "lock"
         self._locked = False
 
-    def open(self, settings: dict[str, Any], spans: Sequence[Span], *, restart: bool = False) -> dict[int, Segment]:
+    def open(
+        self, settings: dict[str, Any], spans: Sequence[Span], *, restart: bool = False
+    ) -> dict[int, EncodedSegment]:
         """Make or take over the folder.
 
         Args:
@@ -137,12 +139,12 @@ class WorkFolder:
         """Return where a segment is written until it is complete."""
         return self.path / f"{number:05d}.partial"
 
-    def commit(self, number: int, segment: Segment) -> None:
+    def commit(self, number: int, segment: EncodedSegment) -> None:
         """Make a written segment count: its description first to disk, then the rename."""
         _write_text(self.path / f"{number:05d}.json", segment.to_json())
         self.partial_path(number).replace(self.video_path(number))
 
-    def segment(self, number: int) -> Segment:
+    def segment(self, number: int) -> EncodedSegment:
         """Return a complete segment.
 
         Raises:
@@ -170,12 +172,12 @@ class WorkFolder:
         self._locked = False
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def _complete(self, number: int) -> Segment | None:
+    def _complete(self, number: int) -> EncodedSegment | None:
         video, described = self.video_path(number), self.path / f"{number:05d}.json"
         if not video.exists() or not described.exists():
             return None
         try:
-            segment = Segment.from_json(described.read_text())
+            segment = EncodedSegment.from_json(described.read_text())
         except (ValueError, KeyError, TypeError):
             return None
         return segment if video.stat().st_size == segment.size_bytes else None

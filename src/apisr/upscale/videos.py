@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 import queue
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,6 +31,7 @@ import numpy as np
 from apisr import __version__
 from apisr.core.errors import ApisrError, InputError, RunError
 from apisr.core.files import atomic_path, check_target
+from apisr.core.pipeline import prefetch
 from apisr.image import Pixels, Resampling, check_format, from_float, resize, to_float, write_picture
 from apisr.upscale.options import VideoOptions
 from apisr.upscale.prepare import Preparation
@@ -39,12 +39,18 @@ from apisr.upscale.results import HoldStats, ReuseStats, StageSeconds, VideoResu
 from apisr.upscale.segments import Span, WorkFolder, plan_spans
 from apisr.upscale.sizes import SizeRequest
 from apisr.video.colour import Colour, aspect_after, bit_depth, has_alpha
+from apisr.video.containers.registry import container_of
 from apisr.video.encoders import PURPOSES, EncoderChoice, choose, coded_size, encoder_named, keeps_hdr_metadata
-from apisr.video.probe import PacketIndex, SourceInfo, probe, scan
-from apisr.video.reader import FieldFilter, Frame, ReadReport, combed_share, in_thread, read_frames, working_dtype
-from apisr.video.sequence import is_sequence, numbers_of, picture_at, sha256_of
-from apisr.video.streams import StreamPlan, check_video_codec, container_of, plan_streams
-from apisr.video.writer import Segment, SegmentWriter, join
+from apisr.video.fields import FieldFilter
+from apisr.video.index import PacketIndex, grid_rate
+from apisr.video.info import SourceInfo
+from apisr.video.join import JoinSettings, join
+from apisr.video.reader import Frame, ReadReport, working_dtype
+from apisr.video.sequence import is_sequence, numbers_of, picture_at
+from apisr.video.source import VideoSource
+from apisr.video.streams import StreamPlan, check_video_codec, plan_streams
+from apisr.video.verify import check_output, source_problems
+from apisr.video.writer import EncodedSegment, SegmentWriter
 
 _QUEUE_FRAMES = 4
 _COMBED_ENOUGH = 0.3
@@ -90,7 +96,7 @@ class VideoPlan:
         notices: everything worth saying, one sentence each.
     """
 
-    source: SourceInfo
+    source: VideoSource
     target: Path
     streams: tuple[StreamPlan, ...]
     index: PacketIndex
@@ -110,7 +116,7 @@ class VideoPlan:
     def duration_s(self) -> float:
         """Length of the video in seconds."""
         pts = self.index.pts
-        return float((pts[-1] - pts[0]) * self.source.video.time_base + 1 / self.rate) if pts.size else 0.0
+        return float((pts[-1] - pts[0]) * self.source.info.video.time_base + 1 / self.rate) if pts.size else 0.0
 
 
 @dataclass
@@ -164,13 +170,8 @@ def plan_video(
     """
     if target.exists() and source.exists() and target.samefile(source):
         raise InputError(f"'{target}' is the source itself. Give another name with -o.")
-    info = probe(source)
-    if is_sequence(source):
-        rate = options.rate or Fraction(24000, 1001)
-        info = replace(info, video=replace(info.video, declared_rate=rate, time_base=1 / rate))
-    elif options.rate is not None:
-        raise InputError("--rate is for numbered pictures; the frames of a video keep their own times.")
-    video = info.video
+    opened = VideoSource.open(source, rate=options.rate)
+    info, video = opened.info, opened.info.video
     wishes = _with_purpose(options)
     container = container_of(target)
     streams = plan_streams(info, target, options.drop_streams)
@@ -178,9 +179,9 @@ def plan_video(
         wishes = _for_pictures(wishes, target, bit_depth(video.pixel_format))
     encoder = encoder_named(wishes.codec or container.default_video)
     check_video_codec(target, encoder.codec, encoder.name)
-    notices: list[str] = []
-    index = scan(source, video)
-    fields = _fields(source, info, options, notices)
+    notices: list[str] = [*info.notices]
+    index = opened.index
+    fields = _fields(opened, options, notices)
     network = (video.width * scale, video.height * scale)
     output = size.of_video((video.width, video.height), network)
     if options.compare == "side":
@@ -217,7 +218,7 @@ def plan_video(
         raise InputError(f"--start and --end leave no frame of '{source}' (it lasts {_clock(index, info)}).")
     notices += _notices(info, index, container.variable_rate, streams, choice, output, encoder.name, target)
     return VideoPlan(
-        source=info,
+        source=opened,
         target=target,
         streams=streams,
         index=index,
@@ -229,7 +230,7 @@ def plan_video(
         rate=rate,
         colour=colour,
         encoder=choice,
-        dtype=np.dtype(working_dtype(video.pixel_format, deep=deep)).name,
+        dtype=np.dtype(working_dtype(video.pixel_format, high_bit_depth=deep)).name,
         fields=fields,
         notices=tuple(notices),
     )
@@ -394,23 +395,18 @@ def make_segments(
     Raises:
         RunError: decoding, upscaling or encoding failed.
     """
-    halt = threading.Event()  # of this pass; `stop` belongs to the caller and is only looked at
     report = ReadReport()
     part = StageSeconds()
     hold = HoldStats()
-    reader = in_thread(
-        read_frames(
-            plan.source,
-            plan.index,
+    reader = prefetch(
+        plan.source.frames(
             start=spans[0].start,
             end=spans[-1].end,
-            dtype=np.dtype(plan.dtype).type,
+            dtype=np.dtype(plan.dtype),
             fields=plan.fields,
             report=report,
-            stop=halt,
         ),
-        _QUEUE_FRAMES,
-        halt,
+        ahead=_QUEUE_FRAMES,
     )
     encoder = _EncoderThread(plan, folder, on_frames, report)
     try:
@@ -432,7 +428,7 @@ def make_segments(
         encoder.abandon()
         raise
     finally:
-        cast(Any, reader).close()
+        reader.close()
         part.decode = report.decode_s
         part.encode = encoder.busy_s
         statistics.add(part, hold)
@@ -572,7 +568,7 @@ def _runs(missing: Sequence[Span], workers: int) -> list[list[Span]]:
 
 
 def _finish(
-    plan: VideoPlan, options: VideoOptions, folder: WorkFolder, segments: Sequence[Segment], *, overwrite: bool
+    plan: VideoPlan, options: VideoOptions, folder: WorkFolder, segments: Sequence[EncodedSegment], *, overwrite: bool
 ) -> VideoResult:
     """Join, check, rename; keep the partial output of a damaged source and say so."""
     notices = list(plan.notices)
@@ -580,32 +576,23 @@ def _finish(
     damaged = sum(segment.damaged for segment in segments)
     if frames_in == 0:
         raise RunError(f"no frame of '{plan.source.path}' could be decoded. The file is damaged.")
-    problems: list[str] = []
-    if plan.source.truncated is not None:
-        problems.append(f"it is cut off: {plan.source.truncated}")
-    if plan.index.problems:
-        problems.append(f"reading it: {plan.index.problems[0]}")
-    if damaged:
-        problems.append(f"{damaged} frames or packets are damaged")
-    declared = plan.source.video.declared_frames
-    if not problems and declared > plan.index.frames + plan.index.hidden and plan.source.container.startswith("mov"):
-        problems.append(f"it declares {declared} frames and holds {plan.index.frames}")
-    if plan.fields == "none" and frames_in < plan.frames:
-        notices.append(
-            f"{plan.frames - frames_in} of {plan.frames} packets of the source hold no frame that can be shown."
-        )
+    times = [pts for segment in segments for pts in segment.pts]
+    bounds = (plan.spans[0].start, plan.spans[-1].end)
+    problems = source_problems(
+        plan.source, times, damaged=damaged, fields_merged=plan.fields == "detelecine", span=bounds
+    )
     keep = bool(problems) and not options.accept_damage
     pieces = [(folder.video_path(span.number), segment) for span, segment in zip(plan.spans, segments, strict=True)]
     pieces = [(path, segment) for path, segment in pieces if segment.pts]
     span = None
     if options.start is not None or options.end is not None:
-        first = pieces[0][1].pts[0] * plan.source.video.time_base
-        origin = _origin(plan.index, plan.source)
+        first = pieces[0][1].pts[0] * plan.source.info.video.time_base
+        origin = _origin(plan.index, plan.source.info)
         span = (first, None if options.end is None else options.end + origin)
     if is_sequence(plan.target):
         size = _write_pictures(plan, pieces, overwrite=overwrite)
         last = pieces[-1][1].pts[-1] - pieces[0][1].pts[0]
-        length = float(last * plan.source.video.time_base + 1 / plan.rate)
+        length = float(last * plan.source.info.video.time_base + 1 / plan.rate)
         if keep:
             raise RunError(
                 f"'{plan.source.path}' is damaged ({'; '.join(problems)}). {frames_in} pictures were written."
@@ -619,12 +606,16 @@ def _finish(
                 plan.source,
                 plan.streams,
                 pieces,
-                rate=plan.rate,
-                colour=plan.colour,
-                sar=plan.sar,
-                span=span,
+                JoinSettings(rate=plan.rate, colour=plan.colour, sar=plan.sar, span=span),
             )
-            frames_out, duration, size = _checked(partial, plan, pieces, span)
+            check = check_output(
+                partial,
+                times,
+                plan.source.info.video.time_base,
+                rate=plan.rate,
+                variable_rate=container_of(plan.target).variable_rate,
+            )
+            frames_out, duration, size = check.frames, check.duration_s, check.size_bytes
         except BaseException:
             if keep and partial.exists():
                 partial.unlink(missing_ok=True)
@@ -645,7 +636,7 @@ def _result(
     return VideoResult(
         source=plan.source.path,
         target=plan.target,
-        size=(plan.source.video.width, plan.source.video.height),
+        size=(plan.source.info.video.width, plan.source.info.video.height),
         output_size=plan.size,
         frames_in=frames_in,
         frames_out=frames_out,
@@ -655,14 +646,14 @@ def _result(
     )
 
 
-def _write_pictures(plan: VideoPlan, pieces: Sequence[tuple[Path, Segment]], *, overwrite: bool) -> int:
+def _write_pictures(plan: VideoPlan, pieces: Sequence[tuple[Path, EncodedSegment]], *, overwrite: bool) -> int:
     """Turn lossless segments into numbered pictures, from 1; return how many bytes were written."""
     number = size = 0
     for path, segment in pieces:
-        part = probe(path)
+        part = VideoSource.open(path)
         dtype = np.dtype(plan.dtype).type
         count = 0
-        for frame in read_frames(part, scan(path, part.video), dtype=dtype):
+        for frame in part.frames(dtype=dtype):
             number += 1
             count += 1
             name = picture_at(plan.target, number)
@@ -683,36 +674,6 @@ def _for_pictures(options: VideoOptions, target: Path, depth: int) -> VideoOptio
         raise InputError(f"'{target.name}' are pictures: leave --codec, --crf, --preset and --pix-fmt out.")
     check_format(target, 1, 1)
     return replace(options, codec="ffv1", pix_fmt="bgr0" if depth <= 8 else "gbrp16le")
-
-
-def _checked(
-    partial: Path,
-    plan: VideoPlan,
-    pieces: Sequence[tuple[Path, Segment]],
-    span: tuple[Fraction, Fraction | None] | None,
-) -> tuple[int, float, int]:
-    """Read the output's packets back and compare number and times with what went in.
-
-    Raises:
-        RunError: they differ.
-    """
-    result = probe(partial)
-    found = scan(partial, result.video)
-    unit, out_unit = plan.source.video.time_base, result.video.time_base
-    wanted = np.array([pts for _, segment in pieces for pts in segment.pts], np.int64)
-    if found.frames != wanted.size:
-        free = shutil.disk_usage(partial.parent).free
-        why = " The disk is full." if free < 1 << 20 else ""
-        raise RunError(f"the output holds {found.frames} frames and {wanted.size} went in.{why}")
-    source_s = (wanted - wanted[0]).astype(np.float64) * float(unit)
-    output_s = (found.pts - found.pts[0]).astype(np.float64) * float(out_unit)
-    tolerance = max(float(out_unit), float(unit) if unit > out_unit else 0.0) * 1.01 + 1e-9
-    if container_of(plan.target).variable_rate:
-        worst = float(np.abs(source_s - output_s).max()) if wanted.size else 0.0
-        if worst > tolerance:
-            raise RunError(f"a frame of the output is {worst * 1000:.1f} ms away from its time. Please report this.")
-    last = int(found.duration[-1]) * float(out_unit) or float(1 / plan.rate)
-    return found.frames, float(output_s[-1]) + last, partial.stat().st_size
 
 
 def _final_picture(large: Pixels, low: Pixels, plan: VideoPlan, options: VideoOptions) -> Pixels:
@@ -755,10 +716,11 @@ def _with_purpose(options: VideoOptions) -> VideoOptions:
     )
 
 
-def _fields(path: Path, info: SourceInfo, options: VideoOptions, notices: list[str]) -> FieldFilter:
+def _fields(source: VideoSource, options: VideoOptions, notices: list[str]) -> FieldFilter:
     if options.detelecine:
         notices.append("3:2 pulldown is undone: four frames are kept of five.")
         return "detelecine"
+    info = source.info
     if options.deinterlace == "off":
         return "none"
     if options.deinterlace == "on":
@@ -766,7 +728,7 @@ def _fields(path: Path, info: SourceInfo, options: VideoOptions, notices: list[s
         return "bwdif"
     if info.video.codec in _PROGRESSIVE_CODECS or info.video.height > _INTERLACED_LINES_AT_MOST:
         return "none"
-    share = combed_share(path, info)
+    share = source.combed_share()
     flagged = info.video.interlaced
     if share >= _COMBED_ENOUGH or (flagged and share > 0.05):
         said = "flagged as interlaced" if flagged else "not flagged as interlaced"
@@ -802,7 +764,7 @@ def _notices(
 ) -> list[str]:
     video = info.video
     notices: list[str] = []
-    if index.variable and not variable_allowed:
+    if not variable_allowed and grid_rate(index, video) is None:
         raise InputError(
             f"'{target.suffix}' cannot carry a variable frame rate, which '{info.path.name}' has. Write to .mkv."
         )
@@ -839,10 +801,10 @@ def _notices(
 
 
 def _settings(plan: VideoPlan, options: VideoOptions, scale: int, identity: str) -> dict[str, Any]:
-    video = plan.source.video
+    video = plan.source.info.video
     return {
         "apisr": __version__,
-        "source": sha256_of(plan.source.path),
+        "source": plan.source.sha256(),
         "model": identity,
         "scale": scale,
         "size": list(plan.size),

@@ -28,7 +28,7 @@ from av.video.format import VideoFormat
 from apisr.core.errors import InputError
 from apisr.core.processes import leave_realtime
 from apisr.video.colour import Colour, bit_depth, chroma_shift
-from apisr.video.probe import MasteringDisplay
+from apisr.video.info import MasteringDisplay
 
 Purpose = Literal["archive", "share", "edit"]
 
@@ -202,7 +202,7 @@ def encoder_named(name: str) -> Encoder:
     names = [*ENCODERS, *(alias for encoder in ENCODERS.values() for alias in encoder.aliases)]
     near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
     hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(ENCODERS)}."
-    raise InputError(f"unknown codec '{name}'. {hint} (see 'apisr doctor' for all)")
+    raise InputError(f"unknown codec '{name}'. {hint} (see 'apisr doctor' for all)", code="unknown-encoder")
 
 
 def available_encoders() -> dict[str, bool]:

@@ -24,18 +24,17 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-import av
 import av.error
 from av.packet import Packet
-from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from apisr.core.errors import InputError
-from apisr.video.libav import open_read, rational
+from apisr.video.libav import rational
+from apisr.video.probe import main_stream, open_file, stream_info
 
 #: ``key``: a random access point; ``intra``: an intra picture that later pictures may refer across (open group,
 #: scene cut).
@@ -109,6 +108,7 @@ class IntraReader:
 
     Args:
         path: a video that FFmpeg's libraries can read.
+        stream: number of the video stream, None for the main one.
         keyframes_only: only random access points, not the intra pictures inside open groups.
         numbers: only the packets with these ordinals are decoded (all intra packets where None); reading ends after
             the last.
@@ -126,6 +126,7 @@ class IntraReader:
         self,
         path: Path | str,
         *,
+        stream: int | None = None,
         keyframes_only: bool = False,
         numbers: Collection[int] | None = None,
         every: int = 1,
@@ -137,6 +138,7 @@ class IntraReader:
             raise InputError(f"every must be at least 1, got {every}.")
         self.path = Path(path)
         self.statistics = PacketStatistics()
+        self._chosen = stream
         self._keyframes_only = keyframes_only
         self._numbers = None if numbers is None else frozenset(numbers)
         self._every = every
@@ -147,8 +149,8 @@ class IntraReader:
             self._container, self._stream = self._open()
             self._decoders: collections.deque[VideoCodecContext] = collections.deque()
             for _ in range(max(threads, 1)):
-                _, stream = self._open()
-                context = stream.codec_context
+                _, decoder = self._open()
+                context = decoder.codec_context
                 context.thread_count = 1
                 # Pictures decoded without what came before them count as damaged in H.264; they are not.
                 context.options = {**dict(context.options or {}), "flags": "+output_corrupt"}
@@ -156,13 +158,13 @@ class IntraReader:
         except BaseException:
             self._stack.close()
             raise
-        stream = self._stream
-        self.stream_index = stream.index
-        self.codec = stream.codec_context.name
-        self.width, self.height = stream.codec_context.width, stream.codec_context.height
-        self.time_base = rational(stream.time_base) or Fraction(1, 1000)
-        self.sample_aspect_ratio = rational(stream.codec_context.sample_aspect_ratio) or Fraction(1)
-        self._classify = _Classifier(self.codec, bytes(stream.codec_context.extradata or b""))
+        context = self._stream.codec_context
+        self.stream_index = self._stream.index
+        self.codec = context.name
+        self.width, self.height = context.width, context.height
+        self.time_base = rational(self._stream.time_base) or Fraction(1, 1000)
+        self.sample_aspect_ratio = rational(context.sample_aspect_ratio) or Fraction(1)
+        self._classify = _Classifier(self.codec, bytes(context.extradata or b""))
 
     def __enter__(self) -> IntraReader:
         return self
@@ -196,18 +198,10 @@ class IntraReader:
             yield result
 
     def _open(self) -> tuple[Any, VideoStream]:
-        try:
-            container = self._stack.enter_context(open_read(self.path))
-        except (OSError, av.error.FFmpegError, ValueError) as error:
-            reason = str(getattr(error, "strerror", None) or error)
-            raise InputError(f"cannot read '{self.path}': {reason}. Give a video file.") from error
-        pictures = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-        if not pictures:
-            kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-            reason = f"no video stream (found: {kinds}). Give a file with a video stream."
-            raise InputError(f"cannot read '{self.path}': {reason}")
-        default = [stream for stream in pictures if stream.disposition & Disposition.default]
-        return container, (default or pictures)[0]
+        container = self._stack.enter_context(open_file(self.path))
+        infos = tuple(stream_info(entry) for entry in container.streams)
+        chosen = main_stream(infos, self.path, self._chosen)
+        return container, cast(VideoStream, container.streams[chosen.index])
 
     def _packets(self) -> Iterator[tuple[int, Packet[VideoStream], PictureType, bool]]:
         number = 0

@@ -11,15 +11,21 @@ this file depends on the difference.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+import logging
+import threading
+from collections.abc import Generator, Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import av
 from av import logging as av_logging
 from av.container import InputContainer, OutputContainer
 
+_lock = threading.Lock()
+_listeners: list[int] = []
+# While one thread listens, what others report goes to Python's logging; a library leaves that to the program.
+logging.getLogger("libav").addHandler(logging.NullHandler())
 _MAJOR = int(av.__version__.split(".")[0])
 #: PyAV 18 refuses tags that are not UTF-8 unless it is given this; PyAV 19 does not know the argument.
 _TAGS: dict[str, Any] = {"metadata_errors": "surrogateescape"} if _MAJOR < 19 else {}
@@ -76,20 +82,49 @@ def side_data(frame: av.VideoFrame) -> list[tuple[str, Any]]:
             result.append((str(entry.type.name), entry))
 
 
+class Report(NamedTuple):
+    """One line that a part of libav reported."""
+
+    by: str
+    text: str
+
+
 @contextlib.contextmanager
-def reports(level: int = av_logging.ERROR) -> Generator[list[str], None, None]:
+def reports(level: int = av_logging.ERROR) -> Generator[list[Report], None, None]:
     """Collect what libav reports in this thread while the block runs, up to `level` (filled in when it ends)."""
-    collected: list[str] = []
-    before = av_logging.get_level()
-    av_logging.set_level(level)
+    collected: list[Report] = []
+    with _listening(level), av_logging.Capture() as messages:
+        try:
+            yield collected
+        finally:
+            collected += [Report(name, text.strip()) for rank, name, text in messages if rank <= level and text.strip()]
+
+
+def demuxer_problems(lines: Iterable[Report], container: str) -> tuple[str, ...]:
+    """Return what the demuxer of a format reported: parts of the file are damaged.
+
+    Decoders and parsers report errors, too, where nothing is wrong: at the start of a broadcast they miss what came
+    before it.
+    """
+    return tuple(line.text for line in lines if line.by == container)
+
+
+@contextlib.contextmanager
+def _listening(level: int) -> Generator[None, None, None]:
+    """Make libav report up to `level` while any thread listens; the level is one for the whole process."""
+    global _listeners
+    with _lock:
+        _listeners = [*_listeners, level]
+        av_logging.set_skip_repeated(False)  # the same damage in the next file is reported again
+        av_logging.set_level(max(_listeners))
     try:
-        with av_logging.Capture() as messages:
-            try:
-                yield collected
-            finally:
-                collected += [text.strip() for rank, _, text in messages if rank <= level and text.strip()]
+        yield
     finally:
-        av_logging.set_level(before)
+        with _lock:
+            remaining = list(_listeners)
+            remaining.remove(level)
+            _listeners = remaining
+            av_logging.set_level(max(_listeners) if _listeners else None)
 
 
 def reason(error: BaseException) -> str:

@@ -6,43 +6,37 @@ refer across a keyframe (open groups, recovery points) are complete, and the fra
 from the start. Where a container cannot be sought reliably the file is decoded from its start and the beginning thrown
 away.
 
-    >>> from apisr.video.probe import probe, scan
-    >>> source = probe(path)  # doctest: +SKIP
-    >>> for frame in read_frames(source, scan(path, source.video)):  # doctest: +SKIP
-    ...     print(frame.pts * source.video.time_base, frame.rgb.shape)
+Used through :meth:`apisr.video.source.VideoSource.frames`.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import cast
 
 import av
-import cv2
 import numpy as np
-from av.error import BlockingIOError as AvBlockingIOError
 from av.error import EOFError as AvEOFError
 from av.error import FFmpegError
-from av.filter import Graph
-from av.sidedata.encparams import VideoEncParams
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike
 
 from apisr.core.errors import RunError
+from apisr.core.progress import Cancel
 from apisr.image import Pixels
-from apisr.video.colour import ToRgb, bit_depth, plane_arrays
-from apisr.video.libav import exact, side_data
-from apisr.video.probe import PacketIndex, SourceInfo, open_input, packets_of
-
-FieldFilter = Literal["none", "bwdif", "detelecine"]
+from apisr.video import ffv1
+from apisr.video.colour import ToRgb, bit_depth
+from apisr.video.fields import FieldFilter, TimedFrame, filtered_fields
+from apisr.video.index import PacketIndex
+from apisr.video.info import SourceInfo
+from apisr.video.libav import reason
+from apisr.video.probe import open_file, packets_of
 
 _SAFE_DISTANCE_KEYFRAMES = 1
-_COMB_STEP = 12
+_MOST_PROBLEMS = 5
 
 
 @dataclass(frozen=True)
@@ -51,18 +45,15 @@ class Frame:
 
     Attributes:
         pts: presentation time in units of the video's time base.
-        duration: how long it is shown in the same units, 0 if unsaid.
+        duration: how long it is shown in the same units, 0 if unknown.
         rgb: ``(height, width, 3)`` uint8 or uint16.
         damaged: whether the decoder had to conceal errors in it.
-        quantiser: of each block of 16x16 pixels, on the codec's own scale (H.264: 0 to 51, MPEG-2: 1 to 112), if it was
-            asked for and the decoder tells (H.264 and MPEG-2); else None.
     """
 
     pts: int
     duration: int
     rgb: Pixels
     damaged: bool = False
-    quantiser: NDArray[np.int32] | None = None
 
 
 @dataclass
@@ -71,24 +62,30 @@ class ReadReport:
 
     Attributes:
         frames: frames given out.
-        damaged: frames with concealed errors.
-        failures: what the decoder or the demuxer said, first ones only.
+        damaged: frames with concealed errors, and packets that could not be decoded.
+        problems: what the decoder or the demuxer reported, the first ones.
         retimed: frames whose time was missing or not increasing and was set.
+        sizes: the (width, height) of the frames, where they change inside the file, in the order of their coming.
         decode_s: seconds spent in decoding, filters and colour.
-        quantisers: whether the decoder is asked for them.
     """
 
     frames: int = 0
     damaged: int = 0
-    failures: list[str] = field(default_factory=list[str])
+    problems: list[str] = field(default_factory=list[str])
     retimed: int = 0
+    sizes: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     decode_s: float = 0.0
-    quantisers: bool = False
+
+    def note(self, problem: str) -> None:
+        """Count a damage and keep its description if it is among the first."""
+        self.damaged += 1
+        if len(self.problems) < _MOST_PROBLEMS:
+            self.problems.append(problem.replace("\n", " ").strip())
 
 
-def working_dtype(pixel_format: str, *, deep: bool = False) -> Any:
-    """Return the dtype that frames of a pixel format are processed in: uint16 above 8 bits or if `deep`."""
-    return np.uint16 if deep or bit_depth(pixel_format) > 8 else np.uint8
+def working_dtype(pixel_format: str, *, high_bit_depth: bool = False) -> type[np.uint8] | type[np.uint16]:
+    """Return the dtype that frames of a pixel format are processed in: uint16 above 8 bits or if asked for."""
+    return np.uint16 if high_bit_depth or bit_depth(pixel_format) > 8 else np.uint8
 
 
 def read_frames(
@@ -97,138 +94,80 @@ def read_frames(
     *,
     start: int | None = None,
     end: int | None = None,
-    dtype: Any = np.uint8,
+    dtype: DTypeLike = np.uint8,
     fields: FieldFilter = "none",
     threads: int = 0,
-    quantisers: bool = False,
     report: ReadReport | None = None,
-    stop: threading.Event | None = None,
+    cancel: Cancel | None = None,
 ) -> Iterator[Frame]:
-    """Read frames with ``start <= pts < end`` in presentation order.
-
-    Args:
-        source: the file, see :func:`apisr.video.probe.probe`.
-        index: its packets, see :func:`apisr.video.probe.scan`.
-        start: first time stamp, None for the beginning.
-        end: time stamp to stop before, None for the end of the file.
-        dtype: of the RGB arrays.
-        fields: ``bwdif`` deinterlaces (one frame out for one in), ``detelecine`` restores film from 3:2 material.
-        threads: of the decoder, 0 for automatic.
-        quantisers: also tell how coarsely each block was coded.
-        report: filled in while reading.
-        stop: ends the iteration when set.
-
-    Yields:
-        Frames with strictly increasing times.
+    """Read frames with ``start <= pts < end`` in presentation order (see :meth:`VideoSource.frames`).
 
     Raises:
         RunError: reading fails in a way that leaves no frames.
+        Cancelled: a stop was asked for.
     """
-    told = report if report is not None else ReadReport()
+    log = report if report is not None else ReadReport()
     convert = ToRgb(source.video.colour, dtype)
-    told.quantisers = quantisers
-    decoded = _decoded(source, index, start if fields != "detelecine" else None, threads, told, stop)
-    stage = decoded if fields == "none" else _fields(decoded, source, fields)
-    top, bottom, left, right = source.video.crop
+    decoded = decoded_frames(
+        source, index, start=start if fields != "detelecine" else None, threads=threads, report=log
+    )
+    stage = decoded if fields == "none" else filtered_fields(decoded, source, fields)
     last: int | None = None
     clock = time.perf_counter()
-    for pts, duration, frame in stage:
+    for pts, duration, picture in stage:
+        if cancel is not None:
+            cancel.check()
         if last is not None and pts <= last:
-            told.retimed += 1
+            log.retimed += 1
             pts = last + 1  # two frames cannot share a time
         last = pts
         if start is not None and pts < start:
             continue
         if end is not None and pts >= end:
             break
-        damaged = bool(frame.is_corrupt)
-        told.damaged += damaged
-        told.frames += 1
-        rgb = convert(frame)
-        if any(source.video.crop):
-            rgb = np.ascontiguousarray(rgb[top : rgb.shape[0] - bottom, left : rgb.shape[1] - right])
-        told.decode_s += time.perf_counter() - clock
-        yield Frame(pts, duration, rgb, damaged, _quantiser(frame) if quantisers else None)
+        damaged = bool(picture.is_corrupt)
+        log.damaged += damaged
+        log.frames += 1
+        size = (picture.width, picture.height)
+        if not log.sizes or log.sizes[-1] != size:
+            log.sizes.append(size)
+        rgb = _cropped(convert(picture), source.video.crop)
+        log.decode_s += time.perf_counter() - clock
+        yield Frame(pts, duration, rgb, damaged)
         clock = time.perf_counter()
-        if stop is not None and stop.is_set():
-            return
-    told.decode_s += time.perf_counter() - clock
+    log.decode_s += time.perf_counter() - clock
 
 
-def field_times(video_fields: FieldFilter, index: PacketIndex) -> bool:
-    """Return whether frames keep their own number and times under a field filter."""
-    return video_fields != "detelecine"
-
-
-def combed_share(path: Path, source: SourceInfo, *, frames: int = 120) -> float:
-    """Measure the share of moving frames that show interlacing combs (reads the first seconds).
-
-    A place is combed when five lines on top of each other alternate between lighter and darker. Fine drawings do that
-    too, so the combs of a frame are compared with those of a frame that is given every second line of the frame before
-    it: of a progressive picture that makes many, of an interlaced one hardly more than it had.
-
-    Args:
-        path: the video.
-        source: its description.
-        frames: how many frames to look at.
-
-    Returns:
-        0 (progressive) to 1 (every moving frame is combed).
-    """
-    combed = moving = 0
-    before: np.ndarray[Any, np.dtype[np.int16]] | None = None
-    report = ReadReport()
-    for number, (_, _, frame) in enumerate(_decoded(source, None, None, 0, report, None)):
-        if number >= frames:
-            break
-        if frame.format.is_rgb or frame.format.has_palette or not frame.format.is_planar:
-            return 0.0
-        scale = max(0, bit_depth(frame.format.name) - 8)
-        luma = (plane_arrays(frame)[0] >> scale).astype(np.int16)
-        if before is not None and before.shape == luma.shape:
-            changed = (np.abs(luma - before) > _COMB_STEP).astype(np.uint8)
-            motion = cv2.dilate(changed, np.ones((5, 1), np.uint8))[2:-2] > 0
-            if motion.mean() > 0.002:
-                mixed = luma.copy()
-                mixed[1::2] = before[1::2]
-                own, foreign = int((_combs(luma) & motion).sum()), int((_combs(mixed) & motion).sum())
-                if max(own, foreign) > 0.05 * motion.sum():
-                    moving += 1
-                    combed += own > 0.6 * foreign
-        before = luma
-    return combed / moving if moving else 0.0
-
-
-def _combs(luma: np.ndarray[Any, np.dtype[np.int16]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    steps = np.diff(luma, axis=0)
-    large = np.abs(steps) > _COMB_STEP
-    turns = (steps[:-1] * steps[1:] < 0) & large[:-1] & large[1:]
-    return turns[:-2] & turns[1:-1] & turns[2:]
-
-
-def _decoded(
+def decoded_frames(
     source: SourceInfo,
     index: PacketIndex | None,
-    start: int | None,
-    threads: int,
+    *,
+    start: int | None = None,
+    threads: int = 0,
     report: ReadReport,
-    stop: threading.Event | None,
-) -> Iterator[tuple[int, int, av.VideoFrame]]:
-    """Yield (pts, duration, frame) in presentation order from a safe place before `start`."""
-    origin, limit = _entry_point(source, index, start)
+) -> Iterator[TimedFrame]:
+    """Yield decoded frames in presentation order from a safe place before `start`."""
+    origin, limit = _entry_point(index, start)
     if origin is not None and limit is not None:
-        sought = _decode_pass(source, report, threads, stop, origin=origin, limit=limit)
+        sought = _Pass(source, index, report, threads).frames(origin=origin, limit=limit)
         first = next(sought, None)
         if first is not None:
             yield first
             yield from sought
             return
-    yield from _decode_pass(source, report, threads, stop)
+    yield from _Pass(source, index, report, threads).frames()
 
 
-def _entry_point(source: SourceInfo, index: PacketIndex | None, start: int | None) -> tuple[int | None, int | None]:
+def _cropped(rgb: Pixels, crop: tuple[int, int, int, int]) -> Pixels:
+    if not any(crop):
+        return rgb
+    top, bottom, left, right = crop
+    return np.ascontiguousarray(rgb[top : rgb.shape[0] - bottom, left : rgb.shape[1] - right])
+
+
+def _entry_point(index: PacketIndex | None, start: int | None) -> tuple[int | None, int | None]:
     """Return (where to seek, the latest keyframe that may come first), None to read from the beginning."""
-    if index is None or start is None or not index.dated or source.video.counted:
+    if index is None or start is None or not index.seekable:
         return None, None
     needed = int(np.searchsorted(index.keyframes, start, side="right")) - 1
     if needed - _SAFE_DISTANCE_KEYFRAMES <= 0:
@@ -236,211 +175,93 @@ def _entry_point(source: SourceInfo, index: PacketIndex | None, start: int | Non
     return int(index.keyframes[needed - _SAFE_DISTANCE_KEYFRAMES]), int(index.keyframes[needed])
 
 
-def _decode_pass(
-    source: SourceInfo,
-    report: ReadReport,
-    threads: int,
-    stop: threading.Event | None,
-    *,
-    origin: int | None = None,
-    limit: int | None = None,
-) -> Iterator[tuple[int, int, av.VideoFrame]]:
-    """Decode from the beginning or from `origin`; nothing is yielded if seeking lands after the keyframe `limit`."""
-    video = source.video
-    step = max(1, round((1 / (video.declared_rate or Fraction(24))) / video.time_base))
-    last: int | None = None
-    with open_input(source.path) as container:
-        stream = cast(VideoStream, container.streams[video.index])
-        stream.codec_context.thread_count = threads
-        stream.thread_type = "AUTO"
-        if report.quantisers:
-            stream.codec_context.options = {"export_side_data": "venc_params"}
-        waiting = origin is not None
-        if origin is not None:
-            try:
-                container.seek(origin, stream=stream, backward=True)
-            except FFmpegError:
-                return
-        packets = packets_of(container, video.index)
-        finished = False
-        while not finished:
-            if stop is not None and stop.is_set():
-                return
-            frames: list[av.VideoFrame] = []
-            try:
-                packet = next(packets, None)
-                if packet is None:
-                    finished = True
-                    frames = stream.decode(None)
-                else:
-                    if waiting:
-                        if not packet.is_keyframe:
-                            continue
-                        if limit is None or packet.pts is None or packet.pts > limit:
-                            return
-                        waiting = False
-                    if packet.is_corrupt:
-                        _note(report, "a damaged packet")
-                    frames = packet.decode()
-            except (AvEOFError, StopIteration):
-                finished = True
-            except FFmpegError as error:
-                if isinstance(error, MemoryError):
-                    raise RunError(f"out of memory while decoding '{source.path}'. Close other programs.") from error
-                _note(report, str(error.strerror or error))
-                if not isinstance(error, ValueError):  # reading failed; invalid data only skips a packet
-                    finished = True
-            for frame in frames:
-                pts = _time_of(frame, last, step, counted=video.counted)
-                if frame.pts is None and not video.counted:
-                    report.retimed += 1
-                last = pts
-                yield pts, int(frame.duration or 0), frame
+class _Pass:
+    """Decodes a file once, from its beginning or from a keyframe."""
 
+    def __init__(self, source: SourceInfo, index: PacketIndex | None, report: ReadReport, threads: int) -> None:
+        self._source = source
+        self._report = report
+        self._threads = threads
+        self._parts = list(index.parts) if index is not None else []
+        self._turns = iter(index.pts.tolist()) if index is not None else iter(())
+        self._step = max(1, round((1 / (source.video.declared_rate or Fraction(24))) / source.video.time_base))
+        self._last: int | None = None
+        self._shift = 0
+        self._number = 0
 
-def _time_of(frame: av.VideoFrame, last: int | None, step: int, *, counted: bool) -> int:
-    if counted:
-        return 0 if last is None else last + 1
-    if frame.pts is not None:
-        return frame.pts
-    if last is not None:
-        return last + step
-    return frame.dts or 0
+    def frames(self, *, origin: int | None = None, limit: int | None = None) -> Iterator[TimedFrame]:
+        """Decode from the beginning or from `origin`; nothing is yielded if seeking lands after `limit`."""
+        video = self._source.video
+        with open_file(self._source.path) as container:
+            stream = cast(VideoStream, container.streams[video.index])
+            stream.codec_context.thread_count = self._threads
+            stream.thread_type = "AUTO"
+            if origin is not None:
+                try:
+                    container.seek(origin, stream=stream, backward=True)
+                except FFmpegError:
+                    return
+            packets = packets_of(container, video.index)
+            if origin is not None:
+                first = next((packet for packet in packets if packet.is_keyframe), None)
+                if first is None or limit is None or first.pts is None or first.pts > limit:
+                    return
+                yield from self._timed(self._decode(first))
+            while (packet := self._next(packets)) is not None:
+                yield from self._timed(self._decode(packet))
+            yield from self._timed(self._flush(stream))
 
-
-def _quantiser(frame: av.VideoFrame) -> NDArray[np.int32] | None:
-    for _, entry in side_data(frame):
-        if isinstance(entry, VideoEncParams) and entry.nb_blocks:
-            try:
-                return entry.qp_map()
-            except (RuntimeError, ValueError):  # other blocks than 16x16
-                return None
-    return None
-
-
-def _note(report: ReadReport, words: str) -> None:
-    if len(report.failures) < 5:
-        report.failures.append(words.replace("\n", " ").strip())
-    report.damaged += 1
-
-
-def _fields(
-    frames: Iterator[tuple[int, int, av.VideoFrame]], source: SourceInfo, fields: FieldFilter
-) -> Iterator[tuple[int, int, av.VideoFrame]]:
-    """Run frames through a deinterlacer; times stay in units of the source."""
-    unit = source.video.time_base
-    graph: Graph | None = None
-    shape: tuple[str, int, int] | None = None
-
-    def drained(one: Graph) -> Iterator[tuple[int, int, av.VideoFrame]]:
-        while True:
-            try:
-                out = cast(av.VideoFrame, one.pull())
-            except (AvBlockingIOError, AvEOFError):
-                return
-            factor = exact(out.time_base) / unit
-            yield round(cast(int, out.pts) * factor), round((out.duration or 0) * factor), out
-
-    for pts, duration, frame in frames:
-        key = (frame.format.name, frame.width, frame.height)
-        if graph is None or shape != key:
-            if graph is not None:
-                graph.push(None)
-                yield from drained(graph)
-            graph, shape = _field_graph(frame, source, fields), key
-        frame.pts = pts
-        frame.time_base = unit
-        if fields == "bwdif" and duration:
-            frame.duration = duration
-        graph.push(frame)
-        yield from drained(graph)
-    if graph is not None:
-        graph.push(None)
-        yield from drained(graph)
-
-
-def _field_graph(frame: av.VideoFrame, info: SourceInfo, fields: FieldFilter) -> Graph:
-    graph = Graph()
-    unit, rate = info.video.time_base, info.video.declared_rate or Fraction(30000, 1001)
-    source = graph.add(
-        "buffer",
-        f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={unit.numerator}/{unit.denominator}"
-        f":frame_rate={rate.numerator}/{rate.denominator}",
-    )
-    if fields == "bwdif":
-        nodes = [graph.add("bwdif", "mode=send_frame:parity=auto:deint=all")]
-    else:
-        nodes = [
-            graph.add("fieldmatch", "order=auto:combmatch=full"),
-            graph.add("bwdif", "mode=send_frame:parity=auto:deint=interlaced"),
-            graph.add("decimate", "cycle=5"),
-        ]
-    graph.link_nodes(source, *nodes, graph.add("buffersink")).configure()
-    return graph
-
-
-def in_thread(items: Iterator[Any], depth: int, stop: threading.Event) -> Iterator[Any]:
-    """Run an iterator in a thread of its own, at most `depth` items ahead; its exceptions arrive here.
-
-    Args:
-        items: what to run.
-        depth: bound of the queue (memory).
-        stop: set to end the thread early.
-    """
-    return _Ahead(items, depth, stop)
-
-
-class _Ahead:
-    def __init__(self, items: Iterator[Any], depth: int, stop: threading.Event) -> None:
-        self._ready: list[Any] = []
-        self._depth = depth
-        self._stop = stop
-        self._condition = threading.Condition()
-        self._error: BaseException | None = None
-        self._done = False
-        self._thread = threading.Thread(target=self._run, args=(items,), daemon=True)
-        self._thread.start()
-
-    def __iter__(self) -> _Ahead:
-        return self
-
-    def __next__(self) -> Any:
-        with self._condition:
-            while not self._ready and not self._done:
-                self._condition.wait(0.5)
-            if self._ready:
-                item = self._ready.pop(0)
-                self._condition.notify_all()
-                return item
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        raise StopIteration
-
-    def close(self) -> None:
-        """End the thread and wait for it."""
-        self._stop.set()
-        with self._condition:
-            self._ready.clear()
-            self._condition.notify_all()
-        self._thread.join()
-
-    def _run(self, items: Iterator[Any]) -> None:
+    def _next(self, packets: Iterator[av.Packet[VideoStream]]) -> av.Packet[VideoStream] | None:
         try:
-            for item in items:
-                with self._condition:
-                    while len(self._ready) >= self._depth and not self._stop.is_set():
-                        self._condition.wait(0.5)
-                    if self._stop.is_set():
-                        break
-                    self._ready.append(item)
-                    self._condition.notify_all()
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer, which raises it
-            self._error = error
-        finally:
-            close: Callable[[], None] | None = getattr(items, "close", None)
-            if close is not None:
-                close()
-            with self._condition:
-                self._done = True
-                self._condition.notify_all()
+            return next(packets, None)
+        except FFmpegError as error:  # reading failed: what came before it is good
+            self._report.note(reason(error))
+            return None
+
+    def _decode(self, packet: av.Packet[VideoStream]) -> list[av.VideoFrame]:
+        if not packet.is_discard:
+            while self._parts and self._parts[0].first_packet <= self._number:
+                self._shift = self._parts.pop(0).shift
+            self._number += 1
+        if self._shift:
+            packet.pts = None if packet.pts is None else packet.pts + self._shift
+            packet.dts = None if packet.dts is None else packet.dts + self._shift
+        if packet.is_corrupt:
+            self._report.note("a damaged packet")
+        if self._source.video.codec == "ffv1" and (bad := ffv1.damaged_slices(bytes(packet))):
+            self._report.note(f"{bad} slices of a frame fail their checksum")
+        try:
+            return packet.decode()
+        except AvEOFError:
+            return []
+        except MemoryError as error:
+            raise RunError(
+                f"out of memory while decoding '{self._source.path}'. Close other programs.", code="out-of-memory"
+            ) from error
+        except FFmpegError as error:
+            self._report.note(reason(error))
+            return []
+
+    def _flush(self, stream: VideoStream) -> list[av.VideoFrame]:
+        try:
+            return stream.decode(None)
+        except AvEOFError:
+            return []
+        except FFmpegError as error:
+            self._report.note(reason(error))
+            return []
+
+    def _timed(self, frames: list[av.VideoFrame]) -> Iterator[TimedFrame]:
+        for frame in frames:
+            pts = self._time_of(frame)
+            self._last = pts
+            yield TimedFrame(pts, int(frame.duration or 0), frame)
+
+    def _time_of(self, frame: av.VideoFrame) -> int:
+        following = 0 if self._last is None else self._last + self._step
+        if self._source.video.synthetic_timestamps:
+            return next(self._turns, following)
+        if frame.pts is not None:
+            return frame.pts
+        self._report.retimed += 1
+        return following if self._last is not None or frame.dts is None else frame.dts

@@ -3,8 +3,9 @@
 Each container can carry some codecs and not others. What libav's muxers say about it is incomplete (some accept
 everything and fail at the last packet, after a night of work), so the table is written out here.
 
-    >>> sorted(CONTAINERS[".webm"].video)
-    ['av1', 'vp8', 'vp9']
+    >>> plans = plan_streams(source.info, target)  # doctest: +SKIP
+    >>> [plan.action for plan in plans]  # doctest: +SKIP
+    ['upscale', 'copy', 'attach']
 """
 
 from __future__ import annotations
@@ -15,195 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 from apisr.core.errors import InputError
-from apisr.video.probe import SourceInfo, StreamInfo
-from apisr.video.sequence import is_sequence
+from apisr.video.containers.base import Container
+from apisr.video.containers.pictures import PICTURES
+from apisr.video.containers.registry import container_of
+from apisr.video.info import SourceInfo, StreamInfo
 
 Action = Literal["upscale", "copy", "convert", "attach", "drop"]
 
-
-@dataclass(frozen=True)
-class Container:
-    """What a file format can carry.
-
-    Attributes:
-        muxer: libav's name.
-        video: codecs, None for any.
-        audio: codecs, None for any.
-        subtitle: codecs.
-        data: codecs of data streams.
-        attachments: whether it carries files (fonts).
-        cover: whether it carries a cover picture.
-        chapters: whether it carries chapters.
-        variable_rate: whether frames may have any time.
-        default_video: encoder that is used when none is named.
-        options: options for the muxer.
-    """
-
-    muxer: str
-    video: frozenset[str] | None
-    audio: frozenset[str] | None
-    subtitle: frozenset[str]
-    data: frozenset[str] = frozenset()
-    attachments: bool = False
-    cover: bool = False
-    chapters: bool = False
-    variable_rate: bool = True
-    default_video: str = "libx264"
-    options: tuple[tuple[str, str], ...] = ()
-
-
-_PCM = frozenset(
-    f"pcm_{kind}"
-    for kind in (
-        *("s16le", "s16be", "s24le", "s24be", "s32le", "s32be", "u8", "s8"),
-        *("f32le", "f32be", "f64le", "f64be", "alaw", "mulaw"),
-    )
-)
-_MATROSKA_SUBTITLES = frozenset(
-    [
-        "subrip",
-        "ass",
-        "text",
-        "webvtt",
-        "hdmv_pgs_subtitle",
-        "dvd_subtitle",
-        "dvb_subtitle",
-    ]
-)
-_MP4_AUDIO = frozenset({"aac", "mp3", "mp2", "ac3", "eac3", "dts", "opus", "alac", "flac", "vorbis", "truehd"})
-_MOV_AUDIO = _PCM | {
-    "aac",
-    "mp3",
-    "mp2",
-    "ac3",
-    "eac3",
-    "alac",
-    "amr_nb",
-    "amr_wb",
-    "adpcm_ima_qt",
-    "gsm",
-    "mace3",
-    "mace6",
-}
-_TS_AUDIO = frozenset({"aac", "aac_latm", "mp2", "mp3", "mp1", "ac3", "eac3", "dts", "truehd", "opus", "s302m"})
-_AVI_AUDIO = frozenset(
-    [
-        "mp3",
-        "mp2",
-        "ac3",
-        "dts",
-        "aac",
-        "wmav1",
-        "wmav2",
-        "wmapro",
-        "adpcm_ms",
-        "adpcm_ima_wav",
-        "gsm_ms",
-        "flac",
-        "pcm_s16le",
-        "pcm_s24le",
-        "pcm_s32le",
-        "pcm_u8",
-        "pcm_f32le",
-        "pcm_alaw",
-        "pcm_mulaw",
-    ]
-)
-
-_MATROSKA = Container(
-    "matroska",
-    video=frozenset(
-        {
-            *("h264", "hevc", "av1", "vp8", "vp9", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v3"),
-            *("ffv1", "prores", "mjpeg", "theora", "dirac", "rv10", "rv20", "rv30", "rv40", "rawvideo"),
-        }
-    ),
-    audio=(_PCM - {"pcm_s8", "pcm_f32be", "pcm_f64be", "pcm_alaw", "pcm_mulaw"})
-    | {
-        *("aac", "mp3", "mp2", "mp1", "ac3", "eac3", "dts", "truehd", "mlp", "opus", "vorbis", "flac", "alac", "tta"),
-        *("wavpack", "cook", "sipr", "ra_144", "ra_288", "atrac3"),
-    },
-    subtitle=_MATROSKA_SUBTITLES,
-    attachments=True,
-    cover=True,
-    chapters=True,
-)
-_MP4 = Container(
-    "mp4",
-    video=frozenset({"h264", "hevc", "av1", "vp9", "mpeg4", "mpeg2video", "mpeg1video", "vvc", "mjpeg", "ffv1"}),
-    audio=_MP4_AUDIO,
-    subtitle=frozenset({"mov_text", "dvd_subtitle"}),
-    cover=True,
-    chapters=True,
-    options=(("movflags", "+faststart"),),
-)
-
-#: Numbered pictures carry nothing but pictures.
-_PICTURES = Container("image2", frozenset({"ffv1"}), frozenset(), frozenset(), default_video="ffv1")
-
-#: File ending -> what the format can carry.
-CONTAINERS: dict[str, Container] = {
-    ".mkv": _MATROSKA,
-    ".mp4": _MP4,
-    ".m4v": _MP4,
-    ".mov": Container(
-        "mov",
-        video=frozenset(
-            {
-                "h264",
-                "hevc",
-                "prores",
-                "mpeg4",
-                "mpeg2video",
-                "mjpeg",
-                "dnxhd",
-                "png",
-                "qtrle",
-                "rawvideo",
-                "av1",
-                "vp9",
-            }
-        ),
-        audio=_MOV_AUDIO,
-        subtitle=frozenset({"mov_text"}),
-        cover=True,
-        chapters=True,
-        options=(("movflags", "+faststart"),),
-    ),
-    ".webm": Container(
-        "webm",
-        video=frozenset({"vp8", "vp9", "av1"}),
-        audio=frozenset({"vorbis", "opus"}),
-        subtitle=frozenset({"webvtt"}),
-        chapters=True,
-        default_video="libvpx-vp9",
-    ),
-    ".ts": Container(
-        "mpegts",
-        video=frozenset({"h264", "hevc", "mpeg2video", "mpeg1video", "mpeg4", "vvc"}),
-        audio=_TS_AUDIO,
-        subtitle=frozenset({"dvb_subtitle"}),
-        data=frozenset({"timed_id3", "klv", "scte_35"}),
-        options=(("mpegts_copyts", "1"),),
-    ),
-    # What Blu-ray numbers its streams by; anything else would be written as private data that no one can read back.
-    ".m2ts": Container(
-        "mpegts",
-        video=frozenset({"h264", "hevc", "mpeg2video"}),
-        audio=frozenset({"pcm_bluray", "ac3", "eac3", "dts", "truehd"}),
-        subtitle=frozenset({"hdmv_pgs_subtitle"}),
-        options=(("mpegts_copyts", "1"), ("mpegts_m2ts_mode", "1")),
-    ),
-    ".avi": Container(
-        "avi",
-        video=frozenset({"h264", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "ffv1", "huffyuv", "ffvhuff"}),
-        audio=_AVI_AUDIO,
-        subtitle=frozenset(),
-        variable_rate=False,
-    ),
-    ".nut": Container("nut", video=None, audio=None, subtitle=frozenset(), chapters=True),
-}
-CONTAINERS[".mts"] = CONTAINERS[".m2ts"]
 
 #: Text subtitles that can be turned into another without loss: (from, to).
 _CONVERSIONS = {
@@ -254,29 +73,6 @@ class StreamPlan:
     reason: str = ""
 
 
-def container_of(target: Path) -> Container:
-    """Return what the format of a file name can carry.
-
-    Raises:
-        InputError: the ending is not one of :data:`CONTAINERS`.
-    """
-    suffix = target.suffix.lower()
-    if is_sequence(target):
-        return _PICTURES
-    if suffix not in CONTAINERS:
-        raise InputError(
-            f"cannot write '{target.name}': the ending '{suffix}' is no video format known here "
-            f"(known: {', '.join(CONTAINERS)}). Choose one with -o."
-        )
-    return CONTAINERS[suffix]
-
-
-def default_suffix(source: SourceInfo) -> str:
-    """Return the file ending for the result of a source: its own where that carries everything, else ``.mkv``."""
-    own = source.path.suffix.lower()
-    return own if own in CONTAINERS and own not in (".webm", ".avi", ".nut") else ".mkv"
-
-
 def plan_streams(source: SourceInfo, target: Path, drop: Sequence[str] = ()) -> tuple[StreamPlan, ...]:
     """Decide what becomes of each stream, before any work.
 
@@ -299,19 +95,21 @@ def plan_streams(source: SourceInfo, target: Path, drop: Sequence[str] = ()) -> 
             plans.append(StreamPlan(stream, "drop", reason="asked for"))
         else:
             plan = _plan_one(stream, container, source)
-            if plan is None and container is _PICTURES:
+            if plan is None and container is PICTURES:
                 plan = StreamPlan(stream, "drop", reason="numbered pictures carry nothing else")
             if plan is None and "unsupported" in drop:
                 plan = StreamPlan(stream, "drop", reason=f"{target.suffix} cannot carry it")
             if plan is None and not stream.codec:
                 raise InputError(
                     f"stream {stream.label} of '{source.path.name}' has a codec that cannot be copied here. "
-                    f"Add --drop-streams {stream.index} to leave it out."
+                    f"Add --drop-streams {stream.index} to leave it out.",
+                    code="stream-not-in-container",
                 )
             if plan is None:
                 raise InputError(
                     f"'{target.name}' cannot carry stream {stream.label} of '{source.path.name}'. Write to .mkv, "
-                    f"or add --drop-streams {stream.index} to leave it out."
+                    f"or add --drop-streams {stream.index} to leave it out.",
+                    code="stream-not-in-container",
                 )
             plans.append(plan)
     return tuple(plans)
@@ -328,7 +126,8 @@ def check_video_codec(target: Path, codec: str, encoder: str) -> None:
         raise InputError(
             f"'{target.suffix}' cannot carry {codec} video (from {encoder}); it carries "
             f"{', '.join(sorted(container.video))}. Choose another --codec (default here: "
-            f"{container.default_video}) or write to .mkv."
+            f"{container.default_video}) or write to .mkv.",
+            code="codec-not-in-container",
         )
 
 
@@ -346,11 +145,13 @@ def _plan_one(stream: StreamInfo, container: Container, source: SourceInfo) -> S
         if container.audio is None or stream.codec in container.audio:
             return StreamPlan(stream, "copy")
         plain = _SAMPLES.get((stream.codec, stream.sample_format), "")
-        said = f"{stream.codec} becomes {plain}, samples and times unchanged"
-        return StreamPlan(stream, "convert", codec=plain, reason=said) if plain in container.audio else None
+        reason = f"{stream.codec} becomes {plain}, samples and times unchanged"
+        return StreamPlan(stream, "convert", codec=plain, reason=reason) if plain in container.audio else None
     if stream.kind == "subtitle":
         return _plan_subtitle(stream, container)
     if stream.kind == "data":
+        if stream.codec == "dvd_nav_packet":
+            return StreamPlan(stream, "drop", reason="navigation of the DVD's menus")
         if stream.codec in container.data:
             return StreamPlan(stream, "copy")
         if "mov" in source.container and stream.codec in ("tmcd", "", "none", "bin_data"):
@@ -382,10 +183,14 @@ def _selected(source: SourceInfo, drop: Sequence[str]) -> set[int]:
         if word.isdigit():
             if int(word) >= len(source.streams):
                 raise InputError(
-                    f"--drop-streams {word}: '{source.path.name}' has only streams 0 to {len(source.streams) - 1}."
+                    f"--drop-streams {word}: '{source.path.name}' has only streams 0 to {len(source.streams) - 1}.",
+                    code="bad-stream-selector",
                 )
             if int(word) == source.video.index:
-                raise InputError(f"--drop-streams {word}: that is the video to be upscaled. Name another stream.")
+                raise InputError(
+                    f"--drop-streams {word}: that is the video to be upscaled. Name another stream.",
+                    code="bad-stream-selector",
+                )
             chosen.add(int(word))
         elif word in kinds:
             chosen |= {
@@ -393,6 +198,7 @@ def _selected(source: SourceInfo, drop: Sequence[str]) -> set[int]:
             }
         else:
             raise InputError(
-                f"--drop-streams '{selector}': expected a number, unsupported, or one of {', '.join(sorted(kinds))}."
+                f"--drop-streams '{selector}': expected a number, unsupported, or one of {', '.join(sorted(kinds))}.",
+                code="bad-stream-selector",
             )
     return chosen

@@ -1,7 +1,7 @@
-"""The one thing of MP4 and QuickTime files that is read here directly: which part of the picture is shown.
+"""MP4 and QuickTime: what they carry, and the few things of a file that libav does not pass on.
 
-The clean aperture (``clap``) stands in the sample description of a track: ISO/IEC 14496-12, 12.1.4. libav passes it on
-to its own programs only.
+The clean aperture (``clap``) says which part of the picture is shown. It stands in the sample description of a track:
+ISO/IEC 14496-12, 12.1.4. libav passes it on to its own programs only.
 """
 
 from __future__ import annotations
@@ -11,6 +11,47 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
+
+from apisr.video.containers.base import PCM, Container
+
+_FAST_START = (("movflags", "+faststart"),)
+_MP4 = Container(
+    "mp4",
+    video=frozenset({"h264", "hevc", "av1", "vp9", "mpeg4", "mpeg2video", "mpeg1video", "vvc", "mjpeg", "ffv1"}),
+    audio=frozenset(
+        {
+            *("aac", "mp3", "mp2", "ac3", "eac3", "dts", "opus", "alac", "flac", "vorbis", "truehd"),
+            *(f"pcm_{kind}" for kind in ("s16le", "s16be", "s24le", "s24be", "s32le", "s32be", "f32le", "f32be")),
+            *("pcm_f64le", "pcm_f64be"),
+        }
+    ),
+    subtitle=frozenset({"mov_text", "dvd_subtitle"}),
+    cover=True,
+    chapters=True,
+    options=_FAST_START,
+)
+ENTRIES = {
+    ".mp4": _MP4,
+    ".m4v": _MP4,
+    ".mov": Container(
+        "mov",
+        video=frozenset(
+            {
+                *("h264", "hevc", "prores", "mpeg4", "mpeg2video", "mjpeg", "dnxhd", "png", "qtrle", "rawvideo"),
+                *("av1", "vp9"),
+            }
+        ),
+        audio=PCM
+        | {
+            *("aac", "mp3", "mp2", "ac3", "eac3", "alac", "amr_nb", "amr_wb", "adpcm_ima_qt", "gsm", "mace3"),
+            "mace6",
+        },
+        subtitle=frozenset({"mov_text"}),
+        cover=True,
+        chapters=True,
+        options=_FAST_START,
+    ),
+}
 
 _TO_TABLE = (b"mdia", b"minf", b"stbl", b"stsd")
 _FULL_BOX = 4
@@ -31,6 +72,25 @@ def clean_aperture(path: Path) -> tuple[int, int, int, int]:
                 if _handler(file, inside, last) == b"vide":
                     return _of_track(file, inside, last)
     return 0, 0, 0, 0
+
+
+def declared_end(path: Path) -> int | None:
+    """Return the offset at which the boxes of the file end, None where they do not say."""
+    end = None
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        at = 0
+        while at + 8 <= size:
+            file.seek(at)
+            head = file.read(16)
+            length = int.from_bytes(head[:4], "big")
+            if length == 1:
+                length = int.from_bytes(head[8:16], "big")
+            if length < 8:
+                break
+            at += length
+            end = at
+    return end
 
 
 def _of_track(file: BinaryIO, start: int, end: int) -> tuple[int, int, int, int]:

@@ -1,0 +1,162 @@
+"""Matroska: what it carries, and the few things of a file that libav does not pass on.
+
+Element numbers and meanings are those of RFC 9559.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from apisr.video.containers.base import PCM, Container
+from apisr.video.containers.ebml import Element, children, content, elements, unsigned
+
+ENTRIES = {
+    ".mkv": Container(
+        "matroska",
+        video=frozenset(
+            {
+                *("h264", "hevc", "av1", "vp8", "vp9", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v3"),
+                *("ffv1", "prores", "mjpeg", "theora", "dirac", "rv10", "rv20", "rv30", "rv40", "rawvideo"),
+            }
+        ),
+        audio=(PCM - {"pcm_s8", "pcm_f32be", "pcm_f64be", "pcm_alaw", "pcm_mulaw"})
+        | {
+            *("aac", "mp3", "mp2", "mp1", "ac3", "eac3", "dts", "truehd", "mlp", "opus", "vorbis", "flac", "alac"),
+            *("tta", "wavpack", "cook", "sipr", "ra_144", "ra_288", "atrac3"),
+        },
+        subtitle=frozenset({"subrip", "ass", "text", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle"}),
+        attachments=True,
+        cover=True,
+        chapters=True,
+        structure=True,
+    )
+}
+
+HEADER, SEGMENT, CLUSTER, TRACKS, TRACK_ENTRY = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE
+INFO, CHAPTERS, TAGS, ATTACHMENTS, SEEK_HEAD, VOID = (
+    *(0x1549A966, 0x1043A770, 0x1254C367, 0x1941A469, 0x114D9B74, 0xEC),
+)
+TRACK_NUMBER, TRACK_TYPE, VIDEO = 0xD7, 0x83, 0xE0
+EDITION, EDITION_ORDERED, CHAPTER, CHAPTER_SEGMENT, CHAPTER_DISPLAY = 0x45B9, 0x45DD, 0xB6, 0x6E67, 0x80
+ATTACHED_FILE, TAG, TARGETS, TARGET_LEVEL, TAG_TRACK, SIMPLE_TAG = 0x61A7, 0x7373, 0x63C0, 0x68CA, 0x63C5, 0x67C8
+TAG_EDITION, TAG_CHAPTER, TAG_ATTACHMENT = 0x63C9, 0x63C4, 0x63C6
+_CROPS = {0x54BB: "top", 0x54AA: "bottom", 0x54CC: "left", 0x54DD: "right"}
+_VIDEO_TRACK = 1
+_USUAL_LEVEL = 50
+_LIBAV_ATTACHMENT_LIMIT = 1 << 28
+
+
+def declared_end(path: Path) -> int | None:
+    """Return the offset at which the file says that it ends, None if it does not say."""
+    with path.open("rb") as file:
+        segment = _segment(file, path)
+    return segment.end if segment is not None and segment.size is not None else None
+
+
+def video_crop(path: Path, track: int | None = None) -> tuple[int, int, int, int]:
+    """Return how many pixels of a video track are not shown: (top, bottom, left, right).
+
+    Args:
+        path: the file.
+        track: position of the track in the file; None for the first video track.
+    """
+    with path.open("rb") as file:
+        for element in top_level(file, path):
+            if element.number == CLUSTER:
+                break
+            if element.number == TRACKS:
+                return _crop_of(file, element, track)
+    return 0, 0, 0, 0
+
+
+def top_level(file: BinaryIO, path: Path) -> Iterator[Element]:
+    """Yield the elements of the (first) segment."""
+    segment = _segment(file, path)
+    if segment is None:
+        return
+    limit = path.stat().st_size
+    end = limit if segment.size is None else min(limit, segment.end)
+    yield from elements(file, segment.start, end)
+
+
+def structure(path: Path) -> tuple[str, ...]:
+    """Return what a file has that libav flattens or leaves out, in words."""
+    names: dict[str, None] = {}
+    with path.open("rb") as file:
+        for element in top_level(file, path):
+            if element.number == CHAPTERS:
+                names |= dict.fromkeys(_chapter_structure(file, element))
+            elif element.number == TAGS and any(_is_levelled(file, tag) for tag in _named(file, element, TAG)):
+                names["tags of other levels than the file and its streams"] = None
+    return tuple(names)
+
+
+def oversized_attachments(path: Path) -> int:
+    """Return how many attachments are too large for libav, which passes over them in silence."""
+    count = 0
+    with path.open("rb") as file:
+        for element in top_level(file, path):
+            if element.number == ATTACHMENTS:
+                for attached in _named(file, element, ATTACHED_FILE):
+                    count += (attached.size or 0) > _LIBAV_ATTACHMENT_LIMIT
+    return count
+
+
+def _segment(file: BinaryIO, path: Path) -> Element | None:
+    for element in elements(file, 0, path.stat().st_size):
+        if element.number == SEGMENT:
+            return element
+        if element.number != HEADER:
+            return None
+    return None
+
+
+def _named(file: BinaryIO, parent: Element, number: int) -> Iterator[Element]:
+    return (element for element in children(file, parent) if element.number == number)
+
+
+def _crop_of(file: BinaryIO, tracks: Element, wanted: int | None) -> tuple[int, int, int, int]:
+    for position, entry in enumerate(_named(file, tracks, TRACK_ENTRY)):
+        kind = 0
+        crops = dict.fromkeys(_CROPS.values(), 0)
+        for element in children(file, entry):
+            if element.number == TRACK_TYPE:
+                kind = unsigned(file, element)
+            elif element.number == VIDEO:
+                for detail in children(file, element):
+                    if detail.number in _CROPS:
+                        crops[_CROPS[detail.number]] = unsigned(file, detail)
+        if kind == _VIDEO_TRACK and wanted in (None, position):
+            return crops["top"], crops["bottom"], crops["left"], crops["right"]
+    return 0, 0, 0, 0
+
+
+def _chapter_structure(file: BinaryIO, chapters: Element) -> Iterator[str]:
+    editions = list(_named(file, chapters, EDITION))
+    if len(editions) > 1:
+        yield f"{len(editions)} editions of chapters"
+    for edition in editions:
+        if any(unsigned(file, flag) for flag in _named(file, edition, EDITION_ORDERED)):
+            yield "ordered chapters"
+        for chapter in _named(file, edition, CHAPTER):
+            inside = [element.number for element in children(file, chapter)]
+            if CHAPTER in inside:
+                yield "nested chapters"
+            if CHAPTER_SEGMENT in inside:
+                yield "chapters that lie in other files"
+            if inside.count(CHAPTER_DISPLAY) > 1:
+                yield "chapter titles in several languages"
+
+
+def _is_levelled(file: BinaryIO, tag: Element) -> bool:
+    for targets in _named(file, tag, TARGETS):
+        for element in children(file, targets):
+            if element.number == TARGET_LEVEL and unsigned(file, element) != _USUAL_LEVEL:
+                return True
+            if element.number in (TAG_EDITION, TAG_CHAPTER, TAG_ATTACHMENT) and any(content(file, element)):
+                return True
+    return any(
+        SIMPLE_TAG in [inner.number for inner in children(file, simple)] for simple in _named(file, tag, SIMPLE_TAG)
+    )

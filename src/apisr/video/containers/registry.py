@@ -1,0 +1,43 @@
+"""All file formats that can be written, by the ending of the file name.
+
+>>> sorted(CONTAINERS[".webm"].video)
+['av1', 'vp8', 'vp9']
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from apisr.core.errors import InputError
+from apisr.video.containers import avi, matroska, mpegts, nut, quicktime, webm
+from apisr.video.containers.base import Container
+from apisr.video.containers.pictures import PICTURES
+from apisr.video.sequence import is_sequence
+
+#: File ending -> what the format can carry.
+CONTAINERS: dict[str, Container] = {
+    **matroska.ENTRIES,
+    **quicktime.ENTRIES,
+    **webm.ENTRIES,
+    **mpegts.ENTRIES,
+    **avi.ENTRIES,
+    **nut.ENTRIES,
+}
+
+
+def container_of(target: Path) -> Container:
+    """Return what the format of a file name can carry.
+
+    Raises:
+        InputError: the ending is not one of :data:`CONTAINERS`.
+    """
+    suffix = target.suffix.lower()
+    if is_sequence(target):
+        return PICTURES
+    if suffix not in CONTAINERS:
+        raise InputError(
+            f"cannot write '{target.name}': '{suffix}' is not the ending of a video format known here "
+            f"(known: {', '.join(CONTAINERS)}). Choose one with -o.",
+            code="unknown-container",
+        )
+    return CONTAINERS[suffix]

@@ -1,0 +1,501 @@
+"""Joining encoded segments with everything else that the source holds.
+
+Each frame gets the time stamp of its source frame, in the source's own units. Decoding times are worked out for the
+whole video at once (the sorted presentation times, shifted by the reordering depth), so that no seam is visible to a
+player. All other streams are copied packet for packet, on the clock of the video; where their decoding times are
+missing or do not increase they are made anew, for muxers refuse such packets at the end of the night.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
+from av.container import InputContainer, OutputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+from apisr.core.errors import RunError
+from apisr.core.files import flush_to_disk
+from apisr.video.clock import decoding_times
+from apisr.video.colour import Colour
+from apisr.video.containers.registry import container_of
+from apisr.video.index import grid_rate
+from apisr.video.info import SourceInfo
+from apisr.video.libav import exact, open_write, reason
+from apisr.video.probe import codec_name, open_file, packets_of
+from apisr.video.source import VideoSource
+from apisr.video.streams import StreamPlan
+from apisr.video.subtitles import ASS_HEADER, srt_to_tx3g, tx3g_to_srt
+from apisr.video.writer import COUNT_UNIT, EncodedSegment, describe_pictures
+
+#: Tags that describe the file they were in, not the work; they would be wrong in the output.
+_FILE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "creation_time"}
+_VIDEO_TAGS = {"encoder", "duration", "vendor_id", "alpha_mode", "bps", "number_of_frames", "number_of_bytes"}
+_STATISTICS = ("_statistics",)
+
+_Conversion = Callable[[Any], bytes | None]
+"""Gives the content of a packet in another form; None where it has none (a decoder that waits for more)."""
+
+
+@dataclass(frozen=True)
+class JoinSettings:
+    """How the output is described.
+
+    Attributes:
+        rate: nominal frames per second.
+        colour: tags of the video.
+        sar: pixel aspect ratio, None if unknown.
+        span: (start, end) in seconds to take from the other streams; times are moved so that start becomes 0.
+        tags: further tags of the file, such as the program, its version, the model and the settings.
+    """
+
+    rate: Fraction
+    colour: Colour
+    sar: Fraction | None
+    span: tuple[Fraction, Fraction | None] | None = None
+    tags: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass
+class _Streams:
+    """The streams of the output, by the number that they have in the source."""
+
+    video: VideoStream
+    copies: dict[int, Stream]
+    converts: dict[int, tuple[Stream, _Conversion]]
+
+
+def join(
+    partial: Path,
+    target: Path,
+    source: VideoSource,
+    plans: Sequence[StreamPlan],
+    segments: Sequence[tuple[Path, EncodedSegment]],
+    settings: JoinSettings,
+    *,
+    on_packet: Callable[[int], None] | None = None,
+) -> tuple[str, ...]:
+    """Write the final file: joined segments, and the other streams of the source.
+
+    Args:
+        partial: file to write.
+        target: final name (decides the format).
+        source: the file that the other streams come from.
+        plans: see :func:`apisr.video.streams.plan_streams`.
+        segments: files and what is in them, in order.
+        settings: how the output is described.
+        on_packet: called with the number of video packets written so far.
+
+    Returns:
+        What went wrong while the other streams were read: the source is damaged.
+
+    Raises:
+        RunError: a segment cannot be read, or the file cannot be written (code ``join-failed``: what was written until
+            then is a playable file).
+    """
+    container = container_of(target)
+    source.check_unchanged()
+    with (
+        open_file(source.path) as origin,
+        open_file(segments[0][0]) as first,
+        open_write(partial, format=container.muxer, options=dict(container.options)) as out,
+    ):
+        streams = _add_streams(out, origin, first, source.info, plans, settings, container.muxer)
+        _add_metadata(out, origin, settings)
+        grid = None if container.variable_rate else grid_rate(source.index, source.info.video) or settings.rate
+        streams.video.time_base = source.info.video.time_base if grid is None else 1 / grid
+        video = _video_packets(streams.video, segments, source.info, settings, grid)
+        problems: list[str] = []
+        others = _other_packets(origin, source, streams, settings.span, problems)
+        try:
+            out.start_encoding()
+            _mux_all(out, video, others, on_packet)
+        except FFmpegError as error:
+            if isinstance(error, OSError):  # a full disk, say
+                raise
+            raise RunError(
+                f"cannot finish '{target.name}': the format '{container.muxer}' refused a packet ({reason(error)}). "
+                "What was written until then and all finished segments are kept. Leave a stream out with "
+                "--drop-streams, or write to .mkv.",
+                code="join-failed",
+            ) from error
+    flush_to_disk(partial)
+    return tuple(problems)
+
+
+def _mux_all(
+    out: OutputContainer,
+    video: Iterator[tuple[Fraction, Packet[Any]]],
+    others: Iterator[tuple[Fraction, Packet[Any]]],
+    on_packet: Callable[[int], None] | None,
+) -> None:
+    written = 0
+    for is_video, packet in _merged(video, others):
+        out.mux_one(packet)
+        if is_video:
+            written += 1
+            if on_packet is not None:
+                on_packet(written)
+
+
+def _add_streams(
+    out: OutputContainer,
+    origin: InputContainer,
+    first: InputContainer,
+    source: SourceInfo,
+    plans: Sequence[StreamPlan],
+    settings: JoinSettings,
+    muxer: str,
+) -> _Streams:
+    streams: _Streams | None = None
+    copies: dict[int, Stream] = {}
+    converts: dict[int, tuple[Stream, _Conversion]] = {}
+    for plan in plans:
+        origin_stream = origin.streams[plan.stream.index]
+        if plan.action == "upscale":
+            video = out.add_stream_from_template(first.streams.video[0], opaque=True)
+            _describe_video(video, source, settings, muxer)
+            streams = _Streams(video, copies, converts)
+            made: Stream = video
+        elif plan.action == "copy":
+            made = out.add_stream_from_template(origin_stream, opaque=True)
+            if plan.stream.codec == "dvd_subtitle":
+                _set_raster(made, source)
+            copies[plan.stream.index] = made
+        elif plan.action == "convert":
+            made, function = _converted_stream(out, origin_stream, plan.codec)
+            converts[plan.stream.index] = (made, function)
+        elif plan.action == "attach":
+            made = _attach(out, origin, origin_stream, plan)
+        else:
+            continue
+        if plan.action == "upscale":
+            made.metadata.clear()
+        made.metadata.update(_kept_tags(origin_stream.metadata, plan))
+        if plan.action != "attach":
+            made.disposition = Disposition(int(origin_stream.disposition))
+            if muxer == "mpegts":
+                made.id = origin_stream.id if "mpegts" in source.container else 0
+    if streams is None:
+        raise RunError("the plan holds no video stream.", code="no-video-stream")
+    return streams
+
+
+def _kept_tags(tags: dict[str, str], plan: StreamPlan) -> dict[str, str]:
+    """Leave out what describes the stream as it was: encoder and, of the video, its size and statistics."""
+    if plan.action != "upscale":
+        skipped = {"encoder"} if plan.action == "convert" else set[str]()
+        return {key: value for key, value in tags.items() if key.lower() not in skipped}
+    kept: dict[str, str] = {}
+    for key, value in tags.items():
+        plain = key.lower().split("-")[0]
+        if plain not in _VIDEO_TAGS and not plain.startswith(_STATISTICS):
+            kept[key] = value
+    return kept
+
+
+def _describe_video(video: VideoStream, source: SourceInfo, settings: JoinSettings, muxer: str) -> None:
+    context = video.codec_context
+    context.framerate = settings.rate
+    describe_pictures(context, settings.colour, settings.sar)
+    if muxer in ("mp4", "mov") and video.codec_context.codec.canonical_name == "hevc":
+        context.codec_tag = "hvc1"
+    if muxer == "avi" and codec_name(video) == "h264":
+        context.extradata = _start_coded(context.extradata or b"")
+    if source.video.display_matrix is not None:
+        video.set_display_matrix(source.video.display_matrix)
+
+
+def _start_coded(header: bytes) -> bytes:
+    """Turn an ``avcC`` record (ISO/IEC 14496-15, 5.3.3.1) into parameter sets with start codes."""
+    if header[:1] != b"\x01":
+        return header
+    sets = b""
+    at = 5
+    for mask in (0x1F, 0xFF):
+        count = header[at] & mask
+        at += 1
+        for _ in range(count):
+            length = int.from_bytes(header[at : at + 2], "big")
+            sets += b"\0\0\0\1" + header[at + 2 : at + 2 + length]
+            at += 2 + length
+    return sets
+
+
+def _attach(out: OutputContainer, origin: InputContainer, stream: Stream, plan: StreamPlan) -> Stream:
+    if plan.stream.kind == "attachment":
+        attachment = cast(Any, stream)
+        name = plan.stream.title or f"attachment{plan.stream.index}"
+        return out.add_attachment(
+            attachment.name or name, attachment.mimetype or "application/octet-stream", attachment.data
+        )
+    with open_file(Path(str(origin.name))) as again:
+        for packet in again.demux(again.streams[stream.index]):
+            if packet.size:
+                kind = {"png": ("cover.png", "image/png")}.get(plan.stream.codec, ("cover.jpg", "image/jpeg"))
+                tags = {key.lower(): value for key, value in stream.metadata.items()}
+                return out.add_attachment(tags.get("filename", kind[0]), tags.get("mimetype", kind[1]), bytes(packet))
+    raise RunError(f"the cover picture {plan.stream.label} holds no data.", code="empty-cover")
+
+
+def _set_raster(stream: Stream, source: SourceInfo) -> None:
+    """Write the size of the screen that DVD subtitles are placed on, where their source has only the palette."""
+    context = cast(Any, stream.codec_context)
+    header = bytes(context.extradata or b"")
+    if b"size:" not in header:
+        top, bottom, left, right = source.video.crop
+        size = f"size: {source.video.width + left + right}x{source.video.height + top + bottom}\n"
+        context.extradata = size.encode() + header
+
+
+def _converted_stream(out: OutputContainer, origin: Stream, codec: str) -> tuple[Stream, _Conversion]:
+    if codec == "mov_text":
+        stream = out.add_stream("mov_text")
+        stream.codec_context.subtitle_header = ASS_HEADER
+        stream.codec_context.time_base = COUNT_UNIT
+        stream.time_base = COUNT_UNIT
+        return stream, lambda packet: srt_to_tx3g(bytes(packet))
+    if codec == "subrip":
+        stream = out.add_mux_stream("subrip")
+        stream.time_base = COUNT_UNIT
+        return stream, lambda packet: tx3g_to_srt(bytes(packet))
+    spoken = cast(AudioStream, origin).codec_context
+    sound = cast(AudioStream, out.add_stream(cast(Any, codec), rate=spoken.sample_rate))
+    sound.codec_context.layout = spoken.layout.name
+    sound.codec_context.format = spoken.format.packed
+    sound.time_base = exact(origin.time_base)
+    return sound, lambda packet: _plain_samples(packet.decode(), codec)
+
+
+def _plain_samples(frames: Sequence[av.AudioFrame], codec: str) -> bytes | None:
+    """Return decoded samples in the order of bytes of a little-endian PCM codec; None where there are none."""
+    parts: list[bytes] = []
+    for frame in frames:
+        samples = frame.to_ndarray()
+        samples = samples.T if frame.format.is_planar else samples.reshape(frame.samples, -1)
+        raw = np.ascontiguousarray(samples.astype(samples.dtype.newbyteorder("<")))
+        if codec == "pcm_s24le":  # the upper three of four bytes
+            raw = np.ascontiguousarray(raw.view(np.uint8).reshape(-1, 4)[:, 1:])
+        parts.append(raw.tobytes())
+    return b"".join(parts) or None
+
+
+def _add_metadata(out: OutputContainer, origin: InputContainer, settings: JoinSettings) -> None:
+    kept = {key: value for key, value in origin.metadata.items() if key.lower() not in _FILE_TAGS}
+    out.metadata.update(kept)
+    out.metadata.update(settings.tags)
+    chapters = origin.chapters()
+    if settings.span is not None:
+        start, end = settings.span
+        moved: list[Any] = []
+        for chapter in chapters:
+            unit = exact(chapter["time_base"])
+            low = max(chapter["start"] * unit, start)
+            high = chapter["end"] * unit if end is None else min(chapter["end"] * unit, end)
+            if high > low:
+                moved.append({**chapter, "start": round((low - start) / unit), "end": round((high - start) / unit)})
+        chapters = moved
+    if chapters:
+        out.set_chapters(chapters)
+
+
+def _video_packets(
+    stream: VideoStream,
+    segments: Sequence[tuple[Path, EncodedSegment]],
+    source: SourceInfo,
+    settings: JoinSettings,
+    grid: Fraction | None,
+) -> Iterator[tuple[Fraction, Packet[Any]]]:
+    """Yield (decoding time in seconds, packet) of the joined segments.
+
+    Args:
+        stream: where they go.
+        segments: files and what is in them.
+        source: whose units the times have.
+        settings: rate and start.
+        grid: constant rate on whose grid the frames lie (for containers without times), None for exact times.
+    """
+    unit = source.video.time_base
+    shift = round(settings.span[0] / unit) if settings.span else 0
+    times = [pts - shift for _, segment in segments for pts in segment.pts]
+    durations = [duration for _, segment in segments for duration in segment.durations]
+    if grid is not None:
+        times = _on_grid([round(moment * unit * grid) for moment in times])
+        durations, unit = [1] * len(times), 1 / grid
+    step = max(1, round(1 / settings.rate / unit))
+    delay = max((segment.delay for _, segment in segments), default=0)
+    position = base = 0
+    header: bytes | None = None
+    for path, segment in segments:
+        with open_file(path) as container:
+            encoded = container.streams.video[0]
+            extra = encoded.codec_context.extradata
+            header = extra if header is None else header
+            if extra != header:
+                raise _bad_segment(path, "was encoded with other settings than the segments before it")
+            count = 0
+            for packet in _stored_as(container.demux(encoded), encoded, start_codes=grid is not None):
+                number = base + round(cast(int, packet.pts) * exact(encoded.time_base) / COUNT_UNIT)
+                if number >= base + len(segment.pts):
+                    raise _bad_segment(path, f"holds more than {len(segment.pts)} frames")
+                packet.time_base = unit
+                packet.pts = times[number]
+                early = delay - position
+                packet.dts = times[position - delay] if early <= 0 else times[0] - early * step
+                following = times[number + 1] if number + 1 < len(times) else None
+                length = durations[number] or (following - times[number] if following is not None else step)
+                packet.duration = length
+                packet.stream = stream
+                count += 1
+                position += 1
+                yield packet.dts * unit, packet
+            if count != len(segment.pts):
+                raise _bad_segment(path, f"holds {count} frames instead of {len(segment.pts)}")
+        base += len(segment.pts)
+
+
+def _bad_segment(path: Path, problem: str) -> RunError:
+    return RunError(f"'{path.name}' {problem}. Start again with --restart.", code="bad-segment")
+
+
+def _on_grid(places: Sequence[int]) -> list[int]:
+    """Return increasing places; two frames that fall on one place take the next free ones."""
+    result: list[int] = []
+    for place in places:
+        result.append(place if not result or place > result[-1] else result[-1] + 1)
+    return result
+
+
+def _stored_as(
+    packets: Iterator[Packet[VideoStream]], stream: VideoStream, *, start_codes: bool
+) -> Iterator[Packet[VideoStream]]:
+    """Give H.264 packets the start codes that AVI wants; its muxer, unlike others, does not do it by itself."""
+    if start_codes and codec_name(stream) == "h264":
+        change = BitStreamFilterContext("h264_mp4toannexb", in_stream=stream)
+        for packet in packets:
+            if packet.size:
+                yield from cast(Any, change.filter(packet))
+        return
+    yield from (packet for packet in packets if packet.size)
+
+
+class _Order:
+    """Gives the packets of one stream decoding times that every muxer takes: known, increasing, not after showing."""
+
+    def __init__(self, made_anew: Sequence[int] | None) -> None:
+        self._made = iter(made_anew) if made_anew is not None else None
+        self._last: int | None = None
+
+    def set(self, packet: Packet[Any]) -> None:
+        if self._made is not None and packet.size:
+            packet.dts = next(self._made, packet.dts)
+        if packet.dts is None:
+            packet.dts = packet.pts
+        if packet.pts is None:
+            packet.pts = packet.dts
+        if packet.dts is None or packet.pts is None:
+            packet.pts = packet.dts = 0 if self._last is None else self._last + 1
+        if self._last is not None and packet.dts <= self._last:
+            packet.dts = self._last + 1
+        packet.pts = max(packet.pts, packet.dts)
+        self._last = packet.dts
+
+
+def _other_packets(
+    origin: InputContainer,
+    source: VideoSource,
+    streams: _Streams,
+    span: tuple[Fraction, Fraction | None] | None,
+    problems: list[str],
+) -> Iterator[tuple[Fraction, Packet[Any]]]:
+    numbers = sorted({*streams.copies, *streams.converts})
+    if not numbers:
+        return
+    infos = {info.index: info for info in source.info.streams}
+    orders = {
+        number: _Order(_reordered(source, number) if infos[number].kind == "video" else None) for number in numbers
+    }
+    ends: dict[int, int] = {}
+    for packet in source.packets_from(origin, numbers, problems):
+        index = packet.stream.index
+        if packet.pts is None and packet.dts is None and not packet.size:
+            if index not in streams.converts or index not in ends:
+                continue
+            packet.pts = packet.dts = ends[index]  # what the decoder still holds
+        elif packet.pts is not None:
+            ends[index] = packet.pts + (packet.duration or 0)
+        if packet.size:
+            orders[index].set(packet)
+        if span is not None and infos[index].kind != "cover" and not _inside(packet, span):
+            continue
+        if index in streams.converts:
+            converted = _converted(packet, *streams.converts[index])
+            if converted is not None:
+                yield cast(int, converted.dts) * exact(converted.time_base), converted
+        else:
+            moment = cast(int, packet.dts) * exact(packet.time_base)
+            packet.stream = streams.copies[index]
+            yield moment, packet
+
+
+def _reordered(source: VideoSource, number: int) -> list[int] | None:
+    """Return decoding times of a further video stream, None where its own can be used."""
+    with open_file(source.path) as container:
+        packets = [(packet.pts, packet.dts, packet.duration or 0) for packet in packets_of(container, number)]
+    shown = [pts for pts, _, _ in packets if pts is not None]
+    decoded = [dts for _, dts, _ in packets if dts is not None]
+    own = len(decoded) == len(packets) and all(one < two for one, two in itertools.pairwise(decoded))
+    if own or len(shown) != len(packets) or source.index.parts:
+        return None
+    return decoding_times(shown, step=max(1, packets[0][2]))
+
+
+def _inside(packet: Packet[Any], span: tuple[Fraction, Fraction | None]) -> bool:
+    """Whether a packet falls into a span; moves its times so that the span begins at 0."""
+    unit = exact(packet.time_base)
+    begin = cast(int, packet.pts) * unit
+    finish = begin + (packet.duration or 0) * unit
+    subtitle = packet.stream.type == "subtitle"
+    if (finish <= span[0] if subtitle else begin < span[0]) or (span[1] is not None and begin >= span[1]):
+        return False
+    shift = round(span[0] / unit)
+    packet.pts = max(0, cast(int, packet.pts) - shift)
+    packet.dts = max(0, cast(int, packet.dts) - shift) if subtitle else cast(int, packet.dts) - shift
+    return True
+
+
+def _converted(packet: Packet[Any], stream: Stream, function: _Conversion) -> Packet[Any] | None:
+    content = function(packet)
+    if content is None:
+        return None
+    changed: Packet[Any] = Packet(content)
+    changed.time_base = exact(packet.time_base)
+    changed.pts, changed.dts, changed.duration = packet.pts, packet.dts, packet.duration
+    changed.is_keyframe = True
+    changed.stream = stream
+    return changed
+
+
+def _merged(
+    video: Iterator[tuple[Fraction, Packet[Any]]], others: Iterator[tuple[Fraction, Packet[Any]]]
+) -> Iterator[tuple[bool, Packet[Any]]]:
+    one, two = next(video, None), next(others, None)
+    while one is not None or two is not None:
+        if two is None or (one is not None and one[0] <= two[0]):
+            if one is not None:
+                yield True, one[1]
+            one = next(video, None)
+        else:
+            yield False, two[1]
+            two = next(others, None)
