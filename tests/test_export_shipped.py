@@ -21,7 +21,16 @@ SIDE_PX = 96
 #: 8 bits are too few for a context branch and for attention (about 38 dB): the export must refuse.
 #: A channel of GRL's last group reaches 83,000 before the closing norm: more than 16 bits hold (65,504).
 REFUSED = {
-    "int8": {"lite-x2-vivid", "lite-x4", "lite-x4-vivid", "grl-x4", "grl-x4-vivid"},
+    "int8": {
+        "apisr-x2",
+        "apisr-x4",
+        "apisr-x4-max",
+        "lite-x2-vivid",
+        "lite-x4",
+        "lite-x4-vivid",
+        "grl-x4",
+        "grl-x4-vivid",
+    },
     "fp16": {"grl-x4", "grl-x4-vivid"},
 }
 
