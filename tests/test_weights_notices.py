@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from apisr.weights import SHIPPED, Model, list_models
+from apisr.weights import Model, list_models
+from apisr.weights.model import SHIPPED
 
 ROOT = Path(__file__).parent.parent
 
