@@ -1,8 +1,8 @@
 """The saved state of a run: complete files only, the last few kept, enough in them to go on bit for bit.
 
 A checkpoint ``checkpoints/step-00012000.pt`` holds the generator, its running mean, the discriminator, both optimisers,
-the gradient scalers, the step, the number of samples used and the best score. Nothing else is needed: the learning rate
-and the randomness of a step are functions of the step, and the batches of the number of samples.
+the gradient scalers, the step and the best score. Nothing else is needed: the learning rate and the randomness of a
+step are functions of the step, and the batches of the number of samples.
 
 Files are written under another name, flushed to the disk and renamed, so that a process killed at any moment leaves
 the checkpoint before it whole.
@@ -11,7 +11,6 @@ the checkpoint before it whole.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from pathlib import Path
 from typing import Any, cast
@@ -21,8 +20,11 @@ import torch
 from apisr.core.errors import InputError, ModelError
 from apisr.core.files import atomic_path
 
+#: Values by name: arrays, numbers, and state dicts of modules and optimisers.
+State = dict[str, Any]
+
 #: Number of the layout of the file.
-FORMAT = 1
+FORMAT = 2
 _NAME = re.compile(r"step-(\d{8,})\.pt")
 
 
@@ -41,7 +43,7 @@ def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def save_checkpoint(folder: Path, state: dict[str, Any], *, step: int, keep: int) -> Path:
+def save_checkpoint(folder: Path, state: State, *, step: int, keep: int) -> Path:
     """Save the state of `step` and remove all but the last `keep` checkpoints of this run.
 
     Raises:
@@ -50,15 +52,13 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, step: int, keep: int
     target = checkpoint_path(folder, step)
     with atomic_path(target, overwrite=True) as partial, partial.open("wb") as file:
         torch.save({"format": FORMAT, "step": step, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
     for _, old in list_checkpoints(folder)[:-keep]:
         with contextlib.suppress(OSError):
             old.unlink()
     return target
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path) -> State:
     """Read a checkpoint onto the processor.
 
     Raises:
@@ -66,14 +66,20 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ModelError: it is damaged or of another kind.
     """
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        state = cast("object", torch.load(path, map_location="cpu", weights_only=True))
     except OSError as error:
-        raise InputError(f"cannot read '{path}': {error.strerror or error}.") from error
+        raise InputError(f"cannot read '{path}': {error.strerror or error}.", code="cannot-read") from error
     except Exception as error:  # torch reports damage in many ways
-        raise ModelError(f"cannot read '{path}': not a complete checkpoint ({type(error).__name__}).") from error
-    if not isinstance(state, dict) or cast("dict[str, Any]", state).get("format") != FORMAT:
-        raise ModelError(f"cannot read '{path}': not a checkpoint of 'apisr train' (format {FORMAT}).")
-    return cast("dict[str, Any]", _own_storage(state))
+        raise ModelError(
+            f"cannot read '{path}': not a complete checkpoint ({type(error).__name__}).", code="damaged-checkpoint"
+        ) from error
+    if not isinstance(state, dict) or cast("State", state).get("format") != FORMAT:
+        raise ModelError(
+            f"cannot go on from '{path}': expected a checkpoint of 'apisr train' in format {FORMAT}. "
+            "As weights to start from (model.init_from) it can be used.",
+            code="other-checkpoint",
+        )
+    return cast("State", _with_own_storage(cast("object", state)))
 
 
 def remove_partial(folder: Path) -> None:
@@ -83,10 +89,10 @@ def remove_partial(folder: Path) -> None:
             path.unlink()
 
 
-def _own_storage(value: Any) -> Any:
+def _with_own_storage(value: object) -> object:
     """Give tensors that repeat one stored value (as slices of training travel) memory of their own."""
     if isinstance(value, torch.Tensor):
         return value.contiguous() if 0 in value.stride() and value.numel() > 1 else value
     if isinstance(value, dict):
-        return {key: _own_storage(inner) for key, inner in cast("dict[Any, Any]", value).items()}
+        return {key: _with_own_storage(inner) for key, inner in cast("dict[object, object]", value).items()}
     return value

@@ -2,32 +2,27 @@
 
 Scores are computed on 8-bit pictures with a rim cut off, as in our published tables, so that a validation score and an
 evaluation score are the same number.
-
-    >>> better("psnr", 30.0, 29.0), better("niqe", 5.0, 6.0), better("psnr", 30.0, None)
-    (True, True, True)
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr import metrics
 from apisr.core.errors import InputError
-from apisr.image import from_float, from_tensor, is_picture_name, read_rgb, to_float, to_tensor
+from apisr.core.media import find_media
+from apisr.image import from_float, from_tensor, read_rgb, to_float, to_tensor
+from apisr.metrics.metric import ImageU8, Metric, Undefined
 from apisr.metrics.registry import open_metric
 from apisr.train.config import PairSet, ValidationConfig
-
-Rgb = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,12 @@ class Scores:
     """
 
     sums: dict[str, dict[str, tuple[float, int]]] = field(default_factory=dict[str, dict[str, tuple[float, int]]])
-    panels: dict[str, Rgb] = field(default_factory=dict[str, Rgb])
+    panels: dict[str, ImageU8] = field(default_factory=dict[str, ImageU8])
+
+    def add(self, group: str, name: str, value: float) -> None:
+        """Count the score of one picture."""
+        total, count = self.sums.setdefault(group, {}).get(name, (0.0, 0))
+        self.sums[group][name] = total + value, count + 1
 
     def means(self) -> dict[str, float]:
         """``SET/METRIC`` -> mean, and ``METRIC`` -> mean over the sets."""
@@ -71,6 +71,68 @@ class Scores:
         return result | {metric: float(np.mean(values)) for metric, values in by_metric.items()}
 
 
+class Validator:
+    """Scores networks on fixed pairs.
+
+    Args:
+        config: metrics, rim, panels.
+        scale: of the network.
+        multiple_px: sizes are padded to multiples of this.
+
+    Raises:
+        InputError: a folder is missing or has no pairs, a low picture has no partner, or a metric is unknown.
+        MissingExtra: a metric needs an extra that is not installed.
+    """
+
+    def __init__(self, config: ValidationConfig, *, scale: int, multiple_px: int) -> None:
+        self.config = config
+        self.scale = scale
+        self.multiple_px = multiple_px
+        self.pairs = find_pairs(config.pairs)
+        self._metrics = {name: open_metric(name, border_px=config.crop_px) for name in config.metrics}
+
+    def improves(self, value: float, best: float | None) -> bool:
+        """Whether a value of the deciding metric is better than the best so far."""
+        return best is None or self._metrics[self.config.best].improves(value, best)
+
+    def score(self, module: nn.Module, *, device: torch.device, rank: int = 0, world: int = 1) -> Scores:
+        """Enlarge the low pictures of one process with `module` (evaluation mode, float32) and score them.
+
+        Raises:
+            InputError: sizes of a pair do not fit the scale.
+        """
+        shown = {(pair.group, pair.name) for pair in self._shown()}
+        scores = Scores()
+        module.eval()
+        for pair in self.pairs[rank::world]:
+            low, high = read_rgb(pair.low), read_rgb(pair.high)
+            _check_sizes(pair, low, high, self.scale)
+            output = enlarge(module, low, scale=self.scale, multiple_px=self.multiple_px, device=device)
+            for name, metric in self._metrics.items():
+                # A score that does not exist (identical pictures, too small for the metric): the mean is of the others.
+                with contextlib.suppress(Undefined):
+                    scores.add(pair.group, name, self._value(metric, output, high))
+            if (pair.group, pair.name) in shown:
+                nearest = low.repeat(self.scale, axis=0).repeat(self.scale, axis=1)
+                scores.panels[f"{pair.group}-{pair.name}"] = np.concatenate([nearest, output, high], axis=1)
+        return scores
+
+    def groups(self) -> list[str]:
+        """The names of the sets, in order."""
+        return list(dict.fromkeys(pair.group for pair in self.pairs))
+
+    def _shown(self) -> list[Pair]:
+        """The pairs of the panels: the first of each set, then the second of each, ..."""
+        by_group = [[pair for pair in self.pairs if pair.group == group] for group in self.groups()]
+        return [pair for row in zip(*by_group, strict=False) for pair in row][: self.config.panels]
+
+    def _value(self, metric: Metric, output: ImageU8, high: ImageU8) -> float:
+        rim = self.config.crop_px
+        if metric.learned and rim:
+            output, high = (np.ascontiguousarray(picture[rim:-rim, rim:-rim]) for picture in (output, high))
+        return metric.score(output, high)
+
+
 def find_pairs(sets: Sequence[PairSet]) -> list[Pair]:
     """List the pairs: files of the low folder whose stem is in the high folder too.
 
@@ -81,70 +143,28 @@ def find_pairs(sets: Sequence[PairSet]) -> list[Pair]:
     for chosen in sets:
         for folder in (chosen.low, chosen.high):
             if not folder.is_dir():
-                raise InputError(f"validation set '{chosen.name}': no such folder: '{folder}'.")
-        high = {path.stem: path for path in sorted(chosen.high.iterdir()) if is_picture_name(path)}
-        low = sorted(path for path in chosen.low.iterdir() if is_picture_name(path))
-        lonely = [path for path in low if path.stem not in high]
+                raise InputError(
+                    f"validation set '{chosen.name}': no such folder: '{folder}'.", code="bad-validation-set"
+                )
+        high, low = (
+            {path.stem: path for path in find_media(folder, kinds=("picture",), recursive=False).found}
+            for folder in (chosen.high, chosen.low)
+        )
+        lonely = [path for stem, path in low.items() if stem not in high]
         if not low or lonely:
             what = (
                 f"'{lonely[0].name}' has no partner in '{chosen.high}'" if lonely else f"no pictures in '{chosen.low}'"
             )
-            raise InputError(f"validation set '{chosen.name}': {what}. Expected the same names in both folders.")
-        low = low[: chosen.limit] if chosen.limit else low
-        pairs += [Pair(chosen.name, path.stem, path, high[path.stem]) for path in low]
+            raise InputError(
+                f"validation set '{chosen.name}': {what}. Expected the same names in both folders.",
+                code="bad-validation-set",
+            )
+        listed = list(low.items())[: chosen.limit or None]
+        pairs += [Pair(chosen.name, stem, path, high[stem]) for stem, path in listed]
     return pairs
 
 
-def validate(
-    module: nn.Module,
-    pairs: Sequence[Pair],
-    config: ValidationConfig,
-    *,
-    scale: int,
-    multiple_px: int,
-    device: torch.device,
-    panel_names: Sequence[tuple[str, str]] = (),
-) -> Scores:
-    """Enlarge every low picture with `module` (evaluation mode, float32) and score it.
-
-    Args:
-        module: the network.
-        pairs: the pictures of this process.
-        config: metrics and rim.
-        scale: of the network.
-        multiple_px: sizes are padded to multiples of this.
-        device: where the network is.
-        panel_names: (set, name) of the pictures to show.
-
-    Raises:
-        InputError: sizes of a pair do not fit the scale, or a metric is unknown.
-    """
-    measures = {name: _measure(name) for name in config.metrics}
-    scores = Scores()
-    wanted = set(panel_names)
-    module.eval()
-    for pair in pairs:
-        low, high = read_rgb(pair.low), read_rgb(pair.high)
-        if (low.shape[0] * scale, low.shape[1] * scale) != high.shape[:2]:
-            raise InputError(
-                f"validation pair '{pair.low}' is {low.shape[1]}x{low.shape[0]} and '{pair.high}' "
-                f"{high.shape[1]}x{high.shape[0]}: expected {scale} times the size."
-            )
-        output = enlarge(module, low, scale=scale, multiple_px=multiple_px, device=device)
-        group = scores.sums.setdefault(pair.group, {})
-        for name, measure in measures.items():
-            total, count = group.get(name, (0.0, 0))
-            # A score that does not exist (identical pictures, too small for the metric): the mean is over the others.
-            with contextlib.suppress(metrics.Undefined):
-                total, count = total + measure(output, high, config.crop_px), count + 1
-            group[name] = (total, count)
-        if (pair.group, pair.name) in wanted:
-            nearest = low.repeat(scale, axis=0).repeat(scale, axis=1)
-            scores.panels[f"{pair.group}-{pair.name}"] = np.concatenate([nearest, output, high], axis=1)
-    return scores
-
-
-def enlarge(module: nn.Module, low: Rgb, *, scale: int, multiple_px: int, device: torch.device) -> Rgb:
+def enlarge(module: nn.Module, low: ImageU8, *, scale: int, multiple_px: int, device: torch.device) -> ImageU8:
     """Run a network on a whole picture: uint8 ``(H, W, 3)`` to uint8 ``(scale*H, scale*W, 3)``."""
     height, width = low.shape[:2]
     batch: Tensor = torch.from_numpy(to_tensor(to_float(low))).to(device)
@@ -153,32 +173,13 @@ def enlarge(module: nn.Module, low: Rgb, *, scale: int, multiple_px: int, device
         batch = functional.pad(batch, pad, mode="replicate")
     with torch.inference_mode():
         output = module(batch).float()[..., : height * scale, : width * scale]
-    return from_float(from_tensor(output.clamp(0, 1).cpu().numpy()), np.uint8)
+    return cast("ImageU8", from_float(from_tensor(output.clamp(0, 1).cpu().numpy()), np.uint8))
 
 
-def better(metric: str, value: float, best: float | None) -> bool:
-    """Whether `value` is better than the best so far."""
-    if best is None:
-        return True
-    return value < best if lower_is_better(metric) else value > best
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether less is better."""
-    return _opened(metric, 0).better == "lower"
-
-
-@lru_cache
-def _opened(name: str, rim_px: int) -> metrics.Metric:
-    return open_metric(name, border_px=rim_px)
-
-
-def _measure(name: str) -> Callable[[Rgb, Rgb, int], float]:
-    def measure(output: Rgb, high: Rgb, rim_px: int) -> float:
-        metric = _opened(name, rim_px)
-        if metric.learned and rim_px:
-            output, high = (np.ascontiguousarray(picture[rim_px:-rim_px, rim_px:-rim_px]) for picture in (output, high))
-        return metric.score(output, high)
-
-    _opened(name, 0)
-    return measure
+def _check_sizes(pair: Pair, low: ImageU8, high: ImageU8, scale: int) -> None:
+    if (low.shape[0] * scale, low.shape[1] * scale) != high.shape[:2]:
+        raise InputError(
+            f"validation pair '{pair.low}' is {low.shape[1]}x{low.shape[0]} and '{pair.high}' "
+            f"{high.shape[1]}x{high.shape[0]}: expected {scale} times the size.",
+            code="bad-validation-set",
+        )

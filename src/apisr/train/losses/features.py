@@ -2,26 +2,26 @@
 
 ``danbooru-resnet50`` and ``vgg19`` are the paper's two (section 3.4); their files are fetched once with
 ``apisr models fetch NAME``. Any registered network of kind ``features`` can be named with a file of weights
-(``resnet50:my.pth``), and the stand-ins of :mod:`apisr.train.standins` by theirs.
+(``resnet50:my.pth``), and the proxy features of :mod:`apisr.train.losses.proxy_features` by their names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from apisr.core.errors import InputError, ModelError
 from apisr.networks import NETWORKS, architecture
-from apisr.train.standins import STANDINS, GraphFeatures, load_standin
+from apisr.train.losses.proxy_features import PROXY_LAYERS, GraphFeatures, load_proxy
+from apisr.weights.checkpoint import load_state
 from apisr.weights.checkpoint import load_state
 from apisr.weights.releases import cached, release_named
 
 #: The feature networks that can be fetched, the paper's two first: name -> network in the registry, hyper-parameters.
-FETCHED_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+FETCHED_NETWORKS: dict[str, tuple[str, dict[str, int]]] = {
     "danbooru-resnet50": ("resnet50", {}),
     "vgg19": ("vgg", {"depth": 19}),
     "vgg16": ("vgg", {"depth": 16}),
@@ -33,26 +33,24 @@ def open_features(name: str, *, layers: Sequence[str] | None = None) -> nn.Modul
 
     Args:
         name: ``danbooru-resnet50``, ``vgg19`` or ``vgg16`` (optionally ``:FILE``), a registered network of kind
-            ``features`` with its file (``vgg:FILE``, ``resnet50:FILE``), or a stand-in.
-        layers: the wanted layers of a stand-in (what comes after the last is then not computed); None gives all.
+            ``features`` with its file (``vgg:FILE``, ``resnet50:FILE``), or proxy features.
+        layers: the wanted layers of proxy features (what comes after the last is then not computed); None gives all.
 
     Raises:
         InputError: unknown name, or the file is not there (the message says how to get it).
         ModelError: the file does not fit the network.
     """
     kind, _, place = name.partition(":")
-    if kind in STANDINS:
-        return load_standin(name, layers=layers).eval().requires_grad_(False)
-    path = Path(place) if place else None
+    if kind in PROXY_LAYERS:
+        return load_proxy(kind, Path(place) if place else None, layers=layers).eval().requires_grad_(False)
     if kind not in FETCHED_NETWORKS and not (kind in NETWORKS and architecture(kind).kind == "features"):
-        known = ", ".join([*FETCHED_NETWORKS, *STANDINS])
-        raise InputError(f"unknown feature network '{name}'. Known: {known}, NETWORK:FILE.")
-    if path is None:
-        if kind not in FETCHED_NETWORKS:
-            raise InputError(f"feature network '{kind}' needs a file of weights: '{kind}:FILE'.")
-        path = _fetched(kind)
+        known = ", ".join([*FETCHED_NETWORKS, *PROXY_LAYERS])
+        raise InputError(f"unknown feature network '{name}'. Known: {known}, NETWORK:FILE.", code="unknown-features")
+    if not place and kind not in FETCHED_NETWORKS:
+        raise InputError(f"feature network '{kind}' needs a file of weights: '{kind}:FILE'.", code="missing-features")
+    path = Path(place) if place else _fetched(kind)
     if not path.is_file():
-        raise InputError(f"cannot read the weights of '{name}': no such file: '{path}'.")
+        raise InputError(f"cannot read the weights of '{name}': no such file: '{path}'.", code="missing-features")
     state = load_state(path)[0]
     network, hyper = FETCHED_NETWORKS.get(kind) or (kind, architecture(kind).detect(state) or {})
     module = architecture(network).build(hyper)
@@ -80,18 +78,21 @@ def load_features(module: nn.Module, state: Mapping[str, Tensor], *, name: str) 
     Raises:
         ModelError: values that the network needs are missing or have another shape.
     """
-    wanted: dict[str, Any] = module.state_dict()
-    given = {key: value for key, value in state.items() if key in wanted}
-    missing = [key for key in wanted if key not in given and not key.endswith("num_batches_tracked")]
-    wrong = [key for key, value in given.items() if value.shape != wanted[key].shape]
+    expected: Mapping[str, Tensor] = module.state_dict()
+    present = {key: value for key, value in state.items() if key in expected}
+    missing = [key for key in expected if key not in present and not key.endswith("num_batches_tracked")]
+    wrong = [key for key, value in present.items() if value.shape != expected[key].shape]
     if missing or wrong:
         what = f"{'no' if missing else 'wrong shape of'} '{(missing or wrong)[0]}'"
-        raise ModelError(f"'{name}' does not fit the feature network ({what}).")
-    module.load_state_dict(given, strict=False)
+        raise ModelError(f"'{name}' does not fit the feature network ({what}).", code="weights-do-not-fit")
+    module.load_state_dict(present, strict=False)
 
 
 def _fetched(name: str) -> Path:
     path = cached(release_named(name))
     if path is None:
-        raise InputError(f"the feature network '{name}' is not here. Fetch it with: apisr models fetch {name}")
+        raise InputError(
+            f"the feature network '{name}' is not here. Fetch it with: apisr models fetch {name}",
+            code="missing-features",
+        )
     return path

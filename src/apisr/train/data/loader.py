@@ -1,4 +1,4 @@
-"""From a source of crops to batches: order, mixing, ranks, resuming.
+"""The loader: from a source of crops to batches, with order, mixing, processes and resuming.
 
 The unit of work is one picture (or composed scene): a worker process degrades the whole of it in memory and cuts
 several crops (paper section 3.2: a codec predicts across the picture, so a crop must be taken after it). Workers hand
@@ -8,12 +8,13 @@ exactly the batches that an uninterrupted one would have seen. Nothing is skippe
 
     >>> import torch
     >>> class Gray:
+    ...     crops_per_picture = 1
     ...     def __len__(self): return 4
     ...     def crops(self, epoch, index):
     ...         value = torch.full((3, 8, 8), 10 * index, dtype=torch.uint8)
     ...         return [{"lr": value, "gt": value.repeat(1, 2, 2)}]
-    >>> with Feed(Gray(), batch=2, seed=0, shuffle_crops=0) as feed:
-    ...     batch = next(feed)
+    >>> with Loader(Gray(), batch=2, seed=0, shuffle_crops=0) as loader:
+    ...     batch = next(loader)
     >>> batch["lr"].shape, batch["pseudo"].shape
     (torch.Size([2, 3, 8, 8]), torch.Size([2, 3, 16, 16]))
 """
@@ -22,9 +23,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, Self, cast
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -34,7 +34,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from apisr.core.errors import ApisrError, RunError
 
 #: One crop: ``lr`` (3, h, w), ``gt`` (3, s*h, s*w) and ``pseudo`` like ``gt`` (absent: the same as ``gt``); uint8, or
-#: float32 in [0, 1]. ``blurred`` (absent: unknown): the mean squared error of the bilinear enlargement of the picture.
+#: float32 in [0, 1]. ``bilinear_error`` (absent: unknown): the mean squared error of the bilinear enlargement of its
+#: picture.
 Sample = Mapping[str, Tensor]
 #: The same with a leading N.
 Batch = dict[str, Tensor]
@@ -42,8 +43,13 @@ Batch = dict[str, Tensor]
 _ORDER, _BUFFER = 1, 2
 
 
-class Source(Protocol):
+class CropSource(Protocol):
     """Where crops come from; must survive being copied to worker processes."""
+
+    @property
+    def crops_per_picture(self) -> int:
+        """How many crops every picture gives."""
+        ...
 
     def __len__(self) -> int:
         """How many pictures one epoch has."""
@@ -54,26 +60,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass
-class FeedTimes:
-    """How long the loop waited for batches.
-
-    Attributes:
-        samples: crops handed out.
-        wait_s: seconds spent waiting for them.
-        since: when counting began (``time.monotonic``).
-    """
-
-    samples: int = 0
-    wait_s: float = 0.0
-    since: float = field(default_factory=time.monotonic)
-
-    def waiting_share(self) -> float:
-        """The part of the time in which the loop had nothing to do but wait, 0 to 1."""
-        return self.wait_s / max(1e-9, time.monotonic() - self.since)
-
-
-class Feed:
+class Loader:
     """An endless iterator of batches.
 
     Args:
@@ -92,7 +79,7 @@ class Feed:
 
     def __init__(
         self,
-        source: Source,
+        source: CropSource,
         *,
         batch: int,
         seed: int,
@@ -103,10 +90,10 @@ class Feed:
         start: int = 0,
     ) -> None:
         if len(source) == 0:
-            raise RunError("the training data has no pictures.")
+            raise RunError("the training data has no pictures.", code="no-pictures")
         self.batch = batch
-        self.times = FeedTimes()
-        self._start = start
+        #: Seconds that the caller waited for batches.
+        self.wait_s = 0.0
         self._shuffle = shuffle_crops
         self._seed = seed
         self._rank = rank
@@ -128,28 +115,22 @@ class Feed:
     def __next__(self) -> Batch:
         began = time.monotonic()
         samples = [next(self._crops) for _ in range(self.batch)]
-        stacked: Batch = {key: torch.stack([sample[key] for sample in samples]) for key in ("lr", "gt")}
-        if "pseudo" in samples[0]:
-            stacked["pseudo"] = torch.stack([sample["pseudo"] for sample in samples])
-        else:
-            stacked["pseudo"] = stacked["gt"]
-        if "blurred" in samples[0]:
-            stacked["blurred"] = torch.stack([sample["blurred"] for sample in samples])
-        self.times.samples += self.batch
-        self.times.wait_s += time.monotonic() - began
+        stacked: Batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+        stacked.setdefault("pseudo", stacked["gt"])
+        self.wait_s += time.monotonic() - began
         return stacked
 
     def close(self) -> None:
         """Stop the workers."""
         self._crops.close()
 
-    def _mixed(self, start: int) -> Generator[Any]:
+    def _mixed(self, start: int) -> Generator[Sample]:
         """Crops in mixed order from crop `start` on.
 
         The buffer is filled and emptied block by block: crops ``block*size ... (block+1)*size`` of the order leave in a
         permutation that depends on the seed and the block alone. Resuming makes one block again, less its beginning.
         """
-        per_picture = self._pictures.crops_each()
+        per_picture = self._pictures.crops_per_picture
         size = max(1, -(-self._shuffle // per_picture)) * per_picture if self._shuffle else per_picture
         block, offset = divmod(start, size)
         ordered = self._ordered(block * size // per_picture)
@@ -164,8 +145,8 @@ class Feed:
         finally:
             ordered.close()
 
-    def _ordered(self, first: int) -> Generator[Any]:
-        per_picture = self._pictures.crops_each()
+    def _ordered(self, first: int) -> Generator[Sample]:
+        per_picture = self._pictures.crops_per_picture
         loader = DataLoader(
             _From(self._pictures, first),
             batch_size=None,
@@ -179,11 +160,12 @@ class Feed:
         try:
             for crops in iterator:
                 if isinstance(crops, str):
-                    raise RunError(crops)
+                    raise RunError(crops, code="bad-picture")
                 count = crops["lr"].shape[0]
                 if count != per_picture:
                     raise RunError(
-                        f"a training picture gave {count} crops, the first one {per_picture}. Expected the same."
+                        f"a training picture gave {count} crops, the first one {per_picture}. Expected the same.",
+                        code="crop-count",
                     )
                 for number in range(count):
                     yield {key: value[number] for key, value in crops.items()}
@@ -210,19 +192,12 @@ def on_device(batch: Batch, device: torch.device, *, channels_last: bool = False
 class _Pictures:
     """The pictures of this rank in the order of training, without end."""
 
-    def __init__(self, source: Source, *, seed: int, rank: int, world: int) -> None:
+    def __init__(self, source: CropSource, *, seed: int, rank: int, world: int) -> None:
         self._source = source
         self._seed = seed
         self._rank = rank
         self._world = world
-        self._each: int | None = None
-
-    def crops_each(self) -> int:
-        """How many crops a picture gives (looked at once)."""
-        if self._each is None:
-            declared = getattr(self._source, "crops_per_picture", None)
-            self._each = int(declared) if declared else len(self._source.crops(0, 0))
-        return self._each
+        self.crops_per_picture = source.crops_per_picture
 
     def __call__(self, place: int) -> Batch | str:
         """The crops at a place of this rank's order, or, for the parent process to raise, what went wrong."""
@@ -239,7 +214,7 @@ class _Pictures:
             return f"training picture {index} (epoch {epoch}): {type(error).__name__}: {error}"
 
 
-class _From(Dataset[Any]):
+class _From(Dataset["Batch | str"]):
     """The pictures as a dataset whose first place is `first`."""
 
     def __init__(self, pictures: _Pictures, first: int) -> None:
@@ -262,4 +237,4 @@ class _Endless:
             place += 1
 
     def __len__(self) -> int:
-        return cast("int", 2**31)
+        return 2**31

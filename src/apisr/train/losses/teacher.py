@@ -78,8 +78,14 @@ def open_teacher(path: Path, *, scale: int, flips: bool = False, bf16: bool = Fa
     """
     checkpoint = read_checkpoint(path)
     if checkpoint.network.kind != "upscaler":
-        raise InputError(f"teacher.start = '{path}' holds {checkpoint.network.title}: not a network that enlarges.")
-    found = checkpoint.network.traits(checkpoint.hyper).scale
-    if found != scale:
-        raise InputError(f"teacher.start = '{path}' enlarges by {found}, model.scale is {scale}. Name another teacher.")
+        raise InputError(
+            f"teacher.init_from = '{path}' holds {checkpoint.network.title}: not a network that enlarges.",
+            code="not-an-upscaler",
+        )
+    factor = checkpoint.network.traits(checkpoint.hyper).scale
+    if factor != scale:
+        raise InputError(
+            f"teacher.init_from = '{path}' enlarges by {factor}, model.scale is {scale}. Name another teacher.",
+            code="other-scale",
+        )
     return Teacher(load_network(checkpoint), flips=flips, bf16=bf16)

@@ -1,0 +1,159 @@
+"""Cutting crops: low picture, high picture and what else belongs to them are cut, flipped and turned together.
+
+A crop is a dict of contiguous uint8 tensors: ``lr`` ``(3, p/scale, p/scale)`` and, of the size ``(3, p, p)``, ``gt``
+and whatever else is given at high resolution (``pseudo``, ``teacher``). ``bilinear_error`` is a number of its picture.
+
+    >>> import numpy as np
+    >>> parts = {"lr": np.zeros((8, 8, 3), np.uint8), "gt": np.zeros((16, 16, 3), np.uint8)}
+    >>> crop = cut(parts, CropOptions(scale=2, patch_px=8), np.random.default_rng(0))
+    >>> crop["lr"].shape, crop["gt"].shape
+    (torch.Size([3, 4, 4]), torch.Size([3, 8, 8]))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from apisr.core.errors import InputError
+from apisr.metrics.metric import ImageU8
+from apisr.train.config import DataConfig, Enhance
+
+#: First number of the random stream of crops, after the seed.
+CROPS_STREAM = 11
+
+
+@dataclass(frozen=True)
+class CropOptions:
+    """How crops are cut.
+
+    Attributes:
+        scale: high over low resolution.
+        patch_px: side of a high-resolution crop.
+        crops_per_picture: crops cut from each picture.
+        enhance: preset of the pseudo-GT; ``none`` gives none.
+        flips: mirror with probability 1/2 each way and turn by 90 degrees with probability 1/2.
+        detail_bias: probability that two places are drawn and the more detailed one is taken. Drawn pictures are mostly
+            flat: half of all crops at random places teach next to nothing.
+        channel_shuffle: probability that the colour channels are permuted: colours that the pictures lack, lines as
+            before.
+        seed: of everything random.
+        cache: folder that keeps pseudo-GTs; None computes them each time.
+    """
+
+    scale: int
+    patch_px: int = 256
+    crops_per_picture: int = 8
+    enhance: Enhance = "none"
+    flips: bool = True
+    detail_bias: float = 0.0
+    channel_shuffle: float = 0.0
+    seed: int = 0
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check that a crop covers whole pixels of the low picture."""
+        if self.patch_px % self.scale:
+            raise InputError(
+                f"a crop of {self.patch_px} pixels is not a multiple of the scale {self.scale}.", code="bad-crop-size"
+            )
+
+    @classmethod
+    def of(cls, config: DataConfig, *, scale: int, seed: int) -> CropOptions:
+        """Take the options from the section ``[data]`` of a configuration."""
+        return cls(
+            scale=scale,
+            patch_px=config.patch_px,
+            crops_per_picture=config.crops_per_picture,
+            enhance=config.enhance,
+            flips=config.flips,
+            detail_bias=config.detail_bias,
+            channel_shuffle=config.channel_shuffle,
+            seed=seed,
+            cache=config.cache,
+        )
+
+
+def cut(parts: Mapping[str, ImageU8], options: CropOptions, rng: np.random.Generator) -> dict[str, Tensor]:
+    """Cut one aligned crop at a place of the low-resolution grid; flip, turn and shuffle channels of all parts alike.
+
+    Args:
+        parts: ``lr`` ``(h, w, 3)`` and others of ``(scale*h, scale*w, 3)``, ``gt`` among them, all uint8.
+        options: how.
+        rng: source of the place and all choices.
+
+    Returns:
+        Contiguous uint8 tensors under the same names.
+    """
+    low, high = parts["lr"], parts["gt"]
+    scale, patch_px = options.scale, options.patch_px
+    side = patch_px // scale
+    top, left = _place(low, side, rng)
+    if options.detail_bias and rng.random() < options.detail_bias:
+        other = _place(low, side, rng)
+        first, second = (_detail(high[y * scale :, x * scale :][:patch_px, :patch_px]) for y, x in ((top, left), other))
+        top, left = other if second > first else (top, left)
+    crops: dict[str, ImageU8] = {}
+    for name, picture in parts.items():
+        factor = 1 if name == "lr" else scale
+        crops[name] = picture[top * factor : (top + side) * factor, left * factor : (left + side) * factor]
+    if options.flips:
+        mirror, upside, turn = (bool(value) for value in rng.random(3) < 0.5)
+        for name, part in crops.items():
+            part = part[:, ::-1] if mirror else part
+            part = part[::-1] if upside else part
+            crops[name] = np.rot90(part) if turn else part
+    if options.channel_shuffle and rng.random() < options.channel_shuffle:
+        order = rng.permutation(3)
+        crops = {name: part[..., order] for name, part in crops.items()}
+    return {name: torch.from_numpy(np.ascontiguousarray(part.transpose(2, 0, 1))) for name, part in crops.items()}
+
+
+def cut_all(
+    parts: Mapping[str, ImageU8], options: CropOptions, rng: np.random.Generator, *, bilinear_error: float
+) -> list[dict[str, Tensor]]:
+    """Cut all crops of a picture, each with the error of its picture; arguments as of :func:`cut`."""
+    error = torch.tensor(bilinear_error)
+    return [{**cut(parts, options, rng), "bilinear_error": error} for _ in range(options.crops_per_picture)]
+
+
+def bilinear_error(low: ImageU8, high: ImageU8) -> float:
+    """The mean squared error of the bilinear enlargement of `low` against `high`, in squares of [0, 1]."""
+    enlarged = cv2.resize(low, (high.shape[1], high.shape[0]), interpolation=cv2.INTER_LINEAR)
+    return cv2.norm(enlarged, high, cv2.NORM_L2SQR) / high.size / 255**2
+
+
+def whole_pixels(picture: ImageU8, scale: int) -> ImageU8:
+    """Cut up to ``scale - 1`` rows and columns off, so that the low picture's grid covers the high one's exactly."""
+    height, width = (side - side % scale for side in picture.shape[:2])
+    return picture[:height, :width]
+
+
+def check_large_enough(picture: ImageU8, patch_px: int, name: str) -> None:
+    """Refuse a picture that is smaller than a crop.
+
+    Raises:
+        InputError: with code ``"picture-too-small"``.
+    """
+    if min(picture.shape[:2]) < patch_px:
+        raise InputError(
+            f"'{name}' is {picture.shape[1]}x{picture.shape[0]} pixels, smaller than a crop of {patch_px}. "
+            "Leave it out, or set data.patch_px lower.",
+            code="picture-too-small",
+        )
+
+
+def _place(low: ImageU8, side: int, rng: np.random.Generator) -> tuple[int, int]:
+    return int(rng.integers(low.shape[0] - side + 1)), int(rng.integers(low.shape[1] - side + 1))
+
+
+def _detail(crop: ImageU8) -> float:
+    """Mean difference between neighbours three pixels apart, over both directions."""
+    sparse = crop[::3, ::3].astype(np.int16)
+    return sum(float(np.abs(np.diff(sparse, axis=axis)).mean()) for axis in (0, 1))

@@ -1,0 +1,141 @@
+"""High-resolution pictures to train on: files, or composed scenes that are new in every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+
+from apisr.core.errors import InputError
+from apisr.core.files import path_inside
+from apisr.core.media import find_media
+from apisr.image import read_rgb
+from apisr.metrics.metric import ImageU8
+from apisr.synthesis.assets import Assets
+from apisr.synthesis.compose import compose
+
+#: Scenes in one epoch when the configuration sets no limit; every epoch composes others.
+SCENES_PER_EPOCH = 1000
+#: What makes a folder a dataset.
+MANIFEST_NAME = "manifest.parquet"
+_SCENES_STREAM = 12
+
+
+class Pictures(Protocol):
+    """High-resolution pictures to make crops of."""
+
+    @property
+    def fixed(self) -> bool:
+        """Whether a picture is the same in every epoch (its pseudo-GT can then be kept)."""
+        ...
+
+    def __len__(self) -> int:
+        """How many pictures an epoch has."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Name for messages."""
+        ...
+
+    def load(self, epoch: int, index: int) -> ImageU8:
+        """The picture, ``(H, W, 3)`` uint8 RGB."""
+        ...
+
+
+@dataclass(frozen=True)
+class FilePictures:
+    """Picture files.
+
+    Attributes:
+        paths: the files, in order.
+    """
+
+    paths: tuple[Path, ...]
+    fixed: bool = True
+
+    def __len__(self) -> int:
+        """How many files there are."""
+        return len(self.paths)
+
+    def name(self, index: int) -> str:
+        """Path of the file."""
+        return str(self.paths[index])
+
+    def load(self, epoch: int, index: int) -> ImageU8:
+        """Read the file; the epoch does not matter."""
+        return read_rgb(self.paths[index])
+
+
+@dataclass(frozen=True)
+class ScenePictures:
+    """Composed scenes: new ones in every epoch.
+
+    Attributes:
+        assets: what to compose from.
+        count: scenes in an epoch.
+        seed: of all scenes.
+        height: of a scene in pixels.
+        width: of a scene in pixels.
+    """
+
+    assets: Assets
+    count: int = SCENES_PER_EPOCH
+    seed: int = 0
+    height: int = 720
+    width: int = 1280
+    fixed: bool = False
+
+    def __len__(self) -> int:
+        """How many scenes an epoch has."""
+        return self.count
+
+    def name(self, index: int) -> str:
+        """Number of the scene."""
+        return f"scene {index}"
+
+    def load(self, epoch: int, index: int) -> ImageU8:
+        """Compose the scene."""
+        rng = np.random.default_rng((self.seed, _SCENES_STREAM, epoch, index))
+        return compose(self.assets, rng, height=self.height, width=self.width)
+
+
+def find_training_pictures(folders: Iterable[Path]) -> tuple[Path, ...]:
+    """List the pictures of plain folders and of datasets (those with a ``manifest.parquet``: its kept rows), sorted.
+
+    Raises:
+        InputError: no such folder, no pictures, or a manifest whose files are missing or lie outside its folder.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"cannot read the data folder '{folder}': no such folder.", code="no-such-folder")
+        manifest = folder / MANIFEST_NAME
+        paths = _accepted(manifest) if manifest.is_file() else find_media(folder, kinds=("picture",)).found
+        if not paths:
+            raise InputError(f"the data folder '{folder}' holds no pictures.", code="no-pictures")
+        found += sorted(paths)
+    return tuple(found)
+
+
+def _accepted(manifest: Path) -> list[Path]:
+    import pyarrow.parquet as parquet
+
+    rows = cast("list[dict[str, object]]", parquet.read_table(manifest).to_pylist())
+    kept = [row for row in rows if row.get("decision", "accept") == "accept"]
+    folder = manifest.parent
+    if rows and not kept:
+        raise InputError(
+            f"none of the {len(rows)} pictures of '{folder}' is accepted. Decide with: apisr review {folder}",
+            code="nothing-accepted",
+        )
+    names = [row.get("file") for row in kept]
+    if any(not isinstance(name, str) for name in names):
+        raise InputError(
+            f"the manifest '{manifest}' names no picture files (column 'file'). "
+            "Make the dataset again with apisr curate.",
+            code="bad-manifest",
+        )
+    return [path_inside(folder, cast("str", name)) for name in names]

@@ -1,0 +1,258 @@
+"""Shards: pictures that were degraded ahead, into files, and the crops cut from them.
+
+Degrading on the fly costs more than a training step of a small network. Where processors are few, :func:`build_shards`
+degrades every picture once (in several ways, if asked), and :class:`ShardCrops` cuts crops from the files at next to no
+cost::
+
+    shards/
+    |-- shards.json            what the files hold
+    |-- gt_0000.npy            high pictures, (n, H, W, 3) uint8, read without copying
+    |-- lr2_web_0000.npy       the same pictures, half as large, degraded as "web"
+    `-- lr2_dvd_0000.npy
+
+Pictures in one file have one size; with one picture in a file they may differ.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from torch import Tensor
+
+from apisr.core.errors import InputError
+from apisr.core.files import atomic_path, write_atomic
+from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
+from apisr.metrics.metric import ImageU8
+from apisr.train.data.crops import CROPS_STREAM, CropOptions, bilinear_error, check_large_enough, cut_all, whole_pixels
+from apisr.train.data.degradation import Mixture
+from apisr.train.data.pictures import Pictures
+from apisr.train.data.pseudo_gt import pseudo_gt
+
+#: What makes a folder one of shards.
+INDEX_NAME = "shards.json"
+#: Number of the layout.
+FORMAT = 2
+_BUILD_STREAM = 13
+#: A low file: degradation, number of its high file and, where that was degraded again, a letter.
+_LOW_NAME = re.compile(r"lr\d+_(?P<kind>.+)_(?P<number>\d{4,})[a-z]?")
+
+
+def build_shards(
+    folder: Path,
+    pictures: Pictures,
+    mixtures: Mapping[str, Mixture],
+    *,
+    scale: int,
+    count: int,
+    seed: int = 0,
+    pictures_per_shard: int = 32,
+    progress: ProgressFn = no_progress,
+    cancel: Cancel | None = None,
+) -> None:
+    """Write `count` high pictures and their low ones to a folder.
+
+    Builds what is missing, so that an interrupted build goes on where it stopped and a later one can add to it.
+
+    Args:
+        folder: where the shards go.
+        pictures: of one size, if a shard holds several.
+        mixtures: degradations by name; each picture is degraded once with each.
+        scale: high over low resolution.
+        count: pictures, rounded up to whole shards.
+        seed: of the degradations.
+        pictures_per_shard: pictures in a file.
+        progress: told after every shard.
+        cancel: stops after a shard.
+    """
+    index = {
+        "format": FORMAT,
+        "pictures_per_shard": pictures_per_shard,
+        "mixtures": {name: ", ".join(recipe.name for recipe in mixture.recipes) for name, mixture in mixtures.items()},
+    }
+    write_atomic(folder / INDEX_NAME, json.dumps(index, indent=1).encode(), overwrite=True)
+    shards = -(-count // pictures_per_shard)
+    for number in range(shards):
+        if cancel is not None:
+            cancel.check()
+        high_path = folder / f"gt_{number:04d}.npy"
+        if not high_path.is_file():
+            places = [divmod(number * pictures_per_shard + place, len(pictures)) for place in range(pictures_per_shard)]
+            _save(high_path, [whole_pixels(pictures.load(epoch, index), scale) for epoch, index in places])
+        for place, (name, mixture) in enumerate(mixtures.items()):
+            low_path = folder / f"lr{scale}_{name}_{number:04d}.npy"
+            if not low_path.is_file():
+                rng = np.random.default_rng((seed, _BUILD_STREAM, scale, place, number))
+                _save(low_path, [mixture.degrade(np.array(high), rng) for high in np.load(high_path, mmap_mode="r")])
+        progress(Progress("shards", item=str(folder), done=number + 1, total=shards, unit="shards"))
+
+
+@dataclass(frozen=True)
+class ShardPictures:
+    """The high pictures of shards, to be degraded in other ways.
+
+    Attributes:
+        folder: of the shards.
+        files: names of its high files.
+        pictures_per_shard: pictures in a file.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    pictures_per_shard: int
+    fixed: bool = True
+
+    @classmethod
+    def open(cls, folder: Path) -> ShardPictures:
+        """Find the high files.
+
+        Raises:
+            InputError: the folder holds no shards.
+        """
+        files = tuple(sorted(path.name for path in folder.glob("gt_[0-9]*.npy")))
+        return cls(folder, files, read_pictures_per_shard(folder))
+
+    def __len__(self) -> int:
+        """How many pictures there are."""
+        return len(self.files) * self.pictures_per_shard
+
+    def name(self, index: int) -> str:
+        """File and place."""
+        shard, place = divmod(index, self.pictures_per_shard)
+        return f"{self.folder / self.files[shard]}, picture {place}"
+
+    def load(self, epoch: int, index: int) -> ImageU8:
+        """Read the picture; the epoch does not matter."""
+        shard, place = divmod(index, self.pictures_per_shard)
+        return np.array(_open(self.folder / self.files[shard])[place])
+
+
+@dataclass
+class ShardCrops:
+    """Crops of shards: a source that costs next to nothing.
+
+    Attributes:
+        folder: of the shards.
+        shards: names of its low files, without their ending.
+        pictures_per_shard: pictures in a file.
+        options: how crops are cut.
+        sampling_weights: degradation -> how often it is drawn. Empty: every low picture once in an epoch.
+    """
+
+    folder: Path
+    shards: tuple[str, ...]
+    pictures_per_shard: int
+    options: CropOptions
+    sampling_weights: Mapping[str, float] = field(default_factory=dict[str, float])
+    _errors: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float], repr=False)
+
+    @classmethod
+    def open(
+        cls, folder: Path, options: CropOptions, *, sampling_weights: Mapping[str, float] | None = None
+    ) -> ShardCrops:
+        """Find the low files of the scale.
+
+        Raises:
+            InputError: no shards, none of this scale, or weights of degradations that they do not have.
+        """
+        size = read_pictures_per_shard(folder)
+        shards = tuple(sorted(path.stem for path in folder.glob(f"lr{options.scale}_*_[0-9]*.npy")))
+        if not shards:
+            raise InputError(
+                f"the shards in '{folder}' have no pictures for scale {options.scale}. Make them with apisr shards.",
+                code="no-shards-of-scale",
+            )
+        weights = dict(sampling_weights or {})
+        kinds = sorted({_parse_low_name(shard)[0] for shard in shards})
+        wrong = [kind for kind, weight in weights.items() if kind not in kinds or not 0 <= weight < float("inf")]
+        if wrong or (weights and not sum(weights.values())):
+            which = f"'{wrong[0]}'" if wrong else "nothing"
+            raise InputError(
+                f"data.sampling_weights names {which}: expected weights above 0 of {', '.join(kinds)} in '{folder}'.",
+                code="bad-sampling-weights",
+            )
+        return cls(folder, shards, size, options, weights)
+
+    @property
+    def crops_per_picture(self) -> int:
+        """Crops that a picture gives."""
+        return self.options.crops_per_picture
+
+    def __len__(self) -> int:
+        """How many low pictures there are."""
+        return len(self.shards) * self.pictures_per_shard
+
+    def crops(self, epoch: int, index: int) -> list[dict[str, Tensor]]:
+        """Cut crops of low picture `index`; see :meth:`apisr.train.data.sources.DegradedCrops.crops`."""
+        options = self.options
+        rng = np.random.default_rng((options.seed, CROPS_STREAM, epoch, index))
+        shard, place = self._drawn(index, rng)
+        low = _open(self.folder / f"{shard}.npy")[place]
+        high = _open(self.folder / f"gt_{_parse_low_name(shard)[1]}.npy")[place]
+        check_large_enough(high, options.patch_px, f"{self.folder / shard}, picture {place}")
+        parts = {"lr": low, "gt": high}
+        pseudo = pseudo_gt(high, options.enhance, options.cache)
+        if pseudo is not None:
+            parts["pseudo"] = pseudo
+        if (shard, place) not in self._errors:
+            self._errors[shard, place] = bilinear_error(low, high)
+        return cut_all(parts, options, rng, bilinear_error=self._errors[shard, place])
+
+    def _drawn(self, index: int, rng: np.random.Generator) -> tuple[str, int]:
+        """The low file and the place in it that stand at `index`, or that the weights draw."""
+        if not self.sampling_weights:
+            return self.shards[index // self.pictures_per_shard], index % self.pictures_per_shard
+        total = sum(self.sampling_weights.values())
+        shares = [weight / total for weight in self.sampling_weights.values()]
+        kind = str(rng.choice(list(self.sampling_weights), p=shares))
+        of_kind = [shard for shard in self.shards if _parse_low_name(shard)[0] == kind]
+        return of_kind[int(rng.integers(len(of_kind)))], int(rng.integers(self.pictures_per_shard))
+
+
+def read_pictures_per_shard(folder: Path) -> int:
+    """Return how many pictures a file of the shards holds.
+
+    Raises:
+        InputError: the folder has no index, or one that cannot be read.
+    """
+    try:
+        content = cast("object", json.loads((folder / INDEX_NAME).read_text(encoding="utf-8")))
+        if not isinstance(content, dict):
+            raise TypeError("expected an object")
+        return int(cast("dict[str, int]", content)["pictures_per_shard"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"cannot read the shards in '{folder}': {INDEX_NAME}: {error}. Make them with apisr shards.",
+            code="bad-shards",
+        ) from error
+
+
+def _parse_low_name(shard: str) -> tuple[str, str]:
+    """Degradation and number of a low file."""
+    match = _LOW_NAME.fullmatch(shard)
+    if match is None:
+        raise InputError(
+            f"'{shard}.npy' is not a low file of shards (lrSCALE_NAME_0000.npy). Take it out of the folder.",
+            code="bad-shards",
+        )
+    return match["kind"], match["number"]
+
+
+def _open(path: Path) -> ImageU8:
+    """The pictures of a file, ``(n, H, W, 3)``, mapped into memory."""
+    return cast("ImageU8", np.load(path, mmap_mode="r"))
+
+
+def _save(path: Path, pictures: Sequence[ImageU8]) -> None:
+    if len({picture.shape for picture in pictures}) > 1:
+        raise InputError(
+            "the pictures of a shard must all be of one size. Cut them to one, compose scenes, or take one a shard.",
+            code="shard-sizes-differ",
+        )
+    with atomic_path(path, overwrite=True) as partial, partial.open("wb") as file:
+        np.save(file, np.stack(pictures))

@@ -1,0 +1,154 @@
+"""Sources of crops: a whole picture is degraded in memory, then cut (paper section 3.2).
+
+A codec predicts across the picture, so degrading a crop would hide what the paper is about. Degrading is the expensive
+part, so every degraded picture gives several crops, which :mod:`apisr.train.data.loader` mixes with those of others.
+
+Every crop is a function of (seed, epoch, picture): no state, no files, no order of workers enters it.
+
+    >>> import numpy as np
+    >>> class Noise:
+    ...     fixed = True
+    ...     def __len__(self): return 1
+    ...     def name(self, index): return "noise"
+    ...     def load(self, epoch, index): return np.random.default_rng(index).integers(0, 256, (48, 64, 3), np.uint8)
+    >>> source = DegradedCrops(Noise(), CropOptions(scale=2, patch_px=16, crops_per_picture=3), "bicubic")
+    >>> [tuple(crop["lr"].shape) + tuple(crop["gt"].shape) for crop in source.crops(epoch=0, index=0)]
+    [(3, 8, 8, 3, 16, 16), (3, 8, 8, 3, 16, 16), (3, 8, 8, 3, 16, 16)]
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from apisr.core.errors import InputError
+from apisr.synthesis.assets import Assets
+from apisr.train.config import DataConfig
+from apisr.train.data.crops import CROPS_STREAM, CropOptions, bilinear_error, check_large_enough, cut_all, whole_pixels
+from apisr.train.data.degradation import Mixture
+from apisr.train.data.loader import CropSource
+from apisr.train.data.pictures import (
+    SCENES_PER_EPOCH,
+    FilePictures,
+    Pictures,
+    ScenePictures,
+    find_training_pictures,
+)
+from apisr.train.data.pseudo_gt import pseudo_gt
+from apisr.train.data.shards import ShardCrops, ShardPictures
+
+
+@dataclass
+class DegradedCrops:
+    """Aligned crops of pictures that are degraded on the fly.
+
+    Attributes:
+        pictures: the high-resolution pictures.
+        options: how they are cut.
+        degradation: recipe or mixture, see :meth:`Mixture.parse`.
+    """
+
+    pictures: Pictures
+    options: CropOptions
+    degradation: str = "apisr"
+    _mixture: Mixture = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Read the mixture."""
+        self._mixture = Mixture.parse(self.degradation, scale=self.options.scale)
+
+    @property
+    def crops_per_picture(self) -> int:
+        """Crops that a picture gives."""
+        return self.options.crops_per_picture
+
+    def __len__(self) -> int:
+        """How many pictures an epoch has."""
+        return len(self.pictures)
+
+    def crops(self, epoch: int, index: int) -> list[dict[str, Tensor]]:
+        """Degrade picture `index` and cut it.
+
+        Returns:
+            `crops_per_picture` crops (:mod:`apisr.train.data.crops`) with ``lr``, ``gt`` and, if asked, ``pseudo``.
+
+        Raises:
+            InputError: the picture is smaller than a crop or cannot be read.
+            RunError: a codec failed.
+        """
+        options = self.options
+        rng = np.random.default_rng((options.seed, CROPS_STREAM, epoch, index))
+        high = whole_pixels(self.pictures.load(epoch, index), options.scale)
+        check_large_enough(high, options.patch_px, self.pictures.name(index))
+        low = self._mixture.degrade(high, rng)
+        parts = {"lr": low, "gt": high}
+        pseudo = pseudo_gt(high, options.enhance, options.cache if self.pictures.fixed else None)
+        if pseudo is not None:
+            parts["pseudo"] = pseudo
+        return cut_all(parts, options, rng, bilinear_error=bilinear_error(low, high))
+
+
+def open_source(config: DataConfig, *, scale: int, seed: int) -> CropSource:
+    """Open what the section ``[data]`` of a configuration names.
+
+    Raises:
+        InputError: it names nothing, or what it names is not there.
+    """
+    options = CropOptions.of(config, scale=scale, seed=seed)
+    check_one_origin(config)
+    if config.shards is not None:
+        return ShardCrops.open(config.shards, options, sampling_weights=config.sampling_weights)
+    if config.sampling_weights:
+        raise InputError(
+            "data.sampling_weights is for data.shards. Weigh recipes in data.degradation: 'bicubic:1, apisr:2'.",
+            code="weights-without-shards",
+        )
+    return DegradedCrops(open_pictures(config, seed=seed), options, config.degradation)
+
+
+def open_pictures(config: DataConfig, *, seed: int) -> Pictures:
+    """Open the high-resolution pictures that the section ``[data]`` names: files, scenes, or those of shards.
+
+    Raises:
+        InputError: it names nothing, or what it names is not there.
+    """
+    check_one_origin(config)
+    if config.shards is not None:
+        return ShardPictures.open(config.shards)
+    if config.scenes is not None:
+        fonts = config.scenes / "fonts"
+        assets = Assets.open(config.scenes, fonts=fonts if fonts.is_dir() else None)
+        return ScenePictures(assets, count=config.limit or SCENES_PER_EPOCH, seed=seed)
+    paths = find_training_pictures(config.folders)
+    return FilePictures(paths[: config.limit] if config.limit else paths)
+
+
+def worker_count(config: DataConfig) -> int:
+    """How many processes make crops: what the configuration says, or by the cores that this machine has.
+
+    Crops of shards cost next to nothing and are cut in the training process.
+    """
+    if config.workers != "auto":
+        return config.workers
+    return 0 if config.shards is not None else max(0, min(8, (os.cpu_count() or 1) - 1))
+
+
+def check_one_origin(config: DataConfig) -> None:
+    """Refuse a configuration that names no pictures, or pictures of several kinds.
+
+    Raises:
+        InputError: with code ``"no-data"`` or ``"several-origins"``.
+    """
+    given = {"folders": bool(config.folders), "scenes": config.scenes is not None, "shards": config.shards is not None}
+    named = [f"data.{name}" for name, is_given in given.items() if is_given]
+    if not named:
+        raise InputError(
+            "the configuration names no pictures. Set data.folders to folders of pictures, data.scenes to a folder of "
+            "art to compose, or data.shards to a folder made by apisr shards.",
+            code="no-data",
+        )
+    if len(named) > 1:
+        raise InputError(f"{' and '.join(named)} are both set. Give one of them.", code="several-origins")
