@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -26,9 +25,9 @@ import typer
 
 from apisr.core.errors import ApisrError, InputError
 from apisr.image import read_rgb, write_picture
-from apisr.train.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint
+from apisr.train.checkpoint import State, checkpoint_path, list_checkpoints, load_checkpoint
 from apisr.train.config import load_config, to_toml
-from apisr.train.data import find_pictures
+from apisr.train.data.pictures import find_training_pictures
 
 ROOT = Path(__file__).resolve().parent.parent
 PART_BYTES = 16 * 2**20 - 4096
@@ -62,7 +61,7 @@ def pack(
 ) -> None:
     """Make the folder of one slice."""
     if output.exists():
-        raise InputError(f"'{output}' exists. Give another folder with -o.")
+        raise InputError(f"'{output}' exists. Give another folder with -o.", code="output-exists")
     chosen = load_config(config, sets=sets or [])
     run = chosen.run_folder
     output.mkdir(parents=True)
@@ -75,8 +74,8 @@ def pack(
         shutil.copytree(wheels, output / "wheels")
     here = chosen.model_copy(
         update={
-            "run": chosen.run.model_copy(update={"folder": Path("runs"), "limit_s": seconds}),
-            "data": chosen.data.model_copy(update={"folders": (Path("data"),), "scenes": None}),
+            "run": chosen.run.model_copy(update={"folder": Path("runs"), "max_seconds": seconds}),
+            "data": chosen.data.model_copy(update={"folders": (Path("data"),), "scenes": None, "shards": None}),
         }
     )
     (output / "config.toml").write_text(to_toml(here), encoding="utf-8")
@@ -88,7 +87,7 @@ def pack(
         target.parent.mkdir(parents=True)
         torch.save(compacted(load_checkpoint(checkpoints[-1][1])), target)
     (output / "slice.sh").write_text(_SCRIPT.replace("@NAME@", chosen.run.name), encoding="utf-8")
-    count, of = _pack_pictures(find_pictures(data), output, limit_mib * 2**20)
+    count, of = _pack_pictures(find_training_pictures(data), output, limit_mib * 2**20)
     total = _bytes_in(output) / 2**20
     typer.echo(f"{output}: {total:.1f} MiB, {count} of {of} pictures, from step {step}, stops after {seconds:.0f} s")
 
@@ -101,7 +100,7 @@ def split(
     """Cut the last checkpoint of a run into parts that can be sent back."""
     checkpoints = list_checkpoints(run)
     if not checkpoints:
-        raise InputError(f"'{run}' has no checkpoint.")
+        raise InputError(f"'{run}' has no checkpoint.", code="no-checkpoint")
     whole = output / "whole.pt"
     torch.save(compacted(load_checkpoint(checkpoints[-1][1])), whole)
     content = whole.read_bytes()
@@ -121,7 +120,7 @@ def collect(
     """Join the parts into a checkpoint of the run here."""
     files = sorted(parts.glob("part-[0-9][0-9]"))
     if not files:
-        raise InputError(f"no part-NN in '{parts}'.")
+        raise InputError(f"no part-NN in '{parts}'.", code="no-parts")
     chosen = load_config(config, sets=sets or [])
     folder = chosen.run_folder / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
@@ -143,7 +142,7 @@ def collect(
     typer.echo(f"{target}: step {state['step']}")
 
 
-def compacted(state: Mapping[str, Any]) -> dict[str, Any]:
+def compacted(state: State) -> State:
     """A checkpoint with the discriminator in 16 bits and its first moments at zero (an empty tensor says so)."""
     small = dict(state)
     if "discriminator" not in small:
@@ -180,7 +179,8 @@ def _pack_pictures(paths: tuple[Path, ...], output: Path, limit_bytes: float) ->
             target.unlink()
             if count == 0:
                 raise InputError(
-                    f"not one picture fits into {limit_bytes / 2**20:.0f} MiB beside the code and checkpoint."
+                    f"not one picture fits into {limit_bytes / 2**20:.0f} MiB beside the code and checkpoint.",
+                    code="slice-too-small",
                 )
             break
         used, count = used + size, count + 1

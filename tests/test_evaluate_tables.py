@@ -70,7 +70,7 @@ def test_variants_differ_in_what_the_table_is_about(tmp_path: Path) -> None:
     # The first stage is the same run for the three that sharpen; the second stages are all different.
     assert sharpen[0].run.name == anime[0].run.name == balanced[0].run.name != plain[0].run.name
     assert len({configs[1].run.name for configs in (plain, sharpen, anime, balanced)}) == 4
-    assert balanced[1].model.start == tmp_path / balanced[0].run.name
+    assert balanced[1].model.init_from == tmp_path / balanced[0].run.name
     assert [term.network for term in sharpen[1].loss.perceptual] == ["vgg19"]
     weights = [list(configs[1].loss.perceptual[0].weights.values()) for configs in (anime, balanced)]
     assert weights == [[0.1, 1, 1, 1, 1], [0.1, 20, 25, 1, 1]]
@@ -87,7 +87,7 @@ def test_parts_are_left_out_one_at_a_time(tmp_path: Path) -> None:
         stage_configs(variant, tmp_path, stage1="lite-x4", stage2="lite-x4-vivid", sets=["run.steps=9"], start=start)
         for variant in variants("parts")
     ]
-    assert all(len(stages) == 1 and stages[0].model.start == start for stages in found)
+    assert all(len(stages) == 1 and stages[0].model.init_from == start for stages in found)
     whole, seed, codecs, order, lines, anime, balance = (stages[0] for stages in found)
     assert len({stages[0].run.name for stages in found}) == 7
     first = whole.model_dump(mode="json")
@@ -99,10 +99,10 @@ def test_parts_are_left_out_one_at_a_time(tmp_path: Path) -> None:
         return keys - {"run.name"}
 
     assert changed(seed) == {"run.seed"}
-    assert changed(codecs) == changed(order) == {"data.shares"}
+    assert changed(codecs) == changed(order) == {"data.sampling_weights"}
     assert changed(lines) == {"data.enhance"}
     assert changed(anime) == changed(balance) == {"loss.perceptual"}
-    assert [term.network for term in anime.loss.perceptual] == ["standin-vgg16"]
+    assert [term.network for term in anime.loss.perceptual] == ["proxy-vgg16"]
     for term, before in zip(balance.loss.perceptual, whole.loss.perceptual, strict=True):
         (weight,) = set(term.weights.values())
         # Where the given weights balance the layers (every term 1/n), the branch stays as large: its terms sum to 1.
@@ -155,7 +155,7 @@ def test_an_ablation_runs_and_goes_on(pairs: Path) -> None:
 
 
 @pytest.mark.slow
-def test_parts_train_on_one_pool(pairs: Path) -> None:
+def test_parts_train_on_the_same_shards(pairs: Path) -> None:
     pytest.importorskip("lightning", reason="ablations train")
     from apisr.evaluate.ablate import ablate
 
@@ -171,8 +171,8 @@ def test_parts_train_on_one_pool(pairs: Path) -> None:
     )
     assert len(outcome.reports) == 5
     assert set(outcome.missing) == {"without anime branch", "without balanced layers"}
-    pool = pairs / "runs" / "pool"
-    lows = {kind: np.load(pool / f"lr2_{kind}_0000.npy") for kind in ("apisr", "prediction", "jpeg")}
+    shards = pairs / "runs" / "shards"
+    lows = {kind: np.load(shards / f"lr2_{kind}_0000.npy") for kind in ("apisr", "prediction", "jpeg")}
     assert len({low.tobytes() for low in lows.values()}) == 3
     table = (pairs / "runs" / "table.txt").read_text(encoding="utf-8")
     assert all(name in table for name in outcome.reports)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,33 @@ from apisr.image import Picture, write_picture
 
 torch = pytest.importorskip("torch")
 
-from apisr.train.config import DataConfig  # noqa: E402 - torch may be absent
-from apisr.train.data import (  # noqa: E402
-    DegradedCrops,
-    Mixture,
-    PoolCrops,
-    ScenePictures,
-    blurred_error,
-    build_pool,
-    cut,
-    find_pictures,
-    open_source,
-)
-from apisr.train.feed import Feed, on_device  # noqa: E402
-from apisr.train.scenes import Art  # noqa: E402
+from apisr.synthesis.assets import Assets  # noqa: E402 - torch may be absent
+from apisr.train.config import DataConfig  # noqa: E402
+from apisr.train.data.crops import CropOptions, bilinear_error, cut  # noqa: E402
+from apisr.train.data.degradation import Mixture  # noqa: E402
+from apisr.train.data.loader import Loader, on_device  # noqa: E402
+from apisr.train.data.pictures import ScenePictures, find_training_pictures  # noqa: E402
+from apisr.train.data.shards import ShardCrops, build_shards  # noqa: E402
+from apisr.train.data.sources import DegradedCrops, open_source  # noqa: E402
+
+
+def degraded(pictures: Any, degradation: str, **options: Any) -> DegradedCrops:
+    return DegradedCrops(pictures, CropOptions(**options), degradation)
+
+
+def shard_crops(folder: Path, weights: dict[str, float] | None = None, **options: Any) -> ShardCrops:
+    return ShardCrops.open(folder, CropOptions(**options), sampling_weights=weights)
+
+
+def build(folder: Path, pictures: Any, mixtures: dict[str, str], *, scale: int = 2, **options: Any) -> None:
+    parsed = {name: Mixture.parse(text, scale=scale) for name, text in mixtures.items()}
+    build_shards(folder, pictures, parsed, scale=scale, **options)
+
+
+def code_of(function: Callable[[], object]) -> str:
+    with pytest.raises(InputError) as caught:
+        function()
+    return caught.value.code
 
 
 @dataclass
@@ -53,9 +67,7 @@ class Smooth:
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_parts_of_a_crop_show_the_same_place(scale: int) -> None:
-    source = DegradedCrops(
-        Smooth(), scale=scale, degradation="bicubic", patch_px=32, crops_per_picture=12, enhance="paper", seed=4
-    )
+    source = degraded(Smooth(), "bicubic", scale=scale, patch_px=32, crops_per_picture=12, enhance="paper", seed=4)
     for crop in source.crops(0, 1):
         lr, gt, pseudo = (crop[key].numpy().transpose(1, 2, 0).astype(np.float32) for key in ("lr", "gt", "pseudo"))
         assert lr.shape == (32 // scale, 32 // scale, 3)
@@ -71,7 +83,7 @@ def test_flips_and_turns_all_occur_and_keep_parts_together() -> None:
     seen: set[bytes] = set()
     rng = np.random.default_rng(0)
     for _ in range(100):
-        crop = cut(low, high, high, scale=2, patch_px=32, flips=True, rng=rng)
+        crop = cut({"lr": low, "gt": high, "pseudo": high}, CropOptions(scale=2, patch_px=32), rng)
         lr, gt, pseudo = (crop[key].numpy() for key in ("lr", "gt", "pseudo"))
         assert np.array_equal(gt[:, ::2, ::2], lr)
         assert np.array_equal(gt, pseudo)
@@ -81,7 +93,7 @@ def test_flips_and_turns_all_occur_and_keep_parts_together() -> None:
 
 def test_crops_depend_on_seed_epoch_and_picture_alone() -> None:
     def values(seed: int, epoch: int, index: int) -> bytes:
-        source = DegradedCrops(Smooth(), scale=2, degradation="apisr", patch_px=32, crops_per_picture=2, seed=seed)
+        source = degraded(Smooth(), "apisr", scale=2, patch_px=32, crops_per_picture=2, seed=seed)
         source.crops(0, 0)  # what was asked before must not matter
         return b"".join(crop[key].numpy().tobytes() for crop in source.crops(epoch, index) for key in ("lr", "gt"))
 
@@ -90,14 +102,14 @@ def test_crops_depend_on_seed_epoch_and_picture_alone() -> None:
     assert len({first, values(2, 2, 1), values(1, 3, 1), values(1, 2, 0)}) == 4
 
 
-def test_the_feed_gives_the_same_batches_with_workers_and_after_resuming() -> None:
-    source = DegradedCrops(Smooth(), scale=2, degradation="bicubic:1, apisr:1", patch_px=32, crops_per_picture=4)
+def test_the_loader_gives_the_same_batches_with_workers_and_after_resuming() -> None:
+    source = degraded(Smooth(), "bicubic:1, apisr:1", scale=2, patch_px=32, crops_per_picture=4)
 
     def batches(count: int, **options: Any) -> list[bytes]:
-        with Feed(source, batch=4, seed=3, shuffle_crops=8, **options) as feed:
+        with Loader(source, batch=4, seed=3, shuffle_crops=8, **options) as loader:
             return [
-                b"".join(feed_batch[key].numpy().tobytes() for key in ("lr", "gt"))
-                for feed_batch in itertools.islice(feed, count)
+                b"".join(batch[key].numpy().tobytes() for key in ("lr", "gt"))
+                for batch in itertools.islice(loader, count)
             ]
 
     plain = batches(6)
@@ -107,9 +119,7 @@ def test_the_feed_gives_the_same_batches_with_workers_and_after_resuming() -> No
 
 def test_the_whole_picture_is_degraded_before_cutting() -> None:
     """The crops of one picture share one degradation: overlapping places agree exactly."""
-    source = DegradedCrops(
-        Smooth(1, (64, 64)), scale=2, degradation="video", patch_px=64, crops_per_picture=3, flips=False
-    )
+    source = degraded(Smooth(1, (64, 64)), "video", scale=2, patch_px=64, crops_per_picture=3, flips=False)
     first, *others = source.crops(0, 0)
     assert all(torch.equal(first["lr"], other["lr"]) for other in others)
 
@@ -129,13 +139,14 @@ def test_bad_mixture_is_one_clear_line(text: str) -> None:
 
 
 def test_small_picture_is_named() -> None:
-    source = DegradedCrops(Smooth(1, (24, 64)), scale=2, degradation="bicubic", patch_px=32)
-    with pytest.raises(InputError, match="smooth 0' is 64x24 pixels, smaller than a crop of 32"):
+    source = degraded(Smooth(1, (24, 64)), "bicubic", scale=2, patch_px=32)
+    with pytest.raises(InputError, match="smooth 0") as caught:
         source.crops(0, 0)
+    assert caught.value.code == "picture-too-small"
 
 
 def test_odd_sizes_are_cut_to_the_grid() -> None:
-    source = DegradedCrops(Smooth(1, (99, 131)), scale=4, degradation="bicubic", patch_px=32, flips=False)
+    source = degraded(Smooth(1, (99, 131)), "bicubic", scale=4, patch_px=32, flips=False)
     for crop in source.crops(0, 0):
         lr, gt = (crop[key].numpy().astype(np.float32) for key in ("lr", "gt"))
         assert float(np.abs(gt.reshape(3, 8, 4, 8, 4).mean((2, 4)) - lr).mean()) < 2
@@ -143,9 +154,8 @@ def test_odd_sizes_are_cut_to_the_grid() -> None:
 
 def test_pseudo_gt_is_kept_on_disk(tmp_path: Path) -> None:
     def pseudo() -> Any:
-        source = DegradedCrops(
-            Smooth(1), scale=2, degradation="bicubic", patch_px=32, crops_per_picture=1, enhance="paper", cache=tmp_path
-        )
+        options = {"patch_px": 32, "crops_per_picture": 1, "enhance": "paper", "cache": tmp_path}
+        source = degraded(Smooth(1), "bicubic", scale=2, **options)
         return source.crops(0, 0)[0]["pseudo"].numpy()
 
     first = pseudo()
@@ -156,21 +166,21 @@ def test_pseudo_gt_is_kept_on_disk(tmp_path: Path) -> None:
 
 
 def test_scenes_are_new_in_every_epoch() -> None:
-    pictures = ScenePictures(Art.none(), count=2, height=64, width=96)
+    pictures = ScenePictures(Assets.none(), count=2, height=64, width=96)
     assert len(pictures) == 2
     assert not np.array_equal(pictures.load(0, 0), pictures.load(1, 0))
     assert np.array_equal(pictures.load(1, 0), pictures.load(1, 0))
 
 
-def test_pool_holds_the_pictures_and_is_continued(tmp_path: Path) -> None:
+def test_shards_hold_the_pictures_and_is_continued(tmp_path: Path) -> None:
     pictures = Smooth(4)
-    options: dict[str, Any] = {"scale": 2, "mixtures": {"clean": "bicubic", "web": "video"}, "shard": 2}
-    build_pool(tmp_path, pictures, count=2, **options)
+    mixtures = {"clean": "bicubic", "web": "video"}
+    build(tmp_path, pictures, mixtures, count=2, pictures_per_shard=2)
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.npy")}
     assert set(before) == {"gt_0000.npy", "lr2_clean_0000.npy", "lr2_web_0000.npy"}
-    build_pool(tmp_path, pictures, count=4, **options)
+    build(tmp_path, pictures, mixtures, count=4, pictures_per_shard=2)
     assert all((tmp_path / name).stat().st_mtime_ns == time for name, time in before.items())
-    source = PoolCrops.open(tmp_path, scale=2, patch_px=32, crops_per_picture=2)
+    source = shard_crops(tmp_path, scale=2, patch_px=32, crops_per_picture=2)
     assert len(source) == 8
     gt = {bytes(pictures.load(0, index).tobytes()) for index in range(4)}
     stored = np.load(tmp_path / "gt_0001.npy")
@@ -180,31 +190,44 @@ def test_pool_holds_the_pictures_and_is_continued(tmp_path: Path) -> None:
         assert float(np.abs(high.reshape(3, 16, 2, 16, 2).mean((2, 4)) - lr).mean()) < 2
 
 
-def test_pool_of_another_scale_is_refused(tmp_path: Path) -> None:
-    build_pool(tmp_path, Smooth(1), scale=2, mixtures={"clean": "bicubic"}, count=1, shard=1)
-    with pytest.raises(InputError, match="no pictures for scale 4"):
-        PoolCrops.open(tmp_path, scale=4)
-    with pytest.raises(InputError, match="cannot read the pool"):
-        PoolCrops.open(tmp_path / "nowhere", scale=4)
+def test_shards_of_another_scale_are_refused(tmp_path: Path) -> None:
+    build(tmp_path, Smooth(1), {"clean": "bicubic"}, count=1, pictures_per_shard=1)
+    assert code_of(lambda: shard_crops(tmp_path, scale=4)) == "no-shards-of-scale"
+    assert code_of(lambda: shard_crops(tmp_path / "nowhere", scale=4)) == "bad-shards"
+    (tmp_path / "shards.json").write_text("[1]", encoding="utf-8")
+    assert code_of(lambda: shard_crops(tmp_path, scale=2)) == "bad-shards"
 
 
 def test_open_source_reads_folders(tmp_path: Path) -> None:
     for name in ("b.png", "a.png"):
         write_picture(tmp_path / name, Picture((Smooth().load(0, 0),)))
     (tmp_path / "notes.txt").write_text("not a picture")
-    assert [path.name for path in find_pictures([tmp_path])] == ["a.png", "b.png"]
+    assert [path.name for path in find_training_pictures([tmp_path])] == ["a.png", "b.png"]
     config = DataConfig(folders=(tmp_path,), degradation="bicubic", enhance="none", patch_px=32, crops_per_picture=2)
     source = open_source(config, scale=2, seed=0)
     assert len(source) == 2
     assert len(source.crops(0, 1)) == 2
-    with pytest.raises(InputError, match="no such folder"):
-        find_pictures([tmp_path / "nowhere"])
-    with pytest.raises(InputError, match="names no data"):
-        open_source(DataConfig(), scale=2, seed=0)
+    assert code_of(lambda: find_training_pictures([tmp_path / "nowhere"])) == "no-such-folder"
+    assert code_of(lambda: open_source(DataConfig(), scale=2, seed=0)) == "no-data"
+    both = DataConfig(folders=(tmp_path,), scenes=tmp_path)
+    assert code_of(lambda: open_source(both, scale=2, seed=0)) == "several-origins"
+
+
+def test_no_path_of_a_manifest_leaves_its_folder(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    write_picture(tmp_path / "secret.png", Picture((Smooth().load(0, 0),)))
+    (folder / "link").symlink_to(tmp_path)
+    for name in ("../secret.png", str(tmp_path / "secret.png"), "link/secret.png"):
+        parquet.write_table(pyarrow.table({"file": [name]}), folder / "manifest.parquet")
+        assert code_of(lambda: find_training_pictures([folder])) == "path-outside"
 
 
 @dataclass
-class HalfBusy(Smooth):
+class HalfDetailed(Smooth):
     """The left half is flat, the right half is noise."""
 
     def load(self, epoch: int, index: int) -> Any:
@@ -218,22 +241,21 @@ def test_crops_know_the_error_of_their_whole_picture(tmp_path: Path) -> None:
     high = pictures.load(0, 0)
     low = cv2.resize(high, (48, 32), interpolation=cv2.INTER_AREA)
     enlarged = cv2.resize(low, (96, 64), interpolation=cv2.INTER_LINEAR).astype(np.float64)
-    assert blurred_error(low, high) == pytest.approx(np.mean((enlarged / 255 - high / 255) ** 2), rel=1e-9)
-    build_pool(tmp_path, pictures, scale=2, mixtures={"harsh": "apisr"}, count=1, shard=1)
-    source = PoolCrops.open(tmp_path, scale=2, patch_px=32, crops_per_picture=3)
-    expected = blurred_error(np.load(tmp_path / "lr2_harsh_0000.npy")[0], high)
+    assert bilinear_error(low, high) == pytest.approx(np.mean((enlarged / 255 - high / 255) ** 2), rel=1e-9)
+    build(tmp_path, pictures, {"harsh": "apisr"}, count=1, pictures_per_shard=1)
+    source = shard_crops(tmp_path, scale=2, patch_px=32, crops_per_picture=3)
+    expected = bilinear_error(np.load(tmp_path / "lr2_harsh_0000.npy")[0], high)
     crops = [*source.crops(0, 0), *source.crops(1, 0)]
-    assert [float(crop["blurred"]) for crop in crops] == pytest.approx([expected] * 6)
-    with Feed(source, batch=2, seed=0, shuffle_crops=4) as feed:
-        batch = on_device(next(feed), torch.device("cpu"), channels_last=True)
-    assert batch["blurred"].tolist() == pytest.approx([expected] * 2)
+    assert [float(crop["bilinear_error"]) for crop in crops] == pytest.approx([expected] * 6)
+    with Loader(source, batch=2, seed=0, shuffle_crops=4) as loader:
+        batch = on_device(next(loader), torch.device("cpu"), channels_last=True)
+    assert batch["bilinear_error"].tolist() == pytest.approx([expected] * 2)
 
 
-def test_busy_takes_the_busier_of_two_places() -> None:
-    def share_of_noise(busy: float) -> float:
-        source = DegradedCrops(
-            HalfBusy(1, (64, 256)), scale=2, degradation="bicubic", patch_px=16, crops_per_picture=200, busy=busy
-        )
+def test_detail_bias_takes_the_more_detailed_of_two_places() -> None:
+    def share_of_noise(bias: float) -> float:
+        options = {"patch_px": 16, "crops_per_picture": 200, "detail_bias": bias}
+        source = degraded(HalfDetailed(1, (64, 256)), "bicubic", scale=2, **options)
         return float(np.mean([crop["gt"].float().std() > 10 for crop in source.crops(0, 0)]))
 
     random, chosen = share_of_noise(0.0), share_of_noise(1.0)
@@ -241,13 +263,14 @@ def test_busy_takes_the_busier_of_two_places() -> None:
     assert chosen == pytest.approx(1 - (1 - random) ** 2, abs=0.1)  # flat only where both candidates are
 
 
-def test_recolor_permutes_the_channels_of_all_parts_alike() -> None:
+def test_channel_shuffle_permutes_the_channels_of_all_parts_alike() -> None:
     low = np.stack([np.full((16, 16), value, np.uint8) for value in (10, 20, 30)], axis=2)
     high = low.repeat(2, 0).repeat(2, 1)
     rng = np.random.default_rng(0)
     seen: list[tuple[int, ...]] = []
     for _ in range(300):
-        crop = cut(low, high, high, scale=2, patch_px=16, flips=False, recolor=0.5, rng=rng)
+        options = CropOptions(scale=2, patch_px=16, flips=False, channel_shuffle=0.5)
+        crop = cut({"lr": low, "gt": high, "pseudo": high}, options, rng)
         colours = tuple(int(value) for value in crop["lr"][:, 0, 0])
         assert sorted(colours) == [10, 20, 30]
         assert all(torch.equal(crop[key][:, ::2, ::2], crop["lr"]) for key in ("gt", "pseudo"))
@@ -258,34 +281,47 @@ def test_recolor_permutes_the_channels_of_all_parts_alike() -> None:
 
 def test_choices_of_crops_are_reproducible() -> None:
     def values(epoch: int) -> bytes:
-        source = DegradedCrops(Smooth(), scale=2, degradation="bicubic", patch_px=32, busy=0.6, recolor=0.5, seed=9)
+        source = degraded(Smooth(), "bicubic", scale=2, patch_px=32, detail_bias=0.6, channel_shuffle=0.5, seed=9)
         return b"".join(crop[key].numpy().tobytes() for crop in source.crops(epoch, 1) for key in ("lr", "gt"))
 
     assert values(3) == values(3) != values(4)
 
 
-def test_pool_shares_and_pictures_degraded_again(tmp_path: Path) -> None:
+def test_sampling_weights_and_pictures_degraded_again(tmp_path: Path) -> None:
     mixtures = {"clean": "bicubic", "web": "bicubic"}
-    build_pool(tmp_path, Smooth(2), scale=2, mixtures=mixtures, count=2, shard=2)
+    build(tmp_path, Smooth(2), mixtures, count=2, pictures_per_shard=2)
     np.save(tmp_path / "lr2_web_0000b.npy", np.full_like(np.load(tmp_path / "lr2_web_0000.npy"), 77))
     np.save(tmp_path / "lr2_web_0000.npy", np.full_like(np.load(tmp_path / "lr2_web_0000.npy"), 66))
     options: dict[str, Any] = {"patch_px": 32, "crops_per_picture": 1, "seed": 5}
-    assert len(PoolCrops.open(tmp_path, scale=2, **options)) == 6
-    source = PoolCrops.open(tmp_path, scale=2, shares={"clean": 1, "web": 3}, **options)
+    assert len(shard_crops(tmp_path, scale=2, **options)) == 6
+    source = shard_crops(tmp_path, {"clean": 1, "web": 3}, scale=2, **options)
     means = [float(source.crops(epoch, 0)[0]["lr"].float().mean()) for epoch in range(200)]
     assert 0.63 < np.mean([mean in (66, 77) for mean in means]) < 0.87
     assert {66, 77} <= set(means)
-    with pytest.raises(InputError, match=r"data\.shares names 'dvd': expected shares above 0 of clean, web"):
-        PoolCrops.open(tmp_path, scale=2, shares={"dvd": 1.0})
-    with pytest.raises(InputError, match=r"data\.shares is for a pool"):
-        open_source(DataConfig(folders=(tmp_path,), shares={"clean": 1.0}), scale=2, seed=0)
+    for weights in ({"dvd": 1.0}, {"clean": -1.0}, {"clean": 0.0}):
+        assert code_of(lambda weights=weights: shard_crops(tmp_path, weights, scale=2)) == "bad-sampling-weights"
+    plain = DataConfig(folders=(tmp_path,), sampling_weights={"clean": 1.0})
+    assert code_of(lambda: open_source(plain, scale=2, seed=0)) == "weights-without-shards"
 
 
-def test_pseudo_gt_of_a_pool_is_kept(tmp_path: Path) -> None:
-    build_pool(tmp_path / "pool", Smooth(1), scale=2, mixtures={"clean": "bicubic"}, count=1, shard=1)
+def test_shards_of_one_picture_may_differ_in_size(tmp_path: Path) -> None:
+    @dataclass
+    class Growing(Smooth):
+        def load(self, epoch: int, index: int) -> Any:
+            return Smooth(1, (64 + 16 * index, 96)).load(epoch, index)
+
+    build(tmp_path / "apart", Growing(3), {"clean": "bicubic"}, count=3, pictures_per_shard=1)
+    source = shard_crops(tmp_path / "apart", scale=2, patch_px=32, crops_per_picture=1)
+    assert len([source.crops(0, index) for index in range(3)]) == 3
+    together = tmp_path / "together"
+    assert code_of(lambda: build(together, Growing(3), {"clean": "bicubic"}, count=3)) == "shard-sizes-differ"
+
+
+def test_pseudo_gt_of_shards_is_kept(tmp_path: Path) -> None:
+    build(tmp_path / "shards", Smooth(1), {"clean": "bicubic"}, count=1, pictures_per_shard=1)
     options: dict[str, Any] = {"scale": 2, "patch_px": 32, "crops_per_picture": 1, "enhance": "paper"}
-    plain = PoolCrops.open(tmp_path / "pool", **options).crops(0, 0)[0]["pseudo"]
+    plain = shard_crops(tmp_path / "shards", **options).crops(0, 0)[0]["pseudo"]
     for _ in range(2):
-        kept = PoolCrops.open(tmp_path / "pool", cache=tmp_path / "kept", **options).crops(0, 0)[0]["pseudo"]
+        kept = shard_crops(tmp_path / "shards", cache=tmp_path / "kept", **options).crops(0, 0)[0]["pseudo"]
         assert torch.equal(kept, plain)
     assert len(list((tmp_path / "kept").iterdir())) == 1

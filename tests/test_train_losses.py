@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tarfile
 import zlib
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from error_codes import raises_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from apisr.core.errors import InputError
 from apisr.networks import build
-from apisr.train import losses
 from apisr.train.config import load_config
-from apisr.train.features import open_features
-from apisr.train.standins import GraphFeatures, Node, joined, load_standin
+from apisr.train.losses import pixel
+from apisr.train.losses.adversarial import adversarial_loss
+from apisr.train.losses.features import open_features
+from apisr.train.losses.perceptual import PerceptualTerm, TwinPerceptual, balanced_weights, feature_distance
+from apisr.train.losses.proxy_features import (
+    PROXY_LAYERS,
+    Graph,
+    GraphFeatures,
+    Node,
+    fuse_norms,
+    load_proxy,
+    read_proxy,
+    save_proxy,
+)
+from apisr.train.losses.similarity import ms_ssim_loss, ssim_loss
 
 
 def pictures(seed: int, side: int = 32, count: int = 2) -> tuple[Tensor, Tensor]:
@@ -32,16 +46,13 @@ def small_network(seed: int) -> GraphFeatures:
     random = np.random.default_rng(seed)
     first = random.normal(0, 0.2, (6, 3, 3, 3)).astype(np.float32)
     second = random.normal(0, 0.2, (8, 6, 3, 3)).astype(np.float32)
-    return GraphFeatures(
-        [
-            Node("one", "conv", ("input",), (first, np.zeros(6, np.float32)), padding=(1, 1)),
-            Node("relu", "relu", ("one",)),
-            Node("pool", "max", ("relu",), stride=2, size=(2, 2)),
-            Node("two", "conv", ("pool",), (second,), padding=(1, 1)),
-        ],
-        layers=("one", "two"),
-        mean=(0.5, 0.5, 0.5),
+    nodes = (
+        Node("one", "conv", ("input",), (first, np.zeros(6, np.float32)), padding=(1, 1)),
+        Node("relu", "relu", ("one",)),
+        Node("pool", "max", ("relu",), stride=2, size=(2, 2)),
+        Node("two", "conv", ("pool",), (second,), padding=(1, 1)),
     )
+    return GraphFeatures(Graph(nodes, mean=(0.5, 0.5, 0.5)), layers=("one", "two"))
 
 
 @given(seed=st.integers(0, 100), epsilon=st.floats(1e-4, 1e-1))
@@ -49,10 +60,10 @@ def small_network(seed: int) -> GraphFeatures:
 def test_pixel_terms(seed: int, epsilon: float) -> None:
     output, target = pictures(seed, side=8)
     difference = (output.double() - target.double()).numpy()
-    assert float(losses.l1(output, target)) == pytest.approx(np.abs(difference).mean(), rel=1e-6)
+    assert float(pixel.l1(output, target)) == pytest.approx(np.abs(difference).mean(), rel=1e-6)
     expected = np.sqrt(difference**2 + epsilon**2).mean()
-    assert float(losses.charbonnier(output, target, epsilon=epsilon)) == pytest.approx(expected, rel=1e-5)
-    assert float(losses.charbonnier(output, target, epsilon=epsilon)) >= float(losses.l1(output, target))
+    assert float(pixel.charbonnier(output, target, epsilon=epsilon)) == pytest.approx(expected, rel=1e-5)
+    assert float(pixel.charbonnier(output, target, epsilon=epsilon)) >= float(pixel.l1(output, target))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -61,7 +72,7 @@ def test_feature_distance_is_l1_with_the_same_gradient(dtype: torch.dtype) -> No
     wanted[0, 0] = given[0, 0]  # equal features have gradient 0
     leaves = [given.clone().requires_grad_(True) for _ in range(2)]
     values = [
-        losses.feature_distance(leaves[0], wanted),
+        feature_distance(leaves[0], wanted),
         torch.nn.functional.l1_loss(leaves[1].float(), wanted.float()),
     ]
     gradients = [torch.autograd.grad(3 * value, leaf)[0] for value, leaf in zip(values, leaves, strict=True)]
@@ -71,7 +82,7 @@ def test_feature_distance_is_l1_with_the_same_gradient(dtype: torch.dtype) -> No
     assert torch.allclose(gradients[0].float(), gradients[1].float(), rtol=1e-2)
 
 
-def test_norms_join_their_convolutions_and_rectifiers_work_in_place() -> None:
+def test_norms_fuse_into_their_convolutions_and_rectifiers_work_in_place() -> None:
     random = np.random.default_rng(2)
     kernel = random.normal(0, 0.3, (5, 3, 3, 3)).astype(np.float32)
     norm = tuple(random.uniform(0.5, 1.5, 5).astype(np.float32) for _ in range(3))
@@ -85,7 +96,8 @@ def test_norms_join_their_convolutions_and_rectifiers_work_in_place() -> None:
     ]
     picture = pictures(9)[0]
     for layers in (("norm", "end"), ("last", "end"), ("end",)):
-        plain, quick = GraphFeatures(nodes, layers=layers), GraphFeatures(joined(nodes), layers=layers)
+        plain = GraphFeatures(Graph(tuple(nodes)), layers=layers)
+        quick = GraphFeatures(Graph(tuple(fuse_norms(nodes))), layers=layers)
         assert len(quick.nodes) == len(plain.nodes) - 1
         leaves = [picture.clone().requires_grad_(True) for _ in range(2)]
         given = [network(leaf) for network, leaf in zip((plain, quick), leaves, strict=True)]
@@ -102,12 +114,12 @@ def test_log_mse_is_the_mean_of_logarithms_over_crops() -> None:
     target[0] = output[0] + 0.01 * (target[0] - output[0])  # one crop with far less error
     output.requires_grad_(True)
     errors = ((output - target).double() ** 2).mean((1, 2, 3)).detach().numpy()
-    value = losses.log_mse(output, target)
+    value = pixel.log_mse(output, target)
     assert value.item() == pytest.approx(np.mean(np.log((errors + 2e-4) / 2e-4)), rel=1e-5)
     (gradient,) = torch.autograd.grad(value, output)
     expected = (output - target).detach() * 2 / (192 * 2 * (torch.from_numpy(errors).float() + 2e-4)).view(2, 1, 1, 1)
     assert torch.allclose(gradient, expected, rtol=1e-4, atol=1e-9)
-    assert float(losses.log_mse(target, target)) == 0
+    assert float(pixel.log_mse(target, target)) == 0
 
 
 def test_relative_mse_weighs_crops_by_their_pictures() -> None:
@@ -115,7 +127,7 @@ def test_relative_mse_weighs_crops_by_their_pictures() -> None:
     blurred = torch.tensor([0.02, 0.3])
     output.requires_grad_(True)
     errors = ((output - target).double() ** 2).mean((1, 2, 3)).detach().numpy()
-    value = losses.relative_mse(output, target, blurred)
+    value = pixel.relative_mse(output, target, blurred)
     assert value.item() == pytest.approx(np.mean(errors / (blurred.numpy() + 1e-4)), rel=1e-5)
     (gradient,) = torch.autograd.grad(value, output)
     expected = (output - target).detach() * 2 / (192 * 2 * (blurred + 1e-4)).view(2, 1, 1, 1)
@@ -133,18 +145,18 @@ def test_ssim_equals_its_definition_window_by_window() -> None:
                 covariance = ((x - x.mean()) * (y - y.mean())).mean()
                 numerator = (2 * x.mean() * y.mean() + 1e-4) * (2 * covariance + 9e-4)
                 values.append(numerator / ((x.mean() ** 2 + y.mean() ** 2 + 1e-4) * (x.var() + y.var() + 9e-4)))
-    assert float(losses.ssim_loss(output, target)) == pytest.approx(1 - np.mean(values), rel=1e-4)
-    assert float(losses.ssim_loss(target, target)) == pytest.approx(0, abs=1e-5)
-    loss = float(losses.ssim_loss(output, target))
-    assert float(losses.ssim_loss(output, target, kind="log")) == pytest.approx(np.log1p(loss / 0.01), rel=1e-5)
+    assert float(ssim_loss(output, target)) == pytest.approx(1 - np.mean(values), rel=1e-4)
+    assert float(ssim_loss(target, target)) == pytest.approx(0, abs=1e-5)
+    loss = float(ssim_loss(output, target))
+    assert float(ssim_loss(output, target, kind="log")) == pytest.approx(np.log1p(loss / 0.01), rel=1e-5)
 
 
 def test_frequency_equals_numpy() -> None:
     output, target = pictures(3, side=16)
     spectrum = np.fft.rfft2((output - target).numpy().astype(np.float64), norm="ortho")
     expected = np.mean(np.stack([np.abs(spectrum.real), np.abs(spectrum.imag)]))
-    assert float(losses.frequency(output, target)) == pytest.approx(expected, rel=1e-5)
-    assert float(losses.frequency(target, target)) == 0
+    assert float(pixel.frequency(output, target)) == pytest.approx(expected, rel=1e-5)
+    assert float(pixel.frequency(target, target)) == 0
 
 
 def test_ms_ssim_of_one_scale_is_ssim() -> None:
@@ -165,32 +177,32 @@ def test_ms_ssim_of_one_scale_is_ssim() -> None:
             for channel in range(3)
         ]
     )
-    assert 1 - float(losses.ms_ssim_loss(output, target)) == pytest.approx(expected, abs=2e-4)
+    assert 1 - float(ms_ssim_loss(output, target)) == pytest.approx(expected, abs=2e-4)
 
 
 def test_ms_ssim_is_zero_for_equal_pictures_and_has_a_gradient() -> None:
     output, target = pictures(6, side=180, count=1)
-    assert float(losses.ms_ssim_loss(target, target)) == pytest.approx(0, abs=1e-6)
+    assert float(ms_ssim_loss(target, target)) == pytest.approx(0, abs=1e-6)
     output.requires_grad_()
-    losses.ms_ssim_loss(output * 0.1 + target * 0.9, target).backward()
+    ms_ssim_loss(output * 0.1 + target * 0.9, target).backward()
     assert output.grad is not None
     assert float(output.grad.abs().max()) > 0
-    with pytest.raises(InputError, match="at least 11 pixels"):
-        losses.ms_ssim_loss(*pictures(0, side=8))
+    with raises_code("crop-too-small"):
+        ms_ssim_loss(*pictures(0, side=8))
 
 
 def test_adversarial_terms() -> None:
     verdicts = [torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0]])]
-    assert float(losses.adversarial_loss(verdicts, real=True, kind="lsgan")) == pytest.approx((1.0 + 0.0) / 2)
-    assert float(losses.adversarial_loss(verdicts, real=False, kind="lsgan")) == pytest.approx((2.0 + 1.0) / 2)
+    assert float(adversarial_loss(verdicts, real=True, kind="lsgan")) == pytest.approx((1.0 + 0.0) / 2)
+    assert float(adversarial_loss(verdicts, real=False, kind="lsgan")) == pytest.approx((2.0 + 1.0) / 2)
     expected = (np.mean([np.log(2), np.log1p(np.exp(-2))]) + np.log1p(np.exp(-1))) / 2
-    assert float(losses.adversarial_loss(verdicts, real=True, kind="vanilla")) == pytest.approx(expected, rel=1e-6)
+    assert float(adversarial_loss(verdicts, real=True, kind="vanilla")) == pytest.approx(expected, rel=1e-6)
 
 
 def test_branch_is_the_weighted_sum_of_layers() -> None:
     network = small_network(0)
     output, target = pictures(1)
-    term = losses.PerceptualTerm(network, weights={"one": 0.1, "two": 20.0}, weight=0.5)
+    term = PerceptualTerm(network, weights={"one": 0.1, "two": 20.0}, weight=0.5)
     ours, wanted = network(output), network(target)
     expected = 0.5 * sum(
         weight * float((ours[layer] - wanted[layer]).abs().mean())
@@ -198,21 +210,21 @@ def test_branch_is_the_weighted_sum_of_layers() -> None:
     )
     assert float(term(output, target)) == pytest.approx(expected, rel=1e-5)
     assert float(term(target, target)) == 0
-    with pytest.raises(InputError, match=r"has no layer 'three'\. Layers: one, two"):
-        losses.PerceptualTerm(network, weights={"three": 1.0})(output, target)
+    with raises_code("unknown-layer"):
+        PerceptualTerm(network, weights={"three": 1.0})(output, target)
 
 
 def test_gradient_through_both_branches_and_every_layer() -> None:
     output, target = pictures(2)
     for layer in ("one", "two"):
         picture = output.clone().requires_grad_()
-        losses.PerceptualTerm(small_network(0), weights={layer: 1.0})(picture, target).backward()
+        PerceptualTerm(small_network(0), weights={layer: 1.0})(picture, target).backward()
         assert picture.grad is not None
         assert float(picture.grad.abs().sum()) > 0
-    twin = losses.TwinPerceptual(
+    twin = TwinPerceptual(
         [
-            losses.PerceptualTerm(small_network(0), weights={"one": 1.0, "two": 1.0}, name="anime"),
-            losses.PerceptualTerm(small_network(1), weights={"one": 1.0, "two": 1.0}, name="photo"),
+            PerceptualTerm(small_network(0), weights={"one": 1.0, "two": 1.0}, name="anime"),
+            PerceptualTerm(small_network(1), weights={"one": 1.0, "two": 1.0}, name="photo"),
         ]
     )
     twin.train()
@@ -235,9 +247,9 @@ def test_gradient_through_both_branches_and_every_layer() -> None:
 def test_balanced_layers_contribute_alike() -> None:
     network = small_network(0)
     pairs = [pictures(seed) for seed in range(3)]
-    weights = losses.balanced_weights(network, pairs, total=1.0)
+    weights = balanced_weights(network, pairs, total=1.0)
     shares = [
-        np.mean([float(losses.PerceptualTerm(network, weights={layer: weight})(*pair)) for pair in pairs])
+        np.mean([float(PerceptualTerm(network, weights={layer: weight})(*pair)) for pair in pairs])
         for layer, weight in weights.items()
     ]
     assert shares == pytest.approx([0.5, 0.5], rel=1e-5)
@@ -246,17 +258,53 @@ def test_balanced_layers_contribute_alike() -> None:
 def test_missing_networks_say_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APISR_CACHE", str(tmp_path))
     for name in ("danbooru-resnet50", "vgg19"):
-        with pytest.raises(InputError, match=f"apisr models fetch {name}"):
+        with raises_code("missing-features") as caught:
             open_features(name)
-    with pytest.raises(
-        InputError, match=r"unknown feature network 'vgg11'.*Known: danbooru-resnet50, vgg19, vgg16, standin-vgg16"
-    ):
+        assert f"apisr models fetch {name}" in str(caught.value)
+    for name in PROXY_LAYERS:
+        with raises_code("missing-features") as caught:
+            open_features(name)
+        assert f"scripts/convert_proxy_features.py {name}" in str(caught.value)
+    with raises_code("unknown-features"):
         open_features("vgg11")
-    with pytest.raises(InputError, match="npm pack nsfwjs"):
-        open_features("standin-inception")
+    with raises_code("unknown-layer"):
+        load_proxy("proxy-vgg16", layers=["conv9_9"])
 
 
-def test_standin_reads_the_npm_package(tmp_path: Path) -> None:
+def test_proxy_features_survive_their_file(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    kernels = [random.normal(0, 0.2, shape).astype(np.float32) for shape in ((4, 3, 3, 3), (5, 4, 1, 3))]
+    nodes = (
+        Node("conv1_2", "conv", ("input",), (kernels[0], np.ones(4, np.float32)), padding=(1, 1), stride=2),
+        Node("relu", "relu", ("conv1_2",)),
+        Node("mean", "mean", ("relu",), stride=1, size=(3, 3), padding=(1, 1)),
+        Node("both", "concat", ("relu", "mean")),
+        Node("conv2_2", "conv", ("mean",), (kernels[1],), padding=(0, 1)),
+    )
+    graph = Graph(nodes, mean=(1.0, 2.0, 3.0), factor=255.0, bgr=True)
+    path, layers = tmp_path / "a.safetensors", ["conv1_2", "conv2_2"]
+    save_proxy(graph, path, origin="made here")
+    before, after = GraphFeatures(graph, layers=layers), load_proxy("proxy-vgg16", path, layers=layers)
+    picture, _ = pictures(0, side=16, count=1)
+    assert all(torch.equal(before(picture)[layer], after(picture)[layer]) for layer in layers)
+    with raises_code("weights-do-not-fit"):
+        load_proxy("proxy-vgg16", path)
+    (tmp_path / "b.safetensors").write_bytes(b"nothing")
+    with raises_code("bad-model"):
+        read_proxy(tmp_path / "b.safetensors")
+
+
+def conversion() -> ModuleType:
+    place = Path(__file__).resolve().parent.parent / "scripts" / "convert_proxy_features.py"
+    spec = importlib.util.spec_from_file_location("convert_proxy_features", place)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+def test_the_npm_package_is_converted(tmp_path: Path) -> None:
     """A package of the same form, with a first convolution that can be computed by hand."""
     import base64
 
@@ -289,7 +337,8 @@ def test_standin_reads_the_npm_package(tmp_path: Path) -> None:
         archive.add(tmp_path / "package", "package")
     picture, _ = pictures(0, side=9, count=1)
     for place in (tmp_path / "package", tmp_path / "nsfwjs.tgz"):
-        found = load_standin(f"standin-inception:{place}")(picture)["mixed8"]
+        save_proxy(conversion().read_inception(place), tmp_path / "a.safetensors", origin="made here", overwrite=True)
+        found = open_features(f"proxy-inception:{tmp_path / 'a.safetensors'}")(picture)["mixed8"]
         window = picture[0, :, 2:5, 2:5]
         expected = float(-0.5 * window.sum() + 1.0 * window[:, 1, 1].sum())
         assert found.shape == (1, 4, 4, 4)
@@ -349,10 +398,10 @@ def test_golden_values_of_both_branches(shared: Path, anime: torch.nn.Module, ph
             np.testing.assert_allclose(
                 value.mean((2, 3)).numpy(), golden[f"{name}.mean.{layer}"], rtol=2e-3, atol=2e-4, err_msg=layer
             )
-    term = losses.PerceptualTerm(anime, weights=ANIME_WEIGHTS, weight=0.5)
+    term = PerceptualTerm(anime, weights=ANIME_WEIGHTS, weight=0.5)
     assert float(term(_picture(1), _picture(2))) == pytest.approx(float(golden["danbooru.loss"]), rel=1e-4)
     picture = _picture(1).requires_grad_()
-    value = losses.PerceptualTerm(photo, weights=PHOTO_WEIGHTS)(picture, _picture(2))
+    value = PerceptualTerm(photo, weights=PHOTO_WEIGHTS)(picture, _picture(2))
     assert value.item() == pytest.approx(float(golden["vgg19.loss"]), rel=1e-4)
     value.backward()
     assert picture.grad is not None
@@ -364,7 +413,7 @@ def test_gradient_through_the_papers_two_branches(anime: torch.nn.Module, photo:
     for network, weights in ((anime, ANIME_WEIGHTS), (photo, PHOTO_WEIGHTS)):
         for layer in weights:
             picture = _picture(1)[..., :64, :64].clone().requires_grad_()
-            losses.PerceptualTerm(network, weights={layer: 1.0})(picture, _picture(2)[..., :64, :64]).backward()
+            PerceptualTerm(network, weights={layer: 1.0})(picture, _picture(2)[..., :64, :64]).backward()
             assert picture.grad is not None
             assert float(picture.grad.norm()) > 0, layer
 
@@ -382,7 +431,7 @@ def test_papers_networks_load_from_files(tmp_path: Path, anime: torch.nn.Module,
             assert torch.equal(one, other)
         assert not any(value.requires_grad for value in opened.parameters())
     torch.save({"0.0.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "part.pth")
-    with pytest.raises(InputError, match=r"does not fit the feature network \(no '0\.1\.weight'\)"):
+    with raises_code("weights-do-not-fit"):
         open_features(f"danbooru-resnet50:{tmp_path / 'part.pth'}")
 
 

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_train_loop_feed import Blocks
+from error_codes import raises_code
+from test_train_loader import Blocks
 from torch import nn
 
-from apisr.core.errors import InputError
 from apisr.networks import architecture
-from apisr.train import losses
+from apisr.train.build import build, build_fabric
 from apisr.train.config import TrainConfig, load_config
-from apisr.train.loop import Trainer, fabric_of, train
-from apisr.train.teacher import Teacher, open_teacher, turned, turned_back
+from apisr.train.losses.pixel import PIXEL
+from apisr.train.losses.teacher import Teacher, open_teacher, turned, turned_back
+from apisr.train.trainer import train
 from apisr.weights import resolve_model
 from apisr.weights.checkpoint import load_network, save_network
 
@@ -70,13 +71,13 @@ def test_it_is_frozen_and_in_float32() -> None:
 
 @pytest.mark.parametrize("kind", ["l1", "log_mse"])
 def test_its_term_is_the_pixel_term_against_its_output(tmp_path: Path, kind: str) -> None:
-    chosen = config(tmp_path, "teacher.start=lite-x2", "teacher.weight=0.7", f"loss.pixel={kind}")
-    trainer = Trainer(chosen, fabric_of(chosen))
+    chosen = config(tmp_path, "teacher.init_from=lite-x2", "teacher.weight=0.7", f"loss.pixel={kind}")
+    parts = build(chosen, build_fabric(chosen))
     low = crops()
     batch = {"lr": low, "gt": crops(1).repeat(1, 1, 2, 2), "pseudo": crops(2).repeat(1, 1, 2, 2)}
     output = crops(3).repeat(1, 1, 2, 2).requires_grad_()
-    terms = trainer.generator_loss(output, batch)
-    taught = losses.PIXEL[kind](output, load_network(SHIPPED)(low).detach()).detach()
+    terms = parts.loss(output, batch)
+    taught = PIXEL[kind](output, load_network(SHIPPED)(low).detach()).detach()
     assert terms["teacher"].item() == pytest.approx(taught.item(), rel=1e-6)
     assert terms["total"].item() == pytest.approx((terms[kind] + 0.7 * taught).item(), rel=1e-6)
     terms["teacher"].backward()
@@ -85,13 +86,13 @@ def test_its_term_is_the_pixel_term_against_its_output(tmp_path: Path, kind: str
 
 
 def test_a_run_comes_nearer_to_its_teacher_and_is_resumed_bit_for_bit(tmp_path: Path) -> None:
-    sets = ["teacher.start=lite-x2", "loss.pixel_weight=0", "optimizer.lr=1e-2", "ema.decay=0.5"]
+    sets = ["teacher.init_from=lite-x2", "loss.pixel_weight=0", "optimizer.lr=1e-2", "ema.decay=0.5"]
     whole = train(config(tmp_path, "run.name=whole", "run.steps=80", *sets), source=Blocks())
     lines = [json.loads(line) for line in (whole.folder / "metrics.jsonl").read_text().splitlines()]
     taught = [line["loss_teacher"] for line in lines if line["kind"] == "train"]
     assert sum(taught[-5:]) < 0.85 * sum(taught[:5])
     parts = ["run.name=parts", "run.steps=80", *sets]
-    assert train(config(tmp_path, *parts, "run.limit_s=0.000001"), source=Blocks()).step < 80
+    assert train(config(tmp_path, *parts, "run.max_seconds=0.000001"), source=Blocks()).step < 80
     resumed = train(config(tmp_path, *parts), source=Blocks(), resume=True)
     first, second = load_network(whole.weights).state_dict(), load_network(resumed.weights).state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
@@ -103,26 +104,28 @@ def test_a_network_that_equals_its_teacher_has_nothing_to_learn_of_it(tmp_path: 
     hyper = {**chosen.model.arguments, "scale": chosen.model.scale}
     torch.manual_seed(3)
     save_network(network.build(hyper), tmp_path / "same.safetensors", network.name, hyper, card={"name": "same"})
-    sets = [f"model.start={tmp_path / 'same.safetensors'}", f"teacher.start={tmp_path / 'same.safetensors'}"]
-    trainer = Trainer(config(tmp_path, *sets), fabric_of(chosen))
+    sets = [f"model.init_from={tmp_path / 'same.safetensors'}", f"teacher.init_from={tmp_path / 'same.safetensors'}"]
+    parts = build(config(tmp_path, *sets), build_fabric(chosen))
     low = crops()
-    output = trainer.generator(low)
-    terms = trainer.generator_loss(output, {"lr": low, "gt": torch.zeros_like(output)})
+    output = parts.generator.module(low)
+    terms = parts.loss(output, {"lr": low, "gt": torch.zeros_like(output)})
     assert terms["teacher"].item() < 1e-6 < terms["l1"].item()
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"'.*lite-x4\.onnx' enlarges by 4, model\.scale is 2"):
+    with raises_code("other-scale"):
         open_teacher(resolve_model("lite-x4").path, scale=2)
-    with pytest.raises(InputError, match=r"no weights at 'nobody'\. Give teacher\.start"):
-        train(config(tmp_path, "teacher.start=nobody"), source=Blocks())
-    judge = architecture("patch_multiscale")
-    save_network(judge.build({}), tmp_path / "judge.safetensors", judge.name, {}, card={"name": "judge"})
-    with pytest.raises(InputError, match="not a network that enlarges"):
-        open_teacher(tmp_path / "judge.safetensors", scale=2)
+    with raises_code("no-weights"):
+        train(config(tmp_path, "teacher.init_from=nobody"), source=Blocks())
+    discriminator = architecture("patch_multiscale")
+    save_network(
+        discriminator.build({}), tmp_path / "other.safetensors", discriminator.name, {}, card={"name": "other"}
+    )
+    with raises_code("not-an-upscaler"):
+        open_teacher(tmp_path / "other.safetensors", scale=2)
 
 
 def test_resuming_with_another_teacher_is_refused(tmp_path: Path) -> None:
-    train(config(tmp_path, "run.steps=2", "teacher.start=lite-x2"), source=Blocks())
-    with pytest.raises(InputError, match=r"teacher\.start"):
-        train(config(tmp_path, "run.steps=3", "teacher.start=lite-x2-vivid"), source=Blocks(), resume=True)
+    train(config(tmp_path, "run.steps=2", "teacher.init_from=lite-x2"), source=Blocks())
+    with raises_code("other-settings"):
+        train(config(tmp_path, "run.steps=3", "teacher.init_from=lite-x2-vivid"), source=Blocks(), resume=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from apisr.core.progress import Progress
 
 
 def command(
@@ -38,24 +41,39 @@ def command(
     if show:
         typer.echo(to_toml(chosen), nl=False)
         return
-    from apisr.train.loop import train
+    from apisr.train.trainer import train
 
-    result = train(chosen, resume=resume)
+    line = _Line()
+    try:
+        result = train(chosen, resume=resume, progress=line.show)
+    finally:
+        line.close()
     if not result.first:
         return
-    weights = result.best or result.weights
     if as_json:
-        values = {
-            "folder": str(result.folder),
-            "step": result.step,
-            "complete": result.complete,
-            "weights": str(result.weights),
-            "best": str(result.best) if result.best else None,
-            "scores": result.scores,
-            "losses": result.losses,
-        }
-        typer.echo(json.dumps(values))
+        typer.echo(result.model_dump_json())
     elif result.complete:
-        typer.echo(f"done: {result.step} steps, weights in {weights}")
+        typer.echo(f"done: {result.step} steps, weights in {result.best or result.weights}")
     else:
         typer.echo(f"stopped at step {result.step} with a checkpoint in {result.folder}; --resume goes on")
+
+
+class _Line:
+    """One line on standard error: rewritten in place on a terminal, else a line for each event."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._open = False
+
+    def show(self, event: Progress) -> None:
+        """Show how far the run is; notices stay."""
+        notice = event.kind == "notice"
+        text = event.message if notice else f"step {event.done:.0f}/{event.total or 0:.0f}  {event.message}"
+        self._open = self._live and not notice
+        sys.stderr.write(f"\r\x1b[K{text}{'' if self._open else chr(10)}" if self._live else text + "\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """End the line."""
+        if self._open:
+            sys.stderr.write("\n")

@@ -143,7 +143,9 @@ def validated(model: type[M], values: Mapping[str, object], *, name: str) -> M:
 
 
 def _first_problem(model: type[BaseModel], error: ValidationError, name: str) -> str:
-    problem = error.errors(include_url=False)[0]
+    problems = error.errors(include_url=False)
+    # A mistyped key is also a missing one: the key that is there says more.
+    problem = next((entry for entry in problems if entry["type"] == "extra_forbidden"), problems[0])
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         near = nearest(str(problem["loc"][-1]), sorted(_all_keys(model)))
@@ -158,9 +160,10 @@ def _all_keys(model: type[BaseModel]) -> set[str]:
     keys: set[str] = set()
     for name, field in model.model_fields.items():
         keys.add(field.alias or name)
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            keys |= _all_keys(inner)
+        items: tuple[object, ...] = getattr(field.annotation, "__args__", ())
+        for inner in (field.annotation, *items):  # a section, or a list of sections
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                keys |= _all_keys(inner)
     return keys
 
 

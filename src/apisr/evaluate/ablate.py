@@ -3,7 +3,7 @@
 ``parts`` is one of our own for small budgets: the second stage, from given weights, with everything and with one part
 of the paper left out at a time (prediction-oriented compression, shuffled resize, line enhancement, anime branch,
 balanced layers), and once more with another seed, which tells how much of a difference means nothing. The pictures are
-degraded once, into a pool, and all variants train on the same crops of them for the same number of steps.
+degraded once, into shards, and all variants train on the same crops of them for the same number of steps.
 
 Every variant is the base configuration with the few keys changed that the table is about. Runs go on where they were
 stopped: training resumes from its checkpoints, finished variants are read from their reports, and variants whose first
@@ -12,7 +12,7 @@ stage is the same share it.
     runs/ablation/
     |-- stage1-1f0c.../     training runs, named by their configuration
     |-- stage2-77ab.../
-    |-- pool/               for parts: the pictures, degraded in each way
+    |-- shards/             for parts: the pictures, degraded in each way
     |-- table.txt           what was measured so far
     `-- reports/NAME/       report.json and report.html of each variant
 
@@ -54,8 +54,8 @@ DATASETS = {
     "ica": "I-frames + ICA",
     "ica-720p": "I-frames + ICA + 720p",
 }
-#: Pictures in the pool of ``parts``, and in one of its files.
-POOL_PICTURES, _POOL_SHARD = 64, 8
+#: Pictures in the shards of ``parts``, and in one of its files.
+SHARD_PICTURES, _PICTURES_PER_SHARD = 64, 8
 _SMOKE = ("run.steps=20", "validation.every=20", "checkpoint.every=10", "log.tensorboard=false", "run.accelerator=cpu")
 
 
@@ -113,12 +113,12 @@ def variants(ablation: AblationName, *, datasets: Mapping[str, Path] | None = No
             Variant("+ sharpen + anime loss + balanced", ("data.enhance=paper",), "balanced"),
         ]
     if ablation == "parts":
-        lines, harsh = "data.enhance=paper", "data.shares={apisr=1.0}"
+        lines, harsh = "data.enhance=paper", "data.sampling_weights={apisr=1.0}"
         return [
             Variant("all parts", (lines, harsh)),
             Variant("all parts, another seed", (lines, harsh, "run.seed=1")),
-            Variant("without prediction-oriented compression", (lines, "data.shares={jpeg=1.0}")),
-            Variant("without shuffled resize", (lines, "data.shares={prediction=1.0}")),
+            Variant("without prediction-oriented compression", (lines, "data.sampling_weights={jpeg=1.0}")),
+            Variant("without shuffled resize", (lines, "data.sampling_weights={prediction=1.0}")),
             Variant("without line enhancement", (harsh, "data.enhance=none")),
             Variant("without anime branch", (lines, harsh), "none"),
             Variant("without balanced layers", (lines, harsh), "equal"),
@@ -191,7 +191,7 @@ def ablate(
         )
     rows = variants(ablation, datasets=datasets)
     if ablation == "parts":
-        sets = _with_pool(stage2 or stage1, sets, folder, tell)
+        sets = _with_shards(stage2 or stage1, sets, folder, tell)
 
     def score(weights: Path) -> Evaluation:
         options = EvaluateOptions(metrics=metrics, protocol=protocol, layout=layout)
@@ -224,29 +224,30 @@ def ablate(
     return outcome
 
 
-def _with_pool(stage: str, sets: Sequence[str], folder: Path, tell: Callable[[str], None]) -> list[str]:
+def _with_shards(stage: str, sets: Sequence[str], folder: Path, tell: Callable[[str], None]) -> list[str]:
     """Degrade the pictures of ``[data]`` in each way of ``parts``; returns settings that train on them."""
     from apisr.train.config import load_config
-    from apisr.train.data import Mixture, build_pool, open_pictures
+    from apisr.train.data.degradation import Mixture
+    from apisr.train.data.shards import build_shards
+    from apisr.train.data.sources import open_pictures
 
     config = load_config(stage, sets=sets)
     pictures = open_pictures(config.data, seed=config.run.seed)
-    count = min(POOL_PICTURES, config.data.limit or len(pictures))
+    count = min(SHARD_PICTURES, config.data.limit or len(pictures))
     scale = config.model.scale
     whole = Mixture.parse("apisr", scale=scale)
-    tell(f"degrading {count} pictures in three ways into '{folder / 'pool'}' (what is there already is kept)")
-    build_pool(
-        folder / "pool",
-        pictures,
-        scale=scale,
-        mixtures={"apisr": whole, "prediction": "prediction", "jpeg": whole.with_codecs(["jpeg"])},
-        count=count,
-        shard=min(_POOL_SHARD, count),
-    )
-    mine = ("data.scenes", "data.folders", "data.limit", "data.degradation")
+    tell(f"degrading {count} pictures in three ways into '{folder / 'shards'}' (what is there already is kept)")
+    mixtures = {
+        "apisr": whole,
+        "prediction": Mixture.parse("prediction", scale=scale),
+        "jpeg": whole.with_codecs(["jpeg"]),
+    }
+    size = min(_PICTURES_PER_SHARD, count)
+    build_shards(folder / "shards", pictures, mixtures, scale=scale, count=count, pictures_per_shard=size)
+    mine = ("data.scenes", "data.folders", "data.shards", "data.limit", "data.degradation")
     kept = [given for given in sets if given.partition("=")[0].strip() not in mine]
-    pool, cache = ((folder / name).resolve() for name in ("pool", "pseudo"))
-    return [*kept, f"data.scenes={pool}", "data.folders=[]", f"data.cache={cache}"]
+    shards, cache = ((folder / name).resolve() for name in ("shards", "pseudo"))
+    return [*kept, f"data.shards={shards}", "data.folders=[]", f"data.cache={cache}"]
 
 
 def stage_configs(
@@ -275,7 +276,7 @@ def stage_configs(
         if stage2 is None:
             return [first]
         before, start = [first], first.run_folder
-    second = load_config(stage2, sets=[*changes, f"model.start={start}"])
+    second = load_config(stage2, sets=[*changes, f"model.init_from={start}"])
     if variant.anime_branch is not None:
         anime = [term for term in second.loss.perceptual if not _is_photo(term.network)]
         photo = [term for term in second.loss.perceptual if _is_photo(term.network)]
@@ -306,7 +307,7 @@ def _run_variant(
     tell: Callable[[str], None],
     score: Callable[[Path], Evaluation],
 ) -> Report:
-    from apisr.train.loop import train
+    from apisr.train.trainer import train
 
     configs = stage_configs(variant, folder, stage1=stage1, stage2=stage2, start=start, sets=sets)
     target = folder / "reports" / f"{_slug(variant.name)}-{_digest(configs[-1])}"

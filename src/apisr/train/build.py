@@ -39,13 +39,13 @@ class Trained:
 
     Attributes:
         module: the network itself.
-        wrapped: what runs it on the devices of the run.
+        wrapped: what runs it on the devices of the run (a module of Fabric).
         optimizer: the optimiser itself.
         wrapped_optimizer: what steps it.
     """
 
     module: nn.Module
-    wrapped: nn.Module
+    wrapped: Any
     optimizer: torch.optim.Optimizer
     wrapped_optimizer: torch.optim.Optimizer
 
@@ -193,8 +193,8 @@ def in_channels_last(module: nn.Module) -> nn.Module:
 def _set_up(module: nn.Module, config: TrainConfig, fabric: Fabric, *, rate: float, compiled: bool = False) -> Trained:
     optimizer = _optimizer(config, module, rate)
     runs = cast("nn.Module", torch.compile(module)) if compiled else module
-    wrapped: Any = fabric.setup(runs, optimizer)
-    return Trained(module, wrapped[0], optimizer, wrapped[1])
+    wrapped, wrapped_optimizer = cast("tuple[nn.Module, torch.optim.Optimizer]", fabric.setup(runs, optimizer))
+    return Trained(module, wrapped, optimizer, wrapped_optimizer)
 
 
 def _optimizer(config: TrainConfig, module: nn.Module, rate: float) -> torch.optim.Optimizer:

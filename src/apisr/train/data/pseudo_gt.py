@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import cv2
 import numpy as np
@@ -36,7 +36,7 @@ def pseudo_gt(high: ImageU8, preset: Enhance, cache: Path | None) -> ImageU8 | N
     return made
 
 
-def _enhanced(high: ImageU8, preset: Enhance) -> ImageU8:
+def _enhanced(high: ImageU8, preset: Literal["paper", "reference"]) -> ImageU8:
     from apisr.enhance import enhance
 
     result = enhance(np.array(high).astype(np.float32) / np.float32(255), preset=preset)
