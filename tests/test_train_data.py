@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from apisr.core.errors import InputError
+from apisr.curate.manifest import Row, write_manifest
 from apisr.image import Picture, write_picture
 
 torch = pytest.importorskip("torch")
@@ -218,11 +219,17 @@ def test_no_path_of_a_manifest_leaves_its_folder(tmp_path: Path) -> None:
     import pyarrow.parquet as parquet
 
     folder = tmp_path / "dataset"
-    folder.mkdir()
+    write_picture(folder / "pictures" / "a.png", Picture((Smooth().load(0, 0),)))
     write_picture(tmp_path / "secret.png", Picture((Smooth().load(0, 0),)))
     (folder / "link").symlink_to(tmp_path)
+    row = Row(id="a", source="a.mkv", source_sha256="0" * 64, file="pictures/a.png", decision="accept")
+    write_manifest(folder, [row])
+    assert find_training_pictures([folder]) == (folder / "pictures" / "a.png",)
+    table = parquet.read_table(folder / "manifest.parquet")
+    place = table.schema.get_field_index("file")
     for name in ("../secret.png", str(tmp_path / "secret.png"), "link/secret.png"):
-        parquet.write_table(pyarrow.table({"file": [name]}), folder / "manifest.parquet")
+        hostile = table.set_column(place, table.schema.field(place), pyarrow.array([name]))
+        parquet.write_table(hostile, folder / "manifest.parquet")
         assert code_of(lambda: find_training_pictures([folder])) == "path-outside"
 
 

@@ -1,9 +1,9 @@
-"""Training: the paper's two stages (section 4.1), from a dataset to a model file.
+"""Training: the paper's two stages (section 4.1), from pictures to a model file.
 
-A run is described by one TOML file (:mod:`apisr.train.config`), fed by a source of aligned crops
-(:mod:`apisr.train.data`, :mod:`apisr.train.feed`), driven by one loop (:mod:`apisr.train.loop`) over the losses of
-equations 4 to 6 (:mod:`apisr.train.losses`) and judged on fixed pairs (:mod:`apisr.train.validate`). It leaves a folder
-with the resolved configuration, ``metrics.jsonl``, panels, checkpoints and the weights.
+Read it in this order: a run is described by one TOML file (:mod:`apisr.train.config`); its networks, optimisers and
+losses are built (:mod:`apisr.train.build`); one step moves them (:mod:`apisr.train.step`); the trainer repeats it,
+validates and saves (:mod:`apisr.train.trainer`). Crops come from :mod:`apisr.train.data`, first weights from
+:mod:`apisr.train.init`, equations 4 to 6 are :mod:`apisr.train.losses`.
 
 Needs the extra ``train``; this package itself imports nothing heavy.
 """

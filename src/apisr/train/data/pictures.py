@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 import numpy as np
 
@@ -106,36 +106,28 @@ def find_training_pictures(folders: Iterable[Path]) -> tuple[Path, ...]:
     """List the pictures of plain folders and of datasets (those with a ``manifest.parquet``: its kept rows), sorted.
 
     Raises:
-        InputError: no such folder, no pictures, or a manifest whose files are missing or lie outside its folder.
+        InputError: no such folder, no pictures, a manifest that cannot be read, or one whose files lie outside of it.
     """
     found: list[Path] = []
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"cannot read the data folder '{folder}': no such folder.", code="no-such-folder")
-        manifest = folder / MANIFEST_NAME
-        paths = _accepted(manifest) if manifest.is_file() else find_media(folder, kinds=("picture",)).found
+        is_dataset = (folder / MANIFEST_NAME).is_file()
+        paths = _accepted(folder) if is_dataset else find_media(folder, kinds=("picture",)).found
         if not paths:
             raise InputError(f"the data folder '{folder}' holds no pictures.", code="no-pictures")
         found += sorted(paths)
     return tuple(found)
 
 
-def _accepted(manifest: Path) -> list[Path]:
-    import pyarrow.parquet as parquet
+def _accepted(folder: Path) -> list[Path]:
+    from apisr.curate.manifest import read_manifest
 
-    rows = cast("list[dict[str, object]]", parquet.read_table(manifest).to_pylist())
-    kept = [row for row in rows if row.get("decision", "accept") == "accept"]
-    folder = manifest.parent
+    rows, _ = read_manifest(folder)
+    kept = [path_inside(folder, row.file) for row in rows if row.decision == "accept"]
     if rows and not kept:
         raise InputError(
             f"none of the {len(rows)} pictures of '{folder}' is accepted. Decide with: apisr review {folder}",
             code="nothing-accepted",
         )
-    names = [row.get("file") for row in kept]
-    if any(not isinstance(name, str) for name in names):
-        raise InputError(
-            f"the manifest '{manifest}' names no picture files (column 'file'). "
-            "Make the dataset again with apisr curate.",
-            code="bad-manifest",
-        )
-    return [path_inside(folder, cast("str", name)) for name in names]
+    return kept

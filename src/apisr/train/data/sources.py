@@ -18,13 +18,13 @@ Every crop is a function of (seed, epoch, picture): no state, no files, no order
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor
 
 from apisr.core.errors import InputError
+from apisr.core.processes import usable_cores
 from apisr.synthesis.assets import Assets
 from apisr.train.config import DataConfig
 from apisr.train.data.crops import CROPS_STREAM, CropOptions, bilinear_error, check_large_enough, cut_all, whole_pixels
@@ -133,7 +133,7 @@ def worker_count(config: DataConfig) -> int:
     """
     if config.workers != "auto":
         return config.workers
-    return 0 if config.shards is not None else max(0, min(8, (os.cpu_count() or 1) - 1))
+    return 0 if config.shards is not None else max(0, min(8, usable_cores() - 1))
 
 
 def check_one_origin(config: DataConfig) -> None:
