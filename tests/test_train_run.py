@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
 import struct
+import sys
 import time
 from pathlib import Path
 
@@ -81,6 +83,16 @@ def test_learns_and_leaves_a_model(tmp_path: Path) -> None:
     environment = json.loads((result.folder / "environment.json").read_text())
     assert environment["packages"]["torch"] == torch.__version__
     assert load_config(result.folder / "config.toml").run.steps == 60
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+def test_weights_have_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        result = train(config(tmp_path, "run.steps=1"), source=Blocks())
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in result.folder.rglob("*") if path.is_file()} == {0o640}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

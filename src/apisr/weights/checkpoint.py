@@ -220,7 +220,7 @@ def save_network(
         card: what is known of the model (JSON values).
         overwrite: replace an existing file.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     network = architecture(name)
     state = {
@@ -236,7 +236,7 @@ def save_network(
     if network.kind == "upscaler":
         metadata["apisr.scale"] = str(network.traits(hyper).scale)
     with atomic_path(path, overwrite=overwrite) as partial:
-        save_file(state, str(partial), metadata=metadata)
+        partial.write_bytes(save(state, metadata))  # save_file would make a file that only its owner can read
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:

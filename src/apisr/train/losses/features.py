@@ -17,7 +17,6 @@ from apisr.core.errors import InputError, ModelError
 from apisr.networks import NETWORKS, architecture
 from apisr.train.losses.proxy_features import PROXY_LAYERS, GraphFeatures, load_proxy
 from apisr.weights.checkpoint import load_state
-from apisr.weights.checkpoint import load_state
 from apisr.weights.releases import cached, release_named
 
 #: The feature networks that can be fetched, the paper's two first: name -> network in the registry, hyper-parameters.

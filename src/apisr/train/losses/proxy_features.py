@@ -35,7 +35,7 @@ from torch.nn import functional
 
 from apisr.core.errors import InputError, MissingExtra, ModelError
 from apisr.core.files import atomic_path
-from apisr.weights.catalogue import cache_folder
+from apisr.weights.releases import cache_folder
 
 #: Names of the proxy features, and the layers that each gives.
 PROXY_LAYERS: dict[str, tuple[str, ...]] = {
@@ -170,7 +170,7 @@ def save_proxy(graph: Graph, target: Path, *, origin: str, overwrite: bool = Fal
         origin: package, version and licence, for people who look into the file.
         overwrite: replace an existing file.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     arrays = {
         f"{node.name}.{number}": np.ascontiguousarray(array)
@@ -180,7 +180,7 @@ def save_proxy(graph: Graph, target: Path, *, origin: str, overwrite: bool = Fal
     nodes = [asdict(replace(node, arrays=())) | {"arrays": len(node.arrays)} for node in graph.nodes]
     text = json.dumps({"nodes": nodes, "mean": graph.mean, "factor": graph.factor, "bgr": graph.bgr})
     with atomic_path(target, overwrite=overwrite) as partial:
-        save_file(arrays, str(partial), metadata={_METADATA_KEY: text, "origin": origin})
+        partial.write_bytes(save(arrays, {_METADATA_KEY: text, "origin": origin}))
 
 
 def load_proxy(name: str, path: Path | None = None, *, layers: Sequence[str] | None = None) -> GraphFeatures:
