@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable
+import contextlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command of the program ended.
+
+    Attributes:
+        returncode: the exit code.
+        stdout: what it printed.
+        stderr: progress, notes and errors.
+        code: stable name of the error; empty if there was none.
+    """
+
+    returncode: int
+    stdout: str
+    stderr: str
+    code: str = ""
+
+    def json(self) -> Any:
+        """Read what --json printed."""
+        return json.loads(self.stdout)
+
+
+Run = Callable[..., Ran]
 
 
 @pytest.fixture(scope="session")
@@ -43,16 +67,23 @@ def tiny_x4(data: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def apisr() -> Run:
-    """Run the command line in a process of its own, as users do."""
+    """Run a command line in this process, through the same program that users start."""
+    from typer.testing import CliRunner
 
-    def run(*arguments: object, timeout: float = 120, **options: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # type: ignore[call-overload,no-any-return]
-            [sys.executable, "-m", "apisr", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            stdin=subprocess.DEVNULL,
-            **options,
-        )
+    from apisr.cli import build
+    from apisr.cli.failures import failure_of
+
+    app = build()
+
+    def run(
+        *arguments: object, cwd: Path | None = None, stdin: bytes | None = None, env: Mapping[str, str] | None = None
+    ) -> Ran:
+        with contextlib.chdir(cwd or Path.cwd()):
+            result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin, env=env)
+        error = result.exception.__cause__ if isinstance(result.exception, SystemExit) else result.exception
+        if error is not None and not isinstance(result.exception, SystemExit):
+            raise error
+        code = "" if error is None else failure_of(error).code
+        return Ran(result.exit_code, result.stdout, result.stderr, code)
 
     return run

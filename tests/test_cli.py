@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Ran, Run
 
 from apisr.cli import main
 from apisr.image import read_picture, write_picture
 from apisr.upscale import tiles
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
@@ -27,13 +28,16 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-def one_line(done: subprocess.CompletedProcess[str], code: int, *says: str) -> None:
-    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-    lines = [line for line in done.stderr.splitlines() if line.startswith("apisr: error:")]
-    assert len(lines) == 1, done.stderr
-    assert "Traceback" not in done.stderr
+def one_line(ran: Ran, exit_code: int, *says: str, code: str = "") -> None:
+    """Check that a command ended with one error line that names what is wrong, and with the right codes."""
+    assert ran.returncode == exit_code, (ran.returncode, ran.stdout, ran.stderr)
+    lines = [line for line in ran.stderr.splitlines() if line.startswith("apisr: error:")]
+    assert len(lines) == 1, ran.stderr
+    assert "Traceback" not in ran.stderr
     for part in says:
         assert part in lines[0], lines[0]
+    if code:
+        assert ran.code == code
 
 
 def test_help_version_and_no_arguments(apisr: Run) -> None:
@@ -148,30 +152,22 @@ def test_bad_input_is_one_line_and_exit_2(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_damaged_shipped_model_is_refused(picture: Path, tmp_path: Path) -> None:
-    """The installed package is copied, one byte of a model is changed, and the copy is run."""
+def test_a_damaged_shipped_model_is_refused(
+    apisr: Run, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shipped models are copied, one byte is changed, and the copy is used."""
     import shutil
 
-    import apisr
+    from apisr.weights import model as apisr_weights
 
-    package = tmp_path / "site" / "apisr"
-    shutil.copytree(Path(apisr.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    models = sorted((package / "weights" / "shipped").glob("lite-x2.onnx"))
-    assert models, "the package ships no model"
-    content = bytearray(models[0].read_bytes())
+    shipped = tmp_path / "shipped"
+    shutil.copytree(apisr_weights.SHIPPED, shipped)
+    content = bytearray((shipped / "lite-x2.onnx").read_bytes())
     content[len(content) // 2] ^= 1
-    models[0].chmod(0o644)
-    models[0].write_bytes(content)
-    done = subprocess.run(
-        [sys.executable, "-m", "apisr", "upscale", str(picture)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
-        cwd=tmp_path,
-    )
-    one_line(done, 2, "lite-x2", "SHA-256")
+    (shipped / "lite-x2.onnx").chmod(0o644)
+    (shipped / "lite-x2.onnx").write_bytes(content)
+    monkeypatch.setattr(apisr_weights, "SHIPPED", shipped)
+    one_line(apisr("upscale", picture), 2, "lite-x2", "SHA-256")
 
 
 def test_existing_output_is_refused_and_left(apisr: Run, picture: Path, tiny_x2: Path) -> None:
@@ -233,21 +229,19 @@ def test_a_folder_under_a_file_cannot_be_written(apisr: Run, picture: Path, tiny
 def test_a_full_disk_leaves_nothing_behind(apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
     write_picture(tmp_path / "big.png", np.random.default_rng(0).integers(0, 256, (400, 600, 3)).astype(np.uint8))
 
-    def limit() -> None:
-        import signal
-
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-
-    done = apisr("upscale", tmp_path / "big.png", "-o", tmp_path / "out.png", "--model", tiny_x2, preexec_fn=limit)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        done = apisr("upscale", tmp_path / "big.png", "-o", tmp_path / "out.png", "--model", tiny_x2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
     one_line(done, 1, "out.png")
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("out")]
 
 
 def test_ctrl_c_leaves_nothing_under_the_final_name(picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
-    import signal
-    import time
-
     write_picture(tmp_path / "big.png", np.zeros((3000, 4000, 3), np.uint8))
     running = subprocess.Popen(
         [
@@ -293,7 +287,6 @@ def test_a_clip_with_its_sound(apisr: Run, tiny_x2: Path, tmp_path: Path) -> Non
         done = apisr(
             *("upscale", clip, "-o", target, "--model", tiny_x2, "--reuse", reuse, "--hold", "off"),
             *("--preview", "1.5s@0", "--codec", "ffv1", "--json"),
-            timeout=300,
         )
         assert done.returncode == 0, done.stderr
         result = json.loads(done.stdout)["files"][0]["result"]

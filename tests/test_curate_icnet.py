@@ -107,7 +107,7 @@ def test_fetched_and_used(apisr: Run, checkpoint: Path, address: str, tmp_path: 
     assert Path(fetched.stdout.strip()) == tmp_path / "cache" / "models" / "ck.pth"
     film = short_film(tmp_path / "film.mkv", 1, scenes=2)
     command = ["curate", film, "-o", tmp_path / "set", "--count", 2, "--distance", 0.1, "--height", "keep", "-q"]
-    made = apisr(*command, env=environment, timeout=300)
+    made = apisr(*command, env=environment)
     assert made.returncode == 0, made.stderr
     rows = read_manifest(tmp_path / "set")[0]
     assert [row.score_name for row in rows] == ["icnet", "icnet"]

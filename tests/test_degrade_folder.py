@@ -123,7 +123,7 @@ def test_a_damaged_picture_fails_alone(pictures: Path, tmp_path: Path, capsys: p
     (folder / "bad.png").write_bytes((pictures / "p 0.png").read_bytes()[:500])
     code, out, err = run(capsys, "degrade", folder, "-o", tmp_path / "out", "--preset", "bicubic")
     assert code == 1
-    assert "1 pictures degraded" in out
+    assert "1 picture degraded" in out
     assert "bad.png" in err
     assert (tmp_path / "out" / "good.png").is_file()
     assert not (tmp_path / "out" / "bad.png").exists()

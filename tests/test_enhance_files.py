@@ -32,7 +32,7 @@ def test_one_picture_to_a_file_with_a_panel(
     write_picture(tmp_path / "a.png", picture)
     code, out, _ = run(capsys, "enhance", tmp_path / "a.png", "-o", tmp_path / "b.png", "--show")
     assert code == 0
-    assert "1 pictures enhanced" in out
+    assert "1 picture enhanced" in out
     np.testing.assert_array_equal(read_rgb(tmp_path / "b.png"), enhance(picture))
     panel = read_rgb(tmp_path / "b.panel.png")
     assert panel.shape == (100, 3 * 140 + 16, 3)
@@ -95,7 +95,7 @@ def test_a_damaged_picture_fails_alone(picture: np.ndarray, tmp_path: Path, caps
     (tmp_path / "in" / "bad.png").write_bytes((tmp_path / "in" / "good.png").read_bytes()[:300])
     code, out, err = run(capsys, "enhance", tmp_path / "in", "-o", tmp_path / "out")
     assert code == 1
-    assert "1 pictures enhanced" in out
+    assert "1 picture enhanced" in out
     assert "bad.png" in err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
 

@@ -35,7 +35,7 @@ def test_without_weights_a_metric_is_absent_with_its_reason(
         write_picture(tmp_path / "out" / f"{number}.png", (truth + noise).clip(0, 255).astype(np.uint8))
     names = "maniqa-koniq,clipiqa,lpips,psnr,gmsd,piqe"
     command = ["evaluate", tmp_path / "out", "--reference", tmp_path / "truth", "--metrics", names, "-q"]
-    made = apisr(*command, "-o", tmp_path / "report", env=offline, timeout=300)
+    made = apisr(*command, "-o", tmp_path / "report", env=offline)
     assert made.returncode == 0, made.stderr
     report = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
     assert set(report["absent"]) == {"maniqa-koniq", "clipiqa", "lpips"}
@@ -50,15 +50,15 @@ def test_without_weights_a_metric_is_absent_with_its_reason(
 def test_curation_by_a_metric_of_pyiqa(apisr: Run, tmp_path: Path, offline: dict[str, str]) -> None:
     film = short_film(tmp_path / "a.mkv", 1)
     options = ["--count", 2, "--distance", 0.3, "--height", "keep", "-q"]
-    made = apisr("curate", film, "-o", tmp_path / "set", "--score", "piqe", *options, env=offline, timeout=300)
+    made = apisr("curate", film, "-o", tmp_path / "set", "--score", "piqe", *options, env=offline)
     assert made.returncode == 0, made.stderr
     rows = read_manifest(tmp_path / "set")[0]
     assert [row.score_name for row in rows] == ["piqe"] * 2
     assert all(-100 <= row.score < 0 for row in rows)  # PIQE is better when lower: it is turned round
-    absent = apisr("curate", film, "-o", tmp_path / "other", "--score", "brisque", *options, env=offline, timeout=300)
+    absent = apisr("curate", film, "-o", tmp_path / "other", "--score", "brisque", *options, env=offline)
     assert absent.returncode == 2
     assert "the metric 'brisque' cannot be used: pyiqa could not load" in absent.stderr
-    unknown = apisr("curate", film, "-o", tmp_path / "other", "--score", "nothing", *options, env=offline, timeout=300)
+    unknown = apisr("curate", film, "-o", tmp_path / "other", "--score", "nothing", *options, env=offline)
     assert unknown.returncode == 2
     assert "there is no metric 'nothing'" in unknown.stderr
     assert not (tmp_path / "other").exists()

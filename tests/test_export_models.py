@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Run
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-from typer.testing import CliRunner  # noqa: E402
 
-from apisr.cli import build as build_cli  # noqa: E402
-from apisr.core.errors import InputError, ModelError  # noqa: E402
+from apisr.core.errors import ModelError  # noqa: E402
 from apisr.engines import open_engine  # noqa: E402
 from apisr.image import from_float, read_rgb, write_picture  # noqa: E402
 from apisr.networks import architecture, build  # noqa: E402
@@ -62,7 +61,9 @@ def parameter_of(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("released", ["grl_tiny2_x4", "dat_small_x4", "rrdb6_x4", "rrdb6_x2", "cunet_x2"])
-def test_released_sizes_load_upscale_export_and_upscale_the_same(tmp_path: Path, data: Path, released: str) -> None:
+def test_released_sizes_load_upscale_export_and_upscale_the_same(
+    apisr: Run, tmp_path: Path, data: Path, released: str
+) -> None:
     """The names and shapes of the released files at their full size, through the command line."""
     described = json.loads((data / "networks" / "networks.json").read_text())[released]
     state = {name: parameter_of(name, tuple(shape)) for name, shape in described["keys"].items()}
@@ -73,12 +74,11 @@ def test_released_sizes_load_upscale_export_and_upscale_the_same(tmp_path: Path,
     made = []
     for number, model in enumerate((checkpoint, exported)):
         if model == exported:
-            result = CliRunner().invoke(build_cli(), ["export", str(checkpoint), "-o", str(exported)])
-            assert result.exit_code == 0, result.output
+            result = apisr("export", checkpoint, "-o", exported)
+            assert result.returncode == 0, result.stderr
         target = tmp_path / f"{number}.png"
-        arguments = ["upscale", str(tmp_path / "in.png"), "-o", str(target), "--model", str(model)]
-        result = CliRunner().invoke(build_cli(), [*arguments, "--device", "cpu", "--quiet"])
-        assert result.exit_code == 0, (result.output, result.exception)
+        result = apisr("upscale", tmp_path / "in.png", "-o", target, "-m", model, "--device", "cpu", "--quiet")
+        assert result.returncode == 0, result.stderr
         made.append(read_rgb(target).astype(int))
     found = resolve_model(checkpoint)
     assert found.card["parameters"] == described["parameters"] == resolve_model(exported).card["parameters"]
@@ -175,24 +175,20 @@ def test_one_size_only(tmp_path: Path) -> None:
         convert(path, tmp_path / "other.onnx", tile_px=20)
 
 
-def test_command_line(tmp_path: Path) -> None:
+def test_command_line(apisr: Run, tmp_path: Path) -> None:
     path = checkpoint_of(tmp_path, "compact")
-    runner = CliRunner()
     output = tmp_path / "x.onnx"
-    result = runner.invoke(build_cli(), ["export", str(path), "-o", str(output)])
-    assert result.exit_code == 0, result.output
-    assert "compact x2, fp32, any size" in result.output
-    assert "largest difference" in result.output
-    again = runner.invoke(build_cli(), ["export", str(path), "-o", str(output)])
-    assert isinstance(again.exception, InputError)
-    assert "exists" in str(again.exception)
-    wrong = runner.invoke(build_cli(), ["export", str(path), "-o", str(output), "--precision", "fp7"])
-    assert "unknown precision 'fp7'" in str(wrong.exception)
-    shown = runner.invoke(build_cli(), ["models", "show", str(output), "--json"])
-    assert '"halo_px": 8' in shown.output
-    listed = runner.invoke(build_cli(), ["models", "list"])
-    assert "realesr-animevideov3" in listed.output
-    assert runner.invoke(build_cli(), ["models", "verify", str(output)]).exit_code == 0
+    result = apisr("export", path, "-o", output)
+    assert result.returncode == 0, result.stderr
+    assert "compact x2, fp32, any size" in result.stdout
+    assert "largest difference" in result.stdout
+    assert apisr("export", path, "-o", output).code == "output-exists"
+    wrong = apisr("export", path, "-o", output, "--precision", "fp7")
+    assert wrong.code == "usage"
+    assert "'fp7'" in wrong.stderr
+    assert apisr("models", "show", output, "--json").json()["halo_px"] == 8
+    assert "realesr-animevideov3" in apisr("models", "list").stdout
+    assert apisr("models", "verify", output).returncode == 0
 
 
 def test_weights_stored_in_16_bits_compute_the_same(tmp_path: Path) -> None:

@@ -1,22 +1,24 @@
-"""The command line: one file per command, parsing and printing only.
+"""The command line: one file per command, which parses, calls and prints.
 
-Commands are listed in :data:`COMMANDS` and loaded when the program starts; their modules may import
-nothing heavy at the top (a test holds them to it), the work is imported inside the function.
+Commands are listed in :data:`COMMANDS` and loaded when the program starts. Their modules import nothing heavy at the
+top (a test holds them to it); the work is imported inside the function. A command's module has a function or a
+``typer.Typer`` called ``command``, and ``EXAMPLES`` for its help. Exit codes: see :mod:`apisr.cli.failures`.
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from apisr import __version__
-from apisr.core.errors import ApisrError
 
-#: Command name -> module with a function or a ``typer.Typer`` called ``command``. The order is that of the help page.
+if TYPE_CHECKING:
+    from apisr.cli.helping import Program
+
+#: Command name -> module. The order is that of the help page.
 COMMANDS = {
     "upscale": "apisr.cli.upscale",
     "curate": "apisr.cli.curate",
@@ -29,76 +31,60 @@ COMMANDS = {
     "ablate": "apisr.cli.ablate",
     "models": "apisr.cli.models",
     "export": "apisr.cli.export",
+    "config": "apisr.cli.config",
     "doctor": "apisr.cli.doctor",
 }
 
 
 def build() -> typer.Typer:
     """Build the command-line application with every command of :data:`COMMANDS`."""
+    from apisr.cli.helping import HELP_OPTIONS, Command, Program
+
     app = typer.Typer(
         name="apisr",
+        cls=Program,
         help="Restore and upscale anime: pictures and videos, from dataset to score.",
-        no_args_is_help=True,
+        invoke_without_command=True,
         add_completion=True,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": list(HELP_OPTIONS)},
     )
-    app.callback()(_root)
+    app.callback(invoke_without_command=True)(_root)
     for name, module_name in COMMANDS.items():
-        command = importlib.import_module(module_name).command
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name)
+        module = importlib.import_module(module_name)
+        if isinstance(module.command, typer.Typer):
+            app.add_typer(module.command, name=name, epilog=module.EXAMPLES)
         else:
-            app.command(name)(command)
+            app.command(name, cls=Command, epilog=module.EXAMPLES)(module.command)
     return app
 
 
+def program() -> Program:
+    """Return the whole program as one command (what ``apisr`` runs, tests run and the documentation describes)."""
+    from typing import cast
+
+    return cast("Program", typer.main.get_command(build()))
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit.
-
-    Exit codes: 0 complete success, 1 a failed run, 2 bad input, 130 stopped by the user. Errors are one line on
-    standard error; ``--debug`` anywhere on the line shows the traceback instead.
-    """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    given = [argument for argument in given if argument != "--debug"]
-    try:
-        code = build()(args=given, prog_name="apisr", standalone_mode=False)
-    except KeyboardInterrupt:
-        _fail("stopped", 130)
-    except ApisrError as error:
-        if debug:
-            raise
-        _fail(str(error), error.exit_code)
-    except BrokenPipeError:
-        sys.exit(1)
-    except Exception as error:
-        usage = getattr(error, "format_message", None)
-        if usage is not None:  # a usage error of the option parser, whichever package carries the parser
-            _fail(f"{usage()} Try 'apisr --help'.".replace("\n", " "), int(getattr(error, "exit_code", 2)))
-        if type(error).__name__ == "Abort":
-            _fail("stopped", 130)
-        if debug:
-            raise
-        _fail(f"unexpected {type(error).__name__}: {error} (add --debug to see where)".replace("\n", " "), 1)
-    sys.exit(code if isinstance(code, int) else 0)
+    """Run the command line and exit."""
+    program().main(arguments)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"apisr {__version__}")
         raise typer.Exit
 
 
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks instead of one-line errors.")] = False,
 ) -> None:
-    """Take the options that stand before a command; `main` has taken ``--debug`` off the line already."""
+    """Take the options that stand before a command; `Program` has taken ``--debug`` off the line already."""
+    from apisr.cli.helping import show_help_when_alone
 
-
-def _fail(message: str, code: int) -> NoReturn:
-    sys.stderr.write(f"apisr: error: {message}\n")
-    sys.exit(code)
+    show_help_when_alone(context)

@@ -1,4 +1,4 @@
-"""`apisr ablate`: the paper's tables 2 to 4 as runs, and its parts left out one at a time."""
+"""``apisr ablate``: the paper's tables 2 to 4 as runs, and its parts left out one at a time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from apisr.cli.helping import examples
+
+EXAMPLES = examples(
+    "apisr ablate parts --pictures low --reference high --smoke",
+    "apisr ablate degradation --pictures low --reference high -o runs/degradation",
+    "apisr ablate dataset --pictures low --dataset ica=shards/ica --dataset random=shards/random",
+)
 
 
 def command(
@@ -46,6 +54,8 @@ def command(
 
     Stop it at any time; the same command goes on.
     """
+    from apisr.cli.output import note, say
+    from apisr.cli.parsers import expand, names
     from apisr.core.errors import InputError
     from apisr.evaluate.ablate import TABLE_OF, ablate
     from apisr.evaluate.tables import measured_table, paper_table
@@ -54,29 +64,29 @@ def command(
     for entry in dataset or []:
         name, equals, folder = entry.partition("=")
         if not equals:
-            raise InputError(f"expected --dataset NAME=FOLDER, got '{entry}'.")
+            raise InputError(f"expected --dataset NAME=FOLDER, got '{entry}'.", code="bad-option")
         folders[name] = Path(folder)
     outcome = ablate(
         ablation,
         output,
-        pictures=pictures,
+        pictures=expand(pictures),
         reference=reference,
         stage1=stage1,
         stage2=None if stage2 == "none" else stage2,
         start=start,
         sets=sets or [],
         datasets=folders,
-        metrics=None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()],
+        metrics=None if metrics is None else names(metrics),
         protocol=protocol,
         layout=layout,
         smoke=smoke,
-        on_step=lambda words: typer.echo(words, err=True),
+        on_step=note,
     )
     if ablation in TABLE_OF:
-        typer.echo(paper_table(TABLE_OF[ablation]))
-        typer.echo()
-    typer.echo(measured_table(list(outcome.reports.items())))
+        say(paper_table(TABLE_OF[ablation]))
+        say()
+    say(measured_table(list(outcome.reports.items())))
     for name, reason in outcome.missing.items():
-        typer.echo(f"{name}: not run, {reason}")
+        say(f"{name}: not run, {reason}")
     if smoke:
-        typer.echo("A smoke run: the numbers say nothing about the variants.")
+        say("A smoke run: the numbers say nothing about the variants.")

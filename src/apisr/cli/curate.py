@@ -2,130 +2,200 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apisr.core.errors import InputError
-from apisr.core.text import printable
+from apisr.cli import completing
+from apisr.cli.grouping import grouped
+from apisr.cli.helping import examples
+from apisr.cli.options import ClusterOption, Reporting
+
+if TYPE_CHECKING:
+    from apisr.curate.run import CurateResult
+
+EXAMPLES = examples(
+    "apisr curate season -o dataset                         the best frames of each video",
+    "apisr curate season film.mkv -o dataset --count 100 --height 720",
+    "apisr curate -o dataset --report --license CC-BY-4.0   the report and the card again",
+)
 
 
+@dataclass(frozen=True)
+class Choosing:
+    """How frames are chosen; what is not given is as the preset or the configuration says."""
+
+    count: Annotated[
+        int | None, typer.Option("--count", help="Frames kept of each video.", min=1, show_default=False)
+    ] = None
+    reserve: Annotated[
+        int | None,
+        typer.Option("--reserve", help="Extra frames, in place of duplicates across videos.", show_default=False),
+    ] = None
+    parts: Annotated[
+        int | None,
+        typer.Option("--parts", help="Parts of a video that give their best frames each.", show_default=False),
+    ] = None
+    distance_s: Annotated[
+        float | None, typer.Option("--distance", help="Least seconds between kept frames.", show_default=False)
+    ] = None
+    score: Annotated[
+        str | None, typer.Option("--score", help="auto, classical, icnet or a metric (niqe, ...).", show_default=False)
+    ] = None
+    frames: Annotated[
+        str | None,
+        typer.Option("--frames", help="intra (all intra pictures) or key (random access points).", show_default=False),
+    ] = None
+    height: Annotated[
+        str | None, typer.Option("--height", help="Production height: lines, native or keep.", show_default=False)
+    ] = None
+    multiple_of: Annotated[
+        int | None, typer.Option("--multiple-of", help="Cut sides to multiples of this.", show_default=False)
+    ] = None
+    format: Annotated[
+        str | None, typer.Option("--format", help="png, webp or avif (all lossless).", show_default=False)
+    ] = None
+    screen: Annotated[
+        list[str] | None,
+        typer.Option("--screen", help="Screening model: nudity or anime (may be repeated).", show_default=False),
+    ] = None
+    enhance: Annotated[bool, typer.Option("--enhance", help="Also write pictures with enhanced lines.")] = False
+
+    def overrides(self) -> dict[str, object]:
+        """Return the values by the names of the settings; None where the preset decides."""
+        values: dict[str, object] = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.height is not None and self.height.isdecimal():
+            values["height"] = int(self.height)
+        values["screen"] = tuple(self.screen) if self.screen else None
+        values["enhance"] = self.enhance or None
+        return values
+
+
+@dataclass(frozen=True)
+class Finishing:
+    """What is made of a dataset that exists."""
+
+    report: Annotated[bool, typer.Option("--report", help="Write the report and the card again.")] = False
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", help="Folder of pictures to compare scores with, in the report.", show_default=False),
+    ] = None
+    license: Annotated[
+        str | None, typer.Option("--license", help="License named in the dataset card.", show_default=False)
+    ] = None
+    export: Annotated[
+        str | None,
+        typer.Option(
+            "--export",
+            metavar="KIND=FOLDER",
+            help="Copy accepted pictures (imagefolder or plain).",
+            show_default=False,
+        ),
+    ] = None
+
+
+@grouped
 def command(
+    choosing: Choosing,
+    finishing: Finishing,
+    reporting: Reporting,
     videos: Annotated[
-        list[Path] | None, typer.Argument(help="Videos, and folders that are searched for videos.")
+        list[Path] | None,
+        typer.Argument(metavar="IN", help="Videos, folders that are searched for videos, and patterns."),
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The dataset: a folder to make or to continue.")
     ] = Path("dataset"),
-    preset: Annotated[str, typer.Option(help="paper or reference (the released code's way).")] = "paper",
-    config: Annotated[Path | None, typer.Option(help="TOML file with options (see docs/curate.md).")] = None,
-    count: Annotated[int | None, typer.Option(help="Frames kept of each video.")] = None,
-    reserve: Annotated[int | None, typer.Option(help="Extra frames, in place of duplicates across videos.")] = None,
-    parts: Annotated[int | None, typer.Option(help="Parts of a video that give their best frames each.")] = None,
-    distance: Annotated[float | None, typer.Option(help="Least seconds between kept frames.")] = None,
-    score: Annotated[str | None, typer.Option(help="auto, classical, icnet or a metric's name (niqe, ...).")] = None,
-    frames: Annotated[
-        str | None, typer.Option(help="intra (all intra pictures) or key (random access points).")
+    preset: Annotated[
+        str,
+        typer.Option(
+            "--preset",
+            help="paper or reference (the released code's way).",
+            autocompletion=completing.presets("apisr.curate"),
+        ),
+    ] = "paper",
+    config: Annotated[
+        Path | None, typer.Option("--config", help="TOML file with options (see docs/curate.md).", show_default=False)
     ] = None,
-    height: Annotated[str | None, typer.Option(help="Production height: lines, native or keep.")] = None,
-    multiple_of: Annotated[int | None, typer.Option(help="Cut sides to multiples of this.")] = None,
-    file_format: Annotated[str | None, typer.Option("--format", help="png, webp or avif (all lossless).")] = None,
-    screen: Annotated[
-        list[str] | None, typer.Option(help="Screening model: nudity or anime (may be repeated).")
-    ] = None,
-    enhance: Annotated[bool, typer.Option("--enhance", help="Also write pictures with enhanced lines.")] = False,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", "-j", min=1, help="Processes, a video each; by default one for each core."),
+        typer.Option(
+            "--workers",
+            "-j",
+            min=1,
+            help="Processes, a video each; by default one for each core.",
+            show_default=False,
+        ),
     ] = None,
-    cluster: Annotated[str | None, typer.Option(help="Address of a Ray cluster to work on.")] = None,
-    report: Annotated[bool, typer.Option("--report", help="Write the report and the card again.")] = False,
-    compare: Annotated[
-        Path | None, typer.Option(help="Folder of pictures to compare scores with, in the report.")
-    ] = None,
-    licence: Annotated[str | None, typer.Option("--license", help="License named in the dataset card.")] = None,
-    export: Annotated[
-        str | None, typer.Option(help="KIND=FOLDER: copy accepted pictures (imagefolder or plain).")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-) -> int:
+    cluster: ClusterOption = None,
+) -> None:
     """Choose the best intra frames of videos and make a training set of them.
 
     An existing dataset is continued: finished videos are not done again. Without videos, --report and --export work on
     the dataset as it is. Look at the result with: apisr review DATASET
     """
-    given = {
-        "count": count,
-        "reserve": reserve,
-        "parts": parts,
-        "distance_s": distance,
-        "score": score,
-        "frames": frames,
-        "height": int(height) if height is not None and height.isdecimal() else height,
-        "multiple_of": multiple_of,
-        "format": file_format,
-        "screen": tuple(screen) if screen else None,
-        "enhance": True if enhance else None,
-    }
-    if not videos and not (report or compare or licence or export):
-        raise InputError("no videos given. Give videos or folders, or --report or --export for a dataset that exists.")
-    code = _curate(videos, output, preset, config, given, workers, cluster, as_json, quiet) if videos else 0
-    if report or compare or licence:
-        _report(output, compare, licence)
-        typer.echo(str(output / "report.html"), err=as_json)
-    if export:
-        from apisr.curate.export import export_dataset
-
-        kind, _, folder = export.partition("=")
-        if kind not in ("imagefolder", "plain") or not folder:
-            raise InputError(f"cannot export to '{export}'. Give imagefolder=FOLDER or plain=FOLDER.")
-        number = export_dataset(output, Path(folder), kind=kind)
-        typer.echo(f"{number} pictures in '{folder}'", err=as_json)
-    return code
-
-
-def _curate(
-    videos: list[Path],
-    output: Path,
-    preset: str,
-    config: Path | None,
-    given: dict[str, Any],
-    workers: int | None,
-    cluster: str | None,
-    as_json: bool,
-    quiet: bool,
-) -> int:
-    from apisr.cli.progress import Progress
-    from apisr.core.progress import Progress as Event
-    from apisr.curate.run import curate
+    from apisr.cli.output import note
+    from apisr.cli.parsers import expand
+    from apisr.core.errors import InputError
     from apisr.curate.settings import load_settings
 
-    settings = load_settings(preset=preset, config=config, overrides=given)
-    with Progress(quiet=quiet) as bar:
-        bar.start("curating", unit="videos")
+    again = finishing.report or finishing.compare is not None or finishing.license is not None
+    if not videos and not again and finishing.export is None:
+        raise InputError(
+            "no videos given. Give videos or folders, or --report or --export for a dataset that exists.",
+            code="no-videos",
+        )
+    failed = False
+    if videos:
+        from apisr.curate.run import curate
 
-        def progress(event: Event) -> None:
-            bar.line(event.message)
-            if event.total is not None:
-                bar.update(event.done, event.total)
+        settings = load_settings(preset=preset, config=config, overrides=choosing.overrides())
+        with reporting.display(resumes=True) as display:
+            result = curate(
+                expand(videos),
+                output,
+                settings=settings,
+                workers=workers,
+                cluster=cluster,
+                progress=display.show,
+                cancel=display.cancel,
+            )
+        _print_result(result, output, reporting)
+        failed = bool(result.failed)
+    if again:
+        from apisr.curate.run import write_report_again
 
-        result = curate(videos, output, settings=settings, workers=workers, cluster=cluster, progress=progress)
-    if as_json:
-        typer.echo(result.model_dump_json())
-    else:
-        decisions = ", ".join(f"{number} {name}" for name, number in result.decisions.items()) or "none"
-        typer.echo(f"{result.videos} videos, {result.pictures} pictures ({decisions}) in '{printable(output)}'")
-        if result.flags:
-            typer.echo("flags: " + ", ".join(f"{number} {name}" for name, number in result.flags.items()))
-        for video in result.failed:
-            typer.echo(f"failed: {video.source}: {video.reason}")
-        typer.echo(f"look at them with: apisr review '{printable(output)}'")
-    return 1 if result.failed else 0
+        write_report_again(output, compare=finishing.compare, licence=finishing.license)
+        note(f"wrote {output / 'report.html'}")
+    if finishing.export is not None:
+        note(_export(output, finishing.export))
+    raise typer.Exit(1 if failed else 0)
 
 
-def _report(dataset: Path, compare: Path | None, licence: str | None) -> None:
-    from apisr.curate.run import write_report_again
+def _print_result(result: CurateResult, output: Path, reporting: Reporting) -> None:
+    from apisr.cli.output import counted, say, say_json
 
-    write_report_again(dataset, compare=compare, licence=licence)
+    if reporting.as_json:
+        say_json(result)
+        return
+    decisions = ", ".join(f"{number} {name}" for name, number in result.decisions.items()) or "none"
+    say(f"{counted(result.videos, 'video')}, {counted(result.pictures, 'picture')} ({decisions}) in '{output}'")
+    if result.flags:
+        say("flags: " + ", ".join(f"{number} {name}" for name, number in result.flags.items()))
+    for video in result.failed:
+        say(f"failed: {video.source}: {video.reason}")
+    say(f"look at them with: apisr review '{output}'")
+
+
+def _export(dataset: Path, request: str) -> str:
+    from apisr.cli.output import counted
+    from apisr.core.errors import InputError
+    from apisr.curate.export import export_dataset
+
+    kind, _, folder = request.partition("=")
+    if kind not in ("imagefolder", "plain") or not folder:
+        raise InputError(f"cannot export to '{request}'. Give imagefolder=FOLDER or plain=FOLDER.", code="bad-export")
+    number = export_dataset(dataset, Path(folder), kind=kind)
+    return f"{counted(number, 'picture')} in '{folder}'"

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from apisr.cli.helping import examples
+from apisr.cli.options import JsonOption
 
+EXAMPLES = examples(
+    "apisr doctor",
+    "apisr doctor --json                    for scripts and reports of bugs",
+    "apisr upscale examples --dry-run       whether a run would work here",
+)
+
+#: Packages whose versions are shown.
 _PACKAGES = (
     "numpy",
     "onnxruntime",
     "openvino",
+    "ncnn",
     "av",
     "opencv-python-headless",
     "pillow",
@@ -20,7 +28,8 @@ _PACKAGES = (
     "lightning",
     "ray",
 )
-_ENCODERS = (
+#: Encoders that are looked for, and completed.
+ENCODERS = (
     "libx264",
     "libx265",
     "libsvtav1",
@@ -42,16 +51,18 @@ _ENCODERS = (
 )
 
 
-def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def command(as_json: JsonOption = False) -> None:
     """Show versions, devices, engines and codecs of this installation."""
-    found = _examine()
+    from apisr.cli.output import say, say_json
+
+    examined = _examine()
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        say_json(examined)
         return
-    for section, content in found.items():
-        typer.echo(f"{section}:")
+    for section, content in examined.items():
+        say(f"{section}:")
         for key, value in content.items():
-            typer.echo(f"    {key}: {value}")
+            say(f"    {key}: {value}")
 
 
 def _examine() -> dict[str, dict[str, Any]]:
@@ -87,7 +98,7 @@ def _examine() -> dict[str, dict[str, Any]]:
             for name, found in devices.items()
         },
         "models": {model.name: f"x{model.scale}, {model.architecture}" for model in list_models()},
-        "video encoders": {name: "yes" if _encodes(name) else "no" for name in _ENCODERS},
+        "video encoders": {name: "yes" if _encodes(name) else "no" for name in ENCODERS},
         "picture formats": {
             name: "yes" if features.check(feature) else "no"
             for name, feature in (

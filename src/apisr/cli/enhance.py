@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from apisr.cli.grouping import grouped
+from apisr.cli.helping import examples
+from apisr.cli.options import OverwriteOption, Reporting, SeedOption
 
+EXAMPLES = examples(
+    "apisr enhance drawing.png -o sharp.png",
+    "apisr enhance drawings -o sharp                        a folder with its tree",
+    "apisr enhance drawings -o sharp --show --seed 1 --gamma-range 0.97 0.98",
+)
+
+
+@grouped
 def command(
-    given: Annotated[Path, typer.Argument(metavar="IN", help="A picture, or a folder of pictures.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A picture, or a folder of pictures.")],
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="Folder to write to, or a file for one picture.", show_default=False),
     ],
+    reporting: Reporting,
     preset: Annotated[
         Literal["paper", "reference"],
         typer.Option("--preset", "-p", help="Outside the lines: keep the picture, or sharpen it once."),
@@ -28,24 +38,22 @@ def command(
         tuple[float, float] | None,
         typer.Option("--gamma-range", help="Draw gamma for each picture, in place of --gamma.", show_default=False),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the draws of --gamma-range.", min=0)] = 0,
+    seed: SeedOption = 0,
     show: Annotated[bool, typer.Option("--show", help="Also write NAME.panel.png: input, line map, result.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Sharpen hand-drawn lines and nothing else (the paper's pseudo ground truth).
 
     Alpha, 16 bit and metadata are kept. JPEG and AVIF inputs become PNG, other formats stay.
     """
-    from apisr.cli.progress import Progress
+    from apisr.cli.output import counted, duration, note, say, say_json
+    from apisr.core.progress import Progress
     from apisr.enhance import enhance_files
 
     began = time.monotonic()
-    with Progress(quiet=quiet or as_json) as progress:
-        progress.start(f"enhancing {given}", unit="pictures")
+    with reporting.display(cancels=False) as display:
         outcome = enhance_files(
-            given,
+            source,
             output,
             preset=preset,
             gamma=gamma,
@@ -53,16 +61,20 @@ def command(
             seed=seed,
             show=show,
             overwrite=overwrite,
-            progressed=progress.update,
+            progressed=lambda done, total: display.show(
+                Progress("enhance", item=str(source), done=done, total=total, unit="pictures")
+            ),
         )
-    seconds = time.monotonic() - began
-    for source, reason in outcome.failed.items():
-        sys.stderr.write(f"apisr: error: {source}: {reason}\n")
-    if as_json:
+    for path, reason in outcome.failed.items():
+        note(f"apisr: error: {path}: {reason}")
+    if reporting.as_json:
         done = [{"file": str(target), "gamma": value} for target, value in outcome.done.items()]
-        failed = {str(source): reason for source, reason in outcome.failed.items()}
-        typer.echo(json.dumps({"done": done, "failed": failed, "seconds": seconds}, indent=2))
-    elif not quiet:
-        notes = f", {len(outcome.failed)} failed" if outcome.failed else ""
-        typer.echo(f"{len(outcome.done)} pictures enhanced into {output} in {seconds:.1f} s{notes}")
+        failed = {str(path): reason for path, reason in outcome.failed.items()}
+        say_json({"done": done, "failed": failed, "seconds": time.monotonic() - began})
+    elif not reporting.quiet:
+        failures = f", {len(outcome.failed)} failed" if outcome.failed else ""
+        say(
+            f"{counted(len(outcome.done), 'picture')} enhanced into {output} "
+            f"in {duration(time.monotonic() - began)}{failures}"
+        )
     raise typer.Exit(1 if outcome.failed else 0)

@@ -1,125 +1,164 @@
-"""`apisr evaluate`: scores of pictures, clips and models."""
+"""``apisr evaluate``: scores of pictures, clips and models."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from apisr.core.progress import Progress as Event
-from apisr.core.progress import ProgressFn, no_progress
-from apisr.core.text import printable
+from apisr.cli import completing
+from apisr.cli.grouping import grouped
+from apisr.cli.helping import examples
+from apisr.cli.options import DeviceOption, ModelOption, OverwriteOption, Reporting, SeedOption, TtaOption
+from apisr.cli.parsers import names
+
+if TYPE_CHECKING:
+    from apisr.evaluate.protocols import Protocol
+    from apisr.evaluate.report import Report
+
+EXAMPLES = examples(
+    "apisr evaluate upscaled --reference originals -o report",
+    "apisr evaluate low --reference originals --model lite-x2 --metrics psnr,ssim -o report",
+    "apisr evaluate new --reference originals -o report2 --against report",
+)
 
 
+@dataclass(frozen=True)
+class Enlarging:
+    """What is done to the pictures before they are scored."""
+
+    model: ModelOption = None
+    scale: Annotated[
+        int | None,
+        typer.Option("--scale", help="Factor of the model; taken from --reference if given.", show_default=False),
+    ] = None
+    tta: TtaOption = False
+    device: DeviceOption = "auto"
+    save_outputs: Annotated[
+        Path | None, typer.Option("--save-outputs", help="Keep the model's outputs in this folder.", show_default=False)
+    ] = None
+
+    def check(self) -> None:
+        """Refuse options that need a model where there is none."""
+        from apisr.core.errors import InputError
+
+        if self.model is None and (self.save_outputs is not None or self.tta):
+            name = "--tta" if self.tta else "--save-outputs"
+            raise InputError(f"{name} goes with --model. Give --model, or leave it out.", code="model-needed")
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What is measured on what."""
+
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            help="Names with commas; by default those of the protocol. Others than the built-in: pyiqa.",
+            show_default=False,
+            autocompletion=completing.metrics,
+        ),
+    ] = None
+    protocol: Annotated[
+        Literal["deterministic", "paper"], typer.Option("--protocol", help="What is measured on what.")
+    ] = "deterministic"
+    layout: Annotated[
+        Literal["pictures", "clips", "avc-reallq"],
+        typer.Option("--layout", help="How folders are read: each picture for itself, or each folder as a clip."),
+    ] = "pictures"
+    frame_step: Annotated[
+        int | None,
+        typer.Option("--frame-step", min=1, help="Score every N-th frame of each clip.", show_default=False),
+    ] = None
+    seed: SeedOption = 0
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Score the pairs that there are; the rest is named in the report.")
+    ] = False
+
+    def chosen_protocol(self) -> Protocol:
+        """Return the protocol with the changes of the command line."""
+        from apisr.evaluate.protocols import PROTOCOLS
+
+        changes = {"seed": self.seed} | ({} if self.frame_step is None else {"frame_step": self.frame_step})
+        return PROTOCOLS[self.protocol].model_copy(update=changes)
+
+
+@grouped
 def command(
     pictures: Annotated[
         list[Path],
         typer.Argument(help="Outputs to score, or with --model inputs: files, folders, 'patterns/*/with.mkv'."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for report.json and report.html.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for report.json and report.html.", show_default=False)
+    ],
+    enlarging: Enlarging,
+    measuring: Measuring,
+    reporting: Reporting,
     reference: Annotated[
-        Path | None, typer.Option(help="Ground truth of the same names: a folder, file or pattern.")
+        Path | None,
+        typer.Option(
+            "--reference", help="Ground truth of the same names: a folder, file or pattern.", show_default=False
+        ),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Enlarge the pictures first: a model's name or file, or lanczos, bicubic.")
-    ] = None,
-    scale: Annotated[int | None, typer.Option(help="Factor of the model; taken from --reference if given.")] = None,
-    metrics: Annotated[
-        str | None,
-        typer.Option(help="Names with commas; by default those of the protocol. Others than the built-in: pyiqa."),
-    ] = None,
-    protocol: Annotated[
-        Literal["deterministic", "paper"], typer.Option(help="What is measured on what.")
-    ] = "deterministic",
-    layout: Annotated[
-        Literal["pictures", "clips", "avc-reallq"],
-        typer.Option(help="How folders are read: each picture for itself, or each folder as a clip."),
-    ] = "pictures",
-    frame_step: Annotated[int | None, typer.Option(min=1, help="Of clips, score every N-th frame.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of crops, bootstrap and metrics that draw.")] = 0,
     against: Annotated[
-        Path | None, typer.Option(help="Another report: differences picture by picture are printed too.")
+        Path | None,
+        typer.Option(
+            "--against", help="Another report: differences picture by picture are printed too.", show_default=False
+        ),
     ] = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Score the pairs that there are; the rest is named in the report.")
-    ] = False,
-    save_outputs: Annotated[Path | None, typer.Option(help="Keep the model's outputs in this folder.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    tta: Annotated[bool, typer.Option("--tta", help="Of --model, the mean over eight flips and turns.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of tables.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Score pictures, clips or a model; writes report.json and report.html."""
-    from apisr.core.errors import InputError
+    from apisr.cli.output import note
     from apisr.evaluate import EvaluateOptions, evaluate, read_report, write_report
     from apisr.evaluate.compare import check_protocols
-    from apisr.evaluate.protocols import PROTOCOLS
     from apisr.evaluate.run import check_report_folder
-    from apisr.evaluate.text import difference_table, summary_table
 
     check_report_folder(output, overwrite=overwrite)
-    if save_outputs is not None and model is None:
-        raise InputError("--save-outputs keeps what a model makes. Give --model, or leave it out.")
-    if tta and model is None:
-        raise InputError("--tta turns what a model is given. Give --model, or leave it out.")
+    enlarging.check()
     other = None if against is None else read_report(against)
-    changes = {"seed": seed} | ({} if frame_step is None else {"frame_step": frame_step})
-    chosen = PROTOCOLS[protocol].model_copy(update=changes)
+    protocol = measuring.chosen_protocol()
     if other is not None:
-        check_protocols(chosen, other.protocol)
-    with _progress(quiet=quiet or as_json) as advance:
-        options = EvaluateOptions(
-            scale=scale,
-            metrics=None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()],
-            protocol=chosen,
-            layout=layout,
-            allow_missing=allow_missing,
-            device=device,
-            tta=tta,
-            outputs=save_outputs,
+        check_protocols(protocol, other.protocol)
+    options = EvaluateOptions(
+        scale=enlarging.scale,
+        metrics=None if measuring.metrics is None else names(measuring.metrics),
+        protocol=protocol,
+        layout=measuring.layout,
+        allow_missing=measuring.allow_missing,
+        device=enlarging.device,
+        tta=enlarging.tta,
+        outputs=enlarging.save_outputs,
+    )
+    with reporting.display() as display:
+        evaluation = evaluate(
+            pictures,
+            reference=reference,
+            model=enlarging.model,
+            options=options,
+            progress=display.show,
+            cancel=display.cancel,
         )
-        evaluation = evaluate(pictures, reference=reference, model=model, options=options, progress=advance)
     json_file, page_file = write_report(evaluation, output, against=other, overwrite=overwrite)
-    report = evaluation.report
+    _print_report(evaluation.report, other, as_json=reporting.as_json)
+    note(f"wrote {json_file} and {page_file}")
+
+
+def _print_report(report: Report, other: Report | None, *, as_json: bool) -> None:
+    from apisr.cli.output import note, say
+    from apisr.evaluate.text import difference_table, summary_table
+
     if as_json:
-        typer.echo(report.to_json(), nl=False)
+        say(report.to_json(), end="")
     else:
-        typer.echo(summary_table(report))
+        say(summary_table(report))
         if other is not None:
-            typer.echo(difference_table(report, other))
+            say(difference_table(report, other))
     for name, reason in report.absent.items():
-        typer.echo(
-            f"{name}: no value for {reason}" if name in report.summary else f"{name}: absent, {reason}", err=True
-        )
+        note(f"{name}: no value for {reason}" if name in report.summary else f"{name}: absent, {reason}")
     for notice in report.notices:
-        typer.echo(notice, err=True)
-    typer.echo(f"wrote {json_file} and {page_file}", err=True)
-
-
-@contextlib.contextmanager
-def _progress(*, quiet: bool) -> Generator[ProgressFn]:
-    """Progress on standard error: a bar on a terminal, a line every tenth of the way elsewhere."""
-    if quiet:
-        yield no_progress
-    elif sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import Progress
-
-        with Progress(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("scoring", total=None)
-            yield lambda event: bar.update(
-                task, completed=event.done, total=event.total, description=printable(event.item)
-            )
-    else:
-
-        def line(event: Event) -> None:
-            done, total = event.index, event.count
-            if done == total or done * 10 // total > (done - 1) * 10 // total:
-                typer.echo(f"{done}/{total} {printable(event.item)}", err=True)
-
-        yield line
+        note(notice)

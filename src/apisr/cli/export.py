@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from apisr.cli import completing
+from apisr.cli.helping import examples
+from apisr.cli.options import OverwriteOption
+
+EXAMPLES = examples(
+    "apisr export lite-x2 -o lite-x2.onnx",
+    "apisr export runs/mine/best.safetensors -o mine.onnx",
+    "apisr export lite-x2 -o half.onnx --precision fp16 --tile 256",
+)
+
 
 def command(
-    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors, .pth, .pt or .ckpt file, or a model's name.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The ONNX file to write.")],
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            help="A .safetensors, .pth, .pt or .ckpt file, or a model's name.", autocompletion=completing.models
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.", show_default=False)],
+    precision: Annotated[Literal["fp32", "fp16", "int8"], typer.Option("--precision", help="Of the weights.")] = "fp32",
     tile: Annotated[
-        int | None, typer.Option(help="Accept only square inputs of this side (default: any size).")
+        int | None,
+        typer.Option(
+            "--tile", help="Accept only square inputs of this side; by default any size.", min=16, show_default=False
+        ),
     ] = None,
-    opset: Annotated[int, typer.Option(help="Version of the ONNX operators.")] = 17,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    opset: Annotated[int, typer.Option("--opset", help="Version of the ONNX operators.")] = 17,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write a checkpoint as an ONNX file and print the largest difference between both."""
-    from apisr.core.errors import InputError
-    from apisr.weights.convert import PRECISIONS, convert
+    from apisr.cli.output import say
+    from apisr.weights.convert import convert
 
-    if precision not in PRECISIONS:
-        raise InputError(f"unknown precision '{precision}'. Choose one of: {', '.join(PRECISIONS)}.")
     report = convert(checkpoint, output, precision=precision, tile_px=tile, opset=opset, overwrite=overwrite)
-    typer.echo(
+    say(
         f"{output}: {report.architecture} x{report.scale}, {precision}, "
         f"{'any size' if tile is None else f'{tile}x{tile} only'}, opset {opset}, {report.size_bytes / 1e6:.1f} MB"
     )
-    typer.echo(f"largest difference to the checkpoint: {report.largest_difference:.2e}; PSNR {report.psnr_db:.1f} dB")
+    say(f"largest difference to the checkpoint: {report.largest_difference:.2e}; PSNR {report.psnr_db:.1f} dB")

@@ -1,4 +1,4 @@
-"""`apisr table`: the paper's tables beside measured reports."""
+"""``apisr table``: the paper's tables beside measured reports."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from apisr.cli.helping import examples
+
+EXAMPLES = examples(
+    "apisr table 1                          the paper's table 1",
+    "apisr table 1 report                   beside a report of apisr evaluate",
+    "apisr table 3 runs/a/report runs/b/report",
+)
 
 
 def command(
@@ -15,12 +23,12 @@ def command(
     ] = None,
 ) -> None:
     """Print a table of the paper, and beside it what was measured on the given data."""
+    from apisr.cli.output import say
+    from apisr.cli.parsers import expand
     from apisr.evaluate import read_report
     from apisr.evaluate.tables import measured_table, paper_table
 
-    typer.echo(paper_table(number))
-    typer.echo()
-    read = [(path, read_report(path)) for path in reports or []]
-    typer.echo(
-        measured_table([(path.name if report.model is None else report.model.name, report) for path, report in read])
-    )
+    say(paper_table(number))
+    say()
+    read = [(path, read_report(path)) for path in expand(reports or [])]
+    say(measured_table([(path.name if report.model is None else report.model.name, report) for path, report in read]))

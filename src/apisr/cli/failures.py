@@ -1,0 +1,107 @@
+"""The one place where errors become a line and an exit code.
+
+Exit codes: 0 complete success, 1 a failed run, 2 bad input, 130 stopped by the user.
+
+    >>> failure_of(FileNotFoundError(2, "No such file or directory", "a.png"))
+    Failure(line="cannot use 'a.png': No such file or directory.", exit_code=1, code='system')
+    >>> failure_of(MemoryError()).code
+    'out-of-memory'
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from apisr.cli.output import note
+from apisr.core.errors import ApisrError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+class Failure(NamedTuple):
+    """What an error means to the user.
+
+    Attributes:
+        line: one line: what was expected, what was found, what to do.
+        exit_code: of the program.
+        code: stable name of the kind of error.
+    """
+
+    line: str
+    exit_code: int
+    code: str
+
+
+def failure_of(error: BaseException, line: Sequence[str] = ()) -> Failure:
+    """Return the line, the exit code and the name of an error.
+
+    Args:
+        error: what was raised.
+        line: the command line, from which a usage error takes the value that was given.
+    """
+    if isinstance(error, ApisrError):
+        return Failure(_one_line(str(error)), error.exit_code, error.code)
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
+        return Failure("stopped", 130, "cancelled")
+    usage = getattr(error, "format_message", None)
+    if usage is not None:  # a usage error of the option parser, whichever package carries the parser
+        return Failure(_usage_line(error, usage(), line), int(getattr(error, "exit_code", 2)), "usage")
+    if isinstance(error, MemoryError):
+        return Failure(
+            "not enough memory. Close other programs, or take smaller pieces (--tile), or a smaller model.",
+            1,
+            "out-of-memory",
+        )
+    if isinstance(error, OSError):
+        name = f" '{os.fsdecode(error.filename)}'" if isinstance(error.filename, (str, bytes)) else ""
+        reason = error.strerror or str(error) or type(error).__name__
+        return Failure(f"cannot use{name or ' a file'}: {_one_line(reason)}.", 1, "system")
+    if isinstance(error, UnicodeError):
+        return Failure(f"a text or a name is not valid: {_one_line(str(error))}. Give UTF-8.", 2, "bad-text")
+    return Failure(f"unexpected {type(error).__name__}: {_one_line(str(error))} (add --debug to see where)", 1, "bug")
+
+
+def report(error: BaseException, line: Sequence[str] = ()) -> int:
+    """Print an error as one line on standard error and return the exit code; arguments as in :func:`failure_of`."""
+    if isinstance(error, BrokenPipeError):
+        leave_output()
+        return 1
+    failure = failure_of(error, line)
+    note(f"apisr: error: {failure.line}")
+    return failure.exit_code
+
+
+def worst(codes: Iterable[int]) -> int:
+    """Return the exit code of a run of several items: that of a single item, else 1 if one failed."""
+    listed = list(codes)
+    if not any(listed):
+        return 0
+    return listed[0] if len(listed) == 1 else 1
+
+
+def leave_output() -> None:
+    """Point standard output to nowhere, so that nothing is written to a closed pipe when the program ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+
+
+def _usage_line(error: BaseException, message: str, line: Sequence[str]) -> str:
+    command = getattr(getattr(error, "ctx", None), "command_path", None) or " ".join(["apisr", *line[:1]])
+    text = _one_line(message)
+    options: list[str] = getattr(getattr(error, "param", None), "opts", None) or []
+    for number, argument in enumerate(line):
+        name, _, value = argument.partition("=")
+        if name in options and not value:
+            value = line[number + 1] if number + 1 < len(line) else ""
+        if name in options and value and value not in text:
+            text = f"{text.rstrip('.')}, got '{value}'"
+    return f"{text}{'' if text.endswith(('.', '?')) else '.'} Try: {command} --help"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

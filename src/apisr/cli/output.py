@@ -1,0 +1,111 @@
+r"""What is printed: safely, with the right plural, and as JSON that is exactly the result model.
+
+Names of files may hold anything: control characters are shown as escapes, so that a name can neither colour the
+terminal nor overwrite a line. A closed standard output or error is never a crash.
+
+    >>> printable("a\x1b[31m.png")
+    'a\\x1b[31m.png'
+    >>> counted(1, "picture"), counted(3, "picture")
+    ('1 picture', '3 pictures')
+    >>> duration(12000)
+    '3 h 20 min'
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TextIO
+
+from apisr.core.text import printable as shown
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+def printable(text: str) -> str:
+    """Return a text of one or more lines as :func:`apisr.core.text.printable` shows each of them."""
+    return "\n".join(shown(line) for line in text.split("\n"))
+
+
+def say(text: str = "", *, end: str = "\n") -> None:
+    """Print a result on standard output."""
+    _write(sys.stdout, printable(text) + end)
+
+
+def note(text: str) -> None:
+    """Print a line for people on standard error."""
+    _write(sys.stderr, printable(text) + "\n", ignore_closed=True)
+
+
+def say_json(value: BaseModel | Sequence[BaseModel] | Mapping[str, object] | Sequence[Mapping[str, object]]) -> None:
+    """Print result models, or plain values, as JSON on standard output.
+
+    Bytes of names that are not UTF-8 become escapes that :func:`json.loads` reads back.
+    """
+    _write(sys.stdout, json.dumps(plain(value), indent=2, default=str) + "\n")
+
+
+def plain(value: object) -> object:
+    """Return models, and containers of models, as plain values.
+
+    >>> plain([{"a": 1}])
+    [{'a': 1}]
+    """
+    from pydantic import BaseModel
+
+    if isinstance(value, BaseModel):
+        return plain(value.model_dump(mode="python", by_alias=True))
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}  # pyright: ignore[reportUnknownArgumentType]
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+    return value
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun in the right form."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time for people: ``4.2 s``, ``38 s``, ``2 min 5 s``, ``3 h 20 min``, ``2 d 4 h``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for big, big_name, small, small_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= big:
+            rest = whole % big // small
+            return f"{whole // big} {big_name}" + (f" {rest} {small_name}" if rest else "")
+    return f"{whole} s"
+
+
+def make_streams_safe() -> None:
+    """Let standard output and error write escapes where their encoding has no such character."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(ValueError, OSError):
+                stream.reconfigure(errors="backslashreplace")
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether a stream is there and a terminal."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def _write(stream: TextIO | None, text: str, *, ignore_closed: bool = False) -> None:
+    if stream is None:
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except (ValueError, OSError):
+        # Standard error has no other place to complain; a closed output ends the program as a broken pipe does.
+        if not ignore_closed:
+            raise
