@@ -23,6 +23,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
 from apisr.core.errors import ApisrError, InputError, RunError
@@ -63,7 +64,7 @@ class Review:
         self._open = True
         self._stack.enter_context(hold_dataset(dataset))
         try:
-            self._server = _Server(("127.0.0.1", port), _handler(self))
+            self._server = _Server(("127.0.0.1", port), self)
         except (OSError, OverflowError) as error:
             self._stack.close()
             reason = getattr(error, "strerror", None) or error
@@ -166,9 +167,10 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(self, address: tuple[str, int], review: Review) -> None:
+        self.review = review
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        super().__init__(address, handler)
+        super().__init__(address, _Handler)
 
     def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
         if not self._places.acquire(blocking=False):
@@ -188,116 +190,119 @@ class _Server(ThreadingHTTPServer):
         """Say nothing of connections that break or take too long."""
 
 
-def _handler(review: Review) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        server_version = "apisr"
-        sys_version = ""
-        timeout = IDLE_S
+class _Handler(BaseHTTPRequestHandler):
+    """Answers the page's requests."""
 
-        def do_GET(self) -> None:
-            address = urlsplit(self.path)
-            query = parse_qs(address.query, max_num_fields=8)
-            if self.headers.get("Content-Length") or self.headers.get("Transfer-Encoding"):
-                self.close_connection = True  # whatever follows was not asked for and is not read
-            if not self._allowed(query.get("token", [""])[0]):
-                return
-            if address.path == "/":
-                nonce = secrets.token_urlsafe(16)
-                page = render("apisr.curate", "review.html.j2", nonce=nonce)
-                self._send(page.encode("utf-8"), "text/html; charset=utf-8", nonce=nonce)
-            elif address.path == "/rows":
-                self._send(review.listing(), "application/json")
-            elif address.path in ("/thumb", "/image"):
-                found = review.file(address.path[1:], query.get("id", [""])[0])
-                if found is None:
-                    self._fail(HTTPStatus.NOT_FOUND, "no such picture")
-                else:
-                    self._send(*found, cache=True)
+    protocol_version = "HTTP/1.1"
+    server_version = "apisr"
+    sys_version = ""
+    timeout = IDLE_S
+
+    @property
+    def _review(self) -> Review:
+        return cast("_Server", self.server).review
+
+    def do_GET(self) -> None:
+        address = urlsplit(self.path)
+        query = parse_qs(address.query, max_num_fields=8)
+        if self.headers.get("Content-Length") or self.headers.get("Transfer-Encoding"):
+            self.close_connection = True  # whatever follows was not asked for and is not read
+        if not self._allowed(query.get("token", [""])[0]):
+            return
+        if address.path == "/":
+            nonce = secrets.token_urlsafe(16)
+            page = render("apisr.curate", "review.html.j2", nonce=nonce)
+            self._send(page.encode("utf-8"), "text/html; charset=utf-8", nonce=nonce)
+        elif address.path == "/rows":
+            self._send(self._review.listing(), "application/json")
+        elif address.path in ("/thumb", "/image"):
+            found = self._review.file(address.path[1:], query.get("id", [""])[0])
+            if found is None:
+                self._fail(HTTPStatus.NOT_FOUND, "no such picture")
             else:
-                self._fail(HTTPStatus.NOT_FOUND, "no such page")
+                self._send(*found, cache=True)
+        else:
+            self._fail(HTTPStatus.NOT_FOUND, "no such page")
 
-        def do_POST(self) -> None:
-            if not self._allowed(self.headers.get("X-Token", "")):
-                return
-            if urlsplit(self.path).path != "/decide":
-                self._refuse(HTTPStatus.NOT_FOUND, "no such page")
-                return
-            size = self._body_size()
-            if size is None:
-                return
-            try:
-                values: object = json.loads(self.rfile.read(size))
-                if not isinstance(values, dict) or not isinstance(values.get("ids"), list):
-                    raise TypeError("expected {ids, decision}")
-                review.decide([str(identifier) for identifier in values["ids"]], str(values.get("decision")))
-            except (ValueError, TypeError, RecursionError) as error:
-                self._fail(HTTPStatus.BAD_REQUEST, f"not a decision: {error}")
-            except ApisrError as error:
-                self._fail(HTTPStatus.BAD_REQUEST, str(error))
-            else:
-                self._send(b"{}", "application/json")
+    def do_POST(self) -> None:
+        if not self._allowed(self.headers.get("X-Token", "")):
+            return
+        if urlsplit(self.path).path != "/decide":
+            self._refuse(HTTPStatus.NOT_FOUND, "no such page")
+            return
+        size = self._body_size()
+        if size is None:
+            return
+        try:
+            values: object = json.loads(self.rfile.read(size))
+            if not isinstance(values, dict) or not isinstance(values.get("ids"), list):
+                raise TypeError("expected {ids, decision}")
+            self._review.decide([str(identifier) for identifier in values["ids"]], str(values.get("decision")))
+        except (ValueError, TypeError, RecursionError) as error:
+            self._fail(HTTPStatus.BAD_REQUEST, f"not a decision: {error}")
+        except ApisrError as error:
+            self._fail(HTTPStatus.BAD_REQUEST, str(error))
+        else:
+            self._send(b"{}", "application/json")
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that the base class gives
-            """Say nothing: the terminal shows the address only."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that the base class gives
+        """Say nothing: the terminal shows the address only."""
 
-        def _allowed(self, token: str) -> bool:
-            hosts = self.headers.get_all("Host") or [""]
-            if len(hosts) == 1 and review.allowed(hosts[0], token):
-                return True
-            self._refuse(HTTPStatus.FORBIDDEN, "open the page by the address that 'apisr review' printed")
-            return False
+    def _allowed(self, token: str) -> bool:
+        hosts = self.headers.get_all("Host") or [""]
+        if len(hosts) == 1 and self._review.allowed(hosts[0], token):
+            return True
+        self._refuse(HTTPStatus.FORBIDDEN, "open the page by the address that 'apisr review' printed")
+        return False
 
-        def _body_size(self) -> int | None:
-            """Return the length of the body; None where it was refused."""
-            lengths = self.headers.get_all("Content-Length") or []
-            if self.headers.get("Transfer-Encoding") is not None or not lengths:
-                self._refuse(HTTPStatus.LENGTH_REQUIRED, "send Content-Length")
-            elif len(lengths) > 1 or not (lengths[0].isascii() and lengths[0].isdecimal()) or len(lengths[0]) > 12:
-                self._refuse(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
-            elif int(lengths[0]) > MAX_BODY_BYTES:
-                self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too much at once")
-            else:
-                return int(lengths[0])
-            return None
+    def _body_size(self) -> int | None:
+        """Return the length of the body; None where it was refused."""
+        lengths = self.headers.get_all("Content-Length") or []
+        if self.headers.get("Transfer-Encoding") is not None or not lengths:
+            self._refuse(HTTPStatus.LENGTH_REQUIRED, "send Content-Length")
+        elif len(lengths) > 1 or not (lengths[0].isascii() and lengths[0].isdecimal()) or len(lengths[0]) > 12:
+            self._refuse(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
+        elif int(lengths[0]) > MAX_BODY_BYTES:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too much at once")
+        else:
+            return int(lengths[0])
+        return None
 
-        def _refuse(self, status: HTTPStatus, message: str) -> None:
-            """Answer without having read the body, which therefore ends the connection."""
-            self.close_connection = True
-            self._fail(status, message)
+    def _refuse(self, status: HTTPStatus, message: str) -> None:
+        """Answer without having read the body, which therefore ends the connection."""
+        self.close_connection = True
+        self._fail(status, message)
 
-        def _send(
-            self,
-            data: bytes,
-            kind: str,
-            *,
-            cache: bool = False,
-            status: HTTPStatus = HTTPStatus.OK,
-            nonce: str | None = None,
-        ) -> None:
-            policy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-            if nonce is not None:
-                policy += f"; img-src 'self'; connect-src 'self'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'"
-            headers = {
-                "Content-Type": kind,
-                "Content-Length": str(len(data)),
-                "Content-Security-Policy": policy,
-                "Cache-Control": "private, max-age=3600" if cache else "no-store",
-                "Cross-Origin-Resource-Policy": "same-origin",
-                "Referrer-Policy": "no-referrer",
-                "X-Content-Type-Options": "nosniff",
-                "X-Frame-Options": "DENY",
-            }
-            with contextlib.suppress(ConnectionError, TimeoutError):
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                if self.close_connection:
-                    self.send_header("Connection", "close")
-                self.end_headers()
-                self.wfile.write(data)
+    def _send(
+        self,
+        data: bytes,
+        kind: str,
+        *,
+        cache: bool = False,
+        status: HTTPStatus = HTTPStatus.OK,
+        nonce: str | None = None,
+    ) -> None:
+        policy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        if nonce is not None:
+            policy += f"; img-src 'self'; connect-src 'self'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'"
+        headers = {
+            "Content-Type": kind,
+            "Content-Length": str(len(data)),
+            "Content-Security-Policy": policy,
+            "Cache-Control": "private, max-age=3600" if cache else "no-store",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff",
+            "X-Frame-Options": "DENY",
+        }
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            if self.close_connection:
+                self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(data)
 
-        def _fail(self, status: HTTPStatus, message: str) -> None:
-            self._send(json.dumps({"error": message}).encode(), "application/json", status=status)
-
-    return Handler
+    def _fail(self, status: HTTPStatus, message: str) -> None:
+        self._send(json.dumps({"error": message}).encode(), "application/json", status=status)

@@ -123,16 +123,7 @@ def curate(
             cancel.check()
         rows = finish(dataset, settings)
         remove_tree(work_folder(dataset))
-    return CurateResult(
-        dataset=str(dataset),
-        videos=len(read_records(dataset)),
-        done_now=tally.done_now,
-        pictures=len(rows),
-        decisions=count_of(row.decision for row in rows),
-        flags=count_of(flag for row in rows for flag in row.flags),
-        failed=tuple(sorted(tally.failed, key=lambda video: video.source)),
-        repeated=tuple(sorted(tally.repeated, key=lambda video: video.source)),
-    )
+    return tally.result(dataset, rows, videos=len(read_records(dataset)))
 
 
 def find_videos(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -232,7 +223,21 @@ class _Tally:
         self.repeated: list[RepeatedVideo] = []
         self._count, self._finished, self._progress = count, finished, progress
 
+    def result(self, dataset: Path, rows: Sequence[Row], *, videos: int) -> CurateResult:
+        """Return how the curation ended."""
+        return CurateResult(
+            dataset=printable(dataset),
+            videos=videos,
+            done_now=self.done_now,
+            pictures=len(rows),
+            decisions=count_of(row.decision for row in rows),
+            flags=count_of(flag for row in rows for flag in row.flags),
+            failed=tuple(sorted(self.failed, key=lambda video: video.source)),
+            repeated=tuple(sorted(self.repeated, key=lambda video: video.source)),
+        )
+
     def add(self, source: str, result: WorkResult) -> None:
+        """Count one video."""
         self._finished += 1
         if result.error:
             self.failed.append(FailedVideo(source=source, reason=result.error))

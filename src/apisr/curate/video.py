@@ -134,31 +134,16 @@ def curate_video(video: Video, folder: Path, *, settings: CurateSettings, tools:
         screens=tools.screens,
         enhance=tools.enhance if settings.enhance else None,
     )
-    rows: list[Row] = []
-    fingerprints: list[bytes] = []
-    for rank, intra in enumerate(ordered):
-        row, small = production.write(
+    written = [
+        production.write(
             intra.frame,
-            Row(
-                id=f"{video.sha256[:12]}-{intra.info.number:07d}",
-                source=video.source,
-                source_sha256=video.sha256,
-                stream=survey.stream,
-                time_s=float(intra.info.time),
-                pts=intra.info.pts,
-                time_base=str(survey.time_base),
-                frame_kind=intra.info.kind,
-                packet_bytes=intra.info.size_bytes,
-                score=scores[intra.info.number],
-                score_name=tools.scorer.name,
-                rank=rank,
-            ),
+            _row(video, survey, intra, rank=rank, score=scores[intra.info.number], score_name=tools.scorer.name),
         )
-        rows.append(row)
-        fingerprints.append(small.small)
+        for rank, intra in enumerate(ordered)
+    ]
     return VideoResult(
-        rows=tuple(rows),
-        fingerprints=tuple(fingerprints),
+        rows=tuple(row for row, _ in written),
+        fingerprints=tuple(small.small for _, small in written),
         codec=survey.codec,
         width=survey.width,
         height=survey.height,
@@ -182,6 +167,23 @@ class _Survey:
     height: int
     time_base: Fraction
     aspect: Fraction
+
+
+def _row(video: Video, survey: _Survey, intra: IntraFrame, *, rank: int, score: float, score_name: str) -> Row:
+    return Row(
+        id=f"{video.sha256[:12]}-{intra.info.number:07d}",
+        source=video.source,
+        source_sha256=video.sha256,
+        stream=survey.stream,
+        time_s=float(intra.info.time),
+        pts=intra.info.pts,
+        time_base=str(survey.time_base),
+        frame_kind=intra.info.kind,
+        packet_bytes=intra.info.size_bytes,
+        score=score,
+        score_name=score_name,
+        rank=rank,
+    )
 
 
 def _survey(path: Path, settings: CurateSettings, tools: Tools) -> _Survey:

@@ -7,7 +7,6 @@ kill at any moment loses the videos in work and nothing else. Workers end with t
 from __future__ import annotations
 
 import functools
-import importlib.util
 import multiprocessing
 import os
 import sys
@@ -17,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from apisr.core.errors import ApisrError, InputError, MissingExtra
+from apisr.core.errors import ApisrError, InputError
 from apisr.core.files import sha256_file
 from apisr.core.processes import end_with_parent, usable_cores
 from apisr.core.text import printable
@@ -47,14 +46,14 @@ class Job:
     Attributes:
         path: the video.
         dataset: the dataset's folder.
-        settings: what to do.
+        settings_json: what to do (:class:`~apisr.curate.settings.CurateSettings`).
         threads: decoders side by side.
         source: the video's path for the manifest.
     """
 
     path: Path
     dataset: Path
-    settings: CurateSettings
+    settings_json: str
     threads: int
     source: str
 
@@ -62,7 +61,7 @@ class Job:
 def here(videos: Sequence[Path], dataset: Path, settings: CurateSettings) -> Iterator[tuple[Path, WorkResult]]:
     """Work in this process, one video after the other."""
     for path in videos:
-        yield path, work(Job(path, dataset, settings, _threads(1), printable(path)))
+        yield path, work(Job(path, dataset, settings.model_dump_json(), _threads(1), printable(path)))
 
 
 def in_processes(
@@ -85,7 +84,7 @@ def in_processes(
             while not broken and (running or queue):
                 while queue and len(running) < number and not broken:
                     path = queue.pop()
-                    job = Job(path, dataset, settings, _threads(workers), printable(path))
+                    job = Job(path, dataset, settings.model_dump_json(), _threads(workers), printable(path))
                     try:
                         running[pool.submit(work, job)] = path
                     except BrokenProcessPool:  # a process died since the last result
@@ -109,23 +108,28 @@ def in_processes(
 def on_cluster(
     videos: Sequence[Path], dataset: Path, settings: CurateSettings, address: str
 ) -> Iterator[tuple[Path, WorkResult]]:
-    """Give videos to a Ray cluster; Ray does the videos of a lost machine again elsewhere."""
-    if importlib.util.find_spec("ray") is None:
-        raise MissingExtra("cluster", "to curate on a cluster")
-    import ray  # pyright: ignore[reportMissingImports]
-    from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
+    """Give videos to a Ray cluster, one to each of its processor cores; a lost machine's videos are done again."""
+    from apisr.core.cluster import ActorPool, Lost, connect
 
-    ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
-    remote = ray.remote(num_cpus=1, max_retries=2)(work)
+    cores = int(connect(address).cluster_resources().get("CPU", 1))
+    pool: ActorPool[Job, WorkResult] = ActorPool(
+        ClusterWorker, address=address, workers=max(1, min(cores, len(videos))), label=lambda job: f"'{job.source}'"
+    )
     folder = dataset.resolve()
-    running = {remote.remote(Job(path.resolve(), folder, settings, 1, printable(path))): path for path in videos}
-    while running:
-        done, _ = ray.wait(list(running), num_returns=1)
-        path = running.pop(done[0])
-        try:
-            yield path, ray.get(done[0])
-        except RayError as error:
-            yield path, WorkResult(error=f"lost on the cluster: {str(error).splitlines()[0]}")
+    jobs = {Job(path.resolve(), folder, settings.model_dump_json(), 1, printable(path)): path for path in videos}
+    for job, answer in pool.map_unordered(jobs):
+        yield jobs[job], WorkResult(error=str(answer.error)) if isinstance(answer, Lost) else answer
+
+
+class ClusterWorker:
+    """Works on videos in a process on a machine of a cluster."""
+
+    def work(self, job: Job) -> WorkResult:
+        """Do one video."""
+        return work(job)
+
+    def close(self) -> None:
+        """Do nothing: a video's folder is removed when the video is done."""
 
 
 def work(job: Job) -> WorkResult:
@@ -140,9 +144,10 @@ def work(job: Job) -> WorkResult:
         try:
             remove_tree(folder)
             folder.mkdir(parents=True)
-            tools = _tools(job.settings.model_dump_json(), job.threads)
+            tools = _tools(job.settings_json, job.threads)
             _limit_threads(job.threads)
-            result = curate_video(video, folder, settings=job.settings, tools=tools)
+            settings = CurateSettings.model_validate_json(job.settings_json)
+            result = curate_video(video, folder, settings=settings, tools=tools)
             if not _move_into_place(folder, job.dataset, video.name):
                 return WorkResult(repeats=f"another file with SHA-256 {video.name}")
         finally:

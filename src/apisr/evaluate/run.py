@@ -74,7 +74,6 @@ def evaluate(
     """
     started = _now()
     options = options or EvaluateOptions()
-    cancel = cancel or Cancel()
     protocol = PROTOCOLS[options.protocol] if isinstance(options.protocol, str) else options.protocol
     paths = [Path(pictures)] if isinstance(pictures, (str, Path)) else [Path(path) for path in pictures]
     truth = None if reference is None else Path(reference)
@@ -83,18 +82,7 @@ def evaluate(
     enlarger = None if model is None else _open_enlarger(model, entries, options)
     scorer = Scorer(metrics, protocol, enlarger, options.outputs)
 
-    scores: list[PictureScore] = []
-    clips: list[ClipScore] = []
-    for number, entry in enumerate(entries, start=1):
-        cancel.check()
-        if entry.source.clip:
-            clip, in_clip = scorer.clip(entry)
-            clips.append(clip)
-            scores += in_clip
-        else:
-            scores.append(scorer.picture(entry))
-        progress(_progress(entry, number, len(entries)))
-
+    scores, clips = _score_all(entries, scorer, progress, cancel or Cancel())
     summary, absent = _summarise(metrics, scores, clips, protocol, absent)
     report = Report(
         time=Time(started=started, finished=_now()),
@@ -151,8 +139,24 @@ def check_report_folder(folder: Path, *, overwrite: bool = False) -> None:
         check_target(folder / name, overwrite=overwrite)
 
 
-def _progress(entry: Entry, number: int, count: int) -> Progress:
-    return Progress("evaluate", item=entry.name, index=number, count=count, done=number, total=count, unit="pictures")
+def _score_all(
+    entries: Sequence[Entry], scorer: Scorer, progress: ProgressFn, cancel: Cancel
+) -> tuple[list[PictureScore], list[ClipScore]]:
+    scores: list[PictureScore] = []
+    clips: list[ClipScore] = []
+    count = len(entries)
+    for number, entry in enumerate(entries, start=1):
+        cancel.check()
+        if entry.source.clip:
+            clip, in_clip = scorer.clip(entry)
+            clips.append(clip)
+            scores += in_clip
+        else:
+            scores.append(scorer.picture(entry))
+        progress(
+            Progress("evaluate", item=entry.name, index=number, count=count, done=number, total=count, unit="pictures")
+        )
+    return scores, clips
 
 
 def _crops(report: Report, entries: Sequence[Entry], scorer: Scorer) -> Iterator[ComparisonCrop]:
