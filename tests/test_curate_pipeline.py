@@ -413,3 +413,50 @@ def test_screening_knows_drawings(shared: Path) -> None:
         pytest.skip(str(error))
     paths = sorted((shared / "data" / "val" / "gt").glob("*.png"))
     assert float(np.median([anime(read_rgb(path)) for path in paths])) > 0.5
+
+
+def _children(parent: int) -> set[int]:
+    """The processes below a process, by the system's own list."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(stat.parent.name)] = int(fields[1])
+    found: set[int] = set()
+    waiting = [parent]
+    while waiting:
+        waiting = [child for child, above in parents.items() if above in waiting and child not in found]
+        found |= set(waiting)
+    return found
+
+
+def _alive(process: int) -> bool:
+    try:
+        state = (
+            Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
+        )
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the process list is read from /proc")
+@pytest.mark.parametrize("moment", ["starting", "working"])
+def test_a_killed_curation_leaves_no_process(tmp_path: Path, moment: str) -> None:
+    """kill -9 of the parent alone, while its workers start or work: all of them end."""
+    for number in range(6):
+        short_film(tmp_path / "shelf" / f"{number}.mkv", number)
+    options = ["--score", "classical", "--count", "2", "--distance", "0.3", "--height", "keep", "-q", "-j", "2"]
+    command = [sys.executable, "-m", "apisr", "curate", str(tmp_path / "shelf"), "-o", str(tmp_path / "set"), *options]
+    process = subprocess.Popen(command, start_new_session=True)
+    children: set[int] = set()
+    while len(children) < 3 or (moment == "working" and not list((tmp_path / "set" / ".work").glob("*"))):
+        assert process.poll() is None
+        children = _children(process.pid)  # two workers and the tracker of the standard library
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    while any(_alive(child) for child in children):  # ends, or the test does not
+        time.sleep(0.05)

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -20,7 +21,7 @@ import pytest
 
 from apisr.core.errors import InputError
 from apisr.curate.manifest import Row, read_manifest, write_manifest
-from apisr.curate.review import Review
+from apisr.curate.review import MAX_CONNECTIONS, Review
 from apisr.image import write_picture
 
 COUNT = 10_000
@@ -232,3 +233,96 @@ def test_a_lost_server_is_said_and_taken_back(tmp_path: Path, browser: Browser) 
     assert "Not saved" in browser.script("return document.querySelector('#error').textContent")
     assert browser.script("return shown[0].decision") == first
     assert all(row.decided_by == "machine" for row in read_manifest(folder)[0])
+
+
+def exchange(review: Review, text: str, *, then: float = 0.0) -> bytes:
+    """Send raw bytes to the server, and read until it closes the connection or is silent for two seconds."""
+    port = int(review.url.split(":")[2].split("/")[0])
+    with socket.create_connection(("127.0.0.1", port), timeout=2 + then) as connection:
+        connection.sendall(text.replace("PORT", str(port)).encode())
+        answer = b""
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            while part := connection.recv(1 << 16):
+                answer += part
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ("Content-Length: -1", 400),
+        ("Content-Length: +5", 400),
+        ("Content-Length: 0x10", 400),
+        ("Content-Length: ٣", 400),
+        ("Content-Length: 1e3", 400),
+        ("Content-Length: 99999999999999999999", 400),
+        ("Content-Length: 5\r\nContent-Length: 50", 400),
+        ("Content-Length: 99999999", 413),
+        ("Transfer-Encoding: chunked", 411),
+        ("Content-Type: application/json", 411),
+    ],
+)
+def test_odd_lengths_are_refused_without_reading(tmp_path: Path, headers: str, status: int) -> None:
+    make_dataset(tmp_path, 5)
+    with serving(tmp_path) as review:
+        token = review.url.split("/?token=")[1]
+        head = f"POST /decide HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nX-Token: {token}\r\n{headers}\r\n\r\n"
+        answer = exchange(review, head)
+        assert answer.startswith(f"HTTP/1.1 {status}".encode())
+        assert b"Connection: close" in answer
+        assert request(review.url)[0] == 200  # it goes on serving
+
+
+def test_the_token_is_asked_before_anything_is_read(tmp_path: Path) -> None:
+    make_dataset(tmp_path, 5)
+    with serving(tmp_path) as review:
+        for length in ("-1", "5", "4000000"):
+            head = f"POST /decide HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nX-Token: no\r\nContent-Length: {length}\r\n\r\n"
+            answer = exchange(review, head)  # the body never comes: the answer does not wait for it
+            assert answer.startswith(b"HTTP/1.1 403")
+            assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_bodies_that_are_not_decisions(tmp_path: Path) -> None:
+    make_dataset(tmp_path, 5)
+    with serving(tmp_path) as review:
+        base, token = review.url.split("/?token=")
+        port = base.rpartition(":")[2]
+        for body in ("[" * 100_000, "{", "null", '{"ids": "p-00001", "decision": "reject"}', '{"ids": [[]]}', "\x00"):
+            head = f"POST /decide HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nX-Token: {token}\r\nConnection: close\r\n"
+            answer = exchange(review, f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}")
+            assert answer.startswith(b"HTTP/1.1 400"), body[:20]
+    assert all(row.decided_by == "machine" for row in read_manifest(tmp_path)[0])
+
+
+def test_slow_and_many_connections_do_not_stop_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apisr.curate.review.IDLE_S", 0.5)
+    make_dataset(tmp_path, 5)
+    with serving(tmp_path) as review:
+        port = int(review.url.split(":")[2].split("/")[0])
+        with contextlib.ExitStack() as stack:
+            for _ in range(MAX_CONNECTIONS + 20):
+                connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+                with contextlib.suppress(ConnectionError):
+                    connection.sendall(b"GET / HTTP/1.1\r\nHost: ")
+            while request_or_none(review.url) != 200:  # those that say nothing more are closed
+                pass
+
+
+def request_or_none(url: str) -> int | None:
+    with contextlib.suppress(OSError):
+        return request(url)[0]
+    return None
+
+
+def test_the_page_may_run_its_own_script_alone(tmp_path: Path) -> None:
+    make_dataset(tmp_path, 5)
+    with serving(tmp_path) as review, urllib.request.urlopen(review.url, timeout=20) as answer:
+        page = answer.read().decode()
+        policy = dict(part.strip().split(" ", 1) for part in answer.headers["Content-Security-Policy"].split(";"))
+        nonce = policy["script-src"].removeprefix("'nonce-").removesuffix("'")
+        assert policy["default-src"] == "'none'"
+        assert f'<script nonce="{nonce}">' in page
+        assert answer.headers["X-Frame-Options"] == "DENY"
+    with serving(tmp_path) as review, urllib.request.urlopen(review.url, timeout=20) as answer:
+        assert nonce not in answer.read().decode()

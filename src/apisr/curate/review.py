@@ -196,7 +196,11 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "apisr"
     sys_version = ""
-    timeout = IDLE_S
+
+    def setup(self) -> None:
+        """Limit how long this connection may be silent."""
+        super().setup()
+        self.connection.settimeout(IDLE_S)
 
     @property
     def _review(self) -> Review:

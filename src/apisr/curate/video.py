@@ -27,8 +27,9 @@ from apisr.curate.screen import Screen
 from apisr.curate.select import Candidate, select
 from apisr.curate.settings import CurateSettings
 from apisr.metrics import ImageU8
-from apisr.video.intra import IntraFrame, IntraReader, PacketStatistics
+from apisr.video.intra import IntraFrame, PacketStatistics
 from apisr.video.native import NativeHeight, estimate_native_height
+from apisr.video.source import VideoSource
 
 #: Pictures after a candidate that are looked at for fades, and the width at which they are compared.
 FADE_FRAMES, FADE_WIDTH_PX = 5, 96
@@ -111,7 +112,14 @@ def curate_video(video: Video, folder: Path, *, settings: CurateSettings, tools:
         InputError: the file is no video.
         RunError: no picture could be decoded, or the disk is full.
     """
-    survey = _survey(video.path, settings, tools)
+    with VideoSource.open(video.path) as source:
+        return _curate_source(source, video, folder, settings, tools)
+
+
+def _curate_source(
+    source: VideoSource, video: Video, folder: Path, settings: CurateSettings, tools: Tools
+) -> VideoResult:
+    survey = _survey(source, settings, tools)
     statistics = survey.statistics
     duration = float(statistics.last_time)
     if not survey.candidates and not survey.left_out:
@@ -119,7 +127,7 @@ def curate_video(video: Video, folder: Path, *, settings: CurateSettings, tools:
             f"'{video.source}' has no intra frame that can be decoded ({statistics.undecodable} tried).",
             code="nothing-decoded",
         )
-    frames = _verified(video.path, survey, settings.frames_for(duration) + settings.reserve, settings)
+    frames = _verified(source, survey, settings.frames_for(duration) + settings.reserve, settings)
     scores = {candidate.number: candidate.score for candidate in survey.candidates}
     ordered = sorted(frames, key=lambda frame: (-scores[frame.info.number], frame.info.number))
     production = Production(
@@ -186,13 +194,13 @@ def _row(video: Video, survey: _Survey, intra: IntraFrame, *, rank: int, score: 
     )
 
 
-def _survey(path: Path, settings: CurateSettings, tools: Tools) -> _Survey:
+def _survey(source: VideoSource, settings: CurateSettings, tools: Tools) -> _Survey:
     """First pass: score and fingerprint of every intra frame."""
     candidates: list[Candidate] = []
     left_out: dict[str, int] = {}
     finder = BarFinder()
-    with IntraReader(
-        path,
+    area = _shown_area(source)
+    with source.intra_frames(
         keyframes_only=settings.frames == "key",
         every=settings.every,
         spacing_s=settings.spacing_s,
@@ -205,7 +213,7 @@ def _survey(path: Path, settings: CurateSettings, tools: Tools) -> _Survey:
             if size is None:
                 size = shape
             if shape == size:
-                finder.add(luma_of(frame))
+                finder.add(np.asarray(area.cut(luma_of(frame)) if area else luma_of(frame), np.uint8))
             picture = _small(frame, tools.scorer.side_px)
             flags = picture_flags(picture)
             if flags:
@@ -218,7 +226,7 @@ def _survey(path: Path, settings: CurateSettings, tools: Tools) -> _Survey:
         return _Survey(
             candidates=candidates,
             left_out=left_out,
-            crop=finder.crop() if settings.crop_bars else None,
+            crop=_inside(area, finder.crop() if settings.crop_bars else None),
             statistics=reader.statistics,
             stream=reader.stream_index,
             codec=reader.codec,
@@ -229,7 +237,7 @@ def _survey(path: Path, settings: CurateSettings, tools: Tools) -> _Survey:
         )
 
 
-def _verified(path: Path, survey: _Survey, count: int, settings: CurateSettings) -> list[IntraFrame]:
+def _verified(source: VideoSource, survey: _Survey, count: int, settings: CurateSettings) -> list[IntraFrame]:
     """Second pass: decode the best candidates again, leave out those in fades, until there are enough."""
     known: dict[int, IntraFrame] = {}
     left = survey.candidates
@@ -240,7 +248,7 @@ def _verified(path: Path, survey: _Survey, count: int, settings: CurateSettings)
         if not unknown:
             return [known[candidate.number] for candidate in chosen]
         good: set[int] = set()
-        with IntraReader(path, numbers=unknown, following=following) as reader:
+        with source.intra_frames(numbers=unknown, following=following) as reader:
             for intra in reader:
                 if following and in_fade([_tiny(frame) for frame in (intra.frame, *intra.following)]):
                     survey.left_out["fade"] = survey.left_out.get("fade", 0) + 1
@@ -249,6 +257,22 @@ def _verified(path: Path, survey: _Survey, count: int, settings: CurateSettings)
                 known[intra.info.number] = IntraFrame(intra.info, intra.frame)
         bad = unknown - good
         left = [candidate for candidate in left if candidate.number not in bad]
+
+
+def _shown_area(source: VideoSource) -> Crop | None:
+    """Return the part of the stored frames that is shown, None where that is all of them."""
+    video = source.info.video
+    if not any(video.crop):
+        return None
+    top, _, left, _ = video.crop
+    return Crop(top, top + video.height, left, left + video.width)
+
+
+def _inside(area: Crop | None, crop: Crop | None) -> Crop | None:
+    """Return a crop that was found in an area as a crop of the whole frame."""
+    if area is None or crop is None:
+        return crop or area
+    return Crop(area.top + crop.top, area.top + crop.bottom, area.left + crop.left, area.left + crop.right)
 
 
 def _native(frames: Sequence[VideoFrame]) -> NativeHeight | None:

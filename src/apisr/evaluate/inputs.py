@@ -257,16 +257,19 @@ def _check_avc_reallq(sources: dict[str, MediaInput]) -> None:
 def _video_frames(path: Path) -> Iterator[ImageU8]:
     from apisr.video.reader import ReadReport
     from apisr.video.source import VideoSource
+    from apisr.video.verify import source_problems
 
     report = ReadReport()
+    times: list[int] = []
     with VideoSource.open(path) as source:
         for frame in source.frames(report=report):
+            times.append(frame.pts)
             yield np.asarray(frame.rgb, np.uint8)
-        reported = [*source.info.problems, *source.index.problems, *report.problems]
-    if report.damaged or reported:
-        what = reported[0] if reported else f"{report.damaged} frames are damaged"
+        problems = source_problems(source, times, damaged=report.damaged)
+    if problems:
         raise InputError(
-            f"cannot score '{printable(path)}': the video is damaged ({what}). Give a file that decodes cleanly.",
+            f"cannot score '{printable(path)}': the video is damaged ({printable(problems[0])}). "
+            "Give a file that decodes cleanly.",
             code="damaged-video",
         )
 
