@@ -28,12 +28,13 @@ from apisr.upscale.options import UpscaleOptions, VideoOptions
 from apisr.upscale.remote import NetworkRecipe, PictureFile, PictureWorker
 from apisr.upscale.results import ReuseStats
 from apisr.upscale.reuse import CanvasUpscaler
-from apisr.video.writer import EncodedSegment
+from apisr.upscale.video.run import Processing, VideoRun
+from apisr.upscale.video.work_folder import WorkFolder
 from apisr.weights import choose_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 ray = pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
-cluster = pytest.importorskip("apisr.upscale.cluster")
+cluster = pytest.importorskip("apisr.upscale.video.remote")
 
 OPTIONS = VideoOptions(preset="ultrafast", segment_frames=8)
 
@@ -102,7 +103,7 @@ def test_two_nodes_give_what_one_machine_gives(two_nodes: str, tmp_path: Path) -
     for mark in marks.iterdir():
         mark.unlink()
     seen: list[int] = []
-    run = cluster.spans_on_cluster(two_nodes)
+    runner = cluster.ClusterRunner(two_nodes)
     outcome = upscale_video(
         source,
         tmp_path / "out.mkv",
@@ -110,7 +111,7 @@ def test_two_nodes_give_what_one_machine_gives(two_nodes: str, tmp_path: Path) -
         OPTIONS,
         lambda done, _: seen.append(done),
         scale=2,
-        run_spans=run,
+        runner=runner,
     )
     assert frames_of(tmp_path / "out.mkv") == frames_of(tmp_path / "alone.mkv")
     assert read_back(tmp_path / "out.mkv", scale=2).packets == read_back(source).packets
@@ -135,8 +136,8 @@ def test_a_killed_worker_is_replaced_and_its_segment_done_again(two_nodes: str, 
             os.kill(pids[0], signal.SIGKILL)
             killed.append(pids[0])
 
-    run = cluster.spans_on_cluster(two_nodes)
-    upscale_video(source, tmp_path / "out.mkv", Make(marks, 0.02), OPTIONS, kill_one, scale=2, run_spans=run)
+    runner = cluster.ClusterRunner(two_nodes)
+    upscale_video(source, tmp_path / "out.mkv", Make(marks, 0.02), OPTIONS, kill_one, scale=2, runner=runner)
     assert len(killed) == 1
     assert len(list(marks.iterdir())) == 3, "a third worker took the place of the killed one"
     assert frames_of(tmp_path / "out.mkv") == frames_of(tmp_path / "alone.mkv")
@@ -148,19 +149,20 @@ def test_a_worker_that_does_not_see_the_source_gets_a_copy(two_nodes: str, tmp_p
     marks.mkdir()
 
     class Elsewhere(cluster.SegmentWorker):
-        def sees(self, size: int, digest: str) -> bool:
+        def sees_source(self) -> bool:
             return False
 
     plan = plan_video(source, tmp_path / "out.mkv", OPTIONS, 2)
-    pool: ActorPool[Any, Any] = ActorPool(Elsewhere, (plan, OPTIONS, Make(marks), None), address=two_nodes)
+    run = VideoRun(plan, WorkFolder.beside(tmp_path / "out.mkv"), plan.segments, Processing(Make(marks), 2), OPTIONS)
+    pool: ActorPool[Any, Any] = ActorPool(Elsewhere, (run,), address=two_nodes)
     worker = pool.start_worker()
-    cluster.Shipment(source).deliver(worker)
+    cluster.Shipment(plan.source).deliver(worker)
     source.rename(tmp_path / "moved.mkv")
-    made = ray.get(worker.work.remote(plan.spans[0]))
+    made = ray.get(worker.work.remote(plan.segments[0]))
     ray.kill(worker)
     (tmp_path / "first.mkv").write_bytes(made.content)
-    assert EncodedSegment.from_json(made.described).size_bytes == len(made.content)
-    assert read_back(tmp_path / "first.mkv", scale=2).numbers == list(range(plan.spans[0].frames))
+    assert made.segment.size_bytes == len(made.content)
+    assert read_back(tmp_path / "first.mkv", scale=2).numbers == list(range(plan.segments[0].frames))
 
 
 class Calls:
@@ -286,6 +288,6 @@ def test_a_real_network_travels_with_its_file(two_nodes: str, tmp_path: Path) ->
     engine = open_engine(model, device="cpu", threads=1)
     upscale_video(source, tmp_path / "alone.mkv", lambda: CanvasUpscaler(engine), OPTIONS, scale=2)
     recipe = NetworkRecipe.of(model, UpscaleOptions(device="cpu", threads=1))
-    run = cluster.spans_on_cluster(two_nodes)
-    upscale_video(source, tmp_path / "out.mkv", recipe, OPTIONS, scale=2, run_spans=run)
+    runner = cluster.ClusterRunner(two_nodes)
+    upscale_video(source, tmp_path / "out.mkv", recipe, OPTIONS, scale=2, runner=runner)
     assert frames_of(tmp_path / "out.mkv") == frames_of(tmp_path / "alone.mkv")

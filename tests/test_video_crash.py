@@ -19,13 +19,18 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from apisr.video.source import VideoSource
 from video_clips import Nearest, make_clip, read_back, upscale_video
 
-from apisr.core.errors import InputError
+from apisr.core.errors import Cancelled, InputError, RunError
+from apisr.core.progress import Cancel
 from apisr.image import Pixels
 from apisr.upscale.options import VideoOptions
-from apisr.upscale.segments import WorkFolder
 from apisr.upscale.sizes import SizeRequest
+from apisr.upscale.video import upscale
+from apisr.upscale.video.output import OutputRequest
+from apisr.upscale.video.run import Processing
+from apisr.upscale.video.work_folder import WorkFolder
 
 FAST = VideoOptions(preset="ultrafast", segment_frames=10)
 
@@ -66,7 +71,7 @@ def test_interrupted_run_is_continued_and_equals_an_uninterrupted_one(source: Pa
     with pytest.raises(KeyboardInterrupt):
         upscale_video(source, target, lambda: Stopped(45), FAST, scale=2)
     assert not target.exists()
-    assert (tmp_path / "out.partial.segments").is_dir()
+    assert (tmp_path / "out.mkv.partial.segments").is_dir()
     counter = Nearest()
     seen: list[tuple[int, int | None]] = []
     outcome = upscale_video(source, target, lambda: counter, FAST, lambda *call: seen.append(call), scale=2)
@@ -88,9 +93,9 @@ def test_nothing_is_left_when_nothing_was_finished(source: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("change", "key"),
     [
-        ({"crf": 30.0}, "encoder"),
+        ({"crf": 30.0}, "crf"),
         ({"size": SizeRequest(height=100)}, "size"),
-        ({"segment_frames": 20}, "spans"),
+        ({"segment_frames": 20}, "segments"),
         ({"identity": "b"}, "model"),
     ],
 )
@@ -101,7 +106,7 @@ def test_another_setting_is_refused_with_its_name(
     with pytest.raises(KeyboardInterrupt):
         upscale_video(source, target, lambda: Stopped(45), FAST, scale=2, identity="a")
     settings = {"identity": "a", **{key: change.pop(key) for key in ("identity", "size") if key in change}}
-    with pytest.raises(InputError, match=rf"interrupted run with another {key}.*--restart"):
+    with pytest.raises(InputError, match=rf"has another {key} \(.*--restart"):
         upscale_video(source, target, Nearest, replace(FAST, **change), **settings)
     outcome = upscale_video(source, target, Nearest, replace(FAST, restart=True, **change), **settings)
     assert outcome.resumed_frames == 0
@@ -115,33 +120,118 @@ def test_another_source_is_refused(source: Path, tmp_path: Path) -> None:
     data = bytearray(source.read_bytes())
     data[-3] ^= 1
     source.write_bytes(bytes(data))
-    with pytest.raises(InputError, match="another source"):
+    with pytest.raises(InputError, match="another source") as refused:
         upscale_video(source, target, Nearest, FAST, scale=2)
+    assert refused.value.code == "other-settings"
 
 
-def test_two_runs_at_once_do_not_mix(source: Path, tmp_path: Path) -> None:
+def test_two_fresh_runs_at_once_one_works_and_the_other_says_so(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    working, release = threading.Event(), threading.Event()
+
+    class Waiting(Nearest):
+        def process(self, rgb: Pixels) -> Pixels:
+            working.set()
+            assert release.wait(60)
+            return super().process(rgb)
+
+    results: list[int] = []
+    first = threading.Thread(
+        target=lambda: results.append(upscale_video(source, target, Waiting, FAST).frames_out), daemon=True
+    )
+    first.start()
+    assert working.wait(60)
+    for options in (FAST, replace(FAST, restart=True)):
+        with pytest.raises(InputError) as refused:
+            upscale_video(source, target, Nearest, options)
+        assert refused.value.code == "work-folder-busy"
+    assert upscale_video(source, tmp_path / "out.mp4", Nearest, FAST).frames_out == 96
+    release.set()
+    first.join(60)
+    assert results == [96]
+    assert names(tmp_path) == ["in.mkv", "out.mkv", "out.mp4"]
+
+
+def test_a_lock_of_a_killed_process_is_none(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    folder = WorkFolder.beside(target)
+    program = (
+        "import sys, time; from pathlib import Path; from apisr.core.locks import take_lock\n"
+        "lock = take_lock(Path(sys.argv[1]), busy='busy')\nprint('held', flush=True)\ntime.sleep(60)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, str(folder.path / "lock")], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    with holder.stdout:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(InputError) as refused:
+            upscale_video(source, target, Nearest, FAST)
+        assert refused.value.code == "work-folder-busy"
+        holder.kill()
+        holder.wait()
+    assert upscale_video(source, target, Nearest, FAST).frames_out == 96
+
+
+def test_a_segment_changed_on_disk_is_made_again(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
     with pytest.raises(KeyboardInterrupt):
-        upscale_video(source, target, lambda: Stopped(45), FAST, scale=2)
-    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
-    try:
-        lock = WorkFolder(target).path / "lock"
-        import platform
+        upscale_video(source, target, lambda: Stopped(45), FAST)
+    folder = WorkFolder.beside(target)
+    done = folder.finished()
+    video = folder.video_path(done[0])
+    content = bytearray(video.read_bytes())
+    content[len(content) // 2] ^= 1
+    video.write_bytes(content)
+    upscale_video(source, tmp_path / "whole.mkv", Nearest, FAST)
+    outcome = upscale_video(source, target, Nearest, FAST)
+    assert outcome.resumed_frames <= 45 - 10
+    assert frames_of(target) == frames_of(tmp_path / "whole.mkv")
 
-        lock.write_text(f"{platform.node()} {sleeper.pid}")
-        with pytest.raises(InputError, match=rf"another run \(process {sleeper.pid}\)"):
-            upscale_video(source, target, Nearest, FAST, scale=2)
-    finally:
-        sleeper.kill()
-        sleeper.wait()
-    assert upscale_video(source, target, Nearest, FAST, scale=2).frames_out == 96
+
+def test_a_source_replaced_while_it_runs_is_refused(source: Path, tmp_path: Path) -> None:
+    other = make_clip(tmp_path / "other.mkv", frames=96, options={"g": "5"}, audio="libopus")
+
+    class Replacing(Nearest):
+        def process(self, rgb: Pixels) -> Pixels:
+            if self.frames == 60:
+                other.replace(source)
+            return super().process(rgb)
+
+    target = tmp_path / "out.mkv"
+    with pytest.raises(RunError) as refused:
+        upscale_video(source, target, Replacing, FAST)
+    assert refused.value.code == "source-changed"
+    assert not target.exists()
+    assert not target.with_name("out.partial.mkv").exists()
+
+
+def test_a_stop_says_where_and_the_next_run_where_it_goes_on(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    cancel = Cancel()
+    with pytest.raises(Cancelled, match=r"stopped at frame \d+ of 96") as stopped:
+        upscale_video(
+            source, target, Nearest, FAST, lambda done, _: cancel.request() if done >= 45 else None, cancel=cancel
+        )
+    assert stopped.value.code == "cancelled"
+    notices: list[str] = []
+    with VideoSource.open(source) as opened:
+        upscale.upscale_video(
+            opened,
+            OutputRequest(target),
+            Processing(Nearest, 2),
+            FAST,
+            progress=lambda event: notices.append(event.message) if event.kind == "notice" else None,
+        )
+    assert len(notices) == 1
+    assert notices[0].startswith("continuing at frame ")
 
 
 def test_a_damaged_segment_is_made_again(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
     with pytest.raises(KeyboardInterrupt):
         upscale_video(source, target, lambda: Stopped(45), FAST, scale=2)
-    folder = WorkFolder(target)
+    folder = WorkFolder.beside(target)
     first, second = folder.finished()[:2]
     video = folder.video_path(first)
     video.write_bytes(video.read_bytes()[:-100])
@@ -240,7 +330,7 @@ def test_killed_ten_times_at_random_moments(tmp_path: Path) -> None:
             process.stdout.close()
             kills += 1
             assert not target.exists()
-            folder = WorkFolder(target)
+            folder = WorkFolder.beside(target)
             progress.append(len(folder.finished()) if folder.path.exists() else 0)
             continue
         process.stdout.close()
@@ -251,15 +341,15 @@ def test_killed_ten_times_at_random_moments(tmp_path: Path) -> None:
     assert target.exists()
     assert frames_of(target) == frames_of(tmp_path / "whole.mkv")
     assert read_back(target, scale=2).packets == read_back(source).packets
-    assert not WorkFolder(target).path.exists()
+    assert not WorkFolder.beside(target).path.exists()
 
 
-def test_the_manifest_says_everything_that_decides_the_result(source: Path, tmp_path: Path) -> None:
+def test_the_record_says_everything_that_decides_the_result(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
     with pytest.raises(KeyboardInterrupt):
         upscale_video(source, target, lambda: Stopped(45), FAST, scale=2, identity="network sha256:abc")
-    manifest = json.loads((WorkFolder(target).path / "manifest.json").read_text())
-    assert manifest["source"] == hashlib.sha256(source.read_bytes()).hexdigest()
-    assert manifest["model"] == "network sha256:abc"
-    assert {"encoder", "size", "spans", "colour", "rate", "fields", "scale"} <= set(manifest)
-    assert np.sum([frames for *_, frames in manifest["spans"]]) == 96
+    record = json.loads((WorkFolder.beside(target).path / "record.json").read_text())
+    assert record["source"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert record["model"] == "network sha256:abc"
+    assert {"encoder", "size", "segments", "colour", "rate", "fields", "scale"} <= set(record)
+    assert np.sum([frames for *_, frames in record["segments"]]) == 96

@@ -114,8 +114,8 @@ def test_purposes(tmp_path: Path, purpose: str, suffix: str, codec: str) -> None
 def test_a_wish_wins_over_the_purpose(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=4)
     plan = plan_video(source, tmp_path / "out.mp4", VideoOptions(purpose="share", crf=30.0, preset="fast"), 2)
-    assert plan.encoder.options["crf"] == "30"
-    assert plan.encoder.options["preset"] == "fast"
+    assert plan.format.encoder.options["crf"] == "30"
+    assert plan.format.encoder.options["preset"] == "fast"
 
 
 @pytest.mark.parametrize("how", ["side", "wipe"])
@@ -138,14 +138,14 @@ def test_the_plan_says_everything_before_work(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=30, audio="libopus", srt=True, options={"g": "5"})
     plan = plan_video(source, tmp_path / "out.mp4", VideoOptions(segment_frames=10), 2, SizeRequest(height=96))
     assert plan.frames == 30
-    assert (plan.network_size, plan.size) == ((192, 128), (144, 96))
+    assert plan.format.size == (144, 96)
     assert [(stream.stream.kind, stream.action) for stream in plan.streams] == [
         *(("video", "upscale"), ("audio", "copy"), ("subtitle", "convert"))
     ]
     assert plan.rate == 24
     assert plan.duration_s == pytest.approx(30 / 24, abs=0.01)
-    assert plan.encoder.name == "libx264"
-    assert len(plan.spans) == 3
+    assert plan.format.encoder.name == "libx264"
+    assert len(plan.segments) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
 
 

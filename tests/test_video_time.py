@@ -19,8 +19,8 @@ from video_clips import Nearest, ffprobe, make_clip, number_of, plan_video, read
 from apisr.core.errors import InputError
 from apisr.upscale.options import VideoOptions
 from apisr.upscale.results import VideoResult
-from apisr.upscale.segments import plan_spans
 from apisr.upscale.sizes import SizeRequest
+from apisr.upscale.video.cuts import plan_segments
 from apisr.video.colour import Colour
 from apisr.video.index import COMMON_RATES, PacketIndex, nominal_rate
 from apisr.video.source import VideoSource
@@ -136,7 +136,7 @@ def test_reading_from_the_middle_of_open_groups_is_bit_for_bit_the_same(
     index = opened.index
     whole = {frame.pts: frame.rgb for frame in opened.frames()}
     assert len(whole) == 40
-    spans = plan_spans(index, frames=6)
+    spans = plan_segments(index, frames=6)
     assert len(spans) >= 4
     seen: list[int] = []
     for span in spans:
@@ -157,7 +157,7 @@ def test_spans_cover_everything_once(count: int, every: int, least: int, window:
     index = PacketIndex(pts, np.ones(count, np.int64), pts[::every], Fraction(24), variable=False, has_timestamps=True)
     start, end = min(window), max(window)
     for low, high in ((None, None), (start, end)):
-        spans = plan_spans(index, start=low, end=high, frames=least)
+        spans = plan_segments(index, (low, high), least)
         wanted = [int(time) for time in pts if (low is None or time >= low) and (high is None or time < high)]
         found = [
             int(time)

@@ -16,13 +16,19 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from apisr.video.source import VideoSource
 
+from apisr.core.progress import Cancel, Progress
 from apisr.image import Pixels
-from apisr.upscale import videos
 from apisr.upscale.options import VideoOptions
+from apisr.upscale.preprocess import Preprocess
 from apisr.upscale.results import ReuseStats, VideoResult
 from apisr.upscale.sizes import SizeRequest
-from apisr.upscale.videos import FrameUpscaler
+from apisr.upscale.video import plan, upscale
+from apisr.upscale.video.output import OutputRequest
+from apisr.upscale.video.plan import VideoPlan
+from apisr.upscale.video.run import FrameUpscaler, Processing, SegmentRunner
+from apisr.upscale.video.segments import LocalRunner
 from apisr.video.colour import Colour, FromRgb
 
 SRT = [(0, 400, "<i>First</i> line"), (500, 900, "Second &amp; last")]
@@ -49,18 +55,41 @@ def upscale_video(
     target: Path,
     make_upscaler: Callable[[], FrameUpscaler],
     options: VideoOptions,
-    on_progress: Callable[[int, int | None], None] | None = None,
-    **settings: Any,
+    on_progress: Callable[[float, float | None], None] | None = None,
+    *,
+    scale: int = 2,
+    identity: str = "",
+    preprocess: Preprocess | None = None,
+    size: SizeRequest | None = None,
+    overwrite: bool = False,
+    workers: int = 1,
+    runner: SegmentRunner | None = None,
+    cancel: Cancel | None = None,
 ) -> VideoResult:
     """Upscale a video with a network of these tests."""
-    return videos.upscale_video(source, target, make_upscaler, options, on_progress, **{"scale": 2, **settings})
+
+    def progress(event: Progress) -> None:
+        if on_progress is not None and event.stage == "upscale" and event.kind == "advanced":
+            on_progress(event.done, event.total)
+
+    with VideoSource.open(source, rate=options.rate) as opened:
+        return upscale.upscale_video(
+            opened,
+            OutputRequest(target, size or SizeRequest(), overwrite),
+            Processing(make_upscaler, scale, identity, preprocess or Preprocess()),
+            options,
+            runner=runner or LocalRunner(workers),
+            progress=progress,
+            cancel=cancel,
+        )
 
 
 def plan_video(
     source: Path, target: Path, options: VideoOptions, scale: int = 2, size: SizeRequest | None = None
-) -> videos.VideoPlan:
+) -> VideoPlan:
     """Plan what :func:`upscale_video` does."""
-    return videos.plan_video(source, target, options, scale, size or SizeRequest())
+    with VideoSource.open(source, rate=options.rate) as opened:
+        return plan.plan_video(opened, OutputRequest(target, size or SizeRequest()), scale=scale, options=options)
 
 
 def picture(number: int, width: int, height: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

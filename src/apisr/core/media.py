@@ -114,6 +114,8 @@ _HEADS: tuple[tuple[bytes, MediaKind], ...] = (
     (b"\x06\x0e\x2b\x34\x02\x05\x01\x01", "video"),
     (b"nut/multimedia container\0", "video"),
 )
+#: Work of a run that is not finished.
+_UNFINISHED = ".partial.segments"
 _PICTURE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"}
 
 
@@ -185,8 +187,9 @@ def find_media(
 ) -> MediaListing:
     """Search a folder.
 
-    Hidden files and folders (a name that begins with a dot) and unfinished outputs (``NAME.partial.ext``) are passed
-    over without being counted. Folders reached twice through links are visited once.
+    Hidden files and folders (a name that begins with a dot) and unfinished work (``NAME.partial.ext``,
+    ``NAME.partial.segments``) are passed over without being counted. Folders reached twice through
+    links are visited once.
 
     Args:
         folder: where to search.
@@ -214,7 +217,11 @@ def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> It
             folders.clear()
             continue
         visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not skip(here / name))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and not name.endswith(_UNFINISHED) and not skip(here / name)
+        )
         for name in sorted(names):
             path = here / name
             if not name.startswith(".") and not path.stem.endswith(".partial") and not skip(path) and path.is_file():

@@ -91,6 +91,7 @@ def map_ordered(
     workers: int,
     ahead: int | None = None,
     cancel: Cancel | None = None,
+    on_leave: Callable[[], None] = lambda: None,
 ) -> Iterator[R]:
     """Yield ``function(item)`` for all items in their order, computed by several threads.
 
@@ -100,6 +101,7 @@ def map_ordered(
         workers: number of threads.
         ahead: how many items may be in work or wait to be taken; by default one more than the threads.
         cancel: checked before every item.
+        on_leave: called when the iteration ends, also early, before it waits for the items that are in work.
 
     Raises:
         Exception: whatever the function raises for an item, at its place.
@@ -118,6 +120,7 @@ def map_ordered(
             while pending:
                 yield pending.popleft().result()
         finally:
+            on_leave()
             for future in pending:
                 future.cancel()
 

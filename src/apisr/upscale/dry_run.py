@@ -12,7 +12,9 @@ from apisr.upscale.reuse import STORE_BYTES
 from apisr.upscale.tiles import default_tile_px
 
 if TYPE_CHECKING:
+    from apisr.upscale.video.plan import VideoPlan
     from apisr.video.streams import StreamPlan
+    from apisr.weights import Model
 
 #: The interpreter with its libraries.
 _BASE_BYTES = 150 * 2**20
@@ -60,34 +62,43 @@ def _picture(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str,
 
 
 def _video(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str, Any]:
-    from apisr.upscale.videos import plan_video
+    from apisr.upscale.preprocess import plan_preprocess
+    from apisr.upscale.video.output import OutputRequest
+    from apisr.upscale.video.plan import plan_video
     from apisr.video.source import VideoSource
 
-    lines = VideoSource.open(job.source).info.video.height
-    model = networks.model_for(lines)
-    traits = model.traits
-    plan = plan_video(job.source, job.target, options.video, model.scale, options.size)
-    video = plan.source.info.video
-    frame_bytes = 3 * (2 if plan.dtype == "uint16" else 1)
-    input_px, output_px = video.width * video.height, plan.network_size[0] * plan.network_size[1]
+    with VideoSource.open(job.source, rate=options.video.rate) as source:
+        preprocess, notices = plan_preprocess(source, options.video)
+        lines = preprocess.native or source.info.video.height
+        model = networks.model_for(lines)
+        output = OutputRequest(job.target, options.size, options.overwrite)
+        plan = plan_video(source, output, scale=model.scale, options=options.video)
+    width, height = source.info.video.width, source.info.video.height
     return {
         "model": model.name,
-        "size": f"{video.width}x{video.height} -> {plan.size[0]}x{plan.size[1]}",
+        "size": f"{width}x{height} -> {plan.format.size[0]}x{plan.format.size[1]}",
         "network": network_notice(model, options, lines),
         "frames": plan.frames,
         "duration": f"{plan.duration_s:.3f} s",
-        "encoder": str(plan.encoder),
-        "segments": len(plan.spans),
+        "encoder": str(plan.format.encoder),
+        "segments": len(plan.segments),
         "streams": [_stream_line(item) for item in plan.streams],
-        "notices": list(plan.notices),
-        "memory": _megabytes(
-            _BASE_BYTES
-            + min(input_px, 2**20) * traits.bytes_per_px
-            + 12 * frame_bytes * (input_px + output_px)
-            + 12 * frame_bytes * plan.size[0] * plan.size[1]
-            + STORE_BYTES * (options.video.reuse == "exact")
-        ),
+        "notices": [*notices, *plan.notices],
+        "memory": _megabytes(_video_memory(plan, model, options)),
     }
+
+
+def _video_memory(plan: VideoPlan, model: Model, options: UpscaleOptions) -> int:
+    video = plan.source.info.video
+    frame_bytes = 3 * (2 if plan.format.dtype == "uint16" else 1)
+    input_px = video.width * video.height
+    final_px = plan.format.size[0] * plan.format.size[1]
+    return (
+        _BASE_BYTES
+        + min(input_px, 2**20) * model.traits.bytes_per_px
+        + 12 * frame_bytes * (input_px * (1 + model.scale**2) + final_px)
+        + STORE_BYTES * (options.video.reuse == "exact")
+    )
 
 
 def _stream_line(plan: StreamPlan) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apisr.core.errors import ApisrError, Cancelled, RunError
@@ -82,6 +82,11 @@ class JobReport:
     def advanced(self, done: float, total: float | None) -> None:
         """Report that so much of the job is done."""
         self._send("advanced", done=done, total=total)
+
+    def forward(self, event: Progress) -> None:
+        """Pass on an event of the work on this job."""
+        known = {"item": str(self._job.source), "index": self._index, "count": self._count}
+        self._progress(replace(event, **known))
 
     def notice(self, message: str) -> None:
         """Report a sentence that the user should know."""

@@ -7,23 +7,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from apisr.core.errors import Cancelled, InputError
 from apisr.core.media import MediaListing, find_media, media_kind
 from apisr.core.progress import Cancel, ProgressFn, no_progress
 from apisr.upscale.job import Job, JobContext, JobPlan, JobReport, existing_result, failed_result, job_result
-from apisr.upscale.models import Networks, network_notice
+from apisr.upscale.models import Networks
 from apisr.upscale.options import PictureOptions, UpscaleOptions, VideoOptions
 from apisr.upscale.outputs import check_output, default_target, output_suffix
 from apisr.upscale.results import JobResult, Kind, PictureResult, VideoResult
 from apisr.video.sequence import is_sequence
-
-if TYPE_CHECKING:
-    from apisr.upscale.videos import FrameUpscaler
 
 
 def plan_jobs(
@@ -139,56 +135,14 @@ def _upscale_picture(job: Job, context: JobContext, report: JobReport) -> Pictur
 
 
 def _upscale_video(job: Job, context: JobContext, report: JobReport) -> VideoResult:
-    from apisr.upscale.prepare import preparation_for
-    from apisr.upscale.reuse import CanvasUpscaler
-    from apisr.upscale.videos import upscale_video
-    from apisr.video.source import VideoSource
+    from apisr.upscale.video_job import upscale_video_file
 
-    options = context.options
-    preparation, notices = preparation_for(job.source, hold=options.video.hold, native=options.video.native)
-    lines = None
-    if options.height is not None:
-        lines = preparation.native or VideoSource.open(job.source).info.video.height
-    model = context.networks.model_for(lines)
-    notice = network_notice(model, options, lines) if lines is not None else None
-    run_spans = None
-    if options.cluster is None:
-        engine = context.networks.engine(model)
-        name = engine.name
-        make: Callable[[], FrameUpscaler] = lambda: CanvasUpscaler(engine, reuse=options.video.reuse)  # noqa: E731
-    else:
-        from apisr.upscale.cluster import spans_on_cluster
-        from apisr.upscale.remote import NetworkRecipe
-
-        make = NetworkRecipe.of(model, options)
-        run_spans = spans_on_cluster(options.cluster, workers=options.workers)
-        # A device that is asked for by name may exist on the workers only.
-        flips = ", flips" if options.tta else ""
-        auto = options.device == "auto"
-        name = context.networks.engine(model).name if auto else f"{model.format} ({options.device}){flips}"
-    result = upscale_video(
-        job.source,
-        job.target,
-        make,
-        options.video,
-        report.advanced,
-        scale=model.scale,
-        identity=f"{model.sha256} {name} {preparation.identity}",
-        prepare=preparation if preparation.wanted else None,
-        run_spans=run_spans,
-        size=options.size,
-        workers=options.workers or 1,
-        overwrite=options.overwrite,
-    )
-    notices += [notice] if notice else []
-    return result.model_copy(update={"model": model.name, "notices": (*notices, *result.notices)})
+    return upscale_video_file(job, context, report)
 
 
 def _media_below(folder: Path, base: Path) -> MediaListing:
     inside = base.resolve() != folder.resolve()
-    return find_media(
-        folder, skip=lambda path: (inside and path.resolve() == base.resolve()) or path.name.endswith(".segments")
-    )
+    return find_media(folder, skip=lambda path: inside and path.resolve() == base.resolve())
 
 
 def _job_below(folder: Path, source: Path, base: Path, options: UpscaleOptions) -> Job:

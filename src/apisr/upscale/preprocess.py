@@ -1,7 +1,6 @@
 """What happens to the frames of a video between reader and network: holding drawings, and their native size.
 
->>> from apisr.upscale.prepare import Preparation
->>> Preparation().wanted
+>>> Preprocess().active
 False
 """
 
@@ -11,13 +10,12 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 
-from apisr.image import Pixels, Resampling, from_float, resize, to_float
+from apisr.image import Pixels, from_float, resize, to_float
 from apisr.upscale.hold import HoldFilter
-from apisr.upscale.options import Hold, Native
+from apisr.upscale.options import Hold, Kernel, VideoOptions
 from apisr.upscale.results import HoldStats
 from apisr.video.native import NativeHeight, estimate_native_height
 from apisr.video.reader import Frame
@@ -32,11 +30,11 @@ LOSSLESS_CODECS = frozenset(
     {"ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "png", "apng", "qtrle", "magicyuv", "v210", "zlib", "cllc"}
 )
 
-_SHRINKING: dict[str, Resampling] = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos"}
+_SHRINKING: dict[str, Kernel] = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos"}
 
 
 @dataclass(frozen=True)
-class Preparation:
+class Preprocess:
     """A filter of frames, made anew for every segment of a video so that segments do not depend on each other.
 
     Attributes:
@@ -47,10 +45,10 @@ class Preparation:
 
     hold: Hold = "off"
     native: int | None = None
-    kernel: Resampling = "bicubic"
+    kernel: Kernel = "bicubic"
 
     @property
-    def wanted(self) -> bool:
+    def active(self) -> bool:
         """Whether there is anything to do."""
         return self.hold != "off" or self.native is not None
 
@@ -89,50 +87,46 @@ class Preparation:
         return from_float(resize(to_float(rgb), height, width, method=self.kernel), rgb.dtype)
 
 
-def native_height_of(source: Path) -> NativeHeight:
-    """Estimate at how many lines a video was drawn, from frames spread over it.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    with VideoSource.open(source) as opened:
-        frames = [np.asarray(frame.rgb, np.uint8) for frame in _samples(opened)]
-    return estimate_native_height(frames)
-
-
-def preparation_for(source: Path, *, hold: Hold, native: Native) -> tuple[Preparation, list[str]]:
+def plan_preprocess(source: VideoSource, options: VideoOptions) -> tuple[Preprocess, list[str]]:
     """Decide what to do to the frames of one video.
 
     Args:
         source: the video.
-        hold: as asked for; ``auto`` is off for lossless codecs.
-        native: ``off``, ``auto`` (estimated; left alone when unsure) or a height.
+        options: with `hold` (``auto`` is off for lossless codecs) and `native` (``off``, ``auto``, which is left alone
+            when unsure, or a height).
 
     Returns:
         The filter and what is worth saying.
     """
-    if hold == "auto" and VideoSource.open(source).info.video.codec in LOSSLESS_CODECS:
+    hold = options.hold
+    if hold == "auto" and source.info.video.codec in LOSSLESS_CODECS:
         hold = "off"  # its held drawings are identical already
+    native = options.native
     if native == "off":
-        return Preparation(hold), []
+        return Preprocess(hold), []
     if isinstance(native, int):
-        return Preparation(hold, native), [f"frames are shrunk to {native} lines before the network."]
-    found = native_height_of(source)
-    if found.kernel is None or found.confidence < SURE_ENOUGH:
-        return Preparation(hold), [
-            f"native height: none found with certainty (confidence {found.confidence:.2f}); the size is left as it is."
+        return Preprocess(hold, native), [f"frames are shrunk to {native} lines before the network."]
+    estimate = native_height_of(source)
+    if estimate.kernel is None or estimate.confidence < SURE_ENOUGH:
+        return Preprocess(hold), [
+            "native height: none could be told with certainty "
+            f"(confidence {estimate.confidence:.2f}); the size is left as it is."
         ]
     notice = (
-        f"native height: {found.height} lines, enlarged by {found.kernel} (confidence {found.confidence:.2f}); "
-        "frames are shrunk to that before the network."
+        f"native height: {estimate.height} lines, enlarged by {estimate.kernel} "
+        f"(confidence {estimate.confidence:.2f}); frames are shrunk to that before the network."
     )
-    return Preparation(hold, found.height, _SHRINKING[found.kernel]), [notice]
+    return Preprocess(hold, estimate.height, _SHRINKING[estimate.kernel]), [notice]
+
+
+def native_height_of(source: VideoSource) -> NativeHeight:
+    """Estimate at how many lines a video was drawn, from frames spread over it."""
+    return estimate_native_height([np.asarray(frame.rgb, np.uint8) for frame in _samples(source)])
 
 
 def _samples(source: VideoSource) -> Iterator[Frame]:
     """Give frames at even distances, each the first one from that time on."""
-    index = source.index
-    first, last = int(index.pts[0]), int(index.pts[-1])
+    first, last = int(source.index.pts[0]), int(source.index.pts[-1])
     for number in range(SAMPLES):
         start = first + round(Fraction(2 * number + 1, 2 * SAMPLES) * (last - first))
         frames = source.frames(start=start)

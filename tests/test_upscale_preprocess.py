@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from apisr.video.source import VideoSource
 
-from apisr.upscale.prepare import Preparation, preparation_for
+from apisr.upscale.options import VideoOptions
+from apisr.upscale.preprocess import Preprocess, plan_preprocess
 from apisr.upscale.results import HoldStats
 from apisr.video.reader import Frame
 
@@ -20,34 +22,33 @@ def frames() -> list[Frame]:
     return [Frame(pts=100 + 7 * number**2, duration=7, rgb=rgb) for number, rgb in enumerate(noisy)]
 
 
-@pytest.mark.parametrize(
-    "preparation", [Preparation("auto"), Preparation("strong", 48), Preparation("off", 32, "lanczos")]
-)
-def test_times_are_untouched_and_sizes_as_asked(preparation: Preparation) -> None:
+@pytest.mark.parametrize("preprocess", [Preprocess("auto"), Preprocess("strong", 48), Preprocess("off", 32, "lanczos")])
+def test_times_are_untouched_and_sizes_as_asked(preprocess: Preprocess) -> None:
     given = frames()
     statistics = HoldStats()
-    got = list(preparation(iter(given), statistics))
+    got = list(preprocess(iter(given), statistics))
     assert [(frame.pts, frame.duration) for frame in got] == [(frame.pts, frame.duration) for frame in given]
-    height = preparation.native or 64
+    height = preprocess.native or 64
     assert {frame.rgb.shape for frame in got} == {(height, 96 * height // 64, 3)}
-    if preparation.hold != "off":
+    if preprocess.hold != "off":
         assert statistics.frames == 12
         assert len({frame.rgb.tobytes() for frame in got}) < 12
 
 
 def test_it_travels_to_other_machines() -> None:
-    copy = pickle.loads(pickle.dumps(Preparation("auto", 720, "bicubic")))
-    assert copy == Preparation("auto", 720, "bicubic")
+    copy = pickle.loads(pickle.dumps(Preprocess("auto", 720, "bicubic")))
+    assert copy == Preprocess("auto", 720, "bicubic")
     assert copy.identity == "hold=auto native=720 bicubic"
-    assert not Preparation().wanted
+    assert not Preprocess().active
 
 
 def test_native_height_of_a_clip_that_was_never_enlarged(data: Path) -> None:
     clip = data.parent.parent / "examples" / "clip.mkv"
-    preparation, notices = preparation_for(clip, hold="off", native="auto")
-    assert preparation.native is None
-    assert "none found" in notices[0]
-    assert preparation_for(clip, hold="off", native=180)[0].native == 180
+    with VideoSource.open(clip) as source:
+        preprocess, notices = plan_preprocess(source, VideoOptions(hold="off", native="auto"))
+        assert preprocess.native is None
+        assert "left as it is" in notices[0]
+        assert plan_preprocess(source, VideoOptions(hold="off", native=180))[0].native == 180
 
 
 def test_lossless_video_is_not_held(tmp_path: Path) -> None:
@@ -62,5 +63,6 @@ def test_lossless_video_is_not_held(tmp_path: Path) -> None:
                 frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
-        assert preparation_for(path, hold="auto", native="off")[0].hold == expected
-    assert preparation_for(tmp_path / "ffv1.mkv", hold="strong", native="off")[0].hold == "strong"
+        with VideoSource.open(path) as source:
+            assert plan_preprocess(source, VideoOptions())[0].hold == expected
+            assert plan_preprocess(source, VideoOptions(hold="strong"))[0].hold == "strong"

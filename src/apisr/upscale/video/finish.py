@@ -1,0 +1,160 @@
+"""The end of a video: segments are joined, the result is checked, and only then it gets its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from apisr.core.errors import RunError
+from apisr.core.files import atomic_path, partial_path
+from apisr.image import write_picture
+from apisr.upscale.results import VideoResult
+from apisr.upscale.video.plan import VideoPlan
+from apisr.upscale.video.work_folder import WorkFolder
+from apisr.video.containers.registry import container_of
+from apisr.video.join import JoinSettings, join
+from apisr.video.sequence import is_sequence, picture_at
+from apisr.video.source import VideoSource
+from apisr.video.verify import OutputCheck, check_output, source_problems
+from apisr.video.writer import EncodedSegment
+
+Piece = tuple[Path, EncodedSegment]
+
+
+def finish_video(
+    plan: VideoPlan, folder: WorkFolder, *, accept_damage: bool, on_packet: Callable[[int], None]
+) -> VideoResult:
+    """Join the segments, check the result, rename it.
+
+    Args:
+        plan: what was decided.
+        folder: with all segments.
+        accept_damage: finish although parts of the source cannot be decoded.
+        on_packet: called with the number of video packets that are joined.
+
+    Raises:
+        RunError: the source was damaged or replaced, the streams cannot be joined, or the result is not what went in.
+            The segments are kept, and what could be joined has a partial name.
+    """
+    pieces = [(folder.video_path(part.number), folder.segment(part.number)) for part in plan.segments]
+    times = [pts for _, segment in pieces for pts in segment.pts]
+    if not times:
+        raise RunError(
+            f"no frame of '{plan.source.path}' could be decoded. The file is damaged.", code="nothing-decoded"
+        )
+    damaged = sum(segment.damaged for _, segment in pieces)
+    problems = source_problems(
+        plan.source,
+        times,
+        damaged=damaged,
+        fields_merged=plan.fields == "detelecine",
+        span=(plan.segments[0].start, plan.segments[-1].end),
+    )
+    notices = list(plan.notices)
+    if plan.fields == "none" and len(times) < plan.frames:
+        notices.append(
+            f"{plan.frames - len(times)} of {plan.frames} packets of the source hold no frame that can be shown."
+        )
+    pieces = [piece for piece in pieces if piece[1].pts]
+    if is_sequence(plan.target):
+        found = _write_pictures(plan, pieces)
+        if problems and not accept_damage:
+            raise _damage(plan, problems, f"{found.frames} pictures were written.")
+    else:
+        found = _write_file(plan, pieces, times, problems, accept_damage=accept_damage, on_packet=on_packet)
+    if problems:
+        notices.append(f"the source is damaged: {'; '.join(problems)}.")
+    return VideoResult(
+        source=plan.source.path,
+        target=plan.target,
+        size=(plan.source.info.video.width, plan.source.info.video.height),
+        output_size=plan.format.size,
+        frames_in=len(times),
+        frames_out=found.frames,
+        duration_s=found.duration_s,
+        size_bytes=found.size_bytes,
+        notices=tuple(notices),
+    )
+
+
+def _write_file(
+    plan: VideoPlan,
+    pieces: Sequence[Piece],
+    times: Sequence[int],
+    problems: list[str],
+    *,
+    accept_damage: bool,
+    on_packet: Callable[[int], None],
+) -> OutputCheck:
+    """Join and check; problems of the other streams are added to `problems`."""
+    partial = partial_path(plan.target)
+    settings = JoinSettings(
+        plan.rate, plan.format.colour, plan.format.sar, _span(plan, times[0]), dict(plan.output.tags)
+    )
+    playable = False
+    try:
+        with atomic_path(plan.target, overwrite=plan.output.overwrite, keep_partial=True):
+            try:
+                problems += join(partial, plan.target, plan.source, plan.streams, pieces, settings, on_packet=on_packet)
+            except RunError as error:
+                playable = error.code == "join-failed"
+                raise
+            found = check_output(
+                partial,
+                times,
+                plan.source.info.video.time_base,
+                rate=plan.rate,
+                variable_rate=container_of(plan.target).variable_rate,
+            )
+            plan.source.check_unchanged()
+            if problems and not accept_damage:
+                playable = True
+                raise _damage(
+                    plan,
+                    problems,
+                    f"What could be decoded, {found.frames} frames, is in '{partial}'. "
+                    "Repair the source, or add --accept-damage to keep the result as it is.",
+                )
+            return found
+    except RunError as error:
+        if error.code == "join-failed":
+            raise RunError(f"{error} What was joined is in '{partial}'.", code=error.code) from error
+        raise
+    finally:
+        if not playable:
+            partial.unlink(missing_ok=True)
+
+
+def _damage(plan: VideoPlan, problems: Sequence[str], result: str) -> RunError:
+    return RunError(f"'{plan.source.path}' is damaged ({'; '.join(problems)}). {result}", code="source-damaged")
+
+
+def _span(plan: VideoPlan, first_pts: int) -> tuple[Fraction, Fraction | None] | None:
+    """Return the seconds of the source that the other streams are taken from; None for all."""
+    if plan.start is None and plan.end is None:
+        return None
+    return first_pts * plan.source.info.video.time_base, plan.end
+
+
+def _write_pictures(plan: VideoPlan, pieces: Sequence[Piece]) -> OutputCheck:
+    """Turn lossless segments into numbered pictures, from 1."""
+    number = size = 0
+    for path, segment in pieces:
+        first = number
+        with VideoSource.open(path) as part:
+            for frame in part.frames(dtype=np.dtype(plan.format.dtype)):
+                number += 1
+                name = picture_at(plan.target, number)
+                write_picture(name, frame.rgb, overwrite=plan.output.overwrite)
+                size += name.stat().st_size
+        if number - first != len(segment.pts):
+            raise RunError(
+                f"'{path.name}' holds {number - first} frames instead of {len(segment.pts)}. Start again.",
+                code="segment-lost",
+            )
+    unit = plan.source.info.video.time_base
+    last, begin = pieces[-1][1].pts[-1], pieces[0][1].pts[0]
+    return OutputCheck(number, float((last - begin) * unit + 1 / plan.rate), size)

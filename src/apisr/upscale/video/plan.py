@@ -1,0 +1,197 @@
+"""Everything about a video that is decided before any work.
+
+>>> with VideoSource.open("ep.mkv") as source:                                          # doctest: +SKIP
+...     plan = plan_video(source, OutputRequest(Path("out.mkv")), scale=2, options=VideoOptions())
+>>> plan.frames, plan.notices                                                           # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from apisr.core.errors import InputError
+from apisr.image import check_format
+from apisr.upscale.options import VideoOptions
+from apisr.upscale.video.cuts import Segment, plan_segments
+from apisr.upscale.video.output import OutputFormat, OutputRequest, plan_format
+from apisr.video.fields import FieldFilter
+from apisr.video.index import PacketIndex
+from apisr.video.sequence import is_sequence, numbers_of, picture_at
+from apisr.video.source import VideoSource
+from apisr.video.streams import StreamPlan, container_of, plan_streams
+
+_COMBED_ENOUGH = 0.3
+_COMBED_IF_FLAGGED = 0.05
+_PROGRESSIVE_CODECS = {"vp8", "vp9", "av1", "gif", "png", "webp", "mjpeg"}
+_INTERLACED_LINES_AT_MOST = 1088
+#: Frames out of frames in when 3:2 material is restored.
+_DETELECINE_SHARE = Fraction(4, 5)
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """What will be done, decided before any work.
+
+    Attributes:
+        source: the video.
+        output: what file is asked for.
+        format: how it is coded.
+        streams: what becomes of each stream.
+        segments: the parts that are made one by one.
+        frames: how many frames go in (packets counted; a few may turn out undecodable).
+        rate: nominal frames per second of the output.
+        fields: how interlacing is treated.
+        start: seconds of the first frame in the source, None for the beginning.
+        end: seconds to stop before in the source, None for the end.
+        notices: everything worth saying, one sentence each.
+    """
+
+    source: VideoSource
+    output: OutputRequest
+    format: OutputFormat
+    streams: tuple[StreamPlan, ...]
+    segments: tuple[Segment, ...]
+    frames: int
+    rate: Fraction
+    fields: FieldFilter
+    start: Fraction | None
+    end: Fraction | None
+    notices: tuple[str, ...]
+
+    @property
+    def target(self) -> Path:
+        """The output."""
+        return self.output.target
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the source's video in seconds."""
+        pts = self.source.index.pts
+        span = float((pts[-1] - pts[0]) * self.source.info.video.time_base) if pts.size else 0.0
+        return span + float(1 / self.source.index.rate) if pts.size else 0.0
+
+
+def plan_video(source: VideoSource, output: OutputRequest, *, scale: int, options: VideoOptions) -> VideoPlan:
+    """Decide everything about a video before any work.
+
+    Args:
+        source: the video.
+        output: what file is asked for.
+        scale: of the network.
+        options: of videos.
+
+    Raises:
+        InputError: streams that the output cannot hold, unknown or impossible settings, no frame between start and end.
+    """
+    _check_files(source, output, options)
+    index, unit = source.index, source.info.video.time_base
+    fields, field_notices = _plan_fields(source, options)
+    origin = int(index.pts[0]) * unit
+    start, end = (None if moment is None else moment + origin for moment in (options.start, options.end))
+    bounds = (None if start is None else round(start / unit), None if end is None else round(end / unit))
+    segments = plan_segments(index, bounds, options.segment_frames)
+    frames = sum(segment.frames for segment in segments)
+    if frames == 0:
+        raise InputError(
+            f"--start and --end leave no frame of '{source.path}' (it lasts {_clock(index, unit)}).", code="no-frames"
+        )
+    rate = index.rate * _DETELECINE_SHARE if fields == "detelecine" else index.rate
+    container = container_of(output.target)
+    if index.variable and not container.variable_rate:
+        raise InputError(
+            f"'{output.target.suffix}' cannot hold a variable frame rate, which '{source.path.name}' has. "
+            "Write to .mkv.",
+            code="variable-rate",
+        )
+    streams = plan_streams(source.info, output.target, options.drop_streams)
+    output_format = plan_format(source.info.video, rate, output, container, scale, options)
+    return VideoPlan(
+        source=source,
+        output=output,
+        format=output_format,
+        streams=streams,
+        segments=segments,
+        frames=frames,
+        rate=rate,
+        fields=fields,
+        start=start,
+        end=end,
+        notices=(*field_notices, *_source_notices(source), *output_format.notices, *_stream_notices(streams)),
+    )
+
+
+def _check_files(source: VideoSource, output: OutputRequest, options: VideoOptions) -> None:
+    target = output.target
+    if target.exists() and source.path.exists() and target.samefile(source.path):
+        raise InputError(f"'{target}' is the source itself. Give another name with -o.", code="output-is-input")
+    if options.rate is not None and not is_sequence(source.path):
+        raise InputError(
+            "--rate is for numbered pictures; the frames of a video keep their own times.", code="option-does-not-apply"
+        )
+    if not is_sequence(target):
+        return
+    check_format(target, 1, 1)
+    if (numbers := numbers_of(target)) and not output.overwrite:
+        raise InputError(
+            f"'{picture_at(target, numbers[0])}' exists. Give another name or add --overwrite.", code="output-exists"
+        )
+
+
+def _plan_fields(source: VideoSource, options: VideoOptions) -> tuple[FieldFilter, list[str]]:
+    """Decide how interlacing is treated, and say why."""
+    if options.detelecine:
+        return "detelecine", ["3:2 pulldown is undone: four frames are kept of five."]
+    if options.deinterlace == "off":
+        return "none", []
+    if options.deinterlace == "on":
+        return "bwdif", ["the video is deinterlaced (bwdif)."]
+    video = source.info.video
+    if video.codec in _PROGRESSIVE_CODECS or video.height > _INTERLACED_LINES_AT_MOST:
+        return "none", []
+    share = source.combed_share()
+    if share >= _COMBED_ENOUGH or (video.interlaced and share > _COMBED_IF_FLAGGED):
+        flag = "flagged as interlaced" if video.interlaced else "not flagged as interlaced"
+        return "bwdif", [
+            f"the video is deinterlaced (bwdif): it is {flag} and {share:.0%} of its moving frames show combs. "
+            "--deinterlace off keeps it, --detelecine restores film."
+        ]
+    if video.interlaced:
+        return "none", ["the video is flagged as interlaced but shows no combs; it is treated as progressive."]
+    return "none", []
+
+
+def _source_notices(source: VideoSource) -> list[str]:
+    video = source.info.video
+    notices = list(source.info.notices)
+    if any(video.crop):
+        top, bottom, left, right = video.crop
+        notices.append(
+            f"the file says that {top}, {bottom}, {left}, {right} pixels at the top, bottom, left and right are not "
+            "shown; they are cut off."
+        )
+    if video.colour.guessed:
+        notices.append(
+            f"colour: the source does not say its {', '.join(video.colour.guessed)}; taken as {video.colour}."
+        )
+    notices += [
+        f"{name} metadata describes the small picture frame by frame and is not kept."
+        for name in video.dynamic_metadata
+    ]
+    return notices
+
+
+def _stream_notices(streams: Sequence[StreamPlan]) -> list[str]:
+    verbs = {"copy": "kept", "convert": "converted", "attach": "kept", "drop": "left out"}
+    return [
+        f"stream {plan.stream.label} is {verbs[plan.action]}: {plan.reason}."
+        for plan in streams
+        if plan.reason and plan.action != "upscale"
+    ]
+
+
+def _clock(index: PacketIndex, unit: Fraction) -> str:
+    seconds = float((int(index.pts[-1]) - int(index.pts[0])) * unit)
+    return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{seconds % 60:05.2f}"

@@ -1,0 +1,200 @@
+"""Upscaling one video, from the opened source to the checked file.
+
+    plan -> work folder -> segments (decode, preprocess, upscale, encode) -> join, check, rename
+
+Memory does not depend on the length of the video. The function knows nothing of the command line, of engines or of
+networks: it gets what makes an upscaler, which maps one RGB frame to a larger one.
+
+>>> with VideoSource.open("ep.mkv") as source:                                          # doctest: +SKIP
+...     result = upscale_video(source, OutputRequest(Path("out.mkv")), Processing(make_upscaler, scale=2))
+>>> result.frames_in == result.frames_out                                               # doctest: +SKIP
+True
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+from apisr import __version__
+from apisr.core.errors import ApisrError, Cancelled, RunError
+from apisr.core.files import check_target, write_error
+from apisr.core.progress import Cancel, Progress, ProgressFn, ProgressKind, no_progress
+from apisr.upscale.options import VideoOptions
+from apisr.upscale.results import HoldStats, ReuseStats, StageSeconds, VideoResult
+from apisr.upscale.video.finish import finish_video
+from apisr.upscale.video.output import OutputRequest
+from apisr.upscale.video.plan import VideoPlan, plan_video
+from apisr.upscale.video.run import Processing, SegmentRunner, VideoRun
+from apisr.upscale.video.segments import LocalRunner
+from apisr.upscale.video.work_folder import Value, WorkFolder
+from apisr.video.source import VideoSource
+
+
+def upscale_video(
+    source: VideoSource,
+    output: OutputRequest,
+    processing: Processing,
+    options: VideoOptions = VideoOptions(),
+    *,
+    runner: SegmentRunner | None = None,
+    progress: ProgressFn = no_progress,
+    cancel: Cancel | None = None,
+) -> VideoResult:
+    """Upscale a video; the output appears under its name only when it is complete and checked.
+
+    Args:
+        source: the video.
+        output: what file is asked for.
+        processing: how one frame becomes a larger one.
+        options: of videos.
+        runner: makes the segments; by default this process, one at a time.
+        progress: takes events whose unit is ``frames``.
+        cancel: stops the run; complete segments are kept and continued by the next run.
+
+    Raises:
+        InputError: see :func:`apisr.upscale.video.plan.plan_video`; or another run works on this output, or an
+            interrupted run with other settings is in the way.
+        RunError: the source is damaged or was replaced, the disk is full, or a check at the end failed.
+        Cancelled: a stop was asked for.
+    """
+    check_target(output.target, overwrite=output.overwrite)
+    plan = plan_video(source, output, scale=processing.scale, options=options)
+    began = time.perf_counter()
+    folder = WorkFolder.beside(output.target)
+    with _disk_errors(output.target):
+        done = folder.open(_settings(plan, processing, options), plan.segments, restart=options.restart)
+    events = RunEvents(plan, sum(len(segment.pts) for segment in done.values()), progress, cancel or Cancel())
+    with _disk_errors(output.target), contextlib.closing(folder):
+        missing = tuple(segment for segment in plan.segments if segment.number not in done)
+        if missing:
+            run = VideoRun(plan, folder, missing, processing, options)
+            with events.stop_at_frame():
+                (runner or LocalRunner()).run(run, events)
+        joined = time.perf_counter()
+        result = finish_video(plan, folder, accept_damage=options.accept_damage, on_packet=events.joined)
+        ended = time.perf_counter()
+        events.stage(StageSeconds(join=ended - joined, total=ended - began))
+        folder.remove()
+    return result.model_copy(update=events.statistics_of_run(held=processing.preprocess.hold != "off"))
+
+
+class RunEvents:
+    """Collects what the workers of a run report and passes the progress on.
+
+    Args:
+        plan: what was decided.
+        resumed: frames that an earlier run had done.
+        progress: takes the events.
+        cancel: asks for a stop.
+    """
+
+    def __init__(self, plan: VideoPlan, resumed: int, progress: ProgressFn, cancel: Cancel) -> None:
+        self.cancel = cancel
+        self._item = str(plan.source.path)
+        self._total = plan.frames
+        self._resumed = self._done = resumed
+        self._progress = progress
+        self._seconds = StageSeconds()
+        self._reuse: dict[str, ReuseStats] = {}
+        self._hold = HoldStats()
+        self._lock = threading.RLock()
+        if resumed:
+            self._send("notice", resumed, f"continuing at frame {resumed} of {self._total}.")
+        self._send("advanced", resumed)
+
+    def frames_done(self, count: int) -> None:
+        """So many more frames are encoded."""
+        with self._lock:
+            self._done += count
+            self._send("advanced", self._done)
+
+    def joined(self, packets: int) -> None:
+        """So many frames are in the output."""
+        if packets == self._total or packets % 1000 == 0:
+            self._progress(Progress("join", item=self._item, done=packets, total=self._total, unit="frames"))
+
+    def stage(self, seconds: StageSeconds) -> None:
+        """So much time was spent in the stages."""
+        with self._lock:
+            self._seconds.add(seconds)
+
+    def statistics(self, worker: str, reuse: ReuseStats, hold: HoldStats) -> None:
+        """What a worker saved so far, and what was held in the segments just made."""
+        with self._lock:
+            self._reuse[worker] = reuse
+            self._hold.add(hold)
+
+    @contextlib.contextmanager
+    def stop_at_frame(self) -> Generator[None]:
+        """Say where a run stopped.
+
+        Raises:
+            Cancelled: a stop was asked for inside the block.
+        """
+        try:
+            yield
+        except Cancelled as error:
+            if not self.cancel.requested:
+                raise
+            raise Cancelled(f"stopped at frame {self._done} of {self._total}; the same command goes on.") from error
+
+    def statistics_of_run(self, *, held: bool) -> dict[str, object]:
+        """Return what the workers counted, as fields of a result."""
+        reuse = ReuseStats()
+        for part in self._reuse.values():
+            reuse.add(part)
+        return {
+            "seconds": self._seconds,
+            "resumed_frames": self._resumed,
+            "reuse": reuse,
+            "hold": self._hold if held else None,
+        }
+
+    def _send(self, kind: ProgressKind, done: int = 0, message: str = "") -> None:
+        self._progress(
+            Progress(
+                "upscale", kind, self._item, done=done, total=max(self._total, done), unit="frames", message=message
+            )
+        )
+
+
+def _settings(plan: VideoPlan, processing: Processing, options: VideoOptions) -> dict[str, Value]:
+    """Return everything that decides the result of a run."""
+    colour, encoder = plan.format.colour, plan.format.encoder
+    return {
+        "apisr": __version__,
+        "source": plan.source.sha256(),
+        "stream": plan.source.info.video.index,
+        "model": processing.identity,
+        "scale": processing.scale,
+        "preprocess": processing.preprocess.identity,
+        "size": list(plan.format.size),
+        "encoder": {
+            "name": encoder.name,
+            "pixel format": encoder.pixel_format,
+            "threads": encoder.threads,
+            **encoder.options,
+        },
+        "colour": [colour.matrix, colour.primaries, colour.transfer, colour.full_range],
+        "fields": plan.fields,
+        "resampling": options.resampling,
+        "compare": options.compare,
+        "rate": str(plan.rate),
+        "dtype": plan.format.dtype,
+    }
+
+
+@contextlib.contextmanager
+def _disk_errors(target: Path) -> Generator[None]:
+    """Turn errors of the file system into one line."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, ApisrError):
+            raise
+        found = write_error(error, target)
+        raise RunError(f"{found} Finished segments are kept and continued.", code=found.code) from error
