@@ -32,13 +32,13 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from apisr.upscale.prepare import Preparation
+from apisr.upscale.videos import upscale_video
 
 from apisr.engines import Engine, open_engine
 from apisr.upscale.options import VideoOptions
-from apisr.upscale.prepare import Preparation
 from apisr.upscale.results import VideoResult
 from apisr.upscale.reuse import CanvasUpscaler
-from apisr.upscale.videos import upscale_video
 from apisr.weights import choose_model
 from benchmarks import Skip
 

@@ -101,7 +101,7 @@ def test_without_a_tile_the_memory_decides(
     picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_picture(picture, np.zeros((600, 700, 3), np.uint8), overwrite=True)
-    monkeypatch.setattr(tiles, "machine_memory_bytes", lambda: 2**32)
+    monkeypatch.setattr(tiles, "total_memory", lambda: 2**32)
 
     def planned(*options: str) -> float:
         with pytest.raises(SystemExit) as end:

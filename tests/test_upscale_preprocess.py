@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from apisr.video.source import VideoSource
 
 from apisr.upscale.options import VideoOptions
 from apisr.upscale.preprocess import Preprocess, plan_preprocess
 from apisr.upscale.results import HoldStats
 from apisr.video.reader import Frame
+from apisr.video.source import VideoSource
 
 
 def frames() -> list[Frame]:

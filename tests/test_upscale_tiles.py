@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from apisr.engines import open_engine
 from apisr.engines.base import Engine, ModelTraits
-from apisr.image import to_float
+from apisr.image import read_picture, to_float
 from apisr.upscale import tiles, upscale_pixels
 from apisr.upscale.picture import resize_bands
-from apisr.upscale.reuse import plan_fixed_tiles
+from apisr.upscale.reuse import CanvasUpscaler, plan_fixed_tiles
 from apisr.upscale.sizes import SizeRequest
-from apisr.upscale.tiles import Rectangle, plan_tiles, run_window
-from apisr.weights import choose_model, resolve_model
+from apisr.upscale.tiles import Rectangle, bounds_of, plan_tiles, rim_of, run_window, window_of
+from apisr.weights import choose_model, list_models, resolve_model
 
 MODELS = Path(__file__).parent / "data" / "models"
 ENGINES: dict[str, Engine] = {}
@@ -77,7 +77,10 @@ def test_fixed_windows_have_one_shape_and_enough_margin(height: int, width: int,
 def test_tiled_equals_whole(name: str, height: int, width: int, tile: int, seed: int) -> None:
     engine = engine_named(name)
     pixels = np.random.default_rng(seed).integers(0, 65536, (height, width, 3)).astype(np.uint16)
-    whole = run_window(engine, to_float(pixels))
+    rim, scale = rim_of(engine.traits), engine.traits.scale
+    continued = np.pad(to_float(pixels), ((rim, rim), (rim, rim), (0, 0)), mode="edge")
+    inner = slice(scale * rim, -scale * rim)
+    whole = run_window(engine, continued)[inner, inner]
     tiled = upscale_pixels(pixels, engine, tile_px=tile)
     assert tiled.shape == (height * engine.traits.scale, width * engine.traits.scale, 3)
     expected = np.clip(whole, 0, 1) * 65535
@@ -92,7 +95,7 @@ def test_tiled_equals_whole(name: str, height: int, width: int, tile: int, seed:
     margin=st.integers(0, 60),
 )
 def test_grown_stays_inside(top: int, left: int, height: int, width: int, margin: int) -> None:
-    grown = Rectangle(top, top + height, left, left + width).grown(margin, 100, 100)
+    grown = Rectangle(top, top + height, left, left + width).grown(margin, bounds_of(100, 100, 0))
     assert 0 <= grown.top <= top
     assert top + height <= grown.bottom <= 100
     assert grown.area_px >= height * width
@@ -161,10 +164,45 @@ def test_a_network_of_one_size_takes_any_picture(height: int, width: int) -> Non
 def test_default_tiles_follow_the_memory(
     monkeypatch: pytest.MonkeyPatch, memory_gib: float, bytes_per_px: int, expected: int
 ) -> None:
-    monkeypatch.setattr(tiles, "machine_memory_bytes", lambda: int(memory_gib * 2**30))
+    monkeypatch.setattr(tiles, "total_memory", lambda: int(memory_gib * 2**30))
     assert tiles.default_tile_px(ModelTraits(4, 32, 8, bytes_per_px=bytes_per_px)) == expected
 
 
 def test_models_that_need_much_memory_say_so() -> None:
     assert resolve_model("grl-x4").traits.bytes_per_px > 10 * resolve_model("lite-x4").traits.bytes_per_px
-    assert tiles.machine_memory_bytes() > 2**28
+
+
+@given(top=st.integers(-9, 20), left=st.integers(-9, 20), height=st.integers(1, 30), width=st.integers(1, 30))
+def test_a_window_goes_on_with_the_outermost_pixels(top: int, left: int, height: int, width: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (21, 17, 3)).astype(np.uint8)
+    padded = np.pad(pixels, ((9, 40), (9, 40), (0, 0)), mode="edge")
+    window = Rectangle(top, top + height, left, left + width)
+    expected = padded[9 + top : 9 + top + height, 9 + left : 9 + left + width]
+    np.testing.assert_array_equal(window_of(pixels, window), expected)
+
+
+COLOURS = [(243, 123, 31), (255, 255, 255), (250, 225, 205), (20, 60, 200)]
+
+
+@pytest.mark.parametrize("model", [model.name for model in list_models()])
+def test_flat_colour_stays_flat_to_the_rim(model: str) -> None:
+    """Every shipped network: whole, in tiles and on a canvas, the rim is what the middle is, within one level."""
+    engine = open_engine(choose_model(model), device="cpu", threads=1)
+    scale, step = engine.traits.scale, engine.traits.scale * engine.traits.multiple_px
+    for colour in COLOURS:
+        flat = np.full((40, 56, 3), colour, np.uint8)
+        whole = upscale_pixels(flat, engine).astype(int)
+        middle = whole[16 * scale : 16 * scale + step, 24 * scale : 24 * scale + step]  # one period of the network
+        pattern = np.tile(middle, (-(-40 * scale // step), -(-56 * scale // step), 1))[: 40 * scale, : 56 * scale]
+        assert np.abs(whole - pattern).max() <= 1, colour
+        np.testing.assert_array_equal(upscale_pixels(flat, engine, tile_px=16), whole)
+        np.testing.assert_array_equal(CanvasUpscaler(engine).process(flat), whole)
+
+
+def test_the_border_of_a_flat_file(shared: Path) -> None:
+    picture = read_picture(shared / "cases" / "orange.png").pixels
+    engine = open_engine(choose_model(None, scale=2), device="cpu", threads=1)
+    large = upscale_pixels(picture, engine).astype(int)
+    border = np.ones(large.shape[:2], bool)
+    border[16:-16, 16:-16] = False  # a line is drawn in the middle
+    assert np.ptp(large[border], axis=0).max() <= 1

@@ -19,7 +19,6 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from apisr.video.source import VideoSource
 from video_clips import Nearest, make_clip, read_back, upscale_video
 
 from apisr.core.errors import Cancelled, InputError, RunError
@@ -31,6 +30,7 @@ from apisr.upscale.video import upscale
 from apisr.upscale.video.output import OutputRequest
 from apisr.upscale.video.run import Processing
 from apisr.upscale.video.work_folder import WorkFolder
+from apisr.video.source import VideoSource
 
 FAST = VideoOptions(preset="ultrafast", segment_frames=10)
 

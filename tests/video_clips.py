@@ -16,7 +16,6 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from apisr.video.source import VideoSource
 
 from apisr.core.progress import Cancel, Progress
 from apisr.image import Pixels
@@ -30,6 +29,7 @@ from apisr.upscale.video.plan import VideoPlan
 from apisr.upscale.video.run import FrameUpscaler, Processing, SegmentRunner
 from apisr.upscale.video.segments import LocalRunner
 from apisr.video.colour import Colour, FromRgb
+from apisr.video.source import VideoSource
 
 SRT = [(0, 400, "<i>First</i> line"), (500, 900, "Second &amp; last")]
 

@@ -67,7 +67,7 @@ def _video(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str, A
     from apisr.upscale.video.plan import plan_video
     from apisr.video.source import VideoSource
 
-    with VideoSource.open(job.source, rate=options.video.rate) as source:
+    with VideoSource.open(job.source, stream=options.video.stream, rate=options.video.rate) as source:
         preprocess, notices = plan_preprocess(source, options.video)
         lines = preprocess.native or source.info.video.height
         model = networks.model_for(lines)

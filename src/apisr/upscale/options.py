@@ -63,6 +63,7 @@ class VideoOptions:
         resampling: how the network's output is brought to another final size.
         reuse: ``exact`` computes only what changed between frames, with the same bits; ``off`` computes every frame.
         hold: whether drawings that a codec changes a little in every frame are held (:mod:`apisr.upscale.hold`).
+        stream: number of the video stream; None for the main one.
         native: ``off``, ``auto`` or a number of lines: frames are shrunk to the size they were drawn at.
         deinterlace: ``auto`` looks at the flags and at the first seconds; ``on``; ``off``.
         detelecine: restore 24 frames from 3:2 material (the number of frames changes).
@@ -87,6 +88,7 @@ class VideoOptions:
     reuse: Reuse = "exact"
     hold: Hold = "auto"
     native: Native = "off"
+    stream: int | None = None
     deinterlace: Deinterlace = "auto"
     detelecine: bool = False
     drop_streams: tuple[str, ...] = ()

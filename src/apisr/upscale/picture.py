@@ -35,7 +35,17 @@ from apisr.upscale.options import PictureOptions
 from apisr.upscale.results import PictureResult
 from apisr.upscale.reuse import CanvasUpscaler
 from apisr.upscale.sizes import SizeRequest
-from apisr.upscale.tiles import Rectangle, Tile, default_tile_px, plan_tiles, rows_of, run_tile
+from apisr.upscale.tiles import (
+    Rectangle,
+    Tile,
+    bounds_of,
+    default_tile_px,
+    plan_tiles,
+    rim_of,
+    rows_of,
+    run_tile,
+    window_of,
+)
 
 _BLEED_PX = 16
 """How far colour is carried into fully transparent pixels before the network sees them."""
@@ -74,7 +84,9 @@ def upscale_bands(
     scale = engine.traits.scale
     traits = engine.traits
     core_px = traits.core_px(tile_px or default_tile_px(traits))
-    tiles = plan_tiles(height, width, tile_px=core_px, halo_px=traits.halo_px, multiple_px=traits.multiple_px)
+    tiles = plan_tiles(
+        height, width, tile_px=core_px, halo_px=traits.halo_px, multiple_px=traits.multiple_px, rim_px=rim_of(traits)
+    )
     for row in rows_of(tiles):
         core = row[0].core
         band = np.empty((scale * core.height, scale * width, channels), pixels.dtype)
@@ -253,11 +265,9 @@ def _upscaled_tile(pixels: Pixels, engine: Engine, tile: Tile) -> Floats:
     channels = pixels.shape[2]
     colour_channels = channels - 1 if channels in (2, 4) else channels
     if colour_channels == channels:
-        window = to_float(pixels[tile.window.slices])
-        return _run_colour(engine, window, tile)
-    height, width = pixels.shape[:2]
-    around = tile.window.grown(_BLEED_PX, height, width)
-    values = to_float(pixels[around.slices])
+        return _run_colour(engine, to_float(window_of(pixels, tile.window)), tile)
+    around = tile.window.grown(_BLEED_PX, bounds_of(*pixels.shape[:2], _BLEED_PX + rim_of(engine.traits)))
+    values = to_float(window_of(pixels, around))
     top, left = tile.window.top - around.top, tile.window.left - around.left
     inner = Rectangle(top, top + tile.window.height, left, left + tile.window.width)
     colour = _bleed(values[..., :-1], values[..., -1])[inner.slices]

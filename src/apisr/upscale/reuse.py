@@ -34,7 +34,7 @@ from apisr.engines import Engine
 from apisr.image import Pixels, from_float, to_float
 from apisr.upscale.options import Reuse
 from apisr.upscale.results import ReuseStats
-from apisr.upscale.tiles import Rectangle, Tile, padded_size, plan_tiles, run_tile
+from apisr.upscale.tiles import Rectangle, Tile, bounds_of, padded_size, plan_tiles, rim_of, run_tile, window_of
 
 BLOCK_PX = 16
 """Side of the blocks whose change is looked for."""
@@ -100,6 +100,7 @@ class CanvasUpscaler:
                 core_px=traits.core_px(FIXED_CORE_PX),
                 halo_px=traits.halo_px,
                 multiple_px=traits.multiple_px,
+                rim_px=rim_of(traits),
             )
             if not self._free
             else []
@@ -171,14 +172,13 @@ class CanvasUpscaler:
         height, width = rgb.shape[:2]
         traits = self.engine.traits
         halo = traits.halo_px or 0
+        bounds = bounds_of(height, width, rim_of(traits))
         for rectangle in rectangles:
             for core in _parts(rectangle):
-                self._run(
-                    Tile(core, core.grown(halo, height, width).aligned(traits.multiple_px, height, width)), rgb, high
-                )
+                self._run(Tile(core, core.grown(halo, bounds).aligned(traits.multiple_px, bounds)), rgb, high)
 
     def _run(self, tile: Tile, rgb: Pixels, high: Pixels) -> None:
-        output = run_tile(self.engine, to_float(rgb[tile.window.slices]), tile)
+        output = run_tile(self.engine, to_float(window_of(rgb, tile.window)), tile)
         high[tile.core.scaled(self.engine.traits.scale).slices] = from_float(output, rgb.dtype)
         self.stats.computed_px += tile.window.area_px
 
@@ -231,9 +231,11 @@ def merge_blocks(blocks: NDArray[np.bool_], height: int, width: int, *, halo_px:
     if not blocks.any():
         return []
 
+    bounds = bounds_of(height, width, 0)
+
     def cost(box: tuple[int, int, int, int]) -> int:
         rectangle = _pixels_of(box, height, width)
-        return rectangle.grown(halo_px, height, width).area_px + _FIXED_COST_PX
+        return rectangle.grown(halo_px, bounds).area_px + _FIXED_COST_PX
 
     count, _, stats, _ = cv2.connectedComponentsWithStats(blocks.astype(np.uint8), connectivity=8)
     boxes: list[tuple[int, int, int, int]] = []
@@ -257,24 +259,27 @@ def merge_blocks(blocks: NDArray[np.bool_], height: int, width: int, *, halo_px:
     return [_pixels_of(box, height, width) for box in boxes]
 
 
-def plan_fixed_tiles(height: int, width: int, *, core_px: int, halo_px: int | None, multiple_px: int) -> list[Tile]:
+def plan_fixed_tiles(
+    height: int, width: int, *, core_px: int, halo_px: int | None, multiple_px: int, rim_px: int = 0
+) -> list[Tile]:
     """Cut a frame into tiles whose windows all have one shape (windows at the borders are moved inwards, not cut).
 
-    A frame smaller than a window is one tile.
+    A frame smaller than a window is one tile. Windows may reach out of the frame by `rim_px`.
     """
     if halo_px is None:
-        return plan_tiles(height, width, tile_px=core_px, halo_px=None)
+        return plan_tiles(height, width, tile_px=core_px, halo_px=None, rim_px=rim_px)
     halo = -(-halo_px // multiple_px) * multiple_px
     core = -(-core_px // multiple_px) * multiple_px
     window = core + 2 * halo
-    padded_height, padded_width = padded_size(height, width, multiple_px)
+    bounds = bounds_of(height, width, rim_px)
+    padded_height, padded_width = padded_size(bounds.height, bounds.width, multiple_px)
     window_height, window_width = min(window, padded_height), min(window, padded_width)
     tiles: list[Tile] = []
     for tile in plan_tiles(height, width, tile_px=core, halo_px=halo, multiple_px=multiple_px):
-        top = max(0, min(tile.core.top - halo, padded_height - window_height))
-        left = max(0, min(tile.core.left - halo, padded_width - window_width))
-        shape = Rectangle(top, min(top + window_height, height), left, min(left + window_width, width))
-        tiles.append(Tile(tile.core, shape))
+        top = max(bounds.top, min(tile.core.top - halo, bounds.top + padded_height - window_height))
+        left = max(bounds.left, min(tile.core.left - halo, bounds.left + padded_width - window_width))
+        bottom, right = min(top + window_height, bounds.bottom), min(left + window_width, bounds.right)
+        tiles.append(Tile(tile.core, Rectangle(top, bottom, left, right)))
     return tiles
 
 
@@ -326,8 +331,8 @@ def _update_digests(digests: NDArray[np.uint8], rgb: Pixels, blocks: NDArray[np.
 
 def _blocks_of(rectangle: Rectangle) -> tuple[slice, slice]:
     return (
-        slice(rectangle.top // BLOCK_PX, -(-rectangle.bottom // BLOCK_PX)),
-        slice(rectangle.left // BLOCK_PX, -(-rectangle.right // BLOCK_PX)),
+        slice(max(0, rectangle.top // BLOCK_PX), -(-rectangle.bottom // BLOCK_PX)),
+        slice(max(0, rectangle.left // BLOCK_PX), -(-rectangle.right // BLOCK_PX)),
     )
 
 

@@ -1,33 +1,34 @@
 """Cutting a picture into tiles with a margin (halo) and putting the results together, without seams.
 
 A convolutional network's output pixel depends on the input within its receptive field only. A tile that carries that
-margin on every side, except where the picture itself ends, therefore gives the very values of the whole picture; no
+margin on every side, except where the continued picture ends, therefore gives the very values of the whole picture; no
 blending is needed. Networks that look at everything (``halo_px`` None) are run on the whole picture.
 
-    >>> tiles = plan_tiles(100, 60, tile_px=64, halo_px=8, multiple_px=2)
+    >>> tiles = plan_tiles(100, 60, tile_px=64, halo_px=8, multiple_px=2, rim_px=6)
     >>> [(t.core.top, t.core.bottom, t.window.top, t.window.bottom) for t in tiles]
-    [(0, 64, 0, 72), (64, 100, 56, 100)]
+    [(0, 64, -6, 72), (64, 100, 56, 106)]
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from apisr.core.errors import InputError
+from apisr.core.memory import total_memory
 from apisr.engines.base import Engine, ModelTraits
-from apisr.image import Floats
+from apisr.image import Floats, Pixels
 
 #: Largest side of a tile's core for still pictures, unless asked for: with it the halo costs little.
 DEFAULT_TILE_PX = 512
+#: Enough for every shipped network: from here on a flat picture comes out flat to the rim, within one level.
+RIM_PX = 6
 _SMALLEST_TILE_PX = 64
-#: Share of the machine's memory that a tile may take in the network, and the memory where the system does not tell it.
-_MEMORY_SHARE, _ASSUMED_MEMORY_BYTES = 1 / 4, 8 * 2**30
+#: Share of the machine's memory that a tile may take in the network.
+_MEMORY_SHARE = 1 / 4
 
 
 @dataclass(frozen=True, order=True)
@@ -63,34 +64,39 @@ class Rectangle:
         """The same rectangle on a grid `factor` times as fine."""
         return Rectangle(self.top * factor, self.bottom * factor, self.left * factor, self.right * factor)
 
-    def grown(self, margin: int, height: int, width: int) -> Rectangle:
-        """The rectangle with a margin on every side, cut at the picture's borders."""
+    def grown(self, margin: int, bounds: Rectangle) -> Rectangle:
+        """The rectangle with a margin on every side, cut at some bounds."""
         return Rectangle(
-            max(0, self.top - margin),
-            min(height, self.bottom + margin),
-            max(0, self.left - margin),
-            min(width, self.right + margin),
+            max(bounds.top, self.top - margin),
+            min(bounds.bottom, self.bottom + margin),
+            max(bounds.left, self.left - margin),
+            min(bounds.right, self.right + margin),
         )
 
-    def aligned(self, multiple: int, height: int, width: int) -> Rectangle:
-        """The smallest rectangle around this one whose edges are multiples, cut at the picture's borders."""
+    def aligned(self, multiple: int, bounds: Rectangle) -> Rectangle:
+        """The smallest rectangle around this one whose edges are multiples, cut at some bounds."""
         return Rectangle(
             self.top // multiple * multiple,
-            min(height, -(-self.bottom // multiple) * multiple),
+            min(bounds.bottom, -(-self.bottom // multiple) * multiple),
             self.left // multiple * multiple,
-            min(width, -(-self.right // multiple) * multiple),
+            min(bounds.right, -(-self.right // multiple) * multiple),
         )
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One piece of work: `core` is delivered, `window` (core and halo) goes through the network."""
+    """One piece of work: `core` is delivered, `window` goes through the network.
+
+    The window is the core with its halo. At the picture's borders it ends :func:`rim_of` pixels outside the picture.
+    """
 
     core: Rectangle
     window: Rectangle
 
 
-def plan_tiles(height: int, width: int, *, tile_px: int, halo_px: int | None, multiple_px: int = 1) -> list[Tile]:
+def plan_tiles(
+    height: int, width: int, *, tile_px: int, halo_px: int | None, multiple_px: int = 1, rim_px: int = 0
+) -> list[Tile]:
     """Cut a picture into tiles, row by row from the top.
 
     Args:
@@ -99,17 +105,48 @@ def plan_tiles(height: int, width: int, *, tile_px: int, halo_px: int | None, mu
         tile_px: side of a core, rounded up to a multiple of `multiple_px`; the last ones may be smaller.
         halo_px: margin of a window, see :class:`apisr.networks.traits.ModelTraits`; None gives one tile.
         multiple_px: origins of windows are multiples of this.
+        rim_px: by how much windows may reach out of the picture, see :func:`rim_of`.
     """
+    bounds = bounds_of(height, width, rim_px)
     if halo_px is None:
-        whole = Rectangle(0, height, 0, width)
-        return [Tile(whole, whole)]
+        return [Tile(Rectangle(0, height, 0, width), bounds)]
     step = -(-tile_px // multiple_px) * multiple_px
     tiles: list[Tile] = []
     for top in range(0, height, step):
         for left in range(0, width, step):
             core = Rectangle(top, min(top + step, height), left, min(left + step, width))
-            tiles.append(Tile(core, core.grown(halo_px, height, width).aligned(multiple_px, height, width)))
+            tiles.append(Tile(core, core.grown(halo_px, bounds).aligned(multiple_px, bounds)))
     return tiles
+
+
+def rim_of(traits: ModelTraits) -> int:
+    """Return by how many pixels a picture is continued on every side before the network.
+
+    Networks fill what is outside with zeros, which darkens the rim and more so the corners (by up to 89 of 255 levels
+    on a flat picture). The picture is therefore continued with its outermost pixels, and the result is cut. A network
+    that takes one size only and looks at everything has no room for that.
+
+    >>> rim_of(ModelTraits(2, 20)), rim_of(ModelTraits(4, 32, 8))
+    (6, 8)
+    """
+    if traits.halo_px is None and traits.fixed_size is not None:
+        return 0
+    return -(-RIM_PX // traits.multiple_px) * traits.multiple_px
+
+
+def bounds_of(height: int, width: int, rim_px: int) -> Rectangle:
+    """Return the bounds of a picture that is continued by its rim."""
+    return Rectangle(-rim_px, height + rim_px, -rim_px, width + rim_px)
+
+
+def window_of(pixels: Pixels, window: Rectangle) -> Pixels:
+    """Cut a window out of a picture ``(H, W, ...)``; outside of it the outermost pixels go on."""
+    height, width = pixels.shape[:2]
+    if window.top >= 0 and window.left >= 0 and window.bottom <= height and window.right <= width:
+        return pixels[window.slices]
+    rows = np.clip(np.arange(window.top, window.bottom), 0, height - 1)
+    columns = np.clip(np.arange(window.left, window.right), 0, width - 1)
+    return pixels[rows[:, None], columns]
 
 
 def padded_size(height: int, width: int, multiple_px: int) -> tuple[int, int]:
@@ -168,17 +205,5 @@ def default_tile_px(traits: ModelTraits) -> int:
     512
     """
     halo = traits.halo_px or 0
-    fitting = math.isqrt(int(_MEMORY_SHARE * machine_memory_bytes()) // traits.bytes_per_px) - 2 * halo
+    fitting = math.isqrt(int(_MEMORY_SHARE * total_memory()) // traits.bytes_per_px) - 2 * halo
     return max(_SMALLEST_TILE_PX, min(DEFAULT_TILE_PX, fitting // traits.multiple_px * traits.multiple_px))
-
-
-def machine_memory_bytes() -> int:
-    """Memory of the machine, or of the container that this process is confined to."""
-    try:
-        found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows
-        return _ASSUMED_MEMORY_BYTES
-    try:
-        return min(found, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    except (OSError, ValueError):  # no container, or "max"
-        return found

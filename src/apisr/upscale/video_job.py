@@ -24,7 +24,7 @@ def upscale_video_file(job: Job, context: JobContext, report: JobReport) -> Vide
         ApisrError: see :func:`apisr.upscale.video.upscale.upscale_video`.
     """
     options = context.options
-    with VideoSource.open(job.source, rate=options.video.rate) as source:
+    with VideoSource.open(job.source, stream=options.video.stream, rate=options.video.rate) as source:
         preprocess, notices = plan_preprocess(source, options.video)
         lines = preprocess.native or source.info.video.height
         model = context.networks.model_for(lines)

@@ -51,7 +51,7 @@ def plan_segments(
     low = 0 if start is None else int(np.searchsorted(times, start))
     high = times.size if end is None else int(np.searchsorted(times, end))
     cuts: list[int] = []
-    if index.seekable:
+    if index.has_timestamps:
         last = low
         for key in index.keyframes:
             position = int(np.searchsorted(times, key))

@@ -54,10 +54,6 @@ def finish_video(
         span=(plan.segments[0].start, plan.segments[-1].end),
     )
     notices = list(plan.notices)
-    if plan.fields == "none" and len(times) < plan.frames:
-        notices.append(
-            f"{plan.frames - len(times)} of {plan.frames} packets of the source hold no frame that can be shown."
-        )
     pieces = [piece for piece in pieces if piece[1].pts]
     if is_sequence(plan.target):
         found = _write_pictures(plan, pieces)

@@ -18,7 +18,7 @@ from apisr.upscale.options import VideoOptions
 from apisr.upscale.video.cuts import Segment, plan_segments
 from apisr.upscale.video.output import OutputFormat, OutputRequest, plan_format
 from apisr.video.fields import FieldFilter
-from apisr.video.index import PacketIndex
+from apisr.video.index import PacketIndex, grid_rate
 from apisr.video.sequence import is_sequence, numbers_of, picture_at
 from apisr.video.source import VideoSource
 from apisr.video.streams import StreamPlan, container_of, plan_streams
@@ -100,7 +100,7 @@ def plan_video(source: VideoSource, output: OutputRequest, *, scale: int, option
         )
     rate = index.rate * _DETELECINE_SHARE if fields == "detelecine" else index.rate
     container = container_of(output.target)
-    if index.variable and not container.variable_rate:
+    if not container.variable_rate and grid_rate(index, source.info.video) is None:
         raise InputError(
             f"'{output.target.suffix}' cannot hold a variable frame rate, which '{source.path.name}' has. "
             "Write to .mkv.",
