@@ -24,7 +24,8 @@ from apisr.image import Floats, Pixels
 
 #: Largest side of a tile's core for still pictures, unless asked for: with it the halo costs little.
 DEFAULT_TILE_PX = 512
-#: Enough for every shipped network: from here on a flat picture comes out flat to the rim, within one level.
+#: Enough for every shipped network, with two windows of those that have windows: a flat picture comes out flat to the
+#: rim, within one level.
 RIM_PX = 6
 _SMALLEST_TILE_PX = 64
 #: Share of the machine's memory that a tile may take in the network.
@@ -127,11 +128,11 @@ def rim_of(traits: ModelTraits) -> int:
     that takes one size only and looks at everything has no room for that.
 
     >>> rim_of(ModelTraits(2, 20)), rim_of(ModelTraits(4, 32, 8))
-    (6, 8)
+    (6, 16)
     """
     if traits.halo_px is None and traits.fixed_size is not None:
         return 0
-    return -(-RIM_PX // traits.multiple_px) * traits.multiple_px
+    return max(-(-RIM_PX // traits.multiple_px), min(2, traits.multiple_px)) * traits.multiple_px
 
 
 def bounds_of(height: int, width: int, rim_px: int) -> Rectangle:
