@@ -32,13 +32,17 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-from apisr.upscale.prepare import Preparation
-from apisr.upscale.videos import upscale_video
 
 from apisr.engines import Engine, open_engine
 from apisr.upscale.options import VideoOptions
+from apisr.upscale.preprocess import Preprocess
 from apisr.upscale.results import VideoResult
 from apisr.upscale.reuse import CanvasUpscaler
+from apisr.upscale.sizes import SizeRequest
+from apisr.upscale.video.output import OutputRequest
+from apisr.upscale.video.run import Processing
+from apisr.upscale.video.upscale import upscale_video
+from apisr.video.source import VideoSource
 from apisr.weights import choose_model
 from benchmarks import Skip
 
@@ -79,7 +83,7 @@ def _clip(
     loop = _plain_loop(source, target, engine, plain_frames)
     plain = _run(source, target, lambda: CanvasUpscaler(engine, reuse="off"), plain_frames)
     exact = _speed(_run(source, target, lambda: CanvasUpscaler(engine), frames))
-    hold = _speed(_run(source, target, lambda: CanvasUpscaler(engine), frames, prepare=Preparation("auto")))
+    hold = _speed(_run(source, target, lambda: CanvasUpscaler(engine), frames, preprocess=Preprocess("auto")))
     off = _speed(plain)
     busy = plain.seconds.upscale / (plain.seconds.total - plain.seconds.join)
     return _row(
@@ -115,13 +119,16 @@ def _run(
     frames: int,
     *,
     scale: int = 2,
-    prepare: Preparation | None = None,
+    preprocess: Preprocess | None = None,
 ) -> VideoResult:
     """Upscale the first frames of a clip by 2, whatever the network's own scale."""
     with av.open(str(source)) as container:
         rate = container.streams.video[0].guessed_rate or Fraction(24)
-    options = replace(OPTIONS, end=(frames - Fraction(1, 2)) / rate, factor=2.0)
-    return upscale_video(source, target, make, options, scale=scale, prepare=prepare, overwrite=True)
+    options = replace(OPTIONS, end=(frames - Fraction(1, 2)) / rate)
+    output = OutputRequest(target, SizeRequest(2.0), overwrite=True)
+    processing = Processing(make, scale, preprocess=preprocess or Preprocess())
+    with VideoSource.open(source) as opened:
+        return upscale_video(opened, output, processing, options)
 
 
 def _plain_loop(source: Path, target: Path, engine: Engine, frames: int) -> float:
@@ -202,12 +209,16 @@ def _memory(minutes: int, folder: Path) -> dict[str, object]:
         from apisr.upscale.baselines import NearestEngine
         from apisr.upscale.reuse import CanvasUpscaler
         from apisr.upscale.options import VideoOptions
-        from apisr.upscale.videos import upscale_video
+        from apisr.upscale.video.output import OutputRequest
+        from apisr.upscale.video.run import Processing
+        from apisr.upscale.video.upscale import upscale_video
+        from apisr.video.source import VideoSource
         began = time.perf_counter()
         options = VideoOptions(preset="ultrafast", deinterlace="off")
         engine = NearestEngine(2)
-        done = upscale_video(Path({str(source)!r}), Path({str(folder / f"{minutes}_x2.mkv")!r}),
-                             lambda: CanvasUpscaler(engine), options, scale=2)
+        output = OutputRequest(Path({str(folder / f"{minutes}_x2.mkv")!r}))
+        with VideoSource.open({str(source)!r}) as opened:
+            done = upscale_video(opened, output, Processing(lambda: CanvasUpscaler(engine), 2), options)
         status = Path("/proc/self/status").read_text()  # not getrusage: that remembers the process it was forked from
         peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
         print(done.frames_out, time.perf_counter() - began, peak)

@@ -266,7 +266,8 @@ def _upscaled_tile(pixels: Pixels, engine: Engine, tile: Tile) -> Floats:
     colour_channels = channels - 1 if channels in (2, 4) else channels
     if colour_channels == channels:
         return _run_colour(engine, to_float(window_of(pixels, tile.window)), tile)
-    around = tile.window.grown(_BLEED_PX, bounds_of(*pixels.shape[:2], _BLEED_PX + rim_of(engine.traits)))
+    bounds = bounds_of(pixels.shape[0], pixels.shape[1], _BLEED_PX + rim_of(engine.traits))
+    around = tile.window.grown(_BLEED_PX, bounds)
     values = to_float(window_of(pixels, around))
     top, left = tile.window.top - around.top, tile.window.left - around.left
     inner = Rectangle(top, top + tile.window.height, left, left + tile.window.width)
