@@ -33,6 +33,7 @@ class Packet:
     pts: int | None
     dts: int | None
     duration: int
+    keyframe: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class VideoClock:
         self._threshold = None if threshold_s is None else round(Fraction(threshold_s) / unit)
         self._shift = 0
         self._last: Packet | None = None
+        self._latest: int | None = None
         self._step = 0
         self._count = 0
 
@@ -72,6 +74,8 @@ class VideoClock:
         self._step = packet.duration or self._step
         if moved.dts is not None or moved.pts is not None:
             self._last = moved
+        if moved.pts is not None:
+            self._latest = moved.pts if self._latest is None else max(self._latest, moved.pts)
         return moved
 
     def _break(self, moved: Packet) -> int:
@@ -79,12 +83,17 @@ class VideoClock:
         last = self._last
         if last is None:
             return 0
+        back = round(Fraction(_BACK_S) / self._unit)
+        if moved.keyframe and moved.pts is not None and self._latest is not None and moved.pts < self._latest - back:
+            # What is stored before a keyframe is shown before it: its clock is another one.
+            return self._latest + max(1, self._step) - moved.pts
         reordered = moved.dts is None or last.dts is None
         now, before = (moved.pts, last.pts) if reordered else (moved.dts, last.dts)
         if now is None or before is None:
             return 0
         expected = before + max(1, self._step)
-        back = round(Fraction(_REORDER_S if reordered else _BACK_S) / self._unit)
+        if reordered:
+            back = round(Fraction(_REORDER_S) / self._unit)
         leap = self._threshold is not None and now - expected > self._threshold
         return expected - now if now < before - back or leap else 0
 
@@ -92,8 +101,8 @@ class VideoClock:
 class FollowingClock:
     """Shifts the packets of another stream in the order of the file by the same amounts as the video.
 
-    Where its times break, the shift of the part that it most likely belongs to is taken: the one that makes it go on
-    with the smallest gap.
+    Where its times fall back, a later part begins; where they leap, one may. Of the parts that remain, the one is taken
+    that makes the stream go on with the smallest gap. (A stream may end before its part, or last longer.)
 
     Args:
         shifts_s: the shifts of the parts of the video in seconds (the first part has none and is not listed).
@@ -112,8 +121,9 @@ class FollowingClock:
             return self._shifts[self._part]
         if self._expected is not None:
             now = moment + self._shifts[self._part]
-            if now < self._expected - _BACK_S / self._unit or now > self._expected + JUMP_S / 2 / self._unit:
-                candidates = range(self._part, len(self._shifts))
+            fell_back = now < self._expected - _BACK_S / self._unit
+            candidates = range(self._part + fell_back, len(self._shifts))
+            if candidates and (fell_back or now > self._expected + JUMP_S / 2 / self._unit):
                 self._part = min(candidates, key=lambda part: abs(moment + self._shifts[part] - self._wanted()))
         shift = self._shifts[self._part]
         self._expected = moment + shift + duration
@@ -159,4 +169,5 @@ def _moved(packet: Packet, shift: int) -> Packet:
         None if packet.pts is None else packet.pts + shift,
         None if packet.dts is None else packet.dts + shift,
         packet.duration,
+        packet.keyframe,
     )

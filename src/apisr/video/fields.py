@@ -21,6 +21,9 @@ from apisr.video.libav import exact
 FieldFilter = Literal["none", "bwdif", "detelecine"]
 
 _COMB_STEP = 12
+_LEAST_MOTION = 0.002
+#: A frame tells the order of its fields if one order makes so much fewer combs; so many frames must, and agree.
+_CLEAR_ORDER, _LEAST_CLEAR, _AGREEING = 0.08, 0.2, 0.8
 
 
 class TimedFrame(NamedTuple):
@@ -34,9 +37,12 @@ class TimedFrame(NamedTuple):
 def combed_share(frames: Iterator[TimedFrame], *, most: int = 120) -> float:
     """Measure the share of moving frames that show interlacing combs.
 
-    A place is combed when five lines on top of each other alternate between lighter and darker. Fine drawings do that
-    too, so the combs of a frame are compared with those of a frame that is given every second line of the frame before
-    it: of a progressive picture that makes many, of an interlaced one hardly more than it had.
+    A place is combed when five lines on top of each other alternate between lighter and darker. Fine drawings, dither
+    and scan lines do that, too, so two more things are asked. First, the combs of a frame are compared with those of a
+    frame that is given every second line of the frame before it: of a progressive picture that makes many, of an
+    interlaced one hardly more than it had. Second, the fields of interlaced video follow each other: woven with the
+    field before it, a field shows fewer combs than with the field after the next. Progressive pictures, whatever their
+    texture, show as many either way.
 
     Args:
         frames: decoded frames from the beginning.
@@ -46,7 +52,8 @@ def combed_share(frames: Iterator[TimedFrame], *, most: int = 120) -> float:
         0 (progressive) to 1 (every moving frame is combed).
     """
     combed = moving = 0
-    before: NDArray[np.int16] | None = None
+    orders: list[float] = []
+    window: list[NDArray[np.int16]] = []
     for number, (_, _, frame) in enumerate(frames):
         if number >= most:
             break
@@ -54,18 +61,60 @@ def combed_share(frames: Iterator[TimedFrame], *, most: int = 120) -> float:
             return 0.0
         scale = max(0, bit_depth(frame.format.name) - 8)
         luma = (plane_arrays(frame)[0] >> scale).astype(np.int16)
-        if before is not None and before.shape == luma.shape:
-            changed = (np.abs(luma - before) > _COMB_STEP).astype(np.uint8)
-            motion = cv2.dilate(changed, np.ones((5, 1), np.uint8))[2:-2] > 0
-            if motion.mean() > 0.002:
-                mixed = luma.copy()
-                mixed[1::2] = before[1::2]
-                own, foreign = int((_combs(luma) & motion).sum()), int((_combs(mixed) & motion).sum())
-                if max(own, foreign) > 0.05 * motion.sum():
-                    moving += 1
-                    combed += own > 0.6 * foreign
-        before = luma
-    return combed / moving if moving else 0.0
+        if window and window[-1].shape != luma.shape:
+            window.clear()
+        window = [*window[-2:], luma]
+        if len(window) < 2:
+            continue
+        own, foreign, motion = _comb_counts(window[-2], luma)
+        if max(own, foreign) > 0.05 * motion:
+            moving += 1
+            combed += own > 0.6 * foreign
+        if len(window) == 3 and motion:
+            orders.append(_field_order(*window))
+    if not moving or not _one_order(orders):
+        return 0.0
+    return combed / moving
+
+
+def _comb_counts(before: NDArray[np.int16], luma: NDArray[np.int16]) -> tuple[int, int, int]:
+    """Return the combed places of a frame, those of a mixture with the frame before, and the moving places."""
+    motion = _motion(before, luma)
+    if motion.mean() <= _LEAST_MOTION:
+        return 0, 0, 0
+    own = int((_combs(luma) & motion).sum())
+    foreign = min(int((_combs(_woven(*pair)) & motion).sum()) for pair in ((luma, before), (before, luma)))
+    return own, foreign, int(motion.sum())
+
+
+def _field_order(before: NDArray[np.int16], luma: NDArray[np.int16], after: NDArray[np.int16]) -> float:
+    """Return how much fewer combs one order of fields makes than the other: -1 to 1, about 0 if progressive."""
+    motion = _motion(before, luma) | _motion(luma, after)
+    top_first = (_combs(_woven(luma, before)) & motion).sum() + (_combs(_woven(after, luma)) & motion).sum()
+    bottom_first = (_combs(_woven(before, luma)) & motion).sum() + (_combs(_woven(luma, after)) & motion).sum()
+    total = int(top_first) + int(bottom_first)
+    return 0.0 if not total else (int(bottom_first) - int(top_first)) / total
+
+
+def _one_order(orders: list[float]) -> bool:
+    """Whether the frames agree on an order of fields."""
+    clear = [order for order in orders if abs(order) > _CLEAR_ORDER]
+    if len(clear) < max(1, _LEAST_CLEAR * len(orders)):
+        return False
+    first = sum(order > 0 for order in clear) / len(clear)
+    return max(first, 1 - first) >= _AGREEING
+
+
+def _woven(even: NDArray[np.int16], odd: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Return a frame with the even lines of one frame and the odd lines of another."""
+    mixed = even.copy()
+    mixed[1::2] = odd[1::2]
+    return mixed
+
+
+def _motion(before: NDArray[np.int16], luma: NDArray[np.int16]) -> NDArray[np.bool_]:
+    changed = (np.abs(luma - before) > _COMB_STEP).astype(np.uint8)
+    return cv2.dilate(changed, np.ones((5, 1), np.uint8))[2:-2] > 0
 
 
 def _combs(luma: NDArray[np.int16]) -> NDArray[np.bool_]:

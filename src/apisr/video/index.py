@@ -20,6 +20,7 @@ from apisr.core.errors import InputError
 from apisr.video.clock import JUMP_S, ClockPart, Packet, VideoClock
 from apisr.video.info import SourceInfo, VideoInfo
 from apisr.video.libav import demuxer_problems, reason, reports
+from apisr.video.sizes import SizeWatch
 
 #: Frame rates that exist in the world; a measured rate within one part in a thousand of one of them is that one.
 COMMON_RATES = tuple(
@@ -48,6 +49,7 @@ class PacketIndex:
         hidden: packets that an edit list hides.
         parts: where the clock breaks and what is added from there on.
         marked_corrupt: packets that the demuxer marks as damaged.
+        sizes: (width, height) of later parts of the stream whose pictures have another header.
     """
 
     pts: NDArray[np.int64]
@@ -60,6 +62,7 @@ class PacketIndex:
     hidden: int = 0
     parts: tuple[ClockPart, ...] = ()
     marked_corrupt: int = 0
+    sizes: tuple[tuple[int, int], ...] = ()
 
     @property
     def frames(self) -> int:
@@ -88,6 +91,7 @@ class _Walk:
     hidden: int = 0
     corrupt: int = 0
     failure: str | None = None
+    sizes: tuple[tuple[int, int], ...] = ()
 
 
 def read_index(packets: Iterable[av.Packet[Any]], source: SourceInfo, *, jumps: bool) -> PacketIndex:
@@ -104,29 +108,31 @@ def read_index(packets: Iterable[av.Packet[Any]], source: SourceInfo, *, jumps: 
     video = source.video
     clock = VideoClock(video.time_base, threshold_s=JUMP_S if jumps else None)
     with reports() as lines:
-        walk = _walk(packets, clock)
+        walk = _walk(packets, clock, SizeWatch(video.codec))
     problems = demuxer_problems(lines, source.container) + (() if walk.failure is None else (walk.failure,))
     if not walk.times:
         raise InputError(f"cannot read '{source.path}': its video stream holds no frames.", code="no-frames")
     return _index(walk, video, clock, problems)
 
 
-def _walk(packets: Iterable[av.Packet[Any]], clock: VideoClock) -> _Walk:
+def _walk(packets: Iterable[av.Packet[Any]], clock: VideoClock, watch: SizeWatch) -> _Walk:
     walk = _Walk()
     try:
         for packet in packets:
             if packet.is_discard:
                 walk.hidden += 1
                 continue
-            moved = clock.shifted(Packet(packet.pts, packet.dts, packet.duration or 0))
+            moved = clock.shifted(Packet(packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe))
             if packet.is_keyframe:
                 walk.keys.append(len(walk.times))
+                watch.look_at(packet)
             walk.times.append(moved.pts)
             walk.decoded.append(moved.dts)
             walk.durations.append(moved.duration)
             walk.corrupt += packet.is_corrupt
     except FFmpegError as error:
         walk.failure = reason(error)
+    walk.sizes = tuple(watch.sizes)
     return walk
 
 
@@ -143,7 +149,8 @@ def _index(walk: _Walk, video: VideoInfo, clock: VideoClock, problems: tuple[str
     pts = np.array(times, np.int64)[order]
     durations = np.array(walk.durations, np.int64)[order]
     if video.synthetic_timestamps:
-        durations = np.append(np.diff(pts), max(1, int(durations[-1]) if walk.decoded[-1] is not None else 1))
+        last = int(durations[-1]) if walk.decoded[-1] is not None else 1
+        durations = np.append(np.diff(pts), max(1, last))
     rate, variable = _rate(pts, video)
     return PacketIndex(
         pts=pts,
@@ -156,6 +163,7 @@ def _index(walk: _Walk, video: VideoInfo, clock: VideoClock, problems: tuple[str
         hidden=walk.hidden,
         parts=tuple(clock.parts),
         marked_corrupt=walk.corrupt,
+        sizes=walk.sizes,
     )
 
 

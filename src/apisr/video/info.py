@@ -30,6 +30,7 @@ class StreamInfo:
         height: of video, 0 if unknown.
         frames: number of frames of video that the header declares, 0 if it does not.
         duration_s: declared length in seconds, None if it is not declared.
+        silent: whether it is an audio stream in which no sound was found (its format is unknown).
         thumbnail: whether the file marks it as a still or a row of thumbnails.
     """
 
@@ -47,6 +48,7 @@ class StreamInfo:
     frames: int = 0
     duration_s: float | None = None
     thumbnail: bool = False
+    silent: bool = False
 
     @property
     def label(self) -> str:

@@ -29,6 +29,7 @@ from apisr.core.errors import RunError
 from apisr.core.files import flush_to_disk
 from apisr.video.clock import decoding_times
 from apisr.video.colour import Colour
+from apisr.video.containers import avi
 from apisr.video.containers.registry import container_of
 from apisr.video.index import grid_rate
 from apisr.video.info import SourceInfo
@@ -120,7 +121,7 @@ def join(
         others = _other_packets(origin, source, streams, settings.span, problems)
         try:
             out.start_encoding()
-            _mux_all(out, video, others, on_packet)
+            counts = _mux_all(out, video, others, on_packet)
         except FFmpegError as error:
             if isinstance(error, OSError):  # a full disk, say
                 raise
@@ -130,6 +131,10 @@ def join(
                 "--drop-streams, or write to .mkv.",
                 code="join-failed",
             ) from error
+    if container.muxer == "avi":
+        codecs = {plan.stream.index: plan.stream.codec for plan in plans if plan.action == "copy"}
+        framed = {streams.copies[number].index for number, codec in codecs.items() if codec in avi.FRAMED_AUDIO}
+        avi.correct_sound_headers(partial, {number: count for number, count in counts.items() if number in framed})
     flush_to_disk(partial)
     return tuple(problems)
 
@@ -139,14 +144,19 @@ def _mux_all(
     video: Iterator[tuple[Fraction, Packet[Any]]],
     others: Iterator[tuple[Fraction, Packet[Any]]],
     on_packet: Callable[[int], None] | None,
-) -> None:
+) -> dict[int, int]:
+    """Write all packets in the order of their times; return how many each stream of the output got."""
     written = 0
+    counts: dict[int, int] = {}
     for is_video, packet in _merged(video, others):
+        number = packet.stream.index
+        counts[number] = counts.get(number, 0) + (1 if packet.size else 0)
         out.mux_one(packet)
         if is_video:
             written += 1
             if on_packet is not None:
                 on_packet(written)
+    return counts
 
 
 def _add_streams(

@@ -35,7 +35,7 @@ _CHROMA_FIELD = re.compile(r"chroma_sample_(?:loc_type_top_field|position)\s+[01
 #: Containers whose packets carry no presentation times; their frames take the times of the index in turn.
 _WITHOUT_TIMES = {"avi", "h264", "hevc", "vvc", "m4v", "mpegvideo", "obu", "image2", "rawvideo", "yuv4mpegpipe"}
 #: Of these, the ones whose packets have no place in time either: the frame rate is all there is.
-_RAW = _WITHOUT_TIMES - {"avi"}
+RAW_CONTAINERS = _WITHOUT_TIMES - {"avi"}
 #: libav's flag of formats whose clock may break (AVFMT_TS_DISCONT).
 _CLOCK_MAY_JUMP = 0x0200
 _STILL_CODECS = {"mjpeg", "png", "bmp", "webp", "tiff", "gif", "jpegxl"}
@@ -215,6 +215,7 @@ def stream_info(stream: Stream) -> StreamInfo:
         frames=int(stream.frames or 0),
         duration_s=_declared_seconds(stream, tags),
         thumbnail=bool(disposition & _THUMBNAIL),
+        silent=kind == "audio" and context is not None and not context.sample_rate,
     )
 
 
@@ -245,7 +246,7 @@ def _video_info(
     declared = rational(stream.guessed_rate) or rational(stream.average_rate)
     synthetic = format_name in _WITHOUT_TIMES
     time_base = rational(stream.time_base) or Fraction(1, 90_000)
-    if format_name in _RAW:
+    if format_name in RAW_CONTAINERS:
         declared = rate or declared or Fraction(24)
         time_base = 1 / declared
     elif rate is not None:
@@ -405,7 +406,7 @@ def _notices(
             f"stream {chosen.label} is the main video ({chosen.width}x{chosen.height}), not {others[0].label} "
             f"({others[0].width}x{others[0].height}); --video-stream chooses another."
         )
-    if container in _RAW and not is_sequence(path) and rate is None and container != "yuv4mpegpipe":
+    if container in RAW_CONTAINERS and not is_sequence(path) and rate is None and container != "yuv4mpegpipe":
         notices.append(
             f"the stream has no times; it is taken as {float(video.declared_rate or 0):.3f} frames per second "
             "(--rate sets another)."

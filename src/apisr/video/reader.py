@@ -183,7 +183,7 @@ class _Pass:
         self._report = report
         self._threads = threads
         self._parts = list(index.parts) if index is not None else []
-        self._turns = iter(index.pts.tolist()) if index is not None else iter(())
+        self._turns = zip(index.pts.tolist(), index.duration.tolist(), strict=True) if index is not None else iter(())
         self._step = max(1, round((1 / (source.video.declared_rate or Fraction(24))) / source.video.time_base))
         self._last: int | None = None
         self._shift = 0
@@ -253,15 +253,16 @@ class _Pass:
 
     def _timed(self, frames: list[av.VideoFrame]) -> Iterator[TimedFrame]:
         for frame in frames:
-            pts = self._time_of(frame)
+            pts, duration = self._time_of(frame)
             self._last = pts
-            yield TimedFrame(pts, int(frame.duration or 0), frame)
+            yield TimedFrame(pts, duration, frame)
 
-    def _time_of(self, frame: av.VideoFrame) -> int:
+    def _time_of(self, frame: av.VideoFrame) -> tuple[int, int]:
         following = 0 if self._last is None else self._last + self._step
         if self._source.video.synthetic_timestamps:
-            return next(self._turns, following)
+            return next(self._turns, (following, self._step))
+        duration = int(frame.duration or 0)
         if frame.pts is not None:
-            return frame.pts
+            return frame.pts, duration
         self._report.retimed += 1
-        return following if self._last is not None or frame.dts is None else frame.dts
+        return following if self._last is not None or frame.dts is None else frame.dts, duration

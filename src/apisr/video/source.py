@@ -35,7 +35,7 @@ from apisr.video.index import PacketIndex, read_index
 from apisr.video.info import SourceInfo
 from apisr.video.intra import IntraReader
 from apisr.video.libav import demuxer_problems, exact, reason, reports
-from apisr.video.probe import Probed, open_file, packets_of, probe_container
+from apisr.video.probe import RAW_CONTAINERS, Probed, open_file, packets_of, probe_container
 from apisr.video.reader import Frame, ReadReport, decoded_frames, read_frames
 from apisr.video.sequence import is_sequence, numbers_of, picture_at, sha256_of
 
@@ -111,7 +111,10 @@ class VideoSource:
                 identity = identity_of(path)
                 probed = probe_container(container, path, stream=stream, rate=rate)
             info = replace(probed.info, problems=demuxer_problems(lines, probed.info.container))
-            return cls(path, info, identity, stack=stack.pop_all(), probed=probed)
+            source = cls(path, info, identity, stack=stack.pop_all(), probed=probed)
+            if info.clock_may_jump or info.container in RAW_CONTAINERS:
+                source.info = _with_largest_size(info, source.index)
+            return source
 
     @property
     def index(self) -> PacketIndex:
@@ -321,6 +324,19 @@ def _arrived(path: Path, info: SourceInfo, identity: SourceIdentity, index: Pack
     source = VideoSource(path, info, identity, index)
     source.arrived = True
     return source
+
+
+def _with_largest_size(info: SourceInfo, index: PacketIndex) -> SourceInfo:
+    """Describe a stream whose pictures change their size by the largest of them, so that no part loses detail."""
+    own = (info.video.width, info.video.height)
+    sizes = [own, *(size for size in index.sizes if size != own)]
+    if len(set(sizes)) == 1:
+        return info
+    width, height = max(sizes, key=lambda size: size[0] * size[1])
+    shown = ", ".join(f"{size[0]}x{size[1]}" for size in dict.fromkeys(sizes))
+    notice = f"the size of the pictures changes inside the file ({shown}); all are brought to that of {width}x{height}."
+    video = replace(info.video, width=width, height=height, crop=(0, 0, 0, 0))
+    return replace(info, video=video, notices=(*info.notices, notice))
 
 
 def identity_of(path: Path) -> SourceIdentity:

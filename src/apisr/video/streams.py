@@ -141,6 +141,8 @@ def _plan_one(stream: StreamInfo, container: Container, source: SourceInfo) -> S
     if stream.kind == "video":
         allowed = container.video is None or stream.codec in container.video
         return StreamPlan(stream, "copy", reason="a further video stream, copied as it is") if allowed else None
+    if stream.kind == "audio" and stream.silent:
+        return StreamPlan(stream, "drop", reason="no sound was found in it")
     if stream.kind == "audio":
         if container.audio is None or stream.codec in container.audio:
             return StreamPlan(stream, "copy")
