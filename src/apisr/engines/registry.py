@@ -3,7 +3,7 @@
 To add an engine: write the file with its ``ENGINE``, add its line to :data:`ENGINES`, add it to the parity test.
 
     >>> sorted(ENGINES)
-    ['onnx', 'openvino', 'torch']
+    ['ncnn', 'onnx', 'openvino', 'torch']
     >>> engine = open_engine("lite-x2", engine="onnx", device="cpu")
     >>> engine.name
     'onnx (cpu, fp32)'
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 ENGINES: dict[str, str] = {
     "openvino": "apisr.engines.openvino",
     "onnx": "apisr.engines.onnx",
+    "ncnn": "apisr.engines.ncnn",
     "torch": "apisr.engines.torch",
 }
 
@@ -156,10 +157,19 @@ def _matching(kind: EngineKind, device: str) -> list[str]:
 
 
 def _worth_trying(chosen: list[tuple[EngineKind, str]]) -> list[tuple[EngineKind, str]]:
-    """Leave out what is not measured unless asked for: TensorRT (builds for minutes), torch beside faster engines."""
-    kept = [(kind, name) for kind, name in chosen if name not in ("tensorrt", "npu")]
-    others = [kind for kind, name in kept if name == "cpu" and kind.name != "torch"]
-    return [(kind, name) for kind, name in kept if not (kind.name == "torch" and name == "cpu" and others)]
+    """Leave out what is only taken when it is named.
+
+    That is TensorRT (it builds for minutes), graphics cards that are programs, and torch and ncnn on the processor,
+    where the other engines are faster.
+    """
+    kept = [
+        (kind, name)
+        for kind, name in chosen
+        if name not in ("tensorrt", "npu") and not kind.devices()[name].endswith("(software)")
+    ]
+    slow = [(kind, name) for kind, name in kept if name == "cpu" and kind.name in ("torch", "ncnn")]
+    fast = [choice for choice in kept if choice not in slow]
+    return fast if any(name == "cpu" for _, name in fast) else kept
 
 
 def _cannot_run(model: Model, engine: str) -> ModelError | MissingExtra:

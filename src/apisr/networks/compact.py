@@ -20,7 +20,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -51,9 +50,6 @@ class Compact(nn.Module):
         unshuffle: 1, or 2 to run the body at half resolution (input sizes must then be even).
         activation: ``prelu`` (as released by Real-ESRGAN), ``relu``, ``leakyrelu`` (slope 0.1) or ``silu``.
         dilations: dilation of each of the ``depth + 2`` convolutions; None means 1 for all.
-        near_identity: start so that the output is the enlarged input: hidden convolutions begin as Dirac deltas plus
-            small noise, the last one near zero. A plain stack of this depth trains far faster from there.
-        generator: source of the noise of `near_identity`; None uses torch's global one.
     """
 
     def __init__(
@@ -67,8 +63,6 @@ class Compact(nn.Module):
         unshuffle: int = 1,
         activation: Activation = "prelu",
         dilations: Sequence[int] | None = None,
-        near_identity: bool = False,
-        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.scale = scale
@@ -82,8 +76,6 @@ class Compact(nn.Module):
             _convolution(features, out_channels * (scale * unshuffle) ** 2, steps[-1]),
         ]
         self.body = nn.ModuleList(layers)
-        if near_identity:
-            _start_near_identity(self.body, generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, 3, H, W)`` in [0, 1] to ``(N, 3, scale*H, scale*W)``; H and W multiples of `unshuffle`."""
@@ -101,7 +93,8 @@ def _dilations(given: Sequence[int] | None, depth: int) -> list[int]:
     if len(steps) != depth + 2 or min(steps) < 1:
         raise InputError(
             f"Compact with {depth} hidden convolutions needs {depth + 2} dilations of 1 or more, "
-            f"got {list(given or [])}: give one for each convolution, the first and the last included"
+            f"got {list(given or [])}: give one for each convolution, the first and the last included.",
+            code="bad-dilations",
         )
     return steps
 
@@ -118,26 +111,6 @@ def _activation(kind: Activation, features: int) -> nn.Module:
     if kind == "leakyrelu":
         return nn.LeakyReLU(0.1, inplace=True)
     return nn.SiLU(inplace=True)
-
-
-@torch.no_grad()
-def _start_near_identity(body: nn.ModuleList, generator: torch.Generator | None) -> None:
-    convolutions = [layer for layer in body if isinstance(layer, nn.Conv2d)]
-    for convolution in convolutions:
-        weight = convolution.weight
-        noise = torch.randn(weight.shape, generator=generator) * (0.5 / (weight.shape[1] * 9) ** 0.5)
-        if convolution is convolutions[-1]:
-            weight.copy_(noise * 0.1)
-        elif convolution is convolutions[0]:
-            # Inputs repeat over the features: every feature starts as one of the input's channels.
-            weight.copy_(noise)
-            for feature in range(weight.shape[0]):
-                weight[feature, feature % weight.shape[1], 1, 1] += 1
-        else:
-            weight.copy_(noise)
-            weight += nn.init.dirac_(torch.empty_like(weight))
-        if convolution.bias is not None:
-            convolution.bias.zero_()
 
 
 def build(hyper: Hyper) -> Compact:

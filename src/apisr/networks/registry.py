@@ -57,6 +57,9 @@ NETWORKS: dict[str, NetworkEntry] = {
     "icnet": NetworkEntry("apisr.networks.icnet"),
 }
 
+#: Largest number and longest list among the hyper-parameters of a file.
+_MAX_HYPER, _MAX_HYPER_ENTRIES = 4096, 64
+
 #: Hyper-parameters: plain values that fit in JSON.
 Hyper = Mapping[str, Any]
 
@@ -104,6 +107,21 @@ def architecture(name: str) -> Architecture:
     entry = NETWORKS[name]
     found: Architecture = getattr(importlib.import_module(entry.module), entry.attribute)
     return found
+
+
+def check_hyper(hyper: Hyper) -> None:
+    """Check hyper-parameters that come from a file: a network is built of them before its weights are compared.
+
+    Raises:
+        ValueError: a number or a list is larger than any network of this package has.
+    """
+    for key, value in hyper.items():
+        numbers: list[object] = list(value) if isinstance(value, (list, tuple)) else [value]
+        if len(numbers) > _MAX_HYPER_ENTRIES:
+            raise ValueError(f"{key} has {len(numbers)} entries")
+        for number in numbers:
+            if isinstance(number, (int, float)) and not 0 <= number <= _MAX_HYPER:
+                raise ValueError(f"{key} is {number}")
 
 
 def memory_per_px(name: str, engine: str) -> int:

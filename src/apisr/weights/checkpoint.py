@@ -1,11 +1,7 @@
 """Loading checkpoints of all layouts, and writing ours.
 
-A checkpoint is a dictionary of arrays, wrapped in ways that differ from project to project: under ``params_ema``,
-``params``, ``state_dict``, ``model_state_dict``..., each name after ``module.`` (DataParallel), ``_orig_mod.``
-(torch.compile) or ``model.``/``net_g.``/``generator.``. :func:`load_state` takes all of that off;
-`apisr.networks.detect` then reads the network and its hyper-parameters from the names and shapes.
-
-Pickles can run code: they are opened with ``weights_only=True`` and anything but arrays and plain values is refused.
+The formats are read in :mod:`apisr.weights.formats`; `apisr.networks.detect` then finds the network and its
+hyper-parameters in the names and shapes.
 
 Files that we write are safetensors with the network, its hyper-parameters, the card and a SHA-256 of the arrays inside:
 
@@ -16,39 +12,22 @@ Files that we write are safetensors with the network, its hyper-parameters, the 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from apisr.core.errors import MissingExtra, ModelError
-from apisr.core.files import atomic_path, sha256_file
-from apisr.networks import NETWORKS, Architecture, Hyper, ModelTraits, architecture, detect, memory_per_px
+from apisr.core.errors import ModelError
+from apisr.core.files import sha256_file
+from apisr.networks import NETWORKS, Architecture, Hyper, ModelTraits, architecture, check_hyper, detect, memory_per_px
+from apisr.weights.formats.pickle import read_pickle, without_prefixes
+from apisr.weights.formats.safetensors import read_safetensors, write_safetensors
 from apisr.weights.model import ONNX_SUFFIXES, Model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-#: Names under which state dicts are wrapped, the preferred first (averaged parameters before raw ones).
-WRAPPERS = (
-    "params_ema",
-    "ema",
-    "ema_state_dict",
-    "params",
-    "model_state_dict",
-    "state_dict",
-    "model",
-    "net_g",
-    "generator",
-    "weights",
-)
-
-#: Beginnings that training wrappers put before every name.
-PREFIXES = ("module.", "_orig_mod.", "model.", "net_g.", "generator.", "network.", "net.", "ema_model.")
 
 
 @dataclass(frozen=True)
@@ -85,7 +64,9 @@ def read_checkpoint_model(path: Path) -> Model:
     """
     checkpoint = read_checkpoint(path)
     if checkpoint.network.kind != "upscaler":
-        raise ModelError(f"'{path}' holds {checkpoint.network.title}: not a network that enlarges pictures.")
+        raise ModelError(
+            f"'{path}' holds {checkpoint.network.title}: not a network that enlarges pictures.", code="not-an-upscaler"
+        )
     traits = checkpoint.network.traits(checkpoint.hyper)
     card = {
         **checkpoint.card,
@@ -112,18 +93,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
     raw, metadata = _load(path)
     if "apisr.architecture" in metadata:
         state = raw
-        network = architecture(metadata["apisr.architecture"])
-        hyper: dict[str, Any] = json.loads(metadata["apisr.hyper"])
-        card: dict[str, Any] = json.loads(metadata.get("apisr.card", "{}"))
+        network, hyper, card = _described(path, metadata)
         return Checkpoint(path, network, hyper, _learned(state, network), card)
-    state = _strip(raw)
+    state = without_prefixes(raw)
     found = detect(state)
     if found is None:
         # Other networks may have names that begin as a wrapper does (ESRGAN's first form: "model.0.weight").
         foreign = _foreign(path, raw) or _foreign(path, state)
         if foreign is not None:
             return foreign
-        raise ModelError(_explain_unknown(path, state))
+        raise ModelError(_explain_unknown(path, state), code="unknown-network")
     network, hyper = found
     return Checkpoint(path, network, hyper, _learned(state, network))
 
@@ -151,7 +130,8 @@ def load_network(source: Path | Model | Checkpoint) -> nn.Module:
     if missing or surplus or wrong:
         raise ModelError(
             f"'{checkpoint.path}' looks like {checkpoint.network.name} {checkpoint.hyper}, but does not fit: "
-            f"missing {_some(missing)}; unknown {_some(surplus)}; wrong shape {_some(wrong)}."
+            f"missing {_some(missing)}; unknown {_some(surplus)}; wrong shape {_some(wrong)}.",
+            code="weights-do-not-fit",
         )
     module.load_state_dict(
         {name: value.float() if value.is_floating_point() else value for name, value in checkpoint.state.items()},
@@ -171,40 +151,19 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         MissingExtra: torch is not installed.
     """
     state, metadata = _load(path)
-    return (state if "apisr.architecture" in metadata else _strip(state)), metadata
+    return (state if "apisr.architecture" in metadata else without_prefixes(state)), metadata
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """As :func:`load_state`, prefixes left on."""
-    if path.suffix.lower() in ONNX_SUFFIXES:
-        from apisr.weights.onnx_weights import read_weights
+    suffix = path.suffix.lower()
+    if path.stat().st_size == 0:
+        raise ModelError(f"the model '{path}' is empty (0 bytes). Fetch it again.", code="model-damaged")
+    if suffix in ONNX_SUFFIXES:
+        from apisr.weights.formats.onnx_weights import read_weights
 
         return read_weights(path)
-    torch = _torch(path)
-    if path.stat().st_size == 0:
-        raise ModelError(f"the model '{path}' is empty (0 bytes). Fetch it again.")
-    if path.suffix.lower() == ".safetensors":
-        return _load_safetensors(path)
-    try:
-        content: object = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "Unsupported class" in str(error) or "REDUCE" in str(error):
-            raise ModelError(
-                f"'{path}' holds more than arrays and plain values and could run code when opened: refused. "
-                "Save its state dict alone (torch.save(model.state_dict(), ...)) or as .safetensors."
-            ) from error
-        raise ModelError(f"cannot read the checkpoint '{path}': damaged, or not a checkpoint.") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
-        raise ModelError(f"cannot read the checkpoint '{path}': damaged, or not a checkpoint.") from error
-    state = _unwrap(content)
-    if not state:
-        found = (
-            ", ".join(str(key) for key in list(cast(Mapping[object, object], content))[:8])
-            if isinstance(content, Mapping)
-            else type(content).__name__
-        )
-        raise ModelError(f"'{path}' holds no state dict (expected names with arrays; found {found}).")
-    return state, {}
+    return read_safetensors(path) if suffix == ".safetensors" else (read_pickle(path), {})
 
 
 def save_network(
@@ -220,83 +179,35 @@ def save_network(
         card: what is known of the model (JSON values).
         overwrite: replace an existing file.
     """
-    from safetensors.torch import save
-
     network = architecture(name)
-    state = {
-        key: value.detach().cpu().contiguous().clone() for key, value in _learned(module.state_dict(), network).items()
-    }
+    state = _learned(module.state_dict(), network)
+    write_checkpoint(Checkpoint(path, network, dict(hyper), state, dict(card)), path, overwrite=overwrite)
+
+
+def write_checkpoint(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> None:
+    """Write a checkpoint as a safetensors file of ours; see :func:`save_network`."""
+    network, hyper = checkpoint.network, checkpoint.hyper
     metadata = {
-        "format": "pt",
-        "apisr.architecture": name,
-        "apisr.hyper": json.dumps(dict(hyper), sort_keys=True),
-        "apisr.card": json.dumps(dict(card), sort_keys=True, ensure_ascii=False),
-        "apisr.sha256": state_sha256(state),
+        "apisr.architecture": network.name,
+        "apisr.hyper": json.dumps(hyper, sort_keys=True),
+        "apisr.card": json.dumps(checkpoint.card, sort_keys=True, ensure_ascii=False),
     }
     if network.kind == "upscaler":
         metadata["apisr.scale"] = str(network.traits(hyper).scale)
-    with atomic_path(path, overwrite=overwrite) as partial:
-        partial.write_bytes(save(state, metadata))  # save_file would make a file that only its owner can read
+    write_safetensors(checkpoint.state, path, metadata, overwrite=overwrite)
 
 
-def state_sha256(state: Mapping[str, Tensor]) -> str:
-    """Return a SHA-256 over names, types, shapes and values, independent of the order and of the file format."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        value = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _described(path: Path, metadata: Mapping[str, str]) -> tuple[Architecture, dict[str, Any], dict[str, Any]]:
+    """What a file of ours says of itself: network, hyper-parameters, card."""
     try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError as error:
-        raise MissingExtra("torch", f"to load '{path}'") from error
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            state: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"cannot read the model '{path}': damaged, or not a safetensors file.") from error
-    if "apisr.sha256" in metadata and state_sha256(state) != metadata["apisr.sha256"]:
+        hyper: dict[str, Any] = dict(json.loads(metadata["apisr.hyper"]))
+        card: dict[str, Any] = dict(json.loads(metadata.get("apisr.card", "{}")))
+        check_hyper(hyper)
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise ModelError(
-            f"the model '{path}' is damaged: its values do not have the SHA-256 that it states. Fetch it again."
-        )
-    return state, metadata
-
-
-def _unwrap(content: object) -> dict[str, Tensor]:
-    """Find the state dict inside the usual wrappers; empty if there is none."""
-    from torch import Tensor
-
-    for _ in range(4):
-        if not isinstance(content, Mapping):
-            return {}
-        mapping = cast(Mapping[object, object], content)
-        inner = next((mapping[key] for key in WRAPPERS if isinstance(mapping.get(key), Mapping) and mapping[key]), None)
-        if inner is None:
-            return {str(key): value for key, value in mapping.items() if isinstance(value, Tensor)}
-        content = inner
-    return {}
-
-
-def _strip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take common prefixes off the names; of a whole training module, keep the generator."""
-    result = {name: value for name, value in state.items() if name != "n_averaged"}
-    changed = True
-    while changed:
-        changed = False
-        for prefix in PREFIXES:
-            inside = {name[len(prefix) :]: value for name, value in result.items() if name.startswith(prefix)}
-            whole = len(inside) == len(result)
-            if inside and (whole or (prefix in ("generator.", "net_g.", "ema_model.") and len(inside) > 1)):
-                result, changed = inside, True
-                break
-    return result
+            f"the metadata of '{path}' are damaged ({error!r}). Save the model again.", code="model-metadata-damaged"
+        ) from error
+    return architecture(metadata["apisr.architecture"]), hyper, card
 
 
 def _is_derived(name: str, network: Architecture) -> bool:
@@ -320,13 +231,15 @@ def _foreign(path: Path, state: dict[str, Tensor]) -> Checkpoint | None:
     except ImportError:
         return None
     try:
-        found: Any = spandrel.ModelLoader(device="cpu").load_from_state_dict(
-            dict(state)
-        )  # it takes out what it knows to be ballast
+        # It takes out what it knows to be ballast.
+        found: Any = spandrel.ModelLoader(device="cpu").load_from_state_dict(dict(state))
     except spandrel.UnsupportedModelError:
         return None
     if not isinstance(found, spandrel.ImageModelDescriptor) or (found.input_channels, found.output_channels) != (3, 3):
-        raise ModelError(f"'{path}' holds {found.architecture.name}: it does not map RGB pictures to RGB pictures.")
+        raise ModelError(
+            f"'{path}' holds {found.architecture.name}: it does not map RGB pictures to RGB pictures.",
+            code="not-an-upscaler",
+        )
     # How far a foreign network looks is not known: a generous margin, or none where it tiles inside.
     halo = None if found.tiling == spandrel.ModelTiling.INTERNAL else 32
     multiple = max(1, found.size_requirements.multiple_of)
@@ -379,11 +292,3 @@ def _some(names: list[str], limit: int = 3) -> str:
     if not names:
         return "nothing"
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-def _torch(path: Path) -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingExtra("torch", f"to load '{path}'") from error
-    return torch

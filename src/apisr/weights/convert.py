@@ -1,4 +1,4 @@
-"""From a checkpoint to an ONNX file in a chosen precision, refused where the precision does not hold.
+"""From one model file to another format or precision, refused where the precision is not accurate enough.
 
 Half precision stores the weights as float16 and computes in float16 where the runtime can; int8 quantises weights and
 activations of convolutions and matrix products (calibrated on drawn pictures). Both are measured against the float32
@@ -11,27 +11,37 @@ network on pictures that were not used for calibration, and refused below 50 dB 
 
 from __future__ import annotations
 
-import logging
 import math
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.core.errors import MissingExtra, ModelError
+from apisr.core.errors import InputError, ModelError
 from apisr.core.files import atomic_path
-from apisr.core.telemetry import disable_onnxruntime_telemetry
-from apisr.weights.checkpoint import Checkpoint, load_network, read_checkpoint
+from apisr.weights.checkpoint import Checkpoint, load_network, read_checkpoint, write_checkpoint
 from apisr.weights.export import OPSET, embed_card, export_onnx, run_onnx
 from apisr.weights.model import Model, resolve_model
+from apisr.weights.precision import reduce_precision
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Runner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 #: Lowest PSNR against float32 with which a precision is offered, in dB.
 PRECISIONS = {"fp32": 80.0, "fp16": 50.0, "int8": 40.0}
+
+
+_SMALLEST_TILE_PX = 16
+#: Side of the drawn pictures.
+_PICTURE_PX = 64
+#: Endings that can be written, and what they are.
+FORMATS = {".onnx": "ONNX", ".safetensors": "safetensors", ".pth": "a checkpoint of torch"}
 
 
 @dataclass(frozen=True)
@@ -63,48 +73,62 @@ def convert(
     pictures: Sequence[NDArray[np.float32]] | None = None,
     overwrite: bool = False,
 ) -> ExportReport:
-    """Write the ONNX form of a checkpoint and compare both.
+    """Write a model in the format that the output's name says and compare both.
+
+    A ``.pth`` or ``.safetensors`` file holds the learned values under the names of the network's original
+    implementation, so that other programs load it; ``.onnx`` runs without torch.
 
     Args:
-        source: a checkpoint, or the name of a fetched model.
-        output: the ``.onnx`` file.
+        source: a model file, or the name of a fetched or shipped model.
+        output: the file, ending in a key of :data:`FORMATS`.
         precision: a key of :data:`PRECISIONS`.
-        tile_px: accept only squares of this side; None accepts any size.
-        opset: version of the operator set.
+        tile_px: accept only squares of this side (ONNX); None accepts any size.
+        opset: version of the operator set (ONNX).
         pictures: (3, H, W) in [0, 1], for calibration and measurement; None draws some.
         overwrite: replace an existing file.
 
     Raises:
-        ModelError: not a checkpoint of a network that enlarges, a tile that does not fit it, or a precision that does
-            not hold.
+        ModelError: not a checkpoint of a network that enlarges, a tile that does not fit it, or a precision that is not
+            accurate enough.
+        InputError: the ending of the output is not one of those that are written (code ``unknown-model-format``).
     """
+    suffix = output.suffix.lower()
+    if suffix not in FORMATS:
+        listed = ", ".join(FORMATS)
+        raise InputError(
+            f"cannot write '{output}': expected a name ending in {listed}; found '{suffix}'.",
+            code="unknown-model-format",
+        )
     model = resolve_model(source if source.is_file() else str(source))
+    if suffix != ".onnx":
+        if tile_px is not None:
+            raise InputError(f"'{output}' has no fixed sizes: --tile goes with .onnx.", code="unknown-model-format")
+        return _convert_to_arrays(model, output, precision, pictures=pictures, overwrite=overwrite)
     if model.format == "onnx":
         if tile_px is not None:
-            raise ModelError(f"'{source}' is an ONNX file: its sizes cannot be fixed. Export the checkpoint.")
+            raise ModelError(
+                f"'{source}' is an ONNX file: its sizes cannot be fixed. Export the checkpoint.", code="fixed-sizes"
+            )
         return convert_file(model, output, precision=precision, pictures=pictures, overwrite=overwrite)
-    checkpoint = read_checkpoint(model.path)
-    network, hyper = checkpoint.network, checkpoint.hyper
-    if network.kind != "upscaler":
-        raise ModelError(f"'{source}' holds {network.title}: only networks that enlarge pictures can be exported.")
-    traits = network.traits(hyper)
-    if tile_px is not None and (tile_px < 16 or tile_px % traits.multiple_px):
+    checkpoint = _upscaler(read_checkpoint(model.path))
+    network = checkpoint.network
+    traits = network.traits(checkpoint.hyper)
+    if tile_px is not None and (tile_px < _SMALLEST_TILE_PX or tile_px % traits.multiple_px):
         raise ModelError(
-            f"tiles of {tile_px} pixels do not fit {network.name}: give a multiple of {traits.multiple_px}."
+            f"tiles of {tile_px} pixels do not fit {network.name}: give a multiple of {traits.multiple_px}.",
+            code="bad-tile",
         )
     module = load_network(checkpoint)
     card = _card(checkpoint, source, precision)
     fixed = None if tile_px is None else (tile_px, tile_px)
-    test = (
-        list(pictures) if pictures is not None else drawn_pictures(6, side=tile_px or 64, multiple=traits.multiple_px)
-    )
+    test = list(pictures or drawn_pictures(6, side=tile_px or _PICTURE_PX, multiple=traits.multiple_px))
     with tempfile.TemporaryDirectory(prefix="apisr-") as folder:
         plain = Path(folder) / "fp32.onnx"
         export_onnx(module, plain, traits=traits, card=card, fixed_size=fixed, opset=opset)
         with atomic_path(output, overwrite=overwrite) as partial:
-            _reduce(plain, partial, precision, test[: len(test) // 2])
+            reduce_precision(plain, partial, precision, test[: len(test) // 2])
             embed_card(partial, traits=traits, card=card, fixed_size=fixed)
-            largest, psnr = _measure(_torch_runner(module), partial, test[len(test) // 2 :])
+            largest, psnr = _measure(_torch_runner(module), _onnx_runner(partial), test[len(test) // 2 :])
             _require(psnr, precision, str(source))
     return ExportReport(network.name, traits.scale, largest, psnr, output.stat().st_size)
 
@@ -119,15 +143,15 @@ def convert_file(
 ) -> ExportReport:
     """Write an ONNX model in another precision and compare both; arguments and errors as in :func:`convert`."""
     traits = model.traits
-    side = traits.fixed_size[0] if traits.fixed_size else 64
+    side = traits.fixed_size[0] if traits.fixed_size else _PICTURE_PX
     test = list(pictures) if pictures is not None else drawn_pictures(6, side=side, multiple=traits.multiple_px)
     card = {**{key: value for key, value in model.card.items() if key != "sha256"}, "precision": precision}
     with atomic_path(output, overwrite=overwrite) as partial:
-        _reduce(model.path, partial, precision, test[: len(test) // 2])
+        reduce_precision(model.path, partial, precision, test[: len(test) // 2])
         embed_card(
             partial, traits=traits, card={"architecture": model.architecture, **card}, fixed_size=traits.fixed_size
         )
-        largest, psnr = _measure(lambda batch: run_onnx(model.path, batch), partial, test[len(test) // 2 :])
+        largest, psnr = _measure(_onnx_runner(model.path), _onnx_runner(partial), test[len(test) // 2 :])
         _require(psnr, precision, model.name)
     return ExportReport(model.architecture, model.scale, largest, psnr, output.stat().st_size)
 
@@ -162,24 +186,16 @@ def _card(checkpoint: Checkpoint, source: Path, precision: str) -> dict[str, Any
     }
 
 
-def _reduce(source: Path, target: Path, precision: str, pictures: Sequence[NDArray[np.float32]]) -> None:
-    if precision == "fp16":
-        _to_half(source, target)
-    elif precision == "int8":
-        _to_int8(source, target, pictures)
-    else:
-        target.write_bytes(source.read_bytes())
-
-
 def _require(psnr: float, precision: str, name: str) -> None:
     if psnr < PRECISIONS[precision]:
         raise ModelError(
-            f"{precision} does not hold for '{name}': {psnr:.1f} dB against fp32, at least "
-            f"{PRECISIONS[precision]:.0f} expected. Export it as fp32."
+            f"{precision} is not accurate enough for '{name}' ({psnr:.1f} dB against fp32, "
+            f"{PRECISIONS[precision]:.0f} required). Export it as fp32.",
+            code="precision-not-accurate",
         )
 
 
-def _torch_runner(module: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+def _torch_runner(module: nn.Module) -> Runner:
     import torch
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -189,96 +205,60 @@ def _torch_runner(module: Any) -> Callable[[NDArray[np.float32]], NDArray[np.flo
     return run
 
 
-def _measure(
-    exact: Callable[[NDArray[np.float32]], NDArray[np.float32]], path: Path, pictures: Sequence[NDArray[np.float32]]
-) -> tuple[float, float]:
+def _measure(exact: Runner, other: Runner, pictures: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
     largest, squares, count = 0.0, 0.0, 0
     for picture in pictures:
-        difference = run_onnx(path, picture[None]) - exact(picture[None])
+        difference = other(picture[None]) - exact(picture[None])
         largest = max(largest, float(np.abs(difference).max()))
         squares += float(np.square(difference, dtype=np.float64).sum())
         count += difference.size
     return largest, 10 * math.log10(1 / max(squares / count, 1e-20)) if math.isfinite(squares) else 0.0
 
 
-def _to_half(source: Path, target: Path) -> None:
-    disable_onnxruntime_telemetry()
-    try:
-        import onnx
-        from onnxruntime.transformers.float16 import convert_float_to_float16
-    except ImportError as error:
-        raise MissingExtra("torch", "to write fp16 files") from error
-    model = onnx.load(str(source))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # values below float16's smallest become zero: measured afterwards
-        # Inputs and outputs stay float32: engines need no special case. Norms and softmax keep float32 inside.
-        half = convert_float_to_float16(
-            model,
-            keep_io_types=True,
-            op_block_list=["Resize", "LayerNormalization", "Softmax", "ReduceSum", "Sqrt", "Reciprocal"],
+def _onnx_runner(path: Path) -> Runner:
+    return lambda batch: run_onnx(path, batch)
+
+
+def _upscaler(checkpoint: Checkpoint) -> Checkpoint:
+    if checkpoint.network.kind != "upscaler":
+        raise ModelError(
+            f"'{checkpoint.path}' holds {checkpoint.network.title}: only networks that enlarge pictures can be "
+            "exported.",
+            code="not-an-upscaler",
         )
-    _sort_nodes(half.graph)
-    onnx.save(half, str(target))
+    return checkpoint
 
 
-def _sort_nodes(graph: Any) -> None:
-    """Put nodes after those whose results they use (the converter appends its casts at the end)."""
-    known = {value.name for value in graph.input} | {value.name for value in graph.initializer} | {""}
-    waiting, ordered = list(graph.node), list[Any]()
-    while waiting:
-        ready = [node for node in waiting if all(name in known for name in node.input)]
-        if not ready:
-            raise ModelError("the graph cannot be converted to fp16: its nodes form a circle. Export it as fp32.")
-        ordered += ready
-        known.update(name for node in ready for name in node.output)
-        chosen = {id(node) for node in ready}
-        waiting = [node for node in waiting if id(node) not in chosen]
-    copies = [type(node).FromString(node.SerializeToString()) for node in ordered]
-    del graph.node[:]
-    graph.node.extend(copies)
+def _convert_to_arrays(
+    model: Model,
+    output: Path,
+    precision: str,
+    *,
+    pictures: Sequence[NDArray[np.float32]] | None,
+    overwrite: bool,
+) -> ExportReport:
+    """Write the learned values as a checkpoint of torch or a safetensors file, and compare both."""
+    import torch
 
-
-def _to_int8(source: Path, target: Path, pictures: Sequence[NDArray[np.float32]]) -> None:
-    disable_onnxruntime_telemetry()
-    try:
-        import onnx
-        from onnxruntime.quantization import (
-            CalibrationDataReader,
-            CalibrationMethod,
-            QuantFormat,
-            QuantType,
-            quantize_static,
+    if precision == "int8":
+        raise InputError(
+            f"'{output}' cannot hold int8: only .onnx files can. Use --precision fp32 or fp16.",
+            code="unknown-model-format",
         )
-        from onnxruntime.quantization.shape_inference import quant_pre_process
-    except ImportError as error:
-        raise MissingExtra("torch", "to write int8 files") from error
-
-    input_name: str = onnx.load(str(source), load_external_data=False).graph.input[0].name
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self._rest = iter(pictures)
-
-        def get_next(self) -> dict[str, NDArray[np.float32]] | None:  # pyright: ignore
-            picture = next(self._rest, None)
-            return None if picture is None else {input_name: picture[None]}
-
-    prepared = target.with_name("prepared.onnx")
-    level = logging.getLogger().level
-    try:
-        logging.getLogger().setLevel(logging.ERROR)  # the quantiser speaks of every node
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        quantize_static(
-            str(prepared),
-            str(target),
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-            op_types_to_quantize=["Conv", "MatMul", "Gemm"],
-        )
-    finally:
-        logging.getLogger().setLevel(level)
-        prepared.unlink(missing_ok=True)
+    checkpoint = _upscaler(read_checkpoint(model.path))
+    network, traits = checkpoint.network, checkpoint.network.traits(checkpoint.hyper)
+    exact = load_network(checkpoint)
+    state = {
+        name: value.half() if precision == "fp16" and value.is_floating_point() else value
+        for name, value in checkpoint.state.items()
+    }
+    test = list(pictures or drawn_pictures(3, side=_PICTURE_PX, multiple=traits.multiple_px))
+    largest, psnr = _measure(_torch_runner(exact), _torch_runner(load_network(replace(checkpoint, state=state))), test)
+    _require(psnr, precision, model.name)
+    card = _card(checkpoint, model.path, precision)
+    if output.suffix.lower() == ".pth":
+        with atomic_path(output, overwrite=overwrite) as partial:
+            torch.save({"params_ema": {name: value.contiguous().clone() for name, value in state.items()}}, partial)
+    else:
+        write_checkpoint(replace(checkpoint, state=state, card=card), output, overwrite=overwrite)
+    return ExportReport(network.name, traits.scale, largest, psnr, output.stat().st_size)

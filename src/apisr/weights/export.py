@@ -1,7 +1,7 @@
 """Writing a network as an ONNX file that says everything about itself, and checking that it computes the same.
 
 The file has one input ``input`` (N, 3, H, W) and one output ``output`` (N, 3, scale*H, scale*W), all of N, H and W free
-(or fixed where asked), opset 17, and the metadata that :mod:`apisr.weights.onnx_file` reads back.
+(or fixed where asked), opset 17, and the metadata that :mod:`apisr.weights.formats.onnx_probe` reads back.
 
     >>> from apisr.networks import architecture
     >>> compact = architecture("compact")                                               # doctest: +SKIP
@@ -26,7 +26,7 @@ from apisr.core.errors import MissingExtra, ModelError
 from apisr.core.files import atomic_path, sha256_file
 from apisr.core.telemetry import import_onnxruntime
 from apisr.networks.traits import ModelTraits
-from apisr.weights.onnx_weights import ENTRY, parameter_names
+from apisr.weights.formats.onnx_weights import ENTRY, parameter_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -104,7 +104,7 @@ def embed_card(
 ) -> None:
     """Put the metadata into the ONNX file `path` (in place: use it on a file that is still being made).
 
-    `parameters`: see :func:`apisr.weights.onnx_weights.parameter_names`.
+    `parameters`: see :func:`apisr.weights.formats.onnx_weights.parameter_names`.
     """
     onnx = _onnx()
     model = onnx.load(str(path))

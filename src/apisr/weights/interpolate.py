@@ -18,7 +18,6 @@ package have their weights in the file unchanged.)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,12 +25,8 @@ import numpy as np
 
 from apisr.core.errors import InputError, ModelError
 from apisr.core.files import atomic_path
+from apisr.weights.formats.onnx import GRAPH, INITIALISER, METADATA, Initialiser, fields, initialiser
 from apisr.weights.model import VIVID, Model, list_models, resolve_model
-
-#: Fields of ONNX's protobuf messages: the graph of a model, the initialisers of a graph, their type, name and bytes.
-_GRAPH, _METADATA, _INITIALISER = 7, 14, 5
-_TYPE, _NAME, _BYTES = 2, 8, 9
-_FLOATS = {1: np.dtype("<f4"), 10: np.dtype("<f2")}
 
 
 def between(model: Model, strength: float, *, cache: Path | None = None) -> Model:
@@ -83,19 +78,18 @@ def mixed(faithful: bytes, vivid: bytes, strength: float, *, names: tuple[str, s
     )
     try:
         first, second = _skeleton(faithful), _skeleton(vivid)
-    except (IndexError, ValueError) as error:
+    except ValueError as error:
         raise ModelError(
             f"cannot read '{names[0]}' or '{names[1]}': not an ONNX file, or damaged ({error}).",
             code="not-an-onnx-file",
         ) from error
-    if first.rest != second.rest or [value.what for value in first.values] != [value.what for value in second.values]:
+    if first.rest != second.rest or _described(first) != _described(second):
         raise apart
     result = bytearray(faithful)
     for one, other in zip(first.values, second.values, strict=True):
-        dtype = _FLOATS[one.what[1]]
-        a, b = (np.frombuffer(data[v.start : v.end], dtype) for data, v in ((faithful, one), (vivid, other)))
+        a, b = (np.frombuffer(data[v.start : v.end], v.dtype) for data, v in ((faithful, one), (vivid, other)))
         value = (1 - strength) * a.astype(np.float64) + strength * b.astype(np.float64)
-        result[one.start : one.end] = value.astype(dtype).tobytes()
+        result[one.start : one.end] = value.astype(one.dtype).tobytes()
     return bytes(result)
 
 
@@ -130,33 +124,24 @@ def _has_twin(model: Model) -> bool:
 
 
 @dataclass(frozen=True)
-class _Value:
-    """Where the bytes of an initialiser lie, and what it is: name, type, shape and all else of it."""
-
-    start: int
-    end: int
-    what: tuple[str, int, bytes]
-
-
-@dataclass(frozen=True)
 class _Skeleton:
     """An ONNX file without the values of its floating-point initialisers and without metadata."""
 
     rest: bytes
-    values: tuple[_Value, ...]
+    values: tuple[Initialiser, ...]
 
 
 def _skeleton(data: bytes) -> _Skeleton:
     rest: list[bytes] = []
-    values: list[_Value] = []
-    for number, start, end in _fields(data, 0, len(data)):
-        if number == _METADATA:
+    values: list[Initialiser] = []
+    for number, start, end in fields(data, 0, len(data)):
+        if number == METADATA:
             continue
-        if number != _GRAPH:
+        if number != GRAPH:
             rest.append(data[start:end])
             continue
-        for inner, inner_start, inner_end in _fields(data, start, end):
-            value = _value(data, inner_start, inner_end) if inner == _INITIALISER else None
+        for inner, inner_start, inner_end in fields(data, start, end):
+            value = initialiser(data, inner_start, inner_end) if inner == INITIALISER else None
             if value is None:
                 rest.append(bytes([inner]) + data[inner_start:inner_end])
             else:
@@ -166,52 +151,5 @@ def _skeleton(data: bytes) -> _Skeleton:
     return _Skeleton(b"\0".join(rest), tuple(values))
 
 
-def _value(data: bytes, start: int, end: int) -> _Value | None:
-    """An initialiser of floating-point values that stand in the file as bytes."""
-    kind, name, place, rest = 0, "", None, b""
-    for number, inner_start, inner_end in _fields(data, start, end):
-        if number == _BYTES:
-            place = (inner_start, inner_end)
-            rest += (inner_end - inner_start).to_bytes(8, "little")
-            continue
-        if number == _TYPE:
-            kind, _ = _number(data, inner_start)
-        if number == _NAME:
-            name = data[inner_start:inner_end].decode()
-        rest += bytes([number]) + data[inner_start:inner_end]
-    if place is None or kind not in _FLOATS:
-        return None
-    return _Value(*place, (name, kind, rest))
-
-
-def _fields(data: bytes, place: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """The fields of a protobuf message: number, and where the content lies."""
-    while place < end:
-        tag, place = _number(data, place)
-        wire = tag & 7
-        if wire == 2:
-            length, place = _number(data, place)
-        elif wire == 0:
-            length = _number(data, place)[1] - place
-        elif wire in (1, 5):
-            length = 8 if wire == 1 else 4
-        else:
-            raise ValueError(f"unknown wire type {wire}")
-        if place + length > end:
-            raise ValueError("a field is longer than the file")
-        yield tag >> 3, place, place + length
-        place += length
-
-
-def _number(data: bytes, place: int) -> tuple[int, int]:
-    """A number of variable length and the place after it."""
-    value = shift = 0
-    while True:
-        byte = data[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, place
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number is too long")
+def _described(skeleton: _Skeleton) -> list[tuple[str, str, bytes]]:
+    return [(value.name, value.dtype.str, value.description) for value in skeleton.values]

@@ -226,7 +226,7 @@ def _from_file(path: Path) -> Model:
     if path.stat().st_size == 0:
         raise ModelError(f"the model '{path}' is empty (0 bytes). Fetch it again.", code="model-damaged")
     if suffix in ONNX_SUFFIXES:
-        from apisr.weights.onnx_file import read_onnx_model
+        from apisr.weights.formats.onnx_probe import read_onnx_model
 
         return read_onnx_model(path)
     if suffix in TORCH_SUFFIXES:

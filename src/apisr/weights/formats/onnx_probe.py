@@ -8,19 +8,15 @@ Files written by :mod:`apisr.weights.export` hold these metadata entries (all te
     apisr.architecture  "compact"
     apisr.card          the card as JSON
 
-They are read straight from the file: metadata stand in field 14 of ONNX's outermost protobuf message, and skipping over
-the other fields needs neither onnx nor onnxruntime nor the memory for the weights.
-
 A foreign file is run on small pictures: the scale is the ratio of the sizes, the multiple is found by trying sizes, and
 the halo by comparing cut tiles with the whole.
 """
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,14 +25,12 @@ from apisr.core.errors import MissingExtra, ModelError
 from apisr.core.files import sha256_file
 from apisr.core.telemetry import import_onnxruntime
 from apisr.networks import ModelTraits
+from apisr.weights.formats.onnx import read_metadata
 from apisr.weights.model import Model, from_card
 
 #: A tile may differ from the whole picture by this much (a quarter of an 8-bit step) where a foreign file is probed.
 PROBE_TOLERANCE = 1e-3
 PROBE_HALOS_PX = (8, 16, 24, 32, 48, 64)
-
-_METADATA_FIELD = 14
-_GRAPH_FIELD = 7
 
 
 def read_onnx_model(path: Path) -> Model:
@@ -45,7 +39,7 @@ def read_onnx_model(path: Path) -> Model:
     Raises:
         ModelError: not an ONNX file, damaged, or not a network that maps pictures to pictures.
     """
-    metadata = read_onnx_metadata(path)
+    metadata = read_metadata(path)
     sha256 = sha256_file(path)
     if "apisr.scale" not in metadata:
         return _probe(path, sha256)
@@ -59,75 +53,10 @@ def read_onnx_model(path: Path) -> Model:
             "architecture": metadata["apisr.architecture"],
         }
         return from_card(card, path, sha256=sha256)
-    except (KeyError, ValueError, TypeError) as error:
-        raise ModelError(f"the metadata of '{path}' are damaged ({error!r}). Export the model again.") from error
-
-
-def read_onnx_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata entries of an ONNX file without loading it.
-
-    Raises:
-        ModelError: the file is not an ONNX model.
-    """
-    entries: dict[str, str] = {}
-    graphs = 0
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            while file.tell() < size:
-                number, length = _field(file)
-                if length is None:
-                    continue
-                if file.tell() + length > size:
-                    raise ValueError("a field is longer than the file")
-                if number == _METADATA_FIELD:
-                    key, value = _entry(file.read(length))
-                    entries[key] = value
-                else:
-                    graphs += number == _GRAPH_FIELD
-                    file.seek(length, io.SEEK_CUR)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read the model '{path}': not an ONNX file, or damaged ({error}).") from error
-    if not graphs:
-        raise ModelError(f"cannot read the model '{path}': not an ONNX file (no graph in it).")
-    return entries
-
-
-def _field(file: IO[bytes]) -> tuple[int, int | None]:
-    """Read a field's tag; return its number and the length of what follows (None: a number, already skipped)."""
-    tag = _varint(file)
-    number, wire = tag >> 3, tag & 7
-    if wire == 0:
-        _varint(file)
-        return number, None
-    if wire == 2:
-        return number, _varint(file)
-    if wire in (1, 5):
-        file.seek(8 if wire == 1 else 4, io.SEEK_CUR)
-        return number, None
-    raise ValueError(f"unknown wire type {wire}")
-
-
-def _varint(file: IO[bytes]) -> int:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = file.read(1)
-        if not byte:
-            raise ValueError("the file ends too early")
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-    raise ValueError("a number is too long")
-
-
-def _entry(data: bytes) -> tuple[str, str]:
-    parts = {1: "", 2: ""}
-    file = io.BytesIO(data)
-    while file.tell() < len(data):
-        number, length = _field(file)
-        if length is not None:
-            parts[number] = file.read(length).decode("utf-8", errors="replace")
-    return parts[1], parts[2]
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise ModelError(
+            f"the metadata of '{path}' are damaged ({error!r}). Export the model again.", code="model-metadata-damaged"
+        ) from error
 
 
 class _Prober:
@@ -143,12 +72,15 @@ class _Prober:
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise ModelError(f"cannot load the model '{path}': {_first_line(error)}") from error
+            raise ModelError(
+                f"cannot load the model '{path}': {_first_line(error)}", code="model-not-runnable"
+            ) from error
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] not in (3, "3"):
             shapes = "; ".join(f"{value.name} {value.shape}" for value in inputs)
             raise ModelError(
-                f"'{path}' does not map pictures to pictures: expected one input (N, 3, H, W), found {shapes}."
+                f"'{path}' does not map pictures to pictures: expected one input (N, 3, H, W), found {shapes}.",
+                code="not-an-upscaler",
             )
         self.input_name = inputs[0].name
         self.dtype = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
@@ -219,11 +151,16 @@ def _probe_halo(prober: _Prober, scale: int, multiple: int, rng: np.random.Gener
 def _ratio(path: Path, output: NDArray[np.float32] | None, size: tuple[int, int]) -> int:
     if output is None or output.ndim != 3 or output.shape[0] != 3:
         found = "an error" if output is None else f"shape {output.shape}"
-        raise ModelError(f"'{path}' does not map pictures to pictures: a {size[1]}x{size[0]} picture gave {found}.")
+        raise ModelError(
+            f"'{path}' does not map pictures to pictures: a {size[1]}x{size[0]} picture gave {found}.",
+            code="not-an-upscaler",
+        )
     scale = output.shape[1] // size[0]
     if scale < 1 or output.shape[1:] != (scale * size[0], scale * size[1]):
         raise ModelError(
-            f"'{path}' changes a {size[1]}x{size[0]} picture to {output.shape[2]}x{output.shape[1]}: not a whole scale."
+            f"'{path}' changes a {size[1]}x{size[0]} picture to {output.shape[2]}x{output.shape[1]}: "
+            "not a whole scale.",
+            code="not-an-upscaler",
         )
     return scale
 

@@ -16,21 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from apisr.core.errors import MissingExtra, ModelError
-from apisr.networks import architecture
-from apisr.weights.onnx_file import read_onnx_metadata
+from apisr.core.errors import ModelError
+from apisr.networks import architecture, check_hyper
+from apisr.weights.formats.onnx import read_arrays, read_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
 #: Entry of the metadata: JSON, name in the network -> name in the file, for arrays that are called otherwise there.
 ENTRY = "apisr.parameters"
 _TRANSPOSED = "^T"
-_HALF = ".half"
 
 
 def parameter_names(state: Mapping[str, Tensor], path: Path) -> dict[str, str] | None:
@@ -44,7 +43,7 @@ def parameter_names(state: Mapping[str, Tensor], path: Path) -> dict[str, str] |
         Name in the network -> name in the file (with ``^T`` if it is transposed there) where they differ; None if a
         value is not in the file.
     """
-    arrays = _arrays(path)
+    arrays = read_arrays(path)
     by_value: dict[bytes, str] = {}
     for name, array in arrays.items():
         by_value.setdefault(array.tobytes(), name)
@@ -61,6 +60,26 @@ def parameter_names(state: Mapping[str, Tensor], path: Path) -> dict[str, str] |
     return names
 
 
+def read_named_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Return the float arrays of an ONNX file of ours under their names in the network; no torch is needed.
+
+    Raises:
+        ModelError: not an ONNX file (code ``not-an-onnx-file``), or damaged metadata (``model-metadata-damaged``).
+    """
+    arrays = read_arrays(path)
+    try:
+        names: dict[str, str] = json.loads(read_metadata(path).get(ENTRY, "{}"))
+        renamed = {
+            name: arrays[stored.removesuffix(_TRANSPOSED)].T if stored.endswith(_TRANSPOSED) else arrays[stored]
+            for name, stored in names.items()
+        }
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(
+            f"the metadata of '{path}' are damaged ({error!r}). Export the model again.", code="model-metadata-damaged"
+        ) from error
+    return {**arrays, **renamed}
+
+
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the learned values of an ONNX file that was exported by this package.
 
@@ -69,28 +88,26 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises:
         ModelError: not such a file, or its values are no longer there (quantised to 8 bits, joined to others).
-        MissingExtra: torch or onnx is not installed.
+        ImportError: torch is not installed.
     """
     import torch
 
-    metadata = read_onnx_metadata(path)
+    metadata = read_metadata(path)
     refusal = f"'{path}' holds no weights to train on (expected a file of 'apisr export', not quantised)."
     try:
         network = architecture(metadata["apisr.architecture"])
         card: dict[str, Any] = json.loads(metadata["apisr.card"])
         hyper: dict[str, Any] = card["hyper"]
-    except (KeyError, ModelError) as error:
-        raise ModelError(refusal) from error
-    names: dict[str, str] = json.loads(metadata.get(ENTRY, "{}"))
-    arrays = _arrays(path)
+        check_hyper(hyper)
+        template = network.build(hyper).state_dict()
+    except (KeyError, ValueError, TypeError, ModelError) as error:
+        raise ModelError(refusal, code="no-weights") from error
+    arrays = read_named_arrays(path)
     state: dict[str, Tensor] = {}
-    for name, expected in network.build(hyper).state_dict().items():
-        stored = names.get(name, name)
-        array = arrays.get(stored.removesuffix(_TRANSPOSED))
-        if array is not None and stored.endswith(_TRANSPOSED):
-            array = array.T
+    for name, expected in template.items():
+        array = arrays.get(name)
         if array is None or array.size != expected.numel():
-            raise ModelError(refusal)
+            raise ModelError(refusal, code="no-weights")
         state[name] = torch.from_numpy(np.array(array, np.float32).reshape(expected.shape))
     kept = {
         "apisr.architecture": network.name,
@@ -98,24 +115,3 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         "apisr.card": metadata["apisr.card"],
     }
     return state, kept
-
-
-def _arrays(path: Path) -> dict[str, NDArray[np.float32]]:
-    """All float arrays of a file as float32, those stored in 16 bits (``NAME.half``) under their own name."""
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingExtra("torch", f"to read the weights of '{path}'") from error
-    from google.protobuf.message import DecodeError
-
-    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
-    try:
-        return {
-            tensor.name.removesuffix(_HALF): np.asarray(onnx.numpy_helper.to_array(tensor), np.float32)
-            for tensor in onnx.load(str(path)).graph.initializer
-            if tensor.data_type in floats
-        }
-    except (DecodeError, ValueError, TypeError) as error:
-        raise ModelError(
-            f"cannot read the model '{path}': not an ONNX file, or damaged.", code="not-an-onnx-file"
-        ) from error

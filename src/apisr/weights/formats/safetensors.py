@@ -1,0 +1,70 @@
+"""Safetensors files: arrays and text, no code. Files of ours state the SHA-256 of their arrays, which is checked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apisr.core.errors import MissingExtra, ModelError
+from apisr.core.files import atomic_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Entry of the metadata of files of ours.
+SHA256 = "apisr.sha256"
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the arrays by name and the metadata.
+
+    Raises:
+        ModelError: the file is damaged (code ``model-damaged``).
+        MissingExtra: safetensors or torch is not installed.
+    """
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise MissingExtra("torch", f"to load '{path}'") from error
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            state: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+    except ModuleNotFoundError as error:
+        raise MissingExtra("torch", f"to load '{path}'") from error
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
+        raise ModelError(
+            f"cannot read the model '{path}': damaged, or not a safetensors file.", code="model-damaged"
+        ) from error
+    if SHA256 in metadata and state_sha256(state) != metadata[SHA256]:
+        raise ModelError(
+            f"the model '{path}' is damaged: its values do not have the SHA-256 that it states. Fetch it again.",
+            code="model-damaged",
+        )
+    return state, metadata
+
+
+def write_safetensors(
+    state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str], *, overwrite: bool = False
+) -> None:
+    """Write arrays with metadata and the SHA-256 of the arrays."""
+    from safetensors.torch import save
+
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    content = {"format": "pt", **metadata, SHA256: state_sha256(plain)}
+    with atomic_path(path, overwrite=overwrite) as partial:
+        partial.write_bytes(save(plain, content))  # save_file would make a file that only its owner can read
+
+
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """Return a SHA-256 over names, types, shapes and values, independent of the order and of the file format."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
