@@ -136,7 +136,7 @@ def in_process(case: Case, engine: str, size: tuple[int, int], threads: int) -> 
     The processes are copies of one that has imported torch and done nothing else.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "onnx", "onnxruntime", "apisr.networks", __name__])
+    context.set_forkserver_preload(["torch", "onnx", "apisr.networks", __name__])
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(sender, case, engine, size, threads), daemon=True)
     process.start()
@@ -215,13 +215,14 @@ def torch_runner(module: Any, device: str, kind: str, size: tuple[int, int]) -> 
 def onnx_runner(case: Case, module: Any, kind: str, size: tuple[int, int], threads: int) -> Callable[[], Any]:
     """Return a function that runs the network's ONNX file: the shipped one, or one exported here."""
     import numpy as np
-    import onnxruntime
 
+    from apisr.core.telemetry import import_onnxruntime
     from apisr.networks import architecture
     from apisr.weights import resolve_model
     from apisr.weights.convert import convert_file
     from apisr.weights.export import export_onnx
 
+    onnxruntime = import_onnxruntime()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         if case.shipped is None:

@@ -24,14 +24,18 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal, get_args
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from apisr import __version__
-from apisr.core.errors import InputError
+from apisr.core.errors import InputError, MissingExtra
 from apisr.core.files import atomic_path
 from apisr.core.memory import check_memory
 from apisr.core.text import printable
+
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ImportError as error:
+    raise MissingExtra("curate", "to read and write datasets") from error
 
 Decision = Literal["accept", "reject", "review", "reserve"]
 DECISIONS: tuple[str, ...] = get_args(Decision)
