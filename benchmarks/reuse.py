@@ -1,11 +1,11 @@
 """Exact reuse: what is not computed again, and the time saved
 
-Every clip is upscaled twice by the shipped `lite-x2` network, frame by frame in memory: computing every frame whole,
-and with exact reuse. The outputs are compared bit by bit. "changed" is the share of the picture area whose output
-could differ from the canvas, "computed" the share that went through the network, halos included, after the store of
-earlier results was asked. "time" is the time with reuse over the time without, both in this run, per clip alternating
-every 12 frames. Lossless twins hold drawings exactly; in compressed twins the codec changes held drawings a little in
-every frame, which is what the hold filter is for.
+Every clip is upscaled twice by the shipped `apisr-x2-fast` network, frame by frame in memory: every frame computed
+whole, and with exact reuse. The outputs are compared bit by bit. "changed" is the share of the picture area whose
+output could differ from the canvas, "computed" the share that went through the network, halos included, after the
+store of earlier results was asked. "time" is the time with reuse over the time without, both in this run, per clip
+alternating every 12 frames. Lossless twins hold drawings exactly; in compressed twins the codec changes held drawings
+a little in every frame, which is what the hold filter is for.
 
 Run: python -m benchmarks reuse
 """
@@ -31,7 +31,7 @@ def run(*, quick: bool = False) -> list[dict[str, object]]:
     """Measure every clip; one row each."""
     if not CLIPS.is_dir():
         raise Skip("the clips (../shared/data/clips) are not on this machine")
-    engine = open_engine(choose_model("lite-x2"), device="cpu")
+    engine = open_engine(choose_model("apisr-x2-fast"), device="cpu")
     rows: list[dict[str, object]] = []
     for folder in sorted(path.parent for path in CLIPS.glob("*/low.mkv")):
         for name, kind in (("low", "lossless"), ("web", "compressed")):

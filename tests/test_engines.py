@@ -40,7 +40,7 @@ def test_every_engine_gives_the_same_picture(name: str, engine: str) -> None:
 
 @pytest.mark.parametrize("engine", INSTALLED)
 def test_what_an_engine_claims_of_its_bits_holds(engine: str) -> None:
-    opened = open_engine("lite-x2", engine=engine, device="cpu")
+    opened = open_engine("apisr-x2-fast", engine=engine, device="cpu")
     if not opened.shape_exact:
         pytest.skip("this engine promises nothing: fixed tiles are used")
     whole = batch_of(1, 224, 256)
@@ -55,14 +55,14 @@ def test_what_an_engine_claims_of_its_bits_holds(engine: str) -> None:
 @pytest.mark.parametrize("engine", INSTALLED)
 def test_runs_repeat_bit_for_bit(engine: str) -> None:
     batch = batch_of(1, 64, 48)
-    first, second = (open_engine("lite-x4", engine=engine, device="cpu").run(batch) for _ in range(2))
+    first, second = (open_engine("apisr-x4-fast", engine=engine, device="cpu").run(batch) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
 def test_reduced_precision_is_close_to_fp32() -> None:
-    exact = open_engine("lite-x2", engine="openvino", device="cpu", precision="fp32")
-    reduced = open_engine("lite-x2", engine="openvino", device="cpu", precision="bf16")
+    exact = open_engine("apisr-x2-fast", engine="openvino", device="cpu", precision="fp32")
+    reduced = open_engine("apisr-x2-fast", engine="openvino", device="cpu", precision="bf16")
     batch = batch_of(1, 64, 64)
     assert psnr_db(reduced.run(batch), exact.run(batch)) > 45  # noise, on which rounding is worst
 
@@ -107,7 +107,7 @@ def test_threads_of_torch_are_those_that_were_asked_for() -> None:
     before = torch.get_num_threads()
     try:
         for asked in (1, 2):
-            open_engine("lite-x2", engine="torch", device="cpu", threads=asked)
+            open_engine("apisr-x2-fast", engine="torch", device="cpu", threads=asked)
             assert torch.get_num_threads() == asked
     finally:
         torch.set_num_threads(before)
@@ -178,7 +178,7 @@ def test_every_engine_says_what_it_needs() -> None:
         assert kind.name == name
         if not kind.devices():
             with pytest.raises(MissingExtra):
-                open_engine("lite-x2", engine=name)
+                open_engine("apisr-x2-fast", engine=name)
 
 
 VULKAN = "vulkan" in engine_kind("ncnn").devices()

@@ -97,7 +97,7 @@ def test_exact_reuse_stays_exact() -> None:
     assert reusing.stats.computed_px < 0.6 * computing.stats.computed_px
 
 
-@pytest.mark.parametrize("name", ["lite-x2", "lite-x4"])
+@pytest.mark.parametrize("name", ["apisr-x2-fast", "apisr-x4-fast"])
 def test_shipped_models_come_closer_to_the_truth(name: str) -> None:
     truth = read_rgb(EXAMPLES / "scene.png")
     model = choose_model(name)

@@ -110,7 +110,7 @@ def test_a_model_enlarges_first(folders: Path, tmp_path: Path) -> None:
 
 def test_a_shipped_network_beats_repeated_pixels(folders: Path) -> None:
     network = evaluate(
-        folders / "low", reference=folders / "truth", model="lite-x2", options=EvaluateOptions(metrics=["psnr"])
+        folders / "low", reference=folders / "truth", model="apisr-x2-fast", options=EvaluateOptions(metrics=["psnr"])
     ).report
     repeated = evaluate(
         folders / "low", reference=folders / "truth", model="nearest", options=EvaluateOptions(metrics=["psnr"])

@@ -84,7 +84,9 @@ def test_parts_are_left_out_one_at_a_time(tmp_path: Path) -> None:
 
     start = tmp_path / "faithful.safetensors"
     found = [
-        stage_configs(variant, tmp_path, stage1="lite-x4", stage2="lite-x4-vivid", sets=["run.steps=9"], start=start)
+        stage_configs(
+            variant, tmp_path, stage1="apisr-x4-fast", stage2="apisr-x4-fast-vivid", sets=["run.steps=9"], start=start
+        )
         for variant in variants("parts")
     ]
     assert all(len(stages) == 1 and stages[0].model.init_from == start for stages in found)

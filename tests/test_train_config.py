@@ -113,7 +113,7 @@ def test_another_network_does_not_inherit_arguments(tmp_path: Path) -> None:
     assert load_config("paper-stage2").model.arguments == {"drop_path": 0.1}
     assert "drop_path" not in load_config("rrdb").model.arguments
     path = tmp_path / "mine.toml"
-    path.write_text('base = "lite-x2"\n[model.arguments]\ndepth = 3\n', encoding="utf-8")
+    path.write_text('base = "apisr-x2-fast"\n[model.arguments]\ndepth = 3\n', encoding="utf-8")
     assert load_config(path).model.arguments["depth"] == 3
     assert load_config(path).model.arguments["features"] == 32
 

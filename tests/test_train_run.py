@@ -150,7 +150,7 @@ def test_starts_from_another_run(tmp_path: Path) -> None:
     )
     before, after = load_network(first.weights).state_dict(), load_network(second.weights).state_dict()
     assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
-    assert find_weights(Path("lite-x2")).name == "lite-x2.onnx"
+    assert find_weights(Path("apisr-x2-fast")).name == "apisr-x2-fast.onnx"
     with raises_code("no-weights"):
         train(config(tmp_path, "run.name=third", f"model.init_from={tmp_path / 'nothing'}"), source=Blocks())
     with raises_code("weights-do-not-fit"):
@@ -375,8 +375,8 @@ def test_the_generator_feels_every_term_and_the_discriminator_only_its_own(tmp_p
         ("paper-stage2", 1_027_939),
         ("rrdb", None),
         ("dat", None),
-        ("lite-x2", None),
-        ("lite-x4", None),
+        ("apisr-x2-fast", None),
+        ("apisr-x4-fast", None),
     ],
 )
 def test_presets_build_their_networks(preset: str, parameters: int | None) -> None:

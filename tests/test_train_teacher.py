@@ -20,7 +20,7 @@ from apisr.train.trainer import train
 from apisr.weights import resolve_model
 from apisr.weights.checkpoint import load_network, save_network
 
-SHIPPED = resolve_model("lite-x2").path
+SHIPPED = resolve_model("apisr-x2-fast").path
 
 
 def config(folder: Path, *sets: str) -> TrainConfig:
@@ -71,7 +71,7 @@ def test_it_is_frozen_and_in_float32() -> None:
 
 @pytest.mark.parametrize("kind", ["l1", "log_mse"])
 def test_its_term_is_the_pixel_term_against_its_output(tmp_path: Path, kind: str) -> None:
-    chosen = config(tmp_path, "teacher.init_from=lite-x2", "teacher.weight=0.7", f"loss.pixel={kind}")
+    chosen = config(tmp_path, "teacher.init_from=apisr-x2-fast", "teacher.weight=0.7", f"loss.pixel={kind}")
     parts = build(chosen, build_fabric(chosen))
     low = crops()
     batch = {"lr": low, "gt": crops(1).repeat(1, 1, 2, 2), "pseudo": crops(2).repeat(1, 1, 2, 2)}
@@ -86,7 +86,7 @@ def test_its_term_is_the_pixel_term_against_its_output(tmp_path: Path, kind: str
 
 
 def test_a_run_comes_nearer_to_its_teacher_and_is_resumed_bit_for_bit(tmp_path: Path) -> None:
-    sets = ["teacher.init_from=lite-x2", "loss.pixel_weight=0", "optimizer.lr=1e-2", "ema.decay=0.5"]
+    sets = ["teacher.init_from=apisr-x2-fast", "loss.pixel_weight=0", "optimizer.lr=1e-2", "ema.decay=0.5"]
     whole = train(config(tmp_path, "run.name=whole", "run.steps=80", *sets), source=Blocks())
     lines = [json.loads(line) for line in (whole.folder / "metrics.jsonl").read_text().splitlines()]
     taught = [line["loss_teacher"] for line in lines if line["kind"] == "train"]
@@ -114,7 +114,7 @@ def test_a_network_that_equals_its_teacher_has_nothing_to_learn_of_it(tmp_path: 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with raises_code("other-scale"):
-        open_teacher(resolve_model("lite-x4").path, scale=2)
+        open_teacher(resolve_model("apisr-x4-fast").path, scale=2)
     with raises_code("no-weights"):
         train(config(tmp_path, "teacher.init_from=nobody"), source=Blocks())
     discriminator = architecture("patch_multiscale")
@@ -126,6 +126,6 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 
 def test_resuming_with_another_teacher_is_refused(tmp_path: Path) -> None:
-    train(config(tmp_path, "run.steps=2", "teacher.init_from=lite-x2"), source=Blocks())
+    train(config(tmp_path, "run.steps=2", "teacher.init_from=apisr-x2-fast"), source=Blocks())
     with raises_code("other-settings"):
-        train(config(tmp_path, "run.steps=3", "teacher.init_from=lite-x2-vivid"), source=Blocks(), resume=True)
+        train(config(tmp_path, "run.steps=3", "teacher.init_from=apisr-x2-fast-vivid"), source=Blocks(), resume=True)

@@ -169,7 +169,7 @@ def test_default_tiles_follow_the_memory(
 
 
 def test_models_that_need_much_memory_say_so() -> None:
-    assert resolve_model("grl-x4").traits.bytes_per_px > 10 * resolve_model("lite-x4").traits.bytes_per_px
+    assert resolve_model("grl-x4").traits.bytes_per_px > 10 * resolve_model("apisr-x4-fast").traits.bytes_per_px
 
 
 @given(top=st.integers(-9, 20), left=st.integers(-9, 20), height=st.integers(1, 30), width=st.integers(1, 30))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = examples(
     "apisr evaluate upscaled --reference originals -o report",
-    "apisr evaluate low --reference originals --model lite-x2 --metrics psnr,ssim -o report",
+    "apisr evaluate low --reference originals --model apisr-x2-fast --metrics psnr,ssim -o report",
     "apisr evaluate new --reference originals -o report2 --against report",
 )
 

@@ -12,9 +12,9 @@ from apisr.cli.helping import examples
 from apisr.cli.options import OverwriteOption
 
 EXAMPLES = examples(
-    "apisr export lite-x2 -o lite-x2.onnx",
+    "apisr export apisr-x2-fast -o apisr-x2-fast.onnx",
     "apisr export runs/mine/best.safetensors -o mine.onnx",
-    "apisr export lite-x2 -o half.onnx --precision fp16 --tile 256",
+    "apisr export apisr-x2-fast -o half.onnx --precision fp16 --tile 256",
 )
 
 

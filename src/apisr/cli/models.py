@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = examples(
     "apisr models                           what ships; the star is the default",
-    "apisr models show lite-x2              its card: data, training, scores",
+    "apisr models show apisr-x2-fast              its card: data, training, scores",
     "apisr models fetch apisr-grl-x4        an official release",
 )
 
@@ -39,7 +39,9 @@ def list_all(as_json: JsonOption = False) -> None:
     _print_rows(_shipped_rows() + _release_rows(), as_json=as_json)
 
 
-@command.command(cls=Command, epilog=examples("apisr models show lite-x2", "apisr models show mine.safetensors --json"))
+@command.command(
+    cls=Command, epilog=examples("apisr models show apisr-x2-fast", "apisr models show mine.safetensors --json")
+)
 def show(
     model: Annotated[str, typer.Argument(help="Name of a model, or a model file.", autocompletion=completing.models)],
     as_json: JsonOption = False,
@@ -112,7 +114,7 @@ def fetch(
         say(str(path))
 
 
-@command.command(cls=Command, epilog=examples("apisr models verify", "apisr models verify lite-x2 mine.onnx"))
+@command.command(cls=Command, epilog=examples("apisr models verify", "apisr models verify apisr-x2-fast mine.onnx"))
 def verify(
     names: Annotated[
         list[str] | None,
@@ -179,7 +181,7 @@ def _shipped_rows() -> list[dict[str, object]]:
 def purpose_of(card: Mapping[str, object]) -> str:
     """Return what a model is for, in a few words of its card.
 
-    >>> purpose_of({"title": "lite-x2: x2 for processors, faithful"})
+    >>> purpose_of({"title": "apisr-x2-fast: x2 for processors, faithful"})
     'x2 for processors, faithful'
     """
     return str(card.get("for") or str(card.get("title", "")).partition(": ")[2])

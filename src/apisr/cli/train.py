@@ -13,7 +13,7 @@ from apisr.cli.options import Reporting
 
 EXAMPLES = examples(
     "apisr train tiny-test --show                           the whole configuration of a preset",
-    "apisr train lite-x2 --set data.batch=8 --set run.name=mine",
+    "apisr train apisr-x2-fast --set data.batch=8 --set run.name=mine",
     "apisr train mine.toml --resume",
 )
 
@@ -24,7 +24,7 @@ def command(
         str,
         typer.Argument(
             metavar="CONFIG",
-            help="A TOML file, or a preset: paper-stage1, paper-stage2, lite-x2, lite-x4, rrdb, dat, tiny-test, ...",
+            help="A TOML file, or a preset: paper-stage1, paper-stage2, apisr-x2-fast, apisr-x4-fast, rrdb, dat, tiny-test, ...",
             autocompletion=completing.presets("apisr.train"),
         ),
     ],

@@ -1,7 +1,7 @@
 """Engines: what runs a network on which device; see :mod:`apisr.engines.registry`.
 
 >>> from apisr.engines import open_engine
->>> open_engine("lite-x2", engine="onnx").traits.scale
+>>> open_engine("apisr-x2-fast", engine="onnx").traits.scale
 2
 """
 

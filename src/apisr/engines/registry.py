@@ -4,7 +4,7 @@ To add an engine: write the file with its ``ENGINE``, add its line to :data:`ENG
 
     >>> sorted(ENGINES)
     ['ncnn', 'onnx', 'openvino', 'torch']
-    >>> engine = open_engine("lite-x2", engine="onnx", device="cpu")
+    >>> engine = open_engine("apisr-x2-fast", engine="onnx", device="cpu")
     >>> engine.name
     'onnx (cpu, fp32)'
 """

@@ -3,7 +3,7 @@
 A :class:`~apisr.networks.compact.Compact` network at full resolution, with ReLU, and beside it a small stack of
 convolutions at a quarter of the resolution (pixels un-shuffled by 4). What that *context branch* sees is added to the
 features after the first convolution, so that everything behind can use it. Blocks and blotches of heavy compression
-are larger than what a dozen 3x3 convolutions see; the branch of the shipped `lite-x4` sees 40
+are larger than what a dozen 3x3 convolutions see; the branch of the shipped `apisr-x4-fast` sees 40
 pixels further for a third of the body's cost. A *deep level* (optional) does the same to the branch at an eighth of the
 resolution, for little more: its convolutions begin and end in the middle of the branch.
 

@@ -4,10 +4,10 @@
 (:mod:`apisr.train.step`), records, validates and saves, until the last step, a time limit, a signal or a cancellation.
 
     >>> from apisr.train.config import load_config
-    >>> config = load_config("lite-x2", sets=["data.scenes=art", "run.steps=20000"])
+    >>> config = load_config("apisr-x2-fast", sets=["data.scenes=art", "run.steps=20000"])
     >>> result = train(config)                                                       # doctest: +SKIP
     >>> result.weights                                                               # doctest: +SKIP
-    PosixPath('runs/lite-x2/ema.safetensors')
+    PosixPath('runs/apisr-x2-fast/ema.safetensors')
 """
 
 from __future__ import annotations

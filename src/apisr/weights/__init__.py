@@ -3,7 +3,7 @@
 This package imports neither torch nor onnxruntime until a file needs them.
 
     >>> from apisr.weights import resolve_model
-    >>> resolve_model("lite-x2").scale
+    >>> resolve_model("apisr-x2-fast").scale
     2
 """
 

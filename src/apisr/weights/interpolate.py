@@ -11,8 +11,8 @@ torch nor onnx is needed. (Values that the exporter computed from weights are mi
 package have their weights in the file unchanged.)
 
     >>> from apisr.weights import resolve_model
-    >>> between(resolve_model("lite-x4"), 0.5).name                                     # doctest: +SKIP
-    'lite-x4, strength 0.5'
+    >>> between(resolve_model("apisr-x4-fast"), 0.5).name                                     # doctest: +SKIP
+    'apisr-x4-fast, strength 0.5'
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ An exporter renames and transposes some arrays and leaves out what it could comp
 every learned value again by its bytes when a file is written; :func:`read_weights` gives them back:
 
     >>> from apisr.weights import resolve_model
-    >>> state, metadata = read_weights(resolve_model("lite-x4").path)
+    >>> state, metadata = read_weights(resolve_model("apisr-x4-fast").path)
     >>> tuple(state["body.0.weight"].shape), metadata["apisr.architecture"]
     ((48, 3, 3, 3), 'lite')
 """
