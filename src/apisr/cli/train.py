@@ -24,7 +24,7 @@ def command(
         str,
         typer.Argument(
             metavar="CONFIG",
-            help="A TOML file, or a preset: paper-stage1, paper-stage2, apisr-x2-fast, apisr-x4-fast, rrdb, dat, tiny-test, ...",
+            help="A TOML file, or a preset: paper-stage1, paper-stage2, apisr-x2-fast, apisr-x4-fast, tiny-test, ...",
             autocompletion=completing.presets("apisr.train"),
         ),
     ],
