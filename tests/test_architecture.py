@@ -12,13 +12,12 @@ import pytest
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "apisr"
 
 #: Modules that everything may import.
-BASE = {"core", "image", "image_stream", "metrics", "__version__"}
+BASE = {"core", "image", "metrics", "__version__"}
 
 #: Folder or module -> what it may import besides BASE and itself.
 ALLOWED: dict[str, set[str]] = {
     "core": set(),
     "image": set(),
-    "image_stream": set(),
     "metrics": set(),
     "video": set(),
     "curate": {"video", "weights", "enhance"},
@@ -88,7 +87,7 @@ def test_only_image_opens_picture_files() -> None:
     opened = [
         f"{path.relative_to(SOURCE)}:{node.lineno}"
         for unit, path in units()
-        if unit not in ("image", "image_stream")
+        if unit != "image"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr in ("imread", "imwrite")
     ]

@@ -128,7 +128,7 @@ def test_other_factors_are_resampled_and_said(tmp_path: Path, engine: Engine) ->
 def test_losses_of_a_format_are_said(tmp_path: Path, engine: Engine) -> None:
     write_picture(tmp_path / "in.png", np.full((8, 8, 4), 30000, np.uint16))
     outcome = upscale_picture_file(tmp_path / "in.png", tmp_path / "out.jpg", engine)
-    assert len(outcome.notices) == 2
+    assert len(outcome.notices) == 2, outcome.notices
     assert read_picture(tmp_path / "out.jpg").pixels.shape == (16, 16, 3)
 
 

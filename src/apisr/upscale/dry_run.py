@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from apisr.image import check_format, read_picture
+from apisr.image import check_format, losses, open_picture
 from apisr.upscale.job import Job
 from apisr.upscale.models import Networks, network_notice
 from apisr.upscale.options import UpscaleOptions
@@ -35,8 +35,9 @@ def describe(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str,
 
 
 def _picture(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str, Any]:
-    picture = read_picture(job.source)
-    height, width, channels = picture.pixels.shape
+    with open_picture(job.source, max_pixels=options.picture.max_pixels) as picture:
+        info = picture.info
+    height, width, channels = info.height, info.width, info.channels
     model = networks.model_for(height)
     traits = model.traits
     final = options.size.of_picture(height, width, scale=model.scale)
@@ -45,18 +46,21 @@ def _picture(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str,
         "model": model.name,
         "size": f"{width}x{height} -> {final[1]}x{final[0]}",
         "network": network_notice(model, options, height),
-        "channels": f"{channels} of {8 * picture.pixels.itemsize} bit",
+        "channels": f"{channels} of {8 * info.dtype.itemsize} bit",
     }
-    if picture.animated:
-        row["frames"] = len(picture.frames)
+    if info.kind != "still":
+        row["frames"] = info.frame_count
+    notices = [*info.notices, *losses(info, job.target)]
+    if notices:
+        row["notices"] = notices
     tile = min(options.picture.tile_px or default_tile_px(traits), max(height, width)) + 2 * (traits.halo_px or 0)
-    streamed = job.target.suffix.lower() in (".png", ".tif", ".tiff") and not picture.animated
-    output_rows = model.scale * tile if streamed else final[0] * len(picture.frames)
+    streamed = job.target.suffix.lower() in (".png", ".tif", ".tiff") and info.kind != "animation"
+    output_rows = model.scale * tile if streamed else final[0]
     row["memory"] = _megabytes(
         _BASE_BYTES
-        + 2 * picture.pixels.nbytes * len(picture.frames)
+        + 2 * height * width * channels * info.dtype.itemsize
         + tile * tile * traits.bytes_per_px
-        + 3 * output_rows * final[1] * channels * picture.pixels.itemsize
+        + 3 * output_rows * final[1] * channels * info.dtype.itemsize
     )
     return row
 

@@ -115,22 +115,22 @@ def _run_job(job: Job, index: int, count: int, context: JobContext) -> JobResult
 
 
 def _upscale_picture(job: Job, context: JobContext, report: JobReport) -> PictureResult:
-    from apisr.image import read_picture
+    from apisr.image import open_picture
     from apisr.upscale.picture import upscale_picture_file
 
     options = context.options
-    picture = read_picture(job.source)
-    model = context.networks.model_for(picture.pixels.shape[0])
-    result = upscale_picture_file(
-        job.source,
-        job.target,
-        context.networks.engine(model),
-        options.picture,
-        size=options.size,
-        overwrite=options.overwrite,
-        picture=picture,
-        on_pixels=report.advanced,
-    )
+    with open_picture(job.source, max_pixels=options.picture.max_pixels) as picture:
+        model = context.networks.model_for(picture.info.height)
+        result = upscale_picture_file(
+            job.source,
+            job.target,
+            context.networks.engine(model),
+            options.picture,
+            size=options.size,
+            overwrite=options.overwrite,
+            picture=picture,
+            on_pixels=report.advanced,
+        )
     return result.model_copy(update={"model": model.name})
 
 

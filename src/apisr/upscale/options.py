@@ -9,6 +9,7 @@ True
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -41,11 +42,15 @@ class PictureOptions:
         tile_px: side of the tiles that go through the network; None for what the memory allows, 512 at most.
         quality: quality of JPEG, WebP and AVIF from 1 to 100; None for the default of the format.
         format: ending of the outputs (``"png"``); None keeps that of the input.
+        max_pixels: refuse inputs of more pixels than this; None: what the memory allows.
+        provenance: what made the output, written into it where its format has a place.
     """
 
     tile_px: int | None = None
     quality: int | None = None
     format: str | None = None
+    max_pixels: int | None = None
+    provenance: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)

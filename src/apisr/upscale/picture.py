@@ -8,29 +8,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import replace
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from apisr.core.files import atomic_path, check_target
+from apisr.core.files import check_target
 from apisr.engines import Engine
 from apisr.image import (
-    Floats,
-    Picture,
-    Pixels,
+    Frame,
+    ImageF32,
+    ImageInt,
+    PictureInfo,
+    PictureSource,
     check_format,
     format_of,
+    frames_kept,
     from_float,
-    read_picture,
+    losses,
+    open_picture,
+    open_writer,
     resize,
     to_float,
-    write_picture,
 )
-from apisr.image_stream import BandWriter, PngWriter, TiffWriter
 from apisr.upscale.options import PictureOptions
 from apisr.upscale.results import PictureResult
 from apisr.upscale.reuse import CanvasUpscaler
@@ -53,8 +56,8 @@ _LANCZOS_LOBES = 3
 
 
 def upscale_pixels(
-    pixels: Pixels, engine: Engine, *, tile_px: int | None = None, on_pixels: Callable[[int], None] | None = None
-) -> Pixels:
+    pixels: ImageInt, engine: Engine, *, tile_px: int | None = None, on_pixels: Callable[[int], None] | None = None
+) -> ImageInt:
     """Upscale one array.
 
     Args:
@@ -77,8 +80,8 @@ def upscale_pixels(
 
 
 def upscale_bands(
-    pixels: Pixels, engine: Engine, *, tile_px: int | None = None, on_pixels: Callable[[int], None] | None = None
-) -> Iterator[Pixels]:
+    pixels: ImageInt, engine: Engine, *, tile_px: int | None = None, on_pixels: Callable[[int], None] | None = None
+) -> Iterator[ImageInt]:
     """Upscale one array and give the output in bands of full rows, top to bottom; see :func:`upscale_pixels`."""
     height, width, channels = pixels.shape
     scale = engine.traits.scale
@@ -106,7 +109,7 @@ def upscale_picture_file(
     *,
     size: SizeRequest = SizeRequest(),
     overwrite: bool = False,
-    picture: Picture | None = None,
+    picture: PictureSource | None = None,
     on_pixels: Callable[[int, int], None] | None = None,
 ) -> PictureResult:
     """Upscale a picture or animation from file to file; profile, EXIF, alpha, depth, durations and loop count are kept.
@@ -115,10 +118,10 @@ def upscale_picture_file(
         source: picture to read.
         target: picture to write; the ending chooses the format.
         engine: the network.
-        options: tiles and quality.
+        options: tiles, quality, the largest input, provenance.
         size: of the output (the network's output is resampled where it is another one).
         overwrite: replace an existing target.
-        picture: content of the source, if it was read already.
+        picture: the source, if it is open already.
         on_pixels: called with (input pixels done, input pixels in all).
 
     Raises:
@@ -126,26 +129,32 @@ def upscale_picture_file(
         RunError: the disk is full.
     """
     check_target(target, overwrite=overwrite)
-    format_name = format_of(target)
-    picture = picture or read_picture(source)
-    height, width = picture.pixels.shape[:2]
-    final = size.of_picture(height, width, scale=engine.traits.scale)
-    check_format(target, *final)
-    count = _counted(height * width * len(picture.frames), on_pixels)
-    if not picture.animated and format_name in ("PNG", "TIFF"):
-        _write_bands(picture, target, engine, final, tile_px=options.tile_px, overwrite=overwrite, count=count)
-    else:
-        frames = _upscaled_frames(picture, engine, options.tile_px, count)
-        if frames[0].shape[:2] != final:
-            frames = [_resized(frame, *final) for frame in frames]
-        write_picture(target, replace(picture, frames=tuple(frames)), overwrite=overwrite, quality=options.quality)
+    format_of(target)
+    with contextlib.ExitStack() as stack:
+        picture = picture or stack.enter_context(open_picture(source, max_pixels=options.max_pixels))
+        info, scale = picture.info, engine.traits.scale
+        final = size.of_picture(info.height, info.width, scale=scale)
+        check_format(target, *final)
+        kept = frames_kept(info, target)
+        notices = (*_notices(info, final, scale), *info.notices, *losses(info, target))
+        count = _counted(info.height * info.width * kept, on_pixels)
+        writer = stack.enter_context(
+            open_writer(target, info, overwrite=overwrite, quality=options.quality, provenance=options.provenance)
+        )
+        frames = itertools.islice(picture.frames(), kept)
+        for frame, bands in _upscaled_frames(frames, engine, options.tile_px, count, still=info.kind != "animation"):
+            height, width, channels = frame.pixels.shape
+            wanted = size.of_picture(height, width, scale=scale)
+            writer.start_frame(*wanted, channels, frame.pixels.dtype, duration_ms=frame.duration_ms)
+            for band in resize_bands(bands, height * scale, width * scale, *wanted):
+                writer.write(band)
     return PictureResult(
         source=source,
         target=target,
-        size=(width, height),
+        size=(info.width, info.height),
         output_size=(final[1], final[0]),
-        frames=len(picture.frames),
-        notices=tuple(_notices(picture, format_name, final, engine.traits.scale)),
+        frames=kept,
+        notices=notices,
     )
 
 
@@ -161,38 +170,16 @@ def _counted(total: int, on_pixels: Callable[[int, int], None] | None) -> Callab
     return count
 
 
-def _write_bands(
-    picture: Picture,
-    target: Path,
-    engine: Engine,
-    final: tuple[int, int],
-    *,
-    tile_px: int | None,
-    overwrite: bool,
-    count: Callable[[int], None],
-) -> None:
-    """Upscale and write a picture band by band, so that the output is never held as a whole."""
-    height, width, channels = picture.pixels.shape
-    scale = engine.traits.scale
-    writer_of = PngWriter if format_of(target) == "PNG" else TiffWriter
-    with atomic_path(target, overwrite=overwrite) as partial:
-        opened: AbstractContextManager[BandWriter] = writer_of(
-            partial, (*final, channels), picture.pixels.dtype, picture.metadata
-        )
-        with opened as writer:
-            bands = upscale_bands(picture.pixels, engine, tile_px=tile_px, on_pixels=count)
-            for band in resize_bands(bands, height * scale, width * scale, *final):
-                writer.write(band)
-
-
-def resize_bands(bands: Iterator[Pixels], height: int, width: int, new_height: int, new_width: int) -> Iterator[Pixels]:
+def resize_bands(
+    bands: Iterator[ImageInt], height: int, width: int, new_height: int, new_width: int
+) -> Iterator[ImageInt]:
     """Resample (Lanczos) a picture that arrives in bands of rows; the result is that of resampling it whole."""
     if (height, width) == (new_height, new_width):
         yield from bands
         return
     ratio = height / new_height
     reach = int(np.ceil(_LANCZOS_LOBES * max(ratio, 1.0))) + 2
-    held: Floats | None = None
+    held: ImageF32 | None = None
     first = received = made = 0
     for band in bands:
         values = resize(to_float(band), band.shape[0], new_width)
@@ -207,8 +194,8 @@ def resize_bands(bands: Iterator[Pixels], height: int, width: int, new_height: i
 
 
 def _rows_resized(
-    held: Floats, first: int, start: int, stop: int, ratio: float, reach: int, height: int, width: int
-) -> Floats:
+    held: ImageF32, first: int, start: int, stop: int, ratio: float, reach: int, height: int, width: int
+) -> ImageF32:
     """Resample rows [start, stop) of the output from held input rows that begin at `first`."""
     from PIL import Image
 
@@ -227,40 +214,37 @@ def _rows_resized(
     return np.stack(planes, axis=2)
 
 
-def _resized(frame: Pixels, height: int, width: int) -> Pixels:
-    return from_float(resize(to_float(frame), height, width), frame.dtype)
-
-
 def _upscaled_frames(
-    picture: Picture, engine: Engine, tile_px: int | None, count: Callable[[int], None]
-) -> list[Pixels]:
-    frames: list[Pixels] = []
-    canvas = CanvasUpscaler(engine) if picture.animated and picture.pixels.shape[2] == 3 else None
-    for frame in picture.frames:
-        if canvas is not None:
-            frames.append(canvas.process(frame))
-            count(frame.shape[0] * frame.shape[1])
-        elif frames and np.array_equal(frame, picture.frames[len(frames) - 1]):
-            frames.append(frames[-1])
-            count(frame.shape[0] * frame.shape[1])
+    frames: Iterable[Frame], engine: Engine, tile_px: int | None, count: Callable[[int], None], *, still: bool
+) -> Iterator[tuple[Frame, Iterator[ImageInt]]]:
+    """Yield each frame with its output in bands; what does not change in an animation is not computed again."""
+    canvas: CanvasUpscaler | None = None
+    before: Frame | None = None
+    output: ImageInt | None = None
+    for frame in frames:
+        area_px = frame.pixels.shape[0] * frame.pixels.shape[1]
+        if still:
+            yield frame, upscale_bands(frame.pixels, engine, tile_px=tile_px, on_pixels=count)
+            continue
+        if frame.pixels.shape[2] == 3:
+            canvas = canvas or CanvasUpscaler(engine)
+            output = canvas.process(frame.pixels)
+            count(area_px)
+        elif output is not None and before is not None and np.array_equal(frame.pixels, before.pixels):
+            count(area_px)
         else:
-            frames.append(upscale_pixels(frame, engine, tile_px=tile_px, on_pixels=count))
-    return frames
+            output = upscale_pixels(frame.pixels, engine, tile_px=tile_px, on_pixels=count)
+        before = frame
+        yield frame, iter((output,))
 
 
-def _notices(picture: Picture, format_name: str, final: tuple[int, int], scale: int) -> list[str]:
-    height, width = picture.pixels.shape[:2]
-    notices: list[str] = []
-    if final != (height * scale, width * scale):
-        notices.append(f"x{scale} network, then to {final[0]} lines ({final[1]}x{final[0]}, Lanczos).")
-    if picture.pixels.dtype == np.uint16 and format_name not in ("PNG", "TIFF"):
-        notices.append(f"16 bit was reduced to 8: {format_name} holds no more here (choose .png or .tif)")
-    if picture.pixels.shape[2] in (2, 4) and format_name in ("JPEG", "BMP"):
-        notices.append(f"transparency was laid over white: {format_name} has none (choose .png, .webp or .avif)")
-    return notices
+def _notices(info: PictureInfo, final: tuple[int, int], scale: int) -> list[str]:
+    if final == (info.height * scale, info.width * scale):
+        return []
+    return [f"x{scale} network, then to {final[0]} lines ({final[1]}x{final[0]}, Lanczos)."]
 
 
-def _upscaled_tile(pixels: Pixels, engine: Engine, tile: Tile) -> Floats:
+def _upscaled_tile(pixels: ImageInt, engine: Engine, tile: Tile) -> ImageF32:
     """Upscale one tile with whatever channels it has; float, not clipped."""
     channels = pixels.shape[2]
     colour_channels = channels - 1 if channels in (2, 4) else channels
@@ -277,18 +261,18 @@ def _upscaled_tile(pixels: Pixels, engine: Engine, tile: Tile) -> Floats:
     )
 
 
-def _run_colour(engine: Engine, window: Floats, tile: Tile) -> Floats:
+def _run_colour(engine: Engine, window: ImageF32, tile: Tile) -> ImageF32:
     if window.shape[2] == 3:
         return run_tile(engine, window, tile)
     return run_tile(engine, np.repeat(window, 3, axis=2), tile).mean(axis=2, keepdims=True)
 
 
-def _run_alpha(engine: Engine, alpha: Floats, tile: Tile) -> Floats:
+def _run_alpha(engine: Engine, alpha: ImageF32, tile: Tile) -> ImageF32:
     """Upscale alpha as a gray picture within the range of its neighbourhood: solid and clear stay what they are."""
     scale = engine.traits.scale
     around = np.ones((5, 5), np.uint8)
-    low: Floats = np.asarray(cv2.erode(alpha, around), np.float32)
-    high: Floats = np.asarray(cv2.dilate(alpha, around), np.float32)
+    low: ImageF32 = np.asarray(cv2.erode(alpha, around), np.float32)
+    high: ImageF32 = np.asarray(cv2.dilate(alpha, around), np.float32)
     top, left = tile.core.top - tile.window.top, tile.core.left - tile.window.left
     core = (slice(top, top + tile.core.height), slice(left, left + tile.core.width))
     low, high = (bound[core].repeat(scale, axis=0).repeat(scale, axis=1) for bound in (low, high))
@@ -298,7 +282,7 @@ def _run_alpha(engine: Engine, alpha: Floats, tile: Tile) -> Floats:
     return np.clip(output, low, high)[..., None]
 
 
-def _bleed(colour: Floats, alpha: Floats) -> Floats:
+def _bleed(colour: ImageF32, alpha: ImageF32) -> ImageF32:
     """Carry the colours of visible pixels into fully transparent ones nearby, so that no fringe arises."""
     known = (alpha > 0).astype(np.float32)
     if known.all() or not known.any():

@@ -15,7 +15,7 @@ from apisr.core.cluster import ActorPool, Lost
 from apisr.core.errors import ApisrError, InputError, RunError
 from apisr.core.files import write_atomic
 from apisr.engines import open_engine
-from apisr.image import read_picture
+from apisr.image import open_picture
 from apisr.upscale.job import Job, JobContext, JobReport, existing_result, failed_result, job_result
 from apisr.upscale.models import Networks, needed_factor
 from apisr.upscale.options import Reuse, UpscaleOptions
@@ -108,16 +108,15 @@ class PictureWorker:
             source.parent.mkdir()
             source.write_bytes(picture.content)
             try:
-                decoded = read_picture(source)
+                with open_picture(source, max_pixels=self.options.picture.max_pixels) as opened:
+                    lines = opened.info.height
             except ApisrError as error:
                 return _renamed(error, {source: picture.source, target: picture.target})
-            recipe = self._recipe_for(decoded.pixels.shape[0])
+            recipe = self._recipe_for(lines)
             engine = self._engine(recipe)  # a network that cannot be loaded here ends the run
             options = self.options
             try:
-                result = upscale_picture_file(
-                    source, target, engine, options.picture, size=options.size, picture=decoded
-                )
+                result = upscale_picture_file(source, target, engine, options.picture, size=options.size)
                 content = target.read_bytes()
             except ApisrError as error:
                 return _renamed(error, {source: picture.source, target: picture.target})

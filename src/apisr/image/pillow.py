@@ -1,0 +1,249 @@
+"""The formats that Pillow decodes: JPEG, WebP, AVIF, BMP, TGA, PSD, ICO, QOI, JPEG 2000.
+
+The plugins are opened directly and not through ``Image.open``: its limit of pixels is a global of the library, which
+would need a lock; here the budget is asked between the header and the decoding.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    IcoImagePlugin,
+    Image,
+    ImageFile,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PsdImagePlugin,
+    QoiImagePlugin,
+    TgaImagePlugin,
+    WebPImagePlugin,
+)
+
+from apisr.image.colour import profile_fits, to_rgb
+from apisr.image.convert import upright
+from apisr.image.decoding import Budget
+from apisr.image.metadata import orientation_of, readable_exif, without_orientation
+from apisr.image.types import Frame, ImageInt, ImageU8, IntegerType, Metadata, PictureInfo, TextEntry
+
+_OPENERS: dict[str, Callable[[BinaryIO, str], ImageFile.ImageFile]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "DIB": BmpImagePlugin.DibImageFile,
+    "TGA": TgaImagePlugin.TgaImageFile,
+    "PSD": PsdImagePlugin.PsdImageFile,
+    "ICO": IcoImagePlugin.IcoImageFile,
+    "QOI": QoiImagePlugin.QoiImageFile,
+    "JPEG 2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
+}
+_LOSSY = {"JPEG", "AVIF", "JPEG 2000"}
+
+
+class PillowDecoder:
+    """An open file of one of these formats; see :class:`apisr.image.decoding.Decoder`."""
+
+    def __init__(self, path: Path, file: BinaryIO, budget: Budget, format_name: str) -> None:
+        self._name = format_name
+        self._data = file.read() if format_name in ("WEBP", "AVIF") else b""
+        if format_name == "WEBP":
+            budget.check(*_webp_size(self._data), bytes_per_pixel=24)
+        self._file = io.BytesIO(self._data) if self._data else file
+        image = self._open()
+        progressive = format_name == "JPEG" and bool(image.info.get("progressive"))
+        budget.check(*image.size, bytes_per_pixel=14 + 8 * progressive)
+        count = int(getattr(image, "n_frames", 1)) if format_name in ("WEBP", "AVIF") else 1
+        metadata, notices = _metadata(image)
+        notices += _kind_notices(image, format_name)
+        self._orientation = orientation_of(metadata.exif, metadata.xmp)
+        metadata = without_orientation(metadata)
+        self._deep = _deep_avif(self._data) if format_name == "AVIF" and count == 1 else None
+        self._first: Frame | None = None
+        dtype: IntegerType = np.dtype(np.uint8)
+        channels = width = height = 0
+        opaque = True
+        for frame in self._decoded(image, count):
+            self._first = frame if count == 1 else None
+            height, width, channels = frame.pixels.shape
+            dtype = frame.pixels.dtype
+            opaque = opaque and (channels != 4 or bool((frame.pixels[..., 3] == 255).all()))
+            if count > 1 and not opaque:
+                break
+        self._drop_alpha = count > 1 and opaque
+        if format_name == "AVIF" and _avif_bits(self._data) > 8 and dtype == np.uint8:
+            notices.append(f"its {_avif_bits(self._data)} bit were read as 8")
+        if metadata.icc_profile is not None and not profile_fits(metadata.icc_profile, channels):
+            if image.mode not in ("CMYK", "LAB"):
+                notices.append("its colour profile is damaged or not for these pixels and is left out")
+            metadata = replace(metadata, icc_profile=None)
+        self.info = PictureInfo(
+            width,
+            height,
+            3 if self._drop_alpha else channels,
+            dtype,
+            count,
+            "animation" if count > 1 else "still",
+            image.info.get("loop") if count > 1 else None,
+            format_name,
+            format_name not in _LOSSY and not (format_name == "WEBP" and _webp_is_lossy(self._data)),
+            metadata,
+            tuple(notices),
+        )
+
+    def frames(self) -> Generator[Frame]:
+        """Decode the frames from the first on."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            yield first
+            return
+        self._file.seek(0)
+        for frame in self._decoded(self._open(), self.info.frame_count):
+            pixels = np.ascontiguousarray(frame.pixels[..., :3]) if self._drop_alpha else frame.pixels
+            yield replace(frame, pixels=pixels)
+
+    def _open(self) -> ImageFile.ImageFile:
+        name = self._name
+        if name == "BMP" and self._file.read(2) != b"BM":
+            name = "DIB"
+        self._file.seek(0)
+        return _OPENERS[name](self._file, "")
+
+    def _decoded(self, image: ImageFile.ImageFile, count: int) -> Generator[Frame]:
+        if count == 1:
+            pixels = self._deep
+            self._deep = None
+            if pixels is None:
+                image.load()
+                pixels = _deep_gray(image) if image.mode.startswith("I;16") else pixels_of(image)
+            yield Frame(upright(pixels, self._orientation))
+            return
+        for index in range(count):
+            image.seek(index)
+            image.load()
+            pixels = np.asarray(image if image.mode in ("RGB", "RGBA") else image.convert("RGBA"), np.uint8)
+            yield Frame(upright(pixels, self._orientation), float(image.info.get("duration") or 0))
+
+
+def pixels_of(image: Image.Image) -> ImageU8:
+    """Return the pixels of a decoded picture of 8 bits or fewer as gray, gray + alpha, RGB or RGB + alpha.
+
+    Palettes are expanded; CMYK, Lab and the like are converted to RGB.
+
+    Raises:
+        ValueError: 32-bit values.
+    """
+    mode = image.mode
+    if mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    elif mode in ("RGB", "L", "1") and "transparency" in image.info:
+        image = image.convert("RGBA")
+    elif mode == "1":
+        image = image.convert("L")
+    elif mode in ("CMYK", "LAB", "YCbCr", "HSV"):
+        image = to_rgb(image)
+    elif mode in ("PA", "La", "RGBa", "RGBX"):
+        image = image.convert({"RGBX": "RGB", "La": "LA"}.get(mode, "RGBA"))
+    elif mode not in ("L", "LA", "RGB", "RGBA"):
+        raise ValueError(f"pixels of kind '{mode}'")
+    array = np.asarray(image, np.uint8)
+    return np.ascontiguousarray(array if array.ndim == 3 else array[..., None])
+
+
+def _deep_gray(image: Image.Image) -> ImageInt:
+    return np.asarray(image).astype(np.uint16)[..., None]
+
+
+def _metadata(image: ImageFile.ImageFile) -> tuple[Metadata, list[str]]:
+    info = image.info
+    notices: list[str] = []
+    exif = info.get("exif")
+    readable = readable_exif(exif) if isinstance(exif, bytes) else None
+    if isinstance(exif, bytes) and len(exif) > 14 and readable is None:
+        notices.append("its EXIF is damaged and left out")
+    xmp, profile, comment, dpi = (info.get(name) for name in ("xmp", "icc_profile", "comment", "dpi"))
+    text: tuple[TextEntry, ...] = ()
+    if isinstance(comment, bytes) and comment.strip(b"\0 "):
+        text = (TextEntry("Comment", comment.rstrip(b"\0").decode(errors="replace")),)
+    resolution = None
+    if isinstance(dpi, tuple) and len(dpi) == 2 and all(0 < float(value) < 1e6 for value in dpi):
+        resolution = (float(dpi[0]), float(dpi[1]))
+    return (
+        Metadata(
+            profile if isinstance(profile, bytes) and profile else None,
+            readable,
+            xmp if isinstance(xmp, bytes) else None,
+            resolution,
+            text,
+        ),
+        notices,
+    )
+
+
+def _kind_notices(image: ImageFile.ImageFile, format_name: str) -> list[str]:
+    """Say what else is in the file and not read."""
+    if format_name == "JPEG" and "mpoffset" in image.info:
+        return ["further pictures of the file (a stereo pair, a preview, a gain map) are left out"]
+    if isinstance(image, PsdImagePlugin.PsdImageFile) and getattr(image, "n_frames", 1) > 1:
+        return ["the flattened picture is read, layers are left out"]
+    if isinstance(image, IcoImagePlugin.IcoImageFile) and len(image.info.get("sizes", ())) > 1:
+        return ["the largest picture of the icon is read, the others are left out"]
+    return []
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Return the size of the canvas, which libwebp allocates when it opens a file."""
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 " and len(data) >= 30:
+        width, height = struct.unpack("<HH", data[26:30])
+        return width & 0x3FFF, height & 0x3FFF
+    raise ValueError("its first chunk is no picture")
+
+
+def _webp_is_lossy(data: bytes) -> bool:
+    """Look for a lossy frame (chunk ``VP8 ``) among the chunks of a WebP file, inside animation frames too."""
+    position = 12
+    while position + 8 <= len(data):
+        kind, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
+        if kind == b"VP8 " or (kind == b"ANMF" and data[position + 24 : position + 28] in (b"VP8 ", b"ALPH")):
+            return True
+        position += 8 + size + size % 2
+    return False
+
+
+def _avif_bits(data: bytes) -> int:
+    """Return the depth of an AVIF file as its configuration record says (8, 10 or 12)."""
+    at = data.find(b"av1C", 0, 1 << 16)
+    flags = data[at + 6] if at >= 0 and at + 6 < len(data) else 0
+    return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+
+
+def _deep_avif(data: bytes) -> ImageInt | None:
+    """Decode a still AVIF of 10 or 12 bits without alpha as 16 bit; None for every other kind (Pillow gives 8)."""
+    if _avif_bits(data) == 8:
+        return None
+    import av
+    from av.error import FFmpegError
+
+    try:
+        with av.open(io.BytesIO(data), mode="r", format="mov") as container:
+            if len(container.streams.video) != 1 or b"irot" in data[: 1 << 16] or b"imir" in data[: 1 << 16]:
+                return None
+            frame = next(container.decode(video=0))
+            wide = frame.reformat(format="rgb48le").to_ndarray()
+    except (FFmpegError, StopIteration, ValueError):
+        return None
+    return np.ascontiguousarray(wide.astype(np.uint16))
