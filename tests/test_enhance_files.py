@@ -72,7 +72,7 @@ def test_gamma_range_is_drawn_from_the_seed(
         options = ["--gamma-range", 0.97, 0.98, "--seed", seed, "--json"]
         code, out, _ = run(capsys, "enhance", tmp_path / "in", "-o", tmp_path / name, *options)
         assert code == 0
-        drawn.append([line["gamma"] for line in json.loads(out)["done"]])
+        drawn.append(list(json.loads(out)["done"].values()))
     assert drawn[0] == drawn[1]
     assert drawn[0] != drawn[2]
     assert drawn[0][0] != drawn[0][1]

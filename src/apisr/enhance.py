@@ -15,31 +15,42 @@ as the released reference implementation does. Arithmetic is float32 throughout,
 
 from __future__ import annotations
 
+import itertools
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast, get_args, overload
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeIs
 
-from apisr.core.errors import ApisrError, InputError
+from apisr.core.config import unknown_name
+from apisr.core.errors import ApisrError, Cancelled, InputError
 from apisr.core.files import check_target
+from apisr.core.media import find_media
+from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.image import (
-    Floats,
-    Pixels,
+    ImageF32,
+    ImageInt,
+    ImageU8,
+    ImageU16,
     check_format,
-    find_pictures,
+    format_of,
+    frames_kept,
     from_float,
-    read_picture,
+    losses,
+    open_picture,
+    open_writer,
+    output_suffix,
     to_float,
     write_picture,
 )
 
 Preset = Literal["paper", "reference"]
-Map = NDArray[np.uint8]
 PRESETS: tuple[str, ...] = get_args(Preset)
 
 #: Middle of the reference's range 0.97 to 0.98.
@@ -53,7 +64,8 @@ MIN_NEIGHBOURS = 3
 _BLUR_SIZE_PX = 51
 _BLUR_SIGMA_PX = 0.3 * ((_BLUR_SIZE_PX - 1) * 0.5 - 1) + 0.8  # OpenCV's rule for a size without a sigma: 8.0
 _BAND_ROWS = 16
-_LOSSY_ENDINGS = (".jpg", ".jpeg", ".avif")
+#: What these endings hold is lossy: their outputs become PNG.
+_LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".avif")
 _EDGE_LEVEL = 10 / 255
 _STRENGTH = 0.5
 _XDOG_SIGMA_PX = 0.6
@@ -74,15 +86,23 @@ class Enhancement:
         result: the pseudo ground truth, float32 in [0, 1].
     """
 
-    sharp_once: Floats
-    sharp: Floats
-    map_raw: Map
-    map_filtered: Map
-    map: Map
-    result: Floats
+    sharp_once: ImageF32
+    sharp: ImageF32
+    map_raw: ImageU8
+    map_filtered: ImageU8
+    map: ImageU8
+    result: ImageF32
 
 
-def enhance(picture: Pixels | Floats, *, preset: Preset = "paper", gamma: float = GAMMA, rounds: int = ROUNDS) -> Any:
+@overload
+def enhance(picture: ImageU8, *, preset: Preset = ..., gamma: float = ..., rounds: int = ...) -> ImageU8: ...
+@overload
+def enhance(picture: ImageU16, *, preset: Preset = ..., gamma: float = ..., rounds: int = ...) -> ImageU16: ...
+@overload
+def enhance(picture: ImageF32, *, preset: Preset = ..., gamma: float = ..., rounds: int = ...) -> ImageF32: ...
+def enhance(
+    picture: ImageU8 | ImageU16 | ImageF32, *, preset: Preset = "paper", gamma: float = GAMMA, rounds: int = ROUNDS
+) -> ImageInt | ImageF32:
     """Sharpen the hand-drawn lines of a picture.
 
     Args:
@@ -98,29 +118,33 @@ def enhance(picture: Pixels | Floats, *, preset: Preset = "paper", gamma: float 
     Raises:
         InputError: a shape, dtype, preset or value that is not one of these.
     """
-    return _like(picture, enhance_steps(picture, preset=preset, gamma=gamma, rounds=rounds).result)
+    result = enhance_steps(picture, preset=preset, gamma=gamma, rounds=rounds).result
+    if not _is_float(picture):
+        return _like_integers(picture, result)
+    return np.concatenate([result, picture[..., -1:]], axis=2) if picture.shape[2] in (2, 4) else result
 
 
 def enhance_steps(
-    picture: Pixels | Floats, *, preset: Preset = "paper", gamma: float = GAMMA, rounds: int = ROUNDS
+    picture: ImageInt | ImageF32, *, preset: Preset = "paper", gamma: float = GAMMA, rounds: int = ROUNDS
 ) -> Enhancement:
     """Sharpen the hand-drawn lines and return every step (without alpha); arguments as :func:`enhance`."""
     if picture.ndim != 3 or not 1 <= picture.shape[2] <= 4 or str(picture.dtype) not in ("uint8", "uint16", "float32"):
         raise InputError(
-            f"expected a picture (H, W, 1 to 4) of uint8, uint16 or float32, got {picture.shape} {picture.dtype}."
+            f"expected a picture (H, W, 1 to 4) of uint8, uint16 or float32, got {picture.shape} {picture.dtype}.",
+            code="bad-array",
         )
     if preset not in PRESETS:
-        raise InputError(f"unknown preset '{preset}'. Use one of {', '.join(PRESETS)}.")
+        raise unknown_name("preset", preset, PRESETS)
     if rounds < 1:
-        raise InputError(f"{rounds} rounds of sharpening are out of range. Give 1 or more.")
+        raise InputError(f"{rounds} rounds of sharpening are out of range. Give 1 or more.", code="out-of-range")
     _check_gamma(gamma)
     colours = picture.shape[2] - 1 if picture.shape[2] in (2, 4) else picture.shape[2]
-    values = cast("Floats", picture) if picture.dtype == np.float32 else to_float(cast("Pixels", picture))
+    values = picture if _is_float(picture) else to_float(picture)
     values = np.ascontiguousarray(values[..., :colours])
     sharp_once = sharp = unsharp_mask(values)
     for _ in range(rounds - 1):
         sharp = unsharp_mask(sharp)
-    gray: Floats = sharp[..., 0] if colours == 1 else cast("Floats", cv2.cvtColor(sharp, cv2.COLOR_RGB2GRAY))
+    gray: ImageF32 = sharp[..., 0] if colours == 1 else cast("ImageF32", cv2.cvtColor(sharp, cv2.COLOR_RGB2GRAY))
     map_raw = xdog(np.ascontiguousarray(gray), gamma=gamma)
     map_filtered = without_outliers(map_raw)
     lines = passively_dilated(map_filtered)
@@ -129,7 +153,7 @@ def enhance_steps(
     return Enhancement(sharp_once, sharp, map_raw, map_filtered, lines, result)
 
 
-def unsharp_mask(values: Floats) -> Floats:
+def unsharp_mask(values: ImageF32) -> ImageF32:
     """Sharpen once where the picture differs from its blur by more than 10 levels (f of equation 1).
 
     The mask of those places is itself blurred, so that the change fades out.
@@ -159,7 +183,7 @@ def unsharp_mask(values: Floats) -> Floats:
     return residual
 
 
-def xdog(gray: Floats, *, gamma: float = GAMMA) -> Map:
+def xdog(gray: ImageF32, *, gamma: float = GAMMA) -> ImageU8:
     """Find lines by extended difference of Gaussians (g of equation 2).
 
     The soft threshold ``1 + tanh(phi (d - eps))`` has phi = 1e9 in the reference, so that it is a plain comparison.
@@ -171,9 +195,9 @@ def xdog(gray: Floats, *, gamma: float = GAMMA) -> Map:
     Returns:
         ``(H, W)`` uint8, 1 on lines.
     """
-    narrow = cast("Floats", cv2.GaussianBlur(gray, (0, 0), _XDOG_SIGMA_PX, borderType=cv2.BORDER_REFLECT_101))
+    narrow = cast("ImageF32", cv2.GaussianBlur(gray, (0, 0), _XDOG_SIGMA_PX, borderType=cv2.BORDER_REFLECT_101))
     wide = cast(
-        "Floats", cv2.GaussianBlur(gray, (0, 0), _XDOG_SIGMA_PX * _XDOG_RATIO, borderType=cv2.BORDER_REFLECT_101)
+        "ImageF32", cv2.GaussianBlur(gray, (0, 0), _XDOG_SIGMA_PX * _XDOG_RATIO, borderType=cv2.BORDER_REFLECT_101)
     )
     difference = narrow - np.float32(gamma) * wide
     largest = float(difference.max())
@@ -182,7 +206,7 @@ def xdog(gray: Floats, *, gamma: float = GAMMA) -> Map:
     return (difference / np.float32(largest) < np.float32(_XDOG_EPSILON)).view(np.uint8)
 
 
-def without_outliers(lines: Map, *, min_pixels: int = MIN_PIXELS) -> Map:
+def without_outliers(lines: ImageU8, *, min_pixels: int = MIN_PIXELS) -> ImageU8:
     """Remove 8-connected components of fewer than `min_pixels` pixels (the outlier filter of h, equation 2)."""
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(lines, connectivity=8, ltype=cv2.CV_32S)
     keep = np.zeros(count, np.uint8)
@@ -190,7 +214,7 @@ def without_outliers(lines: Map, *, min_pixels: int = MIN_PIXELS) -> Map:
     return keep[cast("NDArray[np.int32]", labels)]
 
 
-def passively_dilated(lines: Map, *, min_neighbours: int = MIN_NEIGHBOURS) -> Map:
+def passively_dilated(lines: ImageU8, *, min_neighbours: int = MIN_NEIGHBOURS) -> ImageU8:
     """Turn background pixels with at least `min_neighbours` of 8 line neighbours into line, once (h of equation 2)."""
     counts = cv2.boxFilter(lines, cv2.CV_8U, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
     return lines | (np.asarray(counts) >= min_neighbours).view(np.uint8)
@@ -201,7 +225,7 @@ def draw_gamma(generator: np.random.Generator, gamma_range: tuple[float, float] 
     return float(generator.uniform(*gamma_range))
 
 
-def panel(picture: Pixels, steps: Enhancement) -> NDArray[np.uint8]:
+def panel(picture: ImageInt, steps: Enhancement) -> NDArray[np.uint8]:
     """Put input, line map (dark on white) and result side by side, ``(H, 3 W + 16, 3)`` uint8, to look at."""
     values = to_float(picture)
     values = values[..., : steps.result.shape[2]]
@@ -213,88 +237,163 @@ def panel(picture: Pixels, steps: Enhancement) -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
-class FilesOutcome:
-    """What :func:`enhance_files` did.
+class EnhanceOptions:
+    """How files are enhanced.
 
     Attributes:
-        done: file written -> gamma used.
-        failed: input -> why.
-    """
-
-    done: dict[Path, float]
-    failed: dict[Path, str]
-
-
-def enhance_files(
-    given: Path,
-    output: Path,
-    *,
-    preset: Preset = "paper",
-    gamma: float = GAMMA,
-    gamma_range: tuple[float, float] | None = None,
-    seed: int = 0,
-    show: bool = False,
-    overwrite: bool = False,
-    progressed: Callable[[int, int], None] | None = None,
-) -> FilesOutcome:
-    """Enhance a picture file or a folder of them; animations frame by frame; metadata is kept.
-
-    Args:
-        given: a picture or a folder (searched with its subfolders).
-        output: a folder, or a file name if `given` is one picture.
         preset: as for :func:`enhance`.
         gamma: as for :func:`enhance`.
         gamma_range: draw gamma for each picture from this range instead, from `seed` and the picture's name.
         seed: of these draws.
         show: also write ``NAME.panel.png``.
         overwrite: replace files that exist.
-        progressed: called with (finished, all) pictures.
+        max_pixels: refuse inputs of more pixels than this; None: what the memory allows.
+        provenance: what made the outputs, written into them where their format has a place.
+    """
+
+    preset: Preset = "paper"
+    gamma: float = GAMMA
+    gamma_range: tuple[float, float] | None = None
+    seed: int = 0
+    show: bool = False
+    overwrite: bool = False
+    max_pixels: int | None = None
+    provenance: Mapping[str, str] | None = None
+
+
+class EnhanceResult(BaseModel):
+    """What :func:`enhance_files` did.
+
+    Attributes:
+        done: file written -> gamma used.
+        failed: input -> why.
+        notices: input -> what of it was not kept.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    done: dict[Path, float]
+    failed: dict[Path, str]
+    notices: dict[Path, tuple[str, ...]]
+
+
+def enhance_files(
+    source: Path,
+    output: Path,
+    options: EnhanceOptions = EnhanceOptions(),
+    *,
+    progress: ProgressFn = no_progress,
+    cancel: Cancel | None = None,
+) -> EnhanceResult:
+    """Enhance a picture file or a folder of them; animations and pages one by one; metadata is kept.
+
+    Args:
+        source: a picture or a folder (searched with its subfolders).
+        output: a folder, or a file name if `source` is one picture.
+        options: preset, gamma, what is written.
+        progress: called after each picture.
+        cancel: stops the run between two frames.
 
     Raises:
         InputError: nothing to read, two inputs with one output, an output that exists.
+        Cancelled: the run was stopped; what was finished is kept.
     """
-    if gamma_range is not None and not 0 < gamma_range[0] <= gamma_range[1] <= 1:
-        raise InputError(f"the gamma range {gamma_range[0]} {gamma_range[1]} is not two rising values in 0 to 1.")
-    _check_gamma(gamma)
-    targets: dict[Path, tuple[Path, Path]] = {}
-    for source, relative in find_pictures(given, without=output):
-        ending = ".png" if source.suffix.lower() in _LOSSY_ENDINGS else source.suffix
-        target = (output / relative).with_suffix(ending)
-        if given.is_file() and not output.is_dir() and output.suffix:
-            target = output
-            check_format(target, 1, 1)
-        if target in targets:
-            raise InputError(f"'{targets[target][0]}' and '{source}' would both become '{target}'. Rename one of them.")
-        if target.resolve() == source.resolve():
-            raise InputError(f"the output '{target}' is the input itself. Choose another name or folder with -o.")
-        check_target(target, overwrite=overwrite)
-        if show:
-            check_target(_panel_path(target), overwrite=overwrite)
-        targets[target] = (source, relative)
+    if options.gamma_range is not None and not 0 < options.gamma_range[0] <= options.gamma_range[1] <= 1:
+        low, high = options.gamma_range
+        raise InputError(f"the gamma range {low} {high} is not two rising values in 0 to 1.", code="out-of-range")
+    _check_gamma(options.gamma)
+    cancel = cancel or Cancel()
+    jobs = _jobs(source, output, options)
     done: dict[Path, float] = {}
     failed: dict[Path, str] = {}
-    for target, (source, relative) in targets.items():
-        if gamma_range is not None:
-            gamma = draw_gamma(np.random.default_rng([seed, zlib.crc32(relative.as_posix().encode())]), gamma_range)
+    notices: dict[Path, tuple[str, ...]] = {}
+    for target, (path, relative) in jobs.items():
+        gamma = _gamma_for(relative, options)
         try:
-            picture = read_picture(source)
-            steps = [enhance_steps(frame, preset=preset, gamma=gamma) for frame in picture.frames]
-            frames = tuple(_like(frame, one.result) for frame, one in zip(picture.frames, steps, strict=True))
-            write_picture(target, replace(picture, frames=frames), overwrite=overwrite)
-            if show:
-                write_picture(_panel_path(target), panel(picture.pixels, steps[0]), overwrite=overwrite)
+            said = _enhance_file(path, target, gamma, options, cancel)
             done[target] = gamma
+            if said:
+                notices[path] = said
+        except Cancelled:
+            raise
         except ApisrError as error:
-            failed[source] = str(error)
-        if progressed is not None:
-            progressed(len(done) + len(failed), len(targets))
-    return FilesOutcome(done, failed)
+            failed[path] = str(error)
+        finished = len(done) + len(failed)
+        progress(Progress("enhance", item=str(path), done=finished, total=len(jobs), unit="pictures"))
+    return EnhanceResult(done=done, failed=failed, notices=notices)
+
+
+def _jobs(source: Path, output: Path, options: EnhanceOptions) -> dict[Path, tuple[Path, Path]]:
+    """Return target -> (source, its relative name) after all checks that need no decoding."""
+    jobs: dict[Path, tuple[Path, Path]] = {}
+    for path, relative in _pictures(source, output):
+        suffix = ".png" if path.suffix.lower() in _LOSSY_SUFFIXES else output_suffix(path)
+        target = (output / relative).with_suffix(suffix)
+        if source.is_file() and not output.is_dir() and output.suffix:
+            target = output
+            format_of(target)
+        if target in jobs:
+            raise InputError(
+                f"'{jobs[target][0]}' and '{path}' would both become '{target}'. Rename one of them.", code="name-taken"
+            )
+        if target.resolve() == path.resolve():
+            raise InputError(
+                f"the output '{target}' is the input itself. Choose another name or folder with -o.",
+                code="output-is-input",
+            )
+        check_target(target, overwrite=options.overwrite)
+        if options.show:
+            check_target(_panel_path(target), overwrite=options.overwrite)
+        jobs[target] = (path, relative)
+    return jobs
+
+
+def _pictures(source: Path, output: Path) -> list[tuple[Path, Path]]:
+    if source.is_file():
+        return [(source, Path(source.name))]
+    if not source.is_dir():
+        raise InputError(f"cannot read '{source}': no such file or folder.", code="cannot-read")
+    skipped = output.resolve() if output.resolve() != source.resolve() else None
+    listing = find_media(source, kinds=("picture",), skip=lambda path: path.resolve() == skipped)
+    if not listing.found:
+        raise InputError(f"no pictures found in '{source}'. Give pictures or a folder of them.", code="nothing-found")
+    return [(path, path.relative_to(source)) for path in listing.found]
+
+
+def _gamma_for(relative: Path, options: EnhanceOptions) -> float:
+    if options.gamma_range is None:
+        return options.gamma
+    generator = np.random.default_rng([options.seed, zlib.crc32(relative.as_posix().encode())])
+    return draw_gamma(generator, options.gamma_range)
+
+
+def _enhance_file(source: Path, target: Path, gamma: float, options: EnhanceOptions, cancel: Cancel) -> tuple[str, ...]:
+    """Enhance one file frame by frame and return what of it was not kept."""
+    shown: ImageU8 | None = None
+    with open_picture(source, max_pixels=options.max_pixels) as picture:
+        info = picture.info
+        said = (*info.notices, *losses(info, target))
+        kept = frames_kept(info, target)
+        with open_writer(target, info, overwrite=options.overwrite, provenance=options.provenance) as writer:
+            for frame in itertools.islice(picture.frames(), kept):
+                cancel.check()
+                height, width, channels = frame.pixels.shape
+                check_format(target, height, width)
+                steps = enhance_steps(frame.pixels, preset=options.preset, gamma=gamma)
+                writer.start_frame(height, width, channels, frame.pixels.dtype, duration_ms=frame.duration_ms)
+                writer.write(_like_integers(frame.pixels, steps.result))
+                if options.show and shown is None:
+                    shown = panel(frame.pixels, steps)
+    if shown is not None:
+        write_picture(_panel_path(target), shown, overwrite=options.overwrite)
+    return said
 
 
 def _check_gamma(gamma: float) -> None:
     if not 0 < gamma <= 1:
         raise InputError(
-            f"gamma {gamma} is out of range. Give a value above 0 and at most 1 (the paper's is 0.97 to 0.98)."
+            f"gamma {gamma} is out of range. Give a value above 0 and at most 1 (the paper's is 0.97 to 0.98).",
+            code="out-of-range",
         )
 
 
@@ -302,18 +401,20 @@ def _panel_path(target: Path) -> Path:
     return target.with_name(f"{target.stem}.panel.png")
 
 
-def _blurred(values: Floats | Map) -> Floats:
-    kernel = cast("Floats", cv2.getGaussianKernel(_BLUR_SIZE_PX, _BLUR_SIGMA_PX, cv2.CV_32F))
+def _blurred(values: ImageF32 | ImageU8) -> ImageF32:
+    kernel = cast("ImageF32", cv2.getGaussianKernel(_BLUR_SIZE_PX, _BLUR_SIGMA_PX, cv2.CV_32F))
     blurred = cv2.sepFilter2D(values, cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REFLECT_101)
-    return cast("Floats", np.reshape(blurred, values.shape))
+    return cast("ImageF32", np.reshape(blurred, values.shape))
 
 
-def _three(values: Floats) -> Floats:
+def _three(values: ImageF32) -> ImageF32:
     return values if values.shape[2] == 3 else np.repeat(values, 3, axis=2)
 
 
-def _like(picture: Pixels | Floats, result: Floats) -> Any:
-    done: Any = result if picture.dtype == np.float32 else from_float(result, picture.dtype)
-    if picture.shape[2] in (2, 4):
-        done = np.concatenate([done, picture[..., -1:]], axis=2)
-    return done
+def _like_integers(picture: ImageInt, result: ImageF32) -> ImageInt:
+    done = from_float(result, picture.dtype)
+    return np.concatenate([done, picture[..., -1:]], axis=2) if picture.shape[2] in (2, 4) else done
+
+
+def _is_float(picture: ImageInt | ImageF32) -> TypeIs[ImageF32]:
+    return picture.dtype == np.float32

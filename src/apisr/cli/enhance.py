@@ -46,35 +46,31 @@ def command(
 
     Alpha, 16 bit and metadata are kept. JPEG and AVIF inputs become PNG, other formats stay.
     """
-    from apisr.cli.output import counted, duration, note, say, say_json
-    from apisr.core.progress import Progress
-    from apisr.enhance import enhance_files
+    from apisr.cli.output import counted, duration, note, say
+    from apisr.enhance import EnhanceOptions, enhance_files
 
+    options = EnhanceOptions(
+        preset=preset,
+        gamma=gamma,
+        gamma_range=gamma_range,
+        seed=seed,
+        show=show,
+        overwrite=overwrite,
+    )
     began = time.monotonic()
-    with reporting.display(cancels=False) as display:
-        outcome = enhance_files(
-            source,
-            output,
-            preset=preset,
-            gamma=gamma,
-            gamma_range=gamma_range,
-            seed=seed,
-            show=show,
-            overwrite=overwrite,
-            progressed=lambda done, total: display.show(
-                Progress("enhance", item=str(source), done=done, total=total, unit="pictures")
-            ),
-        )
-    for path, reason in outcome.failed.items():
+    with reporting.display() as display:
+        result = enhance_files(source, output, options, progress=display.show, cancel=display.cancel)
+    for path, said in result.notices.items():
+        for line in said:
+            note(f"apisr: note: {path}: {line}")
+    for path, reason in result.failed.items():
         note(f"apisr: error: {path}: {reason}")
     if reporting.as_json:
-        done = [{"file": str(target), "gamma": value} for target, value in outcome.done.items()]
-        failed = {str(path): reason for path, reason in outcome.failed.items()}
-        say_json({"done": done, "failed": failed, "seconds": time.monotonic() - began})
+        say(result.model_dump_json(indent=2))
     elif not reporting.quiet:
-        failures = f", {len(outcome.failed)} failed" if outcome.failed else ""
+        failures = f", {len(result.failed)} failed" if result.failed else ""
         say(
-            f"{counted(len(outcome.done), 'picture')} enhanced into {output} "
+            f"{counted(len(result.done), 'picture')} enhanced into {output} "
             f"in {duration(time.monotonic() - began)}{failures}"
         )
-    raise typer.Exit(1 if outcome.failed else 0)
+    raise typer.Exit(1 if result.failed else 0)

@@ -71,8 +71,6 @@ def _baseline(method: Resampling, scale: int | None) -> Enlarger:
 
     def enlarge(picture: ImageU8) -> ImageU8:
         height, width = picture.shape[:2]
-        return cast(
-            "ImageU8", from_float(resize(to_float(picture), height * scale, width * scale, method=method), np.uint8)
-        )
+        return from_float(resize(to_float(picture), height * scale, width * scale, method=method), np.uint8)
 
     return Enlarger(ModelInfo(name=method, scale=scale, engine="resampling (Pillow's kernels, float)"), enlarge)

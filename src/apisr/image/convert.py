@@ -18,7 +18,7 @@ from PIL import Image
 from apisr.image.types import ImageF32, ImageInt, ImageU8
 
 Resampling = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
-T = TypeVar("T", np.uint8, np.uint16)
+T = TypeVar("T", bound=np.uint8 | np.uint16)
 
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
