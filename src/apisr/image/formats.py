@@ -151,11 +151,7 @@ def sniff_format(head: bytes, suffix: str) -> str | None:
         return "HEIF" if brands & _HEIF_BRANDS else None
     if head[:1] == b"P" and head[1:2] in b"1234567Ff" and head[2:3] in b" \t\r\n#":
         return "PNM"
-    if suffix.lower() in _BY_SUFFIX:  # formats without a signature
-        return _BY_SUFFIX[suffix.lower()]
-    if _refused_as(head):
-        return None
-    return None
+    return _BY_SUFFIX.get(suffix.lower())  # formats without a signature
 
 
 def not_a_picture(path: Path, head: bytes) -> InputError:

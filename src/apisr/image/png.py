@@ -37,7 +37,8 @@ class PngDecoder:
             raise ValueError("it ends in its header")
         width, height, self._depth, self._colour = struct.unpack(">IIBB", head[16:26])
         self._bits = 16 if self._depth == 16 else 8
-        budget.check(width, height, bytes_per_pixel=4 + 12 * self._bits // 8)
+        stored = (_CHANNELS.get(self._colour, 4) + 1) * self._bits // 8
+        budget.check(width, height, bytes_per_pixel=4 + 2 * stored)
         file.seek(0)
         chunks = list(_chunks(file.read()))
         self._check_length(path, width, height, chunks)

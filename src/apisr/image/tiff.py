@@ -148,11 +148,14 @@ class TiffDecoder:
             image.seek(page.index)
         if image.size != (page.width, page.height) and image.size != (page.height, page.width):
             raise ValueError("its directory contradicts itself")
-        if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        twelve = page.bits == 12 and image.mode == "I;16"
+        if not twelve and (image.mode in ("I", "F") or image.mode.startswith("I;")):
             raise ValueError(f"{page.bits} bit of kind '{page.sample_kind}'")
         exif = image.getexif()
         exif.pop(_ORIENTATION, None)  # the pixels are turned by us, once
         image.load()
+        if twelve:
+            return (np.asarray(image, np.uint32)[..., None] * 65535 // 4095).astype(np.uint16)
         return pixels_of(image)
 
     def _direct(self, page: _Page, said: list[str]) -> ImageInt:
