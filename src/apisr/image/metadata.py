@@ -85,6 +85,7 @@ def exif_with_parameters(metadata: Metadata) -> bytes | None:
     details = exif.get_ifd(_EXIF_IFD)
     if _USER_COMMENT not in details:
         details[_USER_COMMENT] = b"UNICODE\0" + text.encode("utf-16-be")
+        exif[_EXIF_IFD] = details
     return _exif_bytes(exif)
 
 

@@ -274,7 +274,7 @@ def _text_chunk(entry: TextEntry) -> tuple[bytes, bytes]:
         except UnicodeEncodeError:
             pass
     language, translated = entry.language.encode("latin-1", errors="replace"), entry.translated.encode()
-    return b"iTXt", b"\0".join([keyword, b"\0" + language, translated, entry.text.encode()])
+    return b"iTXt", b"\0".join([keyword, b"\0\0" + language, translated, entry.text.encode()])
 
 
 def _sub_blocks(content: bytes) -> bytes:
