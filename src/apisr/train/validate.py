@@ -10,7 +10,6 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -173,7 +172,7 @@ def enlarge(module: nn.Module, low: ImageU8, *, scale: int, multiple_px: int, de
         batch = functional.pad(batch, pad, mode="replicate")
     with torch.inference_mode():
         output = module(batch).float()[..., : height * scale, : width * scale]
-    return cast("ImageU8", from_float(from_tensor(output.clamp(0, 1).cpu().numpy()), np.uint8))
+    return from_float(from_tensor(output.clamp(0, 1).cpu().numpy()), np.uint8)
 
 
 def _check_sizes(pair: Pair, low: ImageU8, high: ImageU8, scale: int) -> None:
