@@ -46,7 +46,7 @@ def command(
 
     Alpha, 16 bit and metadata are kept. JPEG and AVIF inputs become PNG, other formats stay.
     """
-    from apisr.cli.output import counted, duration, note, say
+    from apisr.cli.output import counted, duration, note, say, say_json
     from apisr.enhance import EnhanceOptions, enhance_files
 
     options = EnhanceOptions(
@@ -66,7 +66,7 @@ def command(
     for path, reason in result.failed.items():
         note(f"apisr: error: {path}: {reason}")
     if reporting.as_json:
-        say(result.model_dump_json(indent=2))
+        say_json(result)
     elif not reporting.quiet:
         failures = f", {len(result.failed)} failed" if result.failed else ""
         say(
