@@ -58,11 +58,14 @@ class PillowWriter(WholeFrameWriter):
             self.file.write(_exact_avif(pixels, self.info.metadata))
             return
         image = to_pillow(pixels, self._name)
-        buffer = io.BytesIO()
         lossless = self._name == "WEBP" and (self._lossless or (self.info.lossless and self._quality is None))
         options = _options(self._name, self.info.metadata, pixels.shape[2], self._quality, lossless=lossless)
-        image.save(buffer, self._name, **options)
-        self.file.write(buffer.getbuffer())
+        content = _saved(image, self._name, options)
+        # Pillow reserves a byte a pixel or more for a JPEG with Huffman tables of its own; noise can need more, and
+        # libjpeg then fails. Such a JPEG is never larger than the plain one, whose size is known now.
+        if self._name == "JPEG" and len(content) < image.width * image.height:
+            content = _saved(image, self._name, {**options, "optimize": True})
+        self.file.write(content)
 
     def close(self) -> None:
         """Nothing comes after the frame."""
@@ -199,9 +202,16 @@ def to_pillow(pixels: ImageInt, format_name: str) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(eight))
 
 
+def _saved(image: Image.Image, name: str, options: _Options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, name, **options)
+    return buffer.getvalue()
+
+
 def _options(name: str, metadata: Metadata, channels: int, quality: int | None, *, lossless: bool) -> _Options:
     options: _Options = {}
     entry = WRITTEN[name]
+    channels = channels if entry.gray else max(3, channels)
     profile = metadata.icc_profile
     if profile is None and (metadata.gamma or metadata.chromaticities):
         profile = gamma_profile(metadata.gamma, metadata.chromaticities, gray=channels <= 2)
@@ -219,7 +229,7 @@ def _options(name: str, metadata: Metadata, channels: int, quality: int | None, 
         options["dpi"] = metadata.dpi
     if name == "JPEG":
         high = (quality or 95) >= 90
-        options |= {"quality": quality or 95, "subsampling": 0 if high else 2, "optimize": True}
+        options |= {"quality": quality or 95, "subsampling": 0 if high else 2}
     elif name == "WEBP":
         options |= {"lossless": lossless, "quality": 75 if lossless else (quality or 95), "exact": True, "method": 4}
     elif name == "AVIF":

@@ -36,6 +36,7 @@ class PictureFormat:
         exif: whether EXIF is kept.
         xmp: whether XMP is kept.
         text: which texts are kept.
+        gray: whether gray stays gray and is not written as RGB.
     """
 
     name: str
@@ -48,6 +49,7 @@ class PictureFormat:
     exif: bool = True
     xmp: bool = True
     text: Literal["all", "comment", "tags"] | None = None
+    gray: bool = True
 
 
 #: Keywords of PNG's texts that TIFF has a tag for.
@@ -58,7 +60,7 @@ WRITTEN: dict[str, PictureFormat] = {
     for entry in (
         PictureFormat("PNG", (".png", ".apng"), sixteen_bit=True, frames="animation", text="all"),
         PictureFormat("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), 65_535, alpha=None, text="comment"),
-        PictureFormat("WEBP", (".webp",), 16_383, frames="animation"),
+        PictureFormat("WEBP", (".webp",), 16_383, frames="animation", gray=False),
         PictureFormat("AVIF", (".avif",), 65_535, frames="animation"),
         PictureFormat("TIFF", (".tif", ".tiff"), sixteen_bit=True, frames="pages", exif=False, text="tags"),
         PictureFormat("BMP", (".bmp", ".dib"), alpha=None, profile=False, exif=False, xmp=False),
@@ -264,7 +266,11 @@ def _metadata_losses(info: PictureInfo, entry: PictureFormat) -> list[str]:
     lost = [
         label
         for label, present, kept in (
-            ("the colour profile", metadata.icc_profile is not None, entry.profile),
+            (
+                "the colour profile",
+                metadata.icc_profile is not None,
+                entry.profile and (entry.gray or info.channels > 2),
+            ),
             ("EXIF", metadata.exif is not None, entry.exif),
             ("XMP", metadata.xmp is not None, entry.xmp),
             ("the gamma of its values", metadata.gamma is not None, entry.name == "PNG" or entry.profile),

@@ -7,6 +7,7 @@ reaches beyond the canvas is cut off. Pillow unpacks the codes of single frames 
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class GifDecoder:
         self._file = parse_gif(head + file.read())
         for frame in self._file.frames:
             budget.check(frame.width, frame.height, bytes_per_pixel=16)
-        opaque = all((frame.pixels[..., 3] == 255).all() for frame in self._composed())
+        opaque = self._is_opaque()
         count = len(self._file.frames)
         self.info = PictureInfo(
             self._file.width,
@@ -101,6 +102,15 @@ class GifDecoder:
         for frame in self._composed():
             pixels = frame.pixels[..., : self.info.channels]
             yield Frame(np.ascontiguousarray(pixels), frame.duration_ms if self.info.kind == "animation" else 0.0)
+
+    def _is_opaque(self) -> bool:
+        """Return whether no pixel is ever transparent; frames are decoded only where the blocks do not say."""
+        frames = self._file.frames
+        cleared = any(frame.disposal == _TO_BACKGROUND for frame in frames[:-1])
+        shown = self._composed()
+        if not cleared:  # what is drawn once stays: the first frame decides
+            shown = itertools.islice(shown, 1)
+        return all((frame.pixels[..., 3] == 255).all() for frame in shown)
 
     def _composed(self) -> Generator[Frame]:
         canvas = np.zeros((self._file.height, self._file.width, 4), np.uint8)

@@ -28,6 +28,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from apisr.core.errors import InputError
 from apisr.image.colour import profile_fits, to_rgb
 from apisr.image.convert import upright
 from apisr.image.decoding import Budget
@@ -46,6 +47,8 @@ _OPENERS: dict[str, Callable[[BinaryIO, str], ImageFile.ImageFile]] = {
     "QOI": QoiImagePlugin.QoiImageFile,
     "JPEG 2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
 }
+#: More pixels than any file of the format has in a byte: a bit for a block of 8x8, runs of 255 pixels, ...
+_PIXELS_PER_BYTE = {"JPEG": 1024, "BMP": 1024, "TGA": 512, "QOI": 256, "PSD": 1024}
 _LOSSY = {"JPEG", "AVIF", "JPEG 2000"}
 
 
@@ -59,6 +62,7 @@ class PillowDecoder:
             budget.check(*_webp_size(self._data), bytes_per_pixel=24)
         self._file = io.BytesIO(self._data) if self._data else file
         image = self._open()
+        _check_length(path, image, format_name, file)
         progressive = format_name == "JPEG" and bool(image.info.get("progressive"))
         budget.check(*image.size, bytes_per_pixel=14 + 8 * progressive)
         count = int(getattr(image, "n_frames", 1)) if format_name in ("WEBP", "AVIF") else 1
@@ -192,11 +196,38 @@ def _kind_notices(image: ImageFile.ImageFile, format_name: str) -> list[str]:
     """Say what else is in the file and not read."""
     if format_name == "JPEG" and "mpoffset" in image.info:
         return ["further pictures of the file (a stereo pair, a preview, a gain map) are left out"]
+    if isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile) and image.mode not in ("I;16",):
+        return ["more than 8 bit of the file are read as 8"] if _deep_jpeg2000(image) else []
     if isinstance(image, PsdImagePlugin.PsdImageFile) and getattr(image, "n_frames", 1) > 1:
         return ["the flattened picture is read, layers are left out"]
     if isinstance(image, IcoImagePlugin.IcoImageFile) and len(image.info.get("sizes", ())) > 1:
         return ["the largest picture of the icon is read, the others are left out"]
     return []
+
+
+def _deep_jpeg2000(image: ImageFile.ImageFile) -> bool:
+    """Return whether a JPEG 2000 file says (in its marker SIZ) that it holds more than 8 bits."""
+    if image.fp is None:
+        return False
+    image.fp.seek(0)
+    head = image.fp.read(1 << 16)
+    at = head.find(b"\xff\x4f\xff\x51")
+    return 0 <= at < len(head) - 42 and (head[at + 42] & 0x7F) + 1 > 8
+
+
+def _check_length(path: Path, image: ImageFile.ImageFile, format_name: str, file: BinaryIO) -> None:
+    """Refuse a file that is too short for the size that its header says, before anything is allocated."""
+    if format_name not in _PIXELS_PER_BYTE:
+        return
+    position = file.tell()
+    length = file.seek(0, io.SEEK_END)
+    file.seek(position)
+    if image.width * image.height > length * _PIXELS_PER_BYTE[format_name]:
+        raise InputError(
+            f"cannot read '{path}': {image.width}x{image.height} pixels do not come out of {length} bytes. "
+            "The picture is damaged or cut off.",
+            code="damaged-picture",
+        )
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from apisr.core.memory import check_memory
 from apisr.image.convert import to_eight_bit
 from apisr.image.gif import packed_frame
 from apisr.image.metadata import comment_of
@@ -114,6 +115,12 @@ class WholeFrameWriter(FrameWriter):
 
     def begin(self) -> None:
         """Make room for the frame."""
+        height, width, channels = self.shape
+        check_memory(
+            height * width * (channels * self.dtype.itemsize + 8),
+            what=f"the output ({width}x{height} pixels)",
+            advice="Choose .png or .tif, which are written in bands.",
+        )
         self._frame: ImageInt = np.empty(self.shape, self.dtype)
         self._filled = 0
 

@@ -1,0 +1,178 @@
+"""Metadata: texts, gamma, profiles, orientation and provenance, as exiftool and ImageMagick see them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_judges import by_exiftool, by_imagemagick
+
+from apisr.image import FORMATS, Metadata, Picture, TextEntry, losses, read_picture, write_picture
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (24, 33, 3)).astype(np.uint8)
+XMP = (
+    b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+    b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" xmlns:dc="http://purl.org/dc/elements/1.1/" '
+    b'tiff:Orientation="6" dc:format="image/png"/></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+)
+SUFFIXES = [".png", ".jpg", ".webp", ".avif", ".tif"]
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".gif"])
+def test_provenance_is_where_others_look(tmp_path: Path, suffix: str) -> None:
+    made = {"Software": "apisr 9.9", "Model": 'apisr-x2 <&">', "Source": "\u984c"}
+    path = tmp_path / f"a{suffix}"
+    write_picture(path, PIXELS, provenance=made)
+    found = by_exiftool(path)
+    assert "ExifTool:Warning" not in found, found
+    values = [str(value) for value in found.values()]
+    for value in made.values():
+        assert any(value in text for text in values), found
+    if suffix in (".jpg", ".webp", ".avif", ".tif"):
+        assert found["EXIF:Software"] == "apisr 9.9"
+        assert found["XMP:CreatorTool"] == "apisr 9.9"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_provenance_keeps_what_was_there(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    picture = Picture((PIXELS,), metadata=Metadata(xmp=XMP.replace(b' tiff:Orientation="6"', b"")))
+    write_picture(path, picture, provenance={"Software": "apisr 9.9"})
+    found = by_exiftool(path)
+    assert found["XMP:Format"] == "image/png"
+    assert "apisr 9.9" in str(found)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_picture_is_turned_once(tmp_path: Path, suffix: str) -> None:
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a description"
+    metadata = Metadata(exif=exif.tobytes(), xmp=XMP)
+    write_picture(tmp_path / "a.png", Picture((PIXELS,), metadata=metadata))
+    read = read_picture(tmp_path / "a.png")
+    np.testing.assert_array_equal(read.pixels, np.rot90(PIXELS, -1))
+    write_picture(tmp_path / f"b{suffix}", read)
+    found = by_exiftool(tmp_path / f"b{suffix}")
+    assert found.get("EXIF:Orientation", 1) == 1
+    assert "XMP:Orientation" not in found
+    assert read_picture(tmp_path / f"b{suffix}").pixels.shape == (33, 24, 3)
+
+
+def test_texts_are_kept_in_png(tmp_path: Path) -> None:
+    texts = (
+        TextEntry("parameters", "1girl\nSteps: 28"),
+        TextEntry("Title", "\u984c\u540d", "ja", "\u30bf\u30a4\u30c8\u30eb"),
+        TextEntry("Comment", '{"prompt": "x"}'),
+    )
+    write_picture(tmp_path / "a.png", Picture((PIXELS,), metadata=Metadata(text=texts)))
+    assert read_picture(tmp_path / "a.png").metadata.text == texts
+    found = by_exiftool(tmp_path / "a.png")
+    assert found["PNG:Parameters"] == "1girl\nSteps: 28"
+    assert found["PNG:Title-ja"] == "\u984c\u540d"
+    assert found["PNG:Comment"] == '{"prompt": "x"}'
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif"])
+def test_prompts_go_where_image_generators_look(tmp_path: Path, suffix: str) -> None:
+    texts = (TextEntry("parameters", "1girl, \u984c"), TextEntry("workflow", "{}"))
+    picture = Picture((PIXELS,), metadata=Metadata(text=texts))
+    lost = losses(picture.info, tmp_path / f"a{suffix}")
+    assert len(lost) == 1
+    assert "workflow" in lost[0]
+    assert "parameters" not in lost[0]
+    write_picture(tmp_path / f"a{suffix}", picture)
+    assert by_exiftool(tmp_path / f"a{suffix}")["EXIF:UserComment"] == "1girl, \u984c"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".gif"])
+def test_comments_are_kept(tmp_path: Path, suffix: str) -> None:
+    picture = Picture((PIXELS,), metadata=Metadata(text=(TextEntry("Comment", "drawn by hand"),)))
+    write_picture(tmp_path / f"a{suffix}", picture)
+    assert read_picture(tmp_path / f"a{suffix}").metadata.text == picture.metadata.text
+    assert "drawn by hand" in by_exiftool(tmp_path / f"a{suffix}").values()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize("gray", [False, True])
+def test_gamma_looks_the_same(tmp_path: Path, suffix: str, gray: bool) -> None:
+    # Linear light: the chunk is kept in PNG, elsewhere a profile says the same. ImageMagick converts by either.
+    ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8)[None, :, None], (16, 1, 1 if gray else 3))
+    metadata = Metadata(gamma=1.0, chromaticities=(0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06))
+    path = tmp_path / f"a{suffix}"
+    write_picture(path, Picture((ramp,), metadata=metadata), quality=100 if suffix == ".jpg" else None)
+    found = by_exiftool(path)
+    if suffix == ".png":
+        assert found["PNG:Gamma"] == pytest.approx(1.0)
+        assert read_picture(path).metadata.gamma == pytest.approx(1.0)
+        return
+    from PIL import Image, ImageCms
+
+    assert found["ICC_Profile:ColorSpaceData"].strip() == ("GRAY" if gray and suffix != ".webp" else "RGB")
+    profile = read_picture(path).metadata.icc_profile
+    assert profile is not None
+    import io
+
+    with Image.open(path) as image:
+        image.load()
+        shown = ImageCms.profileToProfile(
+            image if image.mode in ("L", "RGB") else image.convert("RGB"),
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGB",
+        )
+    light = ramp[0, :, 0] / 255
+    expected = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055) * 255
+    assert np.abs(np.asarray(shown)[8, 8:, 0] - expected[8:]).max() <= 3
+
+
+@pytest.mark.parametrize("suffix", sorted(set(FORMATS)))
+def test_losses_are_said_and_are_all_there_is(tmp_path: Path, suffix: str) -> None:
+    picture = Picture((np.full((8, 8, 4), 30000, np.uint16),), metadata=Metadata(dpi=(72, 72), cicp=b"\x09\x10\0\1"))
+    said = losses(picture.info, tmp_path / f"a{suffix}")
+    write_picture(tmp_path / f"a{suffix}", picture)
+    got = read_picture(tmp_path / f"a{suffix}")
+    assert any("16 bit" in line for line in said) == (got.pixels.dtype == np.uint8)
+    assert any("transparency" in line for line in said) == (got.pixels.shape[2] == 3 or suffix == ".gif")
+    assert any("cICP" in line for line in said) == (got.metadata.cicp is None)
+
+
+def test_pages_are_named_before_the_work(tmp_path: Path) -> None:
+    picture = Picture((PIXELS, PIXELS[::-1], PIXELS))
+    assert losses(picture.info, tmp_path / "a.tif") == ()
+    (said,) = losses(picture.info, tmp_path / "a.png")
+    assert "first of 3 pages" in said
+    write_picture(tmp_path / "a.png", picture)
+    np.testing.assert_array_equal(by_imagemagick(tmp_path / "a.png"), PIXELS)
+
+
+def test_texts_of_tiff_are_its_tags(tmp_path: Path) -> None:
+    texts = (TextEntry("Description", "a scan"), TextEntry("Author", "somebody"), TextEntry("Copyright", "CC0"))
+    write_picture(tmp_path / "a.tif", Picture((PIXELS,), metadata=Metadata(text=texts, dpi=(300, 300))))
+    assert read_picture(tmp_path / "a.tif").metadata.text == texts
+    found = by_exiftool(tmp_path / "a.tif")
+    assert (found["EXIF:ImageDescription"], found["EXIF:Artist"], found["EXIF:Copyright"]) == (
+        "a scan",
+        "somebody",
+        "CC0",
+    )
+    assert found["EXIF:XResolution"] == 300
+
+
+def test_a_monstrous_text_does_not_stop_the_picture(tmp_path: Path) -> None:
+    import zlib
+
+    write_picture(tmp_path / "a.png", PIXELS)
+    content = (tmp_path / "a.png").read_bytes()
+    packer = zlib.compressobj(9)
+    packed = b"".join(packer.compress(bytes(1 << 20)) for _ in range(80)) + packer.flush()
+    body = b"zTXt" + b"bomb\0\0" + packed
+    chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+    (tmp_path / "b.png").write_bytes(content[:33] + chunk + content[33:])
+    picture = read_picture(tmp_path / "b.png")
+    np.testing.assert_array_equal(picture.pixels, PIXELS)
+    assert picture.metadata.text == ()
+    assert len(picture.notices) == 1
