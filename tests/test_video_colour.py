@@ -16,18 +16,8 @@ from video_clips import Nearest, ffprobe, make_clip, plan_video, upscale_video
 
 from apisr.core.errors import InputError
 from apisr.upscale.options import VideoOptions
-from apisr.video.colour import (
-    LUMA_WEIGHTS,
-    Colour,
-    FromRgb,
-    ToRgb,
-    bit_depth,
-    chroma_shift,
-    describe,
-    from_rgb,
-    plane_arrays,
-    to_rgb,
-)
+from apisr.video.colour import LUMA_WEIGHTS, Colour, bit_depth, chroma_shift, describe
+from apisr.video.rgb import FromRgb, ToRgb, from_rgb, plane_arrays, to_rgb
 from apisr.video.source import VideoSource
 
 #: 75 % bars of SMPTE RP 219 and a gray ramp, as R'G'B'.

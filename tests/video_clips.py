@@ -28,7 +28,8 @@ from apisr.upscale.video.output import OutputRequest
 from apisr.upscale.video.plan import VideoPlan
 from apisr.upscale.video.run import FrameUpscaler, Processing, SegmentRunner
 from apisr.upscale.video.segments import LocalRunner
-from apisr.video.colour import Colour, FromRgb
+from apisr.video.colour import Colour
+from apisr.video.rgb import FromRgb
 from apisr.video.source import VideoSource
 
 SRT = [(0, 400, "<i>First</i> line"), (500, 900, "Second &amp; last")]

@@ -22,8 +22,9 @@ from apisr.curate.screen import Screen
 from apisr.curate.settings import CurateSettings
 from apisr.image import from_float, resize, to_float, write_picture
 from apisr.metrics import ImageU8
-from apisr.video.colour import ToRgb, describe
+from apisr.video.colour import describe
 from apisr.video.native import NativeHeight
+from apisr.video.rgb import ToRgb
 
 #: Below this confidence the native height is not used.
 NATIVE_CONFIDENCE = 0.5

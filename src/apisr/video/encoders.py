@@ -19,7 +19,6 @@ from fractions import Fraction
 from typing import Any, Literal, cast
 
 import av
-from av import logging as av_logging
 from av.codec import Codec, CodecContext, find_best_pix_fmt_of_list
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
@@ -27,8 +26,9 @@ from av.video.format import VideoFormat
 
 from apisr.core.errors import InputError
 from apisr.core.processes import leave_realtime
-from apisr.video.colour import Colour, bit_depth, chroma_shift
+from apisr.video.colour import Colour, chroma_shift
 from apisr.video.info import MasteringDisplay
+from apisr.video.libav import reports
 
 Purpose = Literal["archive", "share", "edit"]
 
@@ -190,55 +190,27 @@ def encoder_named(name: str) -> Encoder:
     Raises:
         InputError: unknown, or not in this build of PyAV.
     """
-    wanted = name.strip().lower()
+    plain = name.strip().lower()
     for encoder in ENCODERS.values():
-        if wanted == encoder.name or wanted in encoder.aliases:
+        if plain == encoder.name or plain in encoder.aliases:
             if encoder.name not in av.codecs_available:
                 raise InputError(
                     f"the encoder '{encoder.name}' is not part of the installed PyAV {av.__version__}. "
-                    f"Choose another with --codec, for example libx264."
+                    f"Choose another with --codec, for example libx264.",
+                    code="encoder-not-installed",
                 )
             return encoder
     names = [*ENCODERS, *(alias for encoder in ENCODERS.values() for alias in encoder.aliases)]
-    near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(plain, names, n=1, cutoff=0.5)
     hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(ENCODERS)}."
     raise InputError(f"unknown codec '{name}'. {hint} (see 'apisr doctor' for all)", code="unknown-encoder")
 
 
-def available_encoders() -> dict[str, bool]:
-    """Return the name of each encoder and whether it opens on this machine."""
-    found: dict[str, bool] = {}
-    for encoder in ENCODERS.values():
-        if encoder.name not in av.codecs_available:
-            found[encoder.name] = False
-            continue
-        try:
-            choose(encoder.name, source_format="yuv420p", size=(256, 144), rate=Fraction(24))
-            found[encoder.name] = True
-        except InputError:
-            found[encoder.name] = False
-    return found
+@dataclass(frozen=True)
+class EncoderRequest:
+    """What an encoder is to be set up for.
 
-
-def choose(
-    name: str,
-    *,
-    source_format: str,
-    size: tuple[int, int],
-    rate: Fraction,
-    crf: float | None = None,
-    preset: str | None = None,
-    pixel_format: str | None = None,
-    extra: dict[str, str] | None = None,
-    colour: Colour | None = None,
-    mastering: MasteringDisplay | None = None,
-    light_level: tuple[int, int] | None = None,
-    threads: int = 0,
-) -> EncoderChoice:
-    """Turn wishes into the options of one encoder, and try them out.
-
-    Args:
-        name: see :func:`encoder_named`.
+    Attributes:
         source_format: pixel format of the source; depth and subsampling are kept where the encoder can.
         size: (width, height) of the frames to encode.
         rate: frames per second (for rate control only).
@@ -250,44 +222,47 @@ def choose(
         mastering: written where the encoder can.
         light_level: written where the encoder can.
         threads: 0 for automatic.
+    """
+
+    source_format: str
+    size: tuple[int, int]
+    rate: Fraction
+    crf: float | None = None
+    preset: str | None = None
+    pixel_format: str | None = None
+    extra: dict[str, str] = field(default_factory=dict[str, str])
+    colour: Colour | None = None
+    mastering: MasteringDisplay | None = None
+    light_level: tuple[int, int] | None = None
+    threads: int = 0
+
+
+def choose(name: str, request: EncoderRequest) -> EncoderChoice:
+    """Turn a request into the options of one encoder, and try them out.
+
+    Args:
+        name: see :func:`encoder_named`.
+        request: what it is to be set up for.
 
     Raises:
         InputError: anything unknown or impossible, with the valid values.
     """
     encoder = encoder_named(name)
-    chosen_format = _pixel_format(encoder, source_format, pixel_format)
-    _check_size(encoder, size)
-    options = dict(encoder.options)
-    if crf is not None:
-        if encoder.quality is None:
-            raise InputError(f"{encoder.name} has no quality setting. Leave --crf out.")
-        low, high = encoder.quality_range
-        if not low <= crf <= high:
-            raise InputError(f"--crf {crf:g} is out of range for {encoder.name} (expected {low:g} to {high:g}).")
-    quality = crf if crf is not None else encoder.quality_default
-    if encoder.quality and quality is not None:
-        options.update(_quality_options(encoder.quality, quality))
-    if preset and encoder.presets and preset not in encoder.presets:
-        raise InputError(f"{encoder.name} has no preset '{preset}' (it has: {', '.join(encoder.presets)}).")
-    if encoder.preset and (preset or encoder.preset_default):
-        options[encoder.preset] = preset or cast(str, encoder.preset_default)
-    elif preset:
-        raise InputError(f"{encoder.name} has no presets. Leave --preset out.")
-    if (
-        colour is not None
-        and chroma_shift(chosen_format) != (0, 0)
-        and encoder.codec in ("h264", "hevc", "av1", "ffv1")
-    ):
-        options["chroma_sample_location"] = colour.chroma
-    if encoder.name == "libx265" and threads:
-        options["x265-params"] += f":frame-threads={min(4, threads)}"
-    for key, value in _hdr_options(encoder, mastering, light_level).items():
+    pixel_format = _pixel_format(encoder, request.source_format, request.pixel_format)
+    _check_size(encoder, request.size)
+    options = {**encoder.options, **_quality(encoder, request.crf), **_preset(encoder, request.preset)}
+    placed = chroma_shift(pixel_format) != (0, 0) and encoder.codec in ("h264", "hevc", "av1", "ffv1")
+    if request.colour is not None and placed:
+        options["chroma_sample_location"] = request.colour.chroma
+    if encoder.name == "libx265" and request.threads:
+        options["x265-params"] += f":frame-threads={min(4, request.threads)}"
+    for key, value in _hdr_options(encoder, request.mastering, request.light_level).items():
         options[key] = f"{options[key]}:{value}" if key in options else value
-    for key, value in (extra or {}).items():
+    for key, value in request.extra.items():
         _check_option(encoder, key)
         options[key] = f"{options[key]}:{value}" if key in options and key.endswith("-params") else value
-    choice = EncoderChoice(encoder.name, encoder.codec, chosen_format, options, threads)
-    try_open(choice, coded_size(size, chosen_format), rate)
+    choice = EncoderChoice(encoder.name, encoder.codec, pixel_format, options, request.threads)
+    try_open(choice, coded_size(request.size, pixel_format), request.rate)
     return choice
 
 
@@ -314,23 +289,51 @@ def try_open(choice: EncoderChoice, size: tuple[int, int], rate: Fraction) -> No
     """
     context = cast(VideoCodecContext, CodecContext.create(choice.name, "w"))
     configure(context, choice, size, rate)
-    av_logging.set_level(av_logging.ERROR)
-    with av_logging.Capture() as messages:
+    failure: Exception | None = None
+    with reports() as lines:
         try:
             context.open()
             if choice.name == "libsvtav1":
                 leave_realtime()
         except (FFmpegError, ValueError, OverflowError) as error:
-            said = [text.strip() for level, _, text in messages if level <= av_logging.ERROR and text.strip()]
-            reason = said[0] if said else str(error).split("(")[0].strip()
-            device = ENCODERS[choice.name].hardware
-            need = f" It needs {device}." if device else ""
+            failure = error
+    if failure is not None:
+        reason = lines[0].text if lines else str(failure).split("(")[0].strip()
+        device = ENCODERS[choice.name].hardware
+        need = f" It needs {device}." if device else ""
+        raise InputError(
+            f"the encoder refuses {choice} at {size[0]}x{size[1]} ({reason.rstrip('.')}).{need} "
+            "Change --codec, --preset, --pix-fmt or --encoder-option.",
+            code="encoder-refused",
+        ) from failure
+
+
+def _quality(encoder: Encoder, crf: float | None) -> dict[str, str]:
+    """Return the options of a quality on the encoder's own scale."""
+    if crf is not None:
+        if encoder.quality is None:
+            raise InputError(f"{encoder.name} has no quality setting. Leave --crf out.", code="no-quality-setting")
+        low, high = encoder.quality_range
+        if not low <= crf <= high:
             raise InputError(
-                f"the encoder refuses {choice} at {size[0]}x{size[1]} ({reason.rstrip('.')}).{need} "
-                "Change --codec, --preset, --pix-fmt or --encoder-option."
-            ) from error
-        finally:
-            av_logging.set_level(None)
+                f"--crf {crf:g} is out of range for {encoder.name} (expected {low:g} to {high:g}).",
+                code="bad-quality",
+            )
+    quality = crf if crf is not None else encoder.quality_default
+    return _quality_options(encoder.quality, quality) if encoder.quality and quality is not None else {}
+
+
+def _preset(encoder: Encoder, preset: str | None) -> dict[str, str]:
+    """Return the option of a speed setting."""
+    if preset and encoder.presets and preset not in encoder.presets:
+        raise InputError(
+            f"{encoder.name} has no preset '{preset}' (it has: {', '.join(encoder.presets)}).",
+            code="unknown-encoder-preset",
+        )
+    if preset and not encoder.preset:
+        raise InputError(f"{encoder.name} has no presets. Leave --preset out.", code="unknown-encoder-preset")
+    chosen = preset or encoder.preset_default
+    return {encoder.preset: chosen} if encoder.preset and chosen else {}
 
 
 def _quality_options(option: str, quality: float) -> dict[str, str]:
@@ -341,16 +344,22 @@ def _quality_options(option: str, quality: float) -> dict[str, str]:
     return {option: f"{quality:g}"}
 
 
-def _pixel_format(encoder: Encoder, source: str, wanted: str | None) -> str:
+def _pixel_format(encoder: Encoder, source: str, requested: str | None) -> str:
     formats = [layout.name for layout in Codec(encoder.name, "w").video_formats or []]
-    if wanted is not None:
-        if formats and wanted not in formats:
-            raise InputError(f"{encoder.name} cannot write the pixel format '{wanted}' (it can: {', '.join(formats)}).")
+    if requested is not None:
+        known = ", ".join(formats)
+        if formats and requested not in formats:
+            raise InputError(
+                f"{encoder.name} cannot write the pixel format '{requested}' (it can: {known}).",
+                code="bad-pixel-format",
+            )
         try:
-            VideoFormat(wanted)
+            VideoFormat(requested)
         except ValueError as error:
-            raise InputError(f"unknown pixel format '{wanted}' (it can: {', '.join(formats)}).") from error
-        return wanted
+            raise InputError(
+                f"unknown pixel format '{requested}' (it can: {known}).", code="bad-pixel-format"
+            ) from error
+        return requested
     plain = {"yuvj420p": "yuv420p", "yuvj422p": "yuv422p", "yuvj444p": "yuv444p"}.get(source, source)
     if not formats:
         return plain
@@ -369,7 +378,8 @@ def _check_size(encoder: Encoder, size: tuple[int, int]) -> None:
     limit = {"h264": 16384, "hevc": 16384, "av1": 16384, "vp9": 65535}.get(encoder.codec, 65535)
     if max(size) > limit:
         raise InputError(
-            f"{encoder.name} writes at most {limit} pixels a side, not {size[0]}x{size[1]}. Use a smaller --scale."
+            f"{encoder.name} writes at most {limit} pixels a side, not {size[0]}x{size[1]}. Use a smaller --scale.",
+            code="too-large-to-encode",
         )
 
 
@@ -383,7 +393,7 @@ def _check_option(encoder: Encoder, key: str) -> None:
     if key not in known:
         near = difflib.get_close_matches(key, sorted(known), n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise InputError(f"{encoder.name} has no option '{key}'.{hint}")
+        raise InputError(f"{encoder.name} has no option '{key}'.{hint}", code="unknown-encoder-option")
 
 
 def _hdr_options(encoder: Encoder, mastering: MasteringDisplay | None, light: tuple[int, int] | None) -> dict[str, str]:
@@ -428,8 +438,3 @@ def needs_even(pixel_format: str) -> tuple[int, int]:
     """Return the (width, height) multiples that a pixel format needs."""
     across, down = chroma_shift(pixel_format)
     return 1 << across, 1 << down
-
-
-def deep(pixel_format: str) -> bool:
-    """Return whether a pixel format has more than 8 bits."""
-    return bit_depth(pixel_format) > 8

@@ -14,9 +14,10 @@ from av.error import EOFError as AvEOFError
 from av.filter import Graph
 from numpy.typing import NDArray
 
-from apisr.video.colour import bit_depth, plane_arrays
+from apisr.video.colour import bit_depth
 from apisr.video.info import SourceInfo
 from apisr.video.libav import exact
+from apisr.video.rgb import plane_arrays
 
 FieldFilter = Literal["none", "bwdif", "detelecine"]
 

@@ -135,7 +135,7 @@ class IntraReader:
         threads: int = 1,
     ) -> None:
         if every < 1:
-            raise InputError(f"every must be at least 1, got {every}.")
+            raise InputError(f"every must be at least 1, got {every}.", code="bad-option")
         self.path = Path(path)
         self.statistics = PacketStatistics()
         self._chosen = stream

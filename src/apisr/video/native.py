@@ -90,11 +90,11 @@ def estimate_native_height(frames: Sequence[NDArray[np.uint8]]) -> NativeHeight:
         InputError: no pictures, or different sizes.
     """
     if not frames:
-        raise InputError("the native height needs at least one picture, got none.")
+        raise InputError("the native height needs at least one picture, got none.", code="no-pictures")
     planes = [_plane(frame) for frame in frames]
     height = planes[0].shape[0]
     if any(plane.shape != planes[0].shape for plane in planes):
-        raise InputError("the native height needs pictures of one size, got several.")
+        raise InputError("the native height needs pictures of one size, got several.", code="sizes-differ")
     nothing = NativeHeight(height, None, 0.0)
     runs = _runs(planes)
     if height < MIN_HEIGHT or not runs:
@@ -155,7 +155,9 @@ def _plane(frame: NDArray[np.uint8]) -> Plane:
     if frame.ndim == 3 and frame.shape[2] == 1:
         frame = frame[..., 0]
     if frame.ndim != 2:
-        raise InputError(f"the native height needs gray or RGB pictures, got an array of shape {frame.shape}.")
+        raise InputError(
+            f"the native height needs gray or RGB pictures, got an array of shape {frame.shape}.", code="bad-shape"
+        )
     return frame.astype(np.float32)
 
 

@@ -28,12 +28,12 @@ from apisr.core.errors import RunError
 from apisr.core.progress import Cancel
 from apisr.image import Pixels
 from apisr.video import ffv1
-from apisr.video.colour import ToRgb, bit_depth
 from apisr.video.fields import FieldFilter, TimedFrame, filtered_fields
 from apisr.video.index import PacketIndex
 from apisr.video.info import SourceInfo
 from apisr.video.libav import reason
 from apisr.video.probe import open_file, packets_of
+from apisr.video.rgb import ToRgb
 
 _SAFE_DISTANCE_KEYFRAMES = 1
 _MOST_PROBLEMS = 5
@@ -81,11 +81,6 @@ class ReadReport:
         self.damaged += 1
         if len(self.problems) < _MOST_PROBLEMS:
             self.problems.append(problem.replace("\n", " ").strip())
-
-
-def working_dtype(pixel_format: str, *, high_bit_depth: bool = False) -> type[np.uint8] | type[np.uint16]:
-    """Return the dtype that frames of a pixel format are processed in: uint16 above 8 bits or if asked for."""
-    return np.uint16 if high_bit_depth or bit_depth(pixel_format) > 8 else np.uint8
 
 
 def read_frames(

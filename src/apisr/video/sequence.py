@@ -29,7 +29,10 @@ def picture_at(pattern: Path, number: int) -> Path:
     """Return the name of one picture of a sequence."""
     match = _NUMBER.search(pattern.name)
     if match is None:
-        raise InputError(f"'{pattern}' is no pattern for numbered pictures. Expected a name like frames/%05d.png.")
+        raise InputError(
+            f"'{pattern}' is not a pattern for numbered pictures. Expected a name like frames/%05d.png.",
+            code="not-a-sequence",
+        )
     width = int(match.group(2) or 0)
     digits = str(number).zfill(width) if match.group(1) else str(number).rjust(width)
     return pattern.with_name(pattern.name[: match.start()] + digits + pattern.name[match.end() :])
@@ -42,8 +45,8 @@ def numbers_of(pattern: Path) -> list[int]:
         return []
     head, tail = re.escape(pattern.name[: match.start()]), re.escape(pattern.name[match.end() :])
     name = re.compile(rf"{head}\s*(\d+){tail}")
-    found = (name.fullmatch(path.name) for path in pattern.parent.iterdir())
-    return sorted(number for one in found if one and picture_at(pattern, number := int(one.group(1))).exists())
+    matches = (name.fullmatch(path.name) for path in pattern.parent.iterdir())
+    return sorted(number for match in matches if match and picture_at(pattern, number := int(match.group(1))).exists())
 
 
 def check_sequence(pattern: Path) -> list[int]:
@@ -55,13 +58,15 @@ def check_sequence(pattern: Path) -> list[int]:
     numbers = numbers_of(pattern)
     if not numbers:
         raise InputError(
-            f"cannot read '{pattern}': no picture of that name exists (such as '{picture_at(pattern, 1)}')."
+            f"cannot read '{pattern}': no picture of that name exists (such as '{picture_at(pattern, 1)}').",
+            code="no-such-file",
         )
     missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(
-            f"cannot read '{pattern}': '{picture_at(pattern, missing[0]).name}'{more} is missing in between."
+            f"cannot read '{pattern}': '{picture_at(pattern, missing[0]).name}'{more} is missing in between.",
+            code="picture-missing",
         )
     return numbers
 

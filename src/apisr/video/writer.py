@@ -27,9 +27,10 @@ from apisr.core.errors import RunError
 from apisr.core.files import flush_to_disk, sha256_file
 from apisr.core.processes import leave_realtime
 from apisr.image import Pixels
-from apisr.video.colour import Colour, FromRgb
+from apisr.video.colour import Colour
 from apisr.video.encoders import EncoderChoice, coded_size, configure
 from apisr.video.libav import exact, open_write
+from apisr.video.rgb import FromRgb
 
 #: Time base of segments: one tick a frame.
 COUNT_UNIT = Fraction(1, 1000)

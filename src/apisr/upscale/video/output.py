@@ -20,6 +20,7 @@ from apisr.video.colour import Colour, aspect_after, bit_depth, has_alpha
 from apisr.video.encoders import (
     PURPOSES,
     EncoderChoice,
+    EncoderRequest,
     choose,
     coded_size,
     encoder_named,
@@ -102,17 +103,19 @@ def plan_format(
         extra.setdefault("bf", "0")  # its frames carry no presentation times
     choice = choose(
         encoder.name,
-        source_format=video.pixel_format,
-        size=size,
-        rate=rate,
-        crf=settings.crf,
-        preset=settings.preset,
-        pixel_format=settings.pix_fmt,
-        extra=extra,
-        colour=video.colour,
-        mastering=video.mastering,
-        light_level=video.light_level,
-        threads=min(_MOST_ENCODER_THREADS, os.cpu_count() or 1),
+        EncoderRequest(
+            source_format=video.pixel_format,
+            size=size,
+            rate=rate,
+            crf=settings.crf,
+            preset=settings.preset,
+            pixel_format=settings.pix_fmt,
+            extra=extra,
+            colour=video.colour,
+            mastering=video.mastering,
+            light_level=video.light_level,
+            threads=min(_MOST_ENCODER_THREADS, os.cpu_count() or 1),
+        ),
     )
     coded_depth = bit_depth(choice.pixel_format)
     alpha_lost = settings.pix_fmt is None and not encoder.lossless and has_alpha(video.pixel_format)
