@@ -14,7 +14,7 @@ import pytest
 from video_clips import Nearest, make_clip, read_back, upscale_video
 
 from apisr.core.errors import ApisrError, InputError, RunError
-from apisr.image import Pixels
+from apisr.image import ImageInt
 from apisr.upscale.options import VideoOptions
 from apisr.upscale.results import VideoResult
 
@@ -191,7 +191,7 @@ def test_an_error_of_the_network_is_not_swallowed(tmp_path: Path) -> None:
     class Failing:
         frames = 0
 
-        def process(self, rgb: Pixels) -> Pixels:
+        def process(self, rgb: ImageInt) -> ImageInt:
             self.frames += 1
             if self.frames == 7:
                 raise MemoryError("no memory left on the device")

@@ -22,7 +22,7 @@ from video_clips import make_clip, plan_video, read_back, upscale_video
 from apisr.core.cluster import ActorPool, Lost, or_raise
 from apisr.core.errors import InputError, RunError
 from apisr.engines import open_engine
-from apisr.image import Pixels, write_picture
+from apisr.image import ImageInt, write_picture
 from apisr.upscale.jobs import plan_jobs, run_jobs
 from apisr.upscale.options import UpscaleOptions, VideoOptions
 from apisr.upscale.remote import NetworkRecipe, PictureFile, PictureWorker
@@ -47,7 +47,7 @@ class Marked:
         self.delay_s = delay_s
         self.stats = ReuseStats()
 
-    def process(self, rgb: Pixels) -> Pixels:
+    def process(self, rgb: ImageInt) -> ImageInt:
         (Path(self.folder) / str(os.getpid())).write_text(str(self.stats.frames))
         time.sleep(self.delay_s)
         self.stats.frames += 1

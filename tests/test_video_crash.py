@@ -23,7 +23,7 @@ from video_clips import Nearest, make_clip, read_back, upscale_video
 
 from apisr.core.errors import Cancelled, InputError, RunError
 from apisr.core.progress import Cancel
-from apisr.image import Pixels
+from apisr.image import ImageInt
 from apisr.upscale.options import VideoOptions
 from apisr.upscale.sizes import SizeRequest
 from apisr.upscale.video import upscale
@@ -59,7 +59,7 @@ class Stopped(Nearest):
         super().__init__(2)
         self.at = at
 
-    def process(self, rgb: Pixels) -> Pixels:
+    def process(self, rgb: ImageInt) -> ImageInt:
         if self.frames == self.at:
             raise KeyboardInterrupt
         return super().process(rgb)
@@ -130,7 +130,7 @@ def test_two_fresh_runs_at_once_one_works_and_the_other_says_so(source: Path, tm
     working, release = threading.Event(), threading.Event()
 
     class Waiting(Nearest):
-        def process(self, rgb: Pixels) -> Pixels:
+        def process(self, rgb: ImageInt) -> ImageInt:
             working.set()
             assert release.wait(60)
             return super().process(rgb)
@@ -193,7 +193,7 @@ def test_a_source_replaced_while_it_runs_is_refused(source: Path, tmp_path: Path
     other = make_clip(tmp_path / "other.mkv", frames=96, options={"g": "5"}, audio="libopus")
 
     class Replacing(Nearest):
-        def process(self, rgb: Pixels) -> Pixels:
+        def process(self, rgb: ImageInt) -> ImageInt:
             if self.frames == 60:
                 other.replace(source)
             return super().process(rgb)
@@ -268,7 +268,7 @@ def test_several_workers_give_the_same_file(source: Path, tmp_path: Path) -> Non
 
 def test_a_failing_worker_stops_the_others_and_the_rest_goes_on_later(source: Path, tmp_path: Path) -> None:
     class Failing(Nearest):
-        def process(self, rgb: Pixels) -> Pixels:
+        def process(self, rgb: ImageInt) -> ImageInt:
             time.sleep(0.002)
             if self.frames == 25:
                 raise RuntimeError("device lost")

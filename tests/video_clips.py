@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from apisr.core.progress import Cancel, Progress
-from apisr.image import Pixels
+from apisr.image import ImageInt
 from apisr.upscale.options import VideoOptions
 from apisr.upscale.preprocess import Preprocess
 from apisr.upscale.results import ReuseStats, VideoResult
@@ -46,7 +46,7 @@ class Nearest:
     def frames(self) -> int:
         return self.stats.frames
 
-    def process(self, rgb: Pixels) -> Pixels:
+    def process(self, rgb: ImageInt) -> ImageInt:
         self.stats.frames += 1
         return np.ascontiguousarray(rgb.repeat(self.scale, 0).repeat(self.scale, 1))
 
@@ -104,7 +104,7 @@ def picture(number: int, width: int, height: int) -> np.ndarray[Any, np.dtype[np
     return rgb
 
 
-def number_of(rgb: Pixels, scale: int = 1) -> int:
+def number_of(rgb: ImageInt, scale: int = 1) -> int:
     """Read the bar code of :func:`picture` from a frame enlarged by `scale`."""
     white = np.iinfo(rgb.dtype).max
     bits = [

@@ -31,7 +31,6 @@ from typing_extensions import TypeIs
 from apisr.core.config import unknown_name
 from apisr.core.errors import ApisrError, Cancelled, InputError
 from apisr.core.files import check_target
-from apisr.core.media import find_media
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.image import (
     ImageF32,
@@ -39,6 +38,7 @@ from apisr.image import (
     ImageU8,
     ImageU16,
     check_format,
+    find_pictures,
     format_of,
     frames_kept,
     from_float,
@@ -326,7 +326,7 @@ def enhance_files(
 def _jobs(source: Path, output: Path, options: EnhanceOptions) -> dict[Path, tuple[Path, Path]]:
     """Return target -> (source, its relative name) after all checks that need no decoding."""
     jobs: dict[Path, tuple[Path, Path]] = {}
-    for path, relative in _pictures(source, output):
+    for path, relative in find_pictures(source, without=output):
         suffix = ".png" if path.suffix.lower() in _LOSSY_SUFFIXES else output_suffix(path)
         target = (output / relative).with_suffix(suffix)
         if source.is_file() and not output.is_dir() and output.suffix:
@@ -346,18 +346,6 @@ def _jobs(source: Path, output: Path, options: EnhanceOptions) -> dict[Path, tup
             check_target(_panel_path(target), overwrite=options.overwrite)
         jobs[target] = (path, relative)
     return jobs
-
-
-def _pictures(source: Path, output: Path) -> list[tuple[Path, Path]]:
-    if source.is_file():
-        return [(source, Path(source.name))]
-    if not source.is_dir():
-        raise InputError(f"cannot read '{source}': no such file or folder.", code="cannot-read")
-    skipped = output.resolve() if output.resolve() != source.resolve() else None
-    listing = find_media(source, kinds=("picture",), skip=lambda path: path.resolve() == skipped)
-    if not listing.found:
-        raise InputError(f"no pictures found in '{source}'. Give pictures or a folder of them.", code="nothing-found")
-    return [(path, path.relative_to(source)) for path in listing.found]
 
 
 def _gamma_for(relative: Path, options: EnhanceOptions) -> float:

@@ -6,11 +6,8 @@ Reading is in :mod:`apisr.image.read`, writing in :mod:`apisr.image.write`, the 
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from apisr.core.errors import InputError
-from apisr.core.media import find_media, kind_of_name
 from apisr.image.convert import Resampling, from_float, from_tensor, over_white, resize, to_float, to_tensor
+from apisr.image.find import find_pictures
 from apisr.image.formats import (
     FORMATS,
     check_format,
@@ -53,6 +50,7 @@ __all__ = [
     "TextEntry",
     "check_format",
     "check_lossless",
+    "find_pictures",
     "format_of",
     "frames_kept",
     "from_float",
@@ -69,27 +67,3 @@ __all__ = [
     "to_tensor",
     "write_picture",
 ]
-
-# Names of before, kept until the other rooms use the new ones.
-Pixels = ImageInt
-Floats = ImageF32
-
-
-def is_picture_name(path: Path) -> bool:
-    """Tell whether the file ending is that of a picture."""
-    return kind_of_name(path) == "picture"
-
-
-def find_pictures(given: Path, *, without: Path | None = None) -> list[tuple[Path, Path]]:
-    """List the picture files of a folder with its subfolders, or the one file given, with their relative names."""
-    if given.is_file():
-        return [(given, Path(given.name))]
-    if not given.is_dir():
-        raise InputError(f"cannot read '{given}': no such file or folder.", code="cannot-read")
-    skipped = without.resolve() if without is not None and without.resolve() != given.resolve() else None
-    listing = find_media(given, kinds=("picture",), skip=lambda path: path.resolve() == skipped)
-    if not listing.found:
-        raise InputError(
-            f"no pictures found in '{given}'. Expected files ending in {', '.join(FORMATS)}.", code="nothing-found"
-        )
-    return [(path, path.relative_to(given)) for path in listing.found]

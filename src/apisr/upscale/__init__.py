@@ -19,13 +19,13 @@ from apisr.upscale.options import EngineName
 
 if TYPE_CHECKING:
     from apisr.engines import Engine
-    from apisr.image import Pixels
+    from apisr.image import ImageInt
 
 __all__ = ["EngineName", "upscale", "upscale_pixels"]
 
 
 def upscale(
-    pixels: Pixels,
+    pixels: ImageInt,
     *,
     scale: float = 2,
     model: str | Path | None = None,
@@ -33,7 +33,7 @@ def upscale(
     device: str = "auto",
     tile_px: int | None = None,
     tta: bool = False,
-) -> Pixels:
+) -> ImageInt:
     """Upscale one picture held as an array.
 
     Args:
@@ -78,7 +78,7 @@ def upscale(
     return output[..., 0] if gray else output
 
 
-def upscale_pixels(pixels: Pixels, engine: Engine, *, tile_px: int | None = None) -> Pixels:
+def upscale_pixels(pixels: ImageInt, engine: Engine, *, tile_px: int | None = None) -> ImageInt:
     """Upscale one array with a loaded engine; see :func:`apisr.upscale.picture.upscale_pixels`."""
     from apisr.upscale import picture
 

@@ -36,7 +36,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.image import Pixels
+from apisr.image import ImageInt
 from apisr.upscale.options import Hold
 from apisr.upscale.results import HoldStats
 
@@ -102,7 +102,7 @@ _TO_CHROMA = np.array([[-0.299, -0.587, 0.886], [0.701, -0.587, -0.114]], np.flo
 class _Frame:
     """A frame that waits: its pixels, padded to whole blocks, and which blocks equal those of the frame before."""
 
-    def __init__(self, pixels: Pixels, before: _Frame | None) -> None:
+    def __init__(self, pixels: ImageInt, before: _Frame | None) -> None:
         height, width = pixels.shape[:2]
         self.shape = pixels.shape
         self.dtype = pixels.dtype
@@ -120,7 +120,7 @@ class _Frame:
         else:
             self.changed = _changed(before.padded, self.padded)
 
-    def take(self, blocks: Blocks) -> Pixels:
+    def take(self, blocks: Blocks) -> ImageInt:
         """Return the pixels ``(n, 16, 16, 3)`` of some blocks."""
         return self.blocks[blocks // self.columns, blocks % self.columns]
 
@@ -140,15 +140,15 @@ class _Shot:
         self.store: list[_Store] = []
         self.used = np.full((STORE_BLOCKS, rows * columns), -1, np.int64)
 
-    def take(self, blocks: Blocks) -> Pixels:
+    def take(self, blocks: Blocks) -> ImageInt:
         return self.blocks[blocks // self.columns, blocks % self.columns]
 
-    def put(self, blocks: Blocks, content: Pixels, thumbs: NDArray[np.float32]) -> None:
+    def put(self, blocks: Blocks, content: ImageInt, thumbs: NDArray[np.float32]) -> None:
         self.blocks[blocks // self.columns, blocks % self.columns] = content
         self.score[blocks] = 0
         self.thumbs[blocks] = thumbs
 
-    def remember(self, blocks: Blocks, content: Pixels, now: int) -> None:
+    def remember(self, blocks: Blocks, content: ImageInt, now: int) -> None:
         """Keep contents for when they return; the least recently used of a place goes first."""
         slots = self.used[:, blocks].argmin(axis=0)
         while len(self.store) <= slots.max(initial=-1):
@@ -164,10 +164,10 @@ class _Store:
     """One earlier content of each place of a shot."""
 
     def __init__(self, blocks: int, dtype: np.dtype[Any]) -> None:
-        self.content: Pixels = np.zeros((blocks, BLOCK_PX, BLOCK_PX, 3), dtype)
+        self.content: ImageInt = np.zeros((blocks, BLOCK_PX, BLOCK_PX, 3), dtype)
         self.thumbs = np.zeros((blocks, 16), np.float32)
 
-    def take(self, blocks: Blocks) -> Pixels:
+    def take(self, blocks: Blocks) -> ImageInt:
         return self.content[blocks]
 
 
@@ -192,16 +192,16 @@ class HoldFilter:
         self._last: _Frame | None = None
         self._shot: _Shot | None = None
         self._earlier: list[_Shot] = []
-        self._output: Pixels | None = None
+        self._output: ImageInt | None = None
         self._noise = _NoiseEstimate()
 
-    def run(self, frames: Iterable[Pixels]) -> Iterator[Pixels]:
+    def run(self, frames: Iterable[ImageInt]) -> Iterator[ImageInt]:
         """Filter a whole video: one frame out for each frame in, in order."""
         for frame in frames:
             yield from self.push(frame)
         yield from self.finish()
 
-    def push(self, frame: Pixels, *, quantiser: float | NDArray[Any] | None = None) -> list[Pixels]:
+    def push(self, frame: ImageInt, *, quantiser: float | NDArray[Any] | None = None) -> list[ImageInt]:
         """Give the next frame.
 
         Args:
@@ -222,19 +222,19 @@ class HoldFilter:
         self._last = waiting
         self._queue.append(waiting)
         depth = min(self._lookahead, LOOKAHEAD_BYTES // max(1, frame.nbytes))
-        ready: list[Pixels] = []
+        ready: list[ImageInt] = []
         while len(self._queue) > depth:
             ready.append(self._next())
         return ready
 
-    def finish(self) -> list[Pixels]:
+    def finish(self) -> list[ImageInt]:
         """Return the frames that are still inside, after the last one was given."""
-        ready: list[Pixels] = []
+        ready: list[ImageInt] = []
         while self._queue:
             ready.append(self._next())
         return ready
 
-    def _next(self) -> Pixels:
+    def _next(self) -> ImageInt:
         frame = self._queue.popleft()
         frame.scale = self._noise.scale() * (_STRONG if self.mode == "strong" else 1.0)
         if frame.fresh:
@@ -346,7 +346,7 @@ class HoldFilter:
         if kept.any():
             self._shot.remember(blocks[kept], content[kept], self.stats.frames)
 
-    def _mean_of_hold(self, frame: _Frame, blocks: Blocks, first: Pixels) -> tuple[Pixels, NDArray[np.int64]]:
+    def _mean_of_hold(self, frame: _Frame, blocks: Blocks, first: ImageInt) -> tuple[ImageInt, NDArray[np.int64]]:
         """Return the content of blocks (`first` is used up) and how many frames of the same drawing it stands for."""
         assert self._shot is not None
         limit, few = _CALM, _BUSY_SHARE**2 * frame.changed.size
@@ -392,7 +392,7 @@ class HoldFilter:
         first[several] = np.rint(sums.astype(np.float32) / count[several, None, None, None].astype(np.float32))
         return first, count
 
-    def _deliver(self, frame: _Frame) -> Pixels:
+    def _deliver(self, frame: _Frame) -> ImageInt:
         assert self._shot is not None
         height, width = frame.shape[:2]
         self._output = self._shot.picture[:height, :width].copy()
@@ -422,7 +422,7 @@ def quantisers_of(frame: Any) -> NDArray[np.int32] | None:
     return None
 
 
-def differences(canonical: Pixels, now: Pixels, *, most: float = np.inf) -> NDArray[np.float32]:
+def differences(canonical: ImageInt, now: ImageInt, *, most: float = np.inf) -> NDArray[np.float32]:
     """Measure how far blocks are apart, in units of what coding noise may do.
 
     Args:
@@ -456,7 +456,7 @@ def differences(canonical: Pixels, now: Pixels, *, most: float = np.inf) -> NDAr
     return ratio
 
 
-def _differs_by(canonical: Pixels, now: Pixels, weights: NDArray[np.float32]) -> NDArray[Any]:
+def _differs_by(canonical: ImageInt, now: ImageInt, weights: NDArray[np.float32]) -> NDArray[Any]:
     """Return weighted sums of the difference's channels, ``(n, 16, 16, sums)``, the sums interleaved."""
     shape = (len(now) * BLOCK_PX, BLOCK_PX, 3)
     apart = cv2.subtract(now.reshape(shape), canonical.reshape(shape), dtype=cv2.CV_32F)
@@ -529,7 +529,7 @@ class _NoiseEstimate:
         return min(max(factor, _SCALE_RANGE[0]), _SCALE_RANGE[1])
 
 
-def _thumbs(padded: Pixels) -> NDArray[np.float32]:
+def _thumbs(padded: ImageInt) -> NDArray[np.float32]:
     """Average the luma of 4x4 pixels; returns ``(blocks, 16)`` in 8-bit code values."""
     gray = cv2.cvtColor(padded, cv2.COLOR_RGB2GRAY)
     rows, columns = gray.shape[0] // BLOCK_PX, gray.shape[1] // BLOCK_PX
@@ -538,13 +538,13 @@ def _thumbs(padded: Pixels) -> NDArray[np.float32]:
     return np.ascontiguousarray(small * np.float32(1 if gray.dtype == np.uint8 else 1 / 257))
 
 
-def _as_blocks(padded: Pixels) -> Pixels:
+def _as_blocks(padded: ImageInt) -> ImageInt:
     """View a picture of whole blocks as ``(rows, columns, 16, 16, 3)``."""
     rows, columns = padded.shape[0] // BLOCK_PX, padded.shape[1] // BLOCK_PX
     return padded.reshape(rows, BLOCK_PX, columns, BLOCK_PX, 3).transpose(0, 2, 1, 3, 4)
 
 
-def _changed(before: Pixels, now: Pixels) -> NDArray[np.bool_]:
+def _changed(before: ImageInt, now: ImageInt) -> NDArray[np.bool_]:
     """Tell which blocks of two pictures of whole blocks differ in any bit."""
     rows = now.shape[0] // BLOCK_PX
     words = BLOCK_PX * 3 * now.dtype.itemsize // 8

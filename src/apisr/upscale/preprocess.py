@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from apisr.image import Pixels, from_float, resize, to_float
+from apisr.image import ImageInt, from_float, resize, to_float
 from apisr.upscale.hold import HoldFilter
 from apisr.upscale.options import Hold, Kernel, VideoOptions
 from apisr.upscale.results import HoldStats
@@ -74,7 +74,7 @@ class Preprocess:
         hold.stats = statistics or hold.stats
         waiting: deque[Frame] = deque()
 
-        def pictures() -> Iterator[Pixels]:
+        def pictures() -> Iterator[ImageInt]:
             for frame in frames:
                 waiting.append(frame)
                 yield frame.rgb
@@ -82,7 +82,7 @@ class Preprocess:
         for rgb in hold.run(pictures()):
             yield replace(waiting.popleft(), rgb=rgb)
 
-    def _shrunk(self, rgb: Pixels, height: int) -> Pixels:
+    def _shrunk(self, rgb: ImageInt, height: int) -> ImageInt:
         width = max(1, round(rgb.shape[1] * height / rgb.shape[0]))
         return from_float(resize(to_float(rgb), height, width, method=self.kernel), rgb.dtype)
 

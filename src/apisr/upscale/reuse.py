@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.engines import Engine
-from apisr.image import Pixels, from_float, to_float
+from apisr.image import ImageInt, from_float, to_float
 from apisr.upscale.options import Reuse
 from apisr.upscale.results import ReuseStats
 from apisr.upscale.tiles import Rectangle, Tile, bounds_of, padded_size, plan_tiles, rim_of, run_tile, window_of
@@ -63,13 +63,13 @@ class CanvasUpscaler:
         self.stats = ReuseStats()
         self._reuse = reuse
         self._store = _CellStore(store_bytes)
-        self._low: Pixels | None = None
-        self._high: Pixels | None = None
+        self._low: ImageInt | None = None
+        self._high: ImageInt | None = None
         self._digests: NDArray[np.uint8] | None = None
         self._tiles: list[Tile] = []
         self._free = True
 
-    def process(self, rgb: Pixels) -> Pixels:
+    def process(self, rgb: ImageInt) -> ImageInt:
         """Upscale the next frame.
 
         Args:
@@ -87,7 +87,7 @@ class CanvasUpscaler:
             return self._whole(rgb)
         return self._changed(rgb)
 
-    def _start(self, rgb: Pixels) -> None:
+    def _start(self, rgb: ImageInt) -> None:
         height, width = rgb.shape[:2]
         traits = self.engine.traits
         self._low = self._high = self._digests = None
@@ -106,7 +106,7 @@ class CanvasUpscaler:
             else []
         )
 
-    def _whole(self, rgb: Pixels) -> Pixels:
+    def _whole(self, rgb: ImageInt) -> ImageInt:
         height, width = rgb.shape[:2]
         scale = self.engine.traits.scale
         high = np.empty((scale * height, scale * width, 3), rgb.dtype)
@@ -122,7 +122,7 @@ class CanvasUpscaler:
             self._store.put_cells(self._all_cells(), self._keys(), high, scale)
         return high
 
-    def _changed(self, rgb: Pixels) -> Pixels:
+    def _changed(self, rgb: ImageInt) -> ImageInt:
         assert self._low is not None
         assert self._high is not None
         assert self._digests is not None
@@ -150,7 +150,7 @@ class CanvasUpscaler:
         self._low, self._high = rgb, high
         return high
 
-    def _from_store_or_network(self, rgb: Pixels, high: Pixels, affected: NDArray[np.bool_]) -> None:
+    def _from_store_or_network(self, rgb: ImageInt, high: ImageInt, affected: NDArray[np.bool_]) -> None:
         height, width = rgb.shape[:2]
         scale = self.engine.traits.scale
         cells = [cell for cell in self._all_cells() if affected[cell].any()]
@@ -168,7 +168,7 @@ class CanvasUpscaler:
         self._compute(merge_blocks(missing, height, width, halo_px=self.engine.traits.halo_px or 0), rgb, high)
         self._store.put_cells([cells[index] for index in missed], [keys[index] for index in missed], high, scale)
 
-    def _compute(self, rectangles: list[Rectangle], rgb: Pixels, high: Pixels) -> None:
+    def _compute(self, rectangles: list[Rectangle], rgb: ImageInt, high: ImageInt) -> None:
         height, width = rgb.shape[:2]
         traits = self.engine.traits
         halo = traits.halo_px or 0
@@ -177,7 +177,7 @@ class CanvasUpscaler:
             for core in _parts(rectangle):
                 self._run(Tile(core, core.grown(halo, bounds).aligned(traits.multiple_px, bounds)), rgb, high)
 
-    def _run(self, tile: Tile, rgb: Pixels, high: Pixels) -> None:
+    def _run(self, tile: Tile, rgb: ImageInt, high: ImageInt) -> None:
         output = run_tile(self.engine, to_float(window_of(rgb, tile.window)), tile)
         high[tile.core.scaled(self.engine.traits.scale).slices] = from_float(output, rgb.dtype)
         self.stats.computed_px += tile.window.area_px
@@ -205,7 +205,7 @@ class CanvasUpscaler:
         return keys
 
 
-def changed_blocks(before: Pixels, now: Pixels) -> NDArray[np.bool_]:
+def changed_blocks(before: ImageInt, now: ImageInt) -> NDArray[np.bool_]:
     """Tell which blocks of :data:`BLOCK_PX` pixels differ in any bit; returns ``(ceil(H/16), ceil(W/16))``."""
     height, width = now.shape[:2]
     if before is now:
@@ -301,7 +301,7 @@ class _CellStore:
             self._cells.move_to_end(key)
         return found
 
-    def put_cells(self, cells: list[tuple[slice, slice]], keys: list[bytes], high: Pixels, scale: int) -> None:
+    def put_cells(self, cells: list[tuple[slice, slice]], keys: list[bytes], high: ImageInt, scale: int) -> None:
         height, width = high.shape[0] // scale, high.shape[1] // scale
         for cell, key in zip(cells, keys, strict=True):
             if key in self._cells:
@@ -314,14 +314,14 @@ class _CellStore:
             self._bytes -= dropped.nbytes
 
 
-def _block_digests(rgb: Pixels) -> NDArray[np.uint8]:
+def _block_digests(rgb: ImageInt) -> NDArray[np.uint8]:
     rows, columns = -(-rgb.shape[0] // BLOCK_PX), -(-rgb.shape[1] // BLOCK_PX)
     digests = np.empty((rows, columns, 16), np.uint8)
     _update_digests(digests, rgb, np.ones((rows, columns), bool))
     return digests
 
 
-def _update_digests(digests: NDArray[np.uint8], rgb: Pixels, blocks: NDArray[np.bool_]) -> None:
+def _update_digests(digests: NDArray[np.uint8], rgb: ImageInt, blocks: NDArray[np.bool_]) -> None:
     for row in np.flatnonzero(blocks.any(axis=1)).tolist():
         band = rgb[row * BLOCK_PX : (row + 1) * BLOCK_PX]
         for column in np.flatnonzero(blocks[row]).tolist():

@@ -20,7 +20,7 @@ import numpy as np
 from apisr.core.errors import InputError
 from apisr.core.memory import total_memory
 from apisr.engines.base import Engine, ModelTraits
-from apisr.image import Floats, Pixels
+from apisr.image import ImageF32, ImageInt
 
 #: Largest side of a tile's core for still pictures, unless asked for: with it the halo costs little.
 DEFAULT_TILE_PX = 512
@@ -53,7 +53,7 @@ class Rectangle:
 
     @property
     def area_px(self) -> int:
-        """Pixels."""
+        """ImageInt."""
         return self.height * self.width
 
     @property
@@ -140,7 +140,7 @@ def bounds_of(height: int, width: int, rim_px: int) -> Rectangle:
     return Rectangle(-rim_px, height + rim_px, -rim_px, width + rim_px)
 
 
-def window_of(pixels: Pixels, window: Rectangle) -> Pixels:
+def window_of(pixels: ImageInt, window: Rectangle) -> ImageInt:
     """Cut a window out of a picture ``(H, W, ...)``; outside of it the outermost pixels go on."""
     height, width = pixels.shape[:2]
     if window.top >= 0 and window.left >= 0 and window.bottom <= height and window.right <= width:
@@ -155,7 +155,7 @@ def padded_size(height: int, width: int, multiple_px: int) -> tuple[int, int]:
     return -(-height // multiple_px) * multiple_px, -(-width // multiple_px) * multiple_px
 
 
-def run_window(engine: Engine, values: Floats) -> Floats:
+def run_window(engine: Engine, values: ImageF32) -> ImageF32:
     """Run one window ``(h, w, 3)`` in [0, 1] and return ``(s*h, s*w, 3)``, not clipped.
 
     A window whose size is not a multiple of what the network needs (it then ends at the picture's right or bottom
@@ -179,7 +179,7 @@ def run_window(engine: Engine, values: Floats) -> Floats:
     return output[:, : scale * height, : scale * width].transpose(1, 2, 0)
 
 
-def run_tile(engine: Engine, window_values: Floats, tile: Tile) -> Floats:
+def run_tile(engine: Engine, window_values: ImageF32, tile: Tile) -> ImageF32:
     """Run a tile's window and return the output of its core ``(s*h, s*w, 3)``."""
     scale = engine.traits.scale
     output = run_window(engine, window_values)

@@ -26,7 +26,7 @@ from numpy.typing import DTypeLike
 
 from apisr.core.errors import RunError
 from apisr.core.progress import Cancel
-from apisr.image import Pixels
+from apisr.image import ImageInt
 from apisr.video import ffv1
 from apisr.video.fields import FieldFilter, TimedFrame, filtered_fields
 from apisr.video.index import PacketIndex
@@ -52,7 +52,7 @@ class Frame:
 
     pts: int
     duration: int
-    rgb: Pixels
+    rgb: ImageInt
     damaged: bool = False
 
 
@@ -153,7 +153,7 @@ def decoded_frames(
     yield from _Pass(source, index, report, threads).frames()
 
 
-def _cropped(rgb: Pixels, crop: tuple[int, int, int, int]) -> Pixels:
+def _cropped(rgb: ImageInt, crop: tuple[int, int, int, int]) -> ImageInt:
     if not any(crop):
         return rgb
     top, bottom, left, right = crop

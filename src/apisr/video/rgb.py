@@ -31,7 +31,7 @@ from av.video.format import VideoFormat
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import DTypeLike, NDArray
 
-from apisr.image import Floats, Pixels
+from apisr.image import ImageF32, ImageInt
 from apisr.video.colour import LUMA_WEIGHTS, ChromaPosition, Colour, bit_depth, chroma_shift
 
 _SWSCALE = (
@@ -62,7 +62,7 @@ class ToRgb:
         self._worker = VideoReformatter()
         self._graph: tuple[tuple[str, int, int], Graph] | None = None
 
-    def __call__(self, frame: av.VideoFrame) -> Pixels:
+    def __call__(self, frame: av.VideoFrame) -> ImageInt:
         """Return ``(height, width, 3)`` RGB of a planar or packed YUV, gray, palette or RGB frame."""
         name = frame.format.name
         if frame.format.is_rgb or frame.format.has_palette:
@@ -82,9 +82,9 @@ class ToRgb:
         wide = [_enlarged(plane, shift, self.colour.chroma)[:height, :width] for plane in planes[1:3]]
         white = float(np.iinfo(self.dtype.name).max)
         values = cv2.transform(cv2.merge([luma, *wide]), _yuv_to_rgb(self.colour, bits) * white)
-        return cast(Pixels, _rounded(cast(Floats, values), white, self.dtype))
+        return cast(ImageInt, _rounded(cast(ImageF32, values), white, self.dtype))
 
-    def _filtered(self, frame: av.VideoFrame, *, high_bit_depth: bool) -> Pixels:
+    def _filtered(self, frame: av.VideoFrame, *, high_bit_depth: bool) -> ImageInt:
         key = (frame.format.name, frame.width, frame.height)
         if self._graph is None or self._graph[0] != key:
             self._graph = (key, _scale_graph(*key, "rgb48le" if high_bit_depth else "rgb24", self.colour, side="in"))
@@ -92,7 +92,7 @@ class ToRgb:
         rgb = _through(self._graph[1], frame).to_ndarray()
         if high_bit_depth:  # libswscale calls 65280 white
             rgb = cv2.multiply(rgb, cast(Any, (_WIDE_WHITE_GAIN,) * 4))
-        return cast(Pixels, np.ascontiguousarray(rgb))
+        return cast(ImageInt, np.ascontiguousarray(rgb))
 
 
 class FromRgb:
@@ -109,7 +109,7 @@ class FromRgb:
         self._worker = VideoReformatter()
         self._graph: tuple[tuple[str, int, int], Graph] | None = None
 
-    def __call__(self, rgb: Pixels) -> av.VideoFrame:
+    def __call__(self, rgb: ImageInt) -> av.VideoFrame:
         """Return a frame of the pixel format made from ``(height, width, 3)`` uint8 or uint16 RGB, full range."""
         layout = VideoFormat(self.pixel_format)
         high_bit_depth = rgb.dtype == np.uint16
@@ -124,7 +124,7 @@ class FromRgb:
         _tag(frame, self.colour)
         return frame
 
-    def _rgb(self, rgb: Pixels, *, high_bit_depth: bool) -> av.VideoFrame:
+    def _rgb(self, rgb: ImageInt, *, high_bit_depth: bool) -> av.VideoFrame:
         bits = bit_depth(self.pixel_format)
         if high_bit_depth and bits != 16:
             frame = _gbr_frame(rgb, self.pixel_format, bits)
@@ -139,9 +139,9 @@ class FromRgb:
         frame.color_trc = self.colour.transfer
         return frame
 
-    def _filtered(self, rgb: Pixels, *, high_bit_depth: bool) -> av.VideoFrame:
+    def _filtered(self, rgb: ImageInt, *, high_bit_depth: bool) -> av.VideoFrame:
         if high_bit_depth:
-            rgb = cast(Pixels, cv2.multiply(rgb, cast(Any, (1 / _WIDE_WHITE_GAIN,) * 4)))
+            rgb = cast(ImageInt, cv2.multiply(rgb, cast(Any, (1 / _WIDE_WHITE_GAIN,) * 4)))
         source = av.VideoFrame.from_ndarray(
             cast(Any, np.ascontiguousarray(rgb)), format="rgb48le" if high_bit_depth else "rgb24"
         )
@@ -153,12 +153,12 @@ class FromRgb:
         return _through(self._graph[1], source)
 
 
-def to_rgb(frame: av.VideoFrame, colour: Colour, dtype: DTypeLike) -> Pixels:
+def to_rgb(frame: av.VideoFrame, colour: Colour, dtype: DTypeLike) -> ImageInt:
     """Convert one frame to RGB (see :class:`ToRgb`, which is faster for many)."""
     return ToRgb(colour, dtype)(frame)
 
 
-def from_rgb(rgb: Pixels, colour: Colour, pixel_format: str) -> av.VideoFrame:
+def from_rgb(rgb: ImageInt, colour: Colour, pixel_format: str) -> av.VideoFrame:
     """Convert one RGB picture to a frame (see :class:`FromRgb`, which is faster for many)."""
     return FromRgb(colour, pixel_format)(rgb)
 
@@ -236,25 +236,25 @@ def _repacked(frame: av.VideoFrame, target: str, worker: VideoReformatter) -> av
     return out
 
 
-def _rgb_frame(frame: av.VideoFrame, dtype: DTypeLike, worker: VideoReformatter) -> Pixels:
+def _rgb_frame(frame: av.VideoFrame, dtype: DTypeLike, worker: VideoReformatter) -> ImageInt:
     name = frame.format.name
     bits = bit_depth(name)
     if bits == 8:
         out = worker.reformat(frame, format="rgb24", interpolation=_SWSCALE)
         small = np.ascontiguousarray(out.to_ndarray()).astype(np.uint8, copy=False)
-        return small if dtype == np.uint8 else cast(Pixels, small.astype(np.uint16) * np.uint16(257))
+        return small if dtype == np.uint8 else cast(ImageInt, small.astype(np.uint16) * np.uint16(257))
     if frame.format.is_planar and not frame.format.is_big_endian and "f" not in name.removeprefix("gbr"):
         green, blue, red = plane_arrays(frame)[:3]
         values = cv2.merge([red.astype(np.float32), green.astype(np.float32), blue.astype(np.float32)])
         white = float(np.iinfo(dtype).max)
-        return cast(Pixels, _rounded(cast(Floats, values * (white / ((1 << bits) - 1))), white, dtype))
+        return cast(ImageInt, _rounded(cast(ImageF32, values * (white / ((1 << bits) - 1))), white, dtype))
     wide = np.ascontiguousarray(worker.reformat(frame, format="rgb48le", interpolation=_SWSCALE).to_ndarray())
     if dtype == np.uint16:
-        return cast(Pixels, wide)
-    return cast(Pixels, _rounded(wide.astype(np.float32) / 257.0, 255.0, np.uint8))
+        return cast(ImageInt, wide)
+    return cast(ImageInt, _rounded(wide.astype(np.float32) / 257.0, 255.0, np.uint8))
 
 
-def _gbr_frame(rgb: Pixels, pixel_format: str, bits: int) -> av.VideoFrame:
+def _gbr_frame(rgb: ImageInt, pixel_format: str, bits: int) -> av.VideoFrame:
     frame = av.VideoFrame(rgb.shape[1], rgb.shape[0], pixel_format)
     top = float((1 << bits) - 1)
     values = _rounded(rgb.astype(np.float32) * (top / 65535.0), top, np.uint16 if bits > 8 else np.uint8)
@@ -263,7 +263,7 @@ def _gbr_frame(rgb: Pixels, pixel_format: str, bits: int) -> av.VideoFrame:
     return frame
 
 
-def _yuv_frame(rgb: Pixels, colour: Colour, pixel_format: str, worker: VideoReformatter) -> av.VideoFrame:
+def _yuv_frame(rgb: ImageInt, colour: Colour, pixel_format: str, worker: VideoReformatter) -> av.VideoFrame:
     layout = VideoFormat(pixel_format)
     bits = bit_depth(pixel_format)
     shift = chroma_shift(pixel_format)
@@ -273,7 +273,7 @@ def _yuv_frame(rgb: Pixels, colour: Colour, pixel_format: str, worker: VideoRefo
         planar_name = f"yuv{sampling}p{'' if bits == 8 else f'{bits}le'}"
     height, width = rgb.shape[:2]
     white = float(np.iinfo(rgb.dtype).max)
-    values = cast(Floats, cv2.transform(rgb.astype(np.float32), _rgb_to_yuv(colour, bits, white)))
+    values = cast(ImageF32, cv2.transform(rgb.astype(np.float32), _rgb_to_yuv(colour, bits, white)))
     frame = av.VideoFrame(width, height, planar_name)
     targets = plane_arrays(frame)
     top = float((1 << bits) - 1)
@@ -317,7 +317,7 @@ def _yuv_to_rgb(colour: Colour, bits: int) -> NDArray[np.float64]:
     return np.hstack([inverse, -inverse @ np.array([[black], [zero], [zero]])])
 
 
-def _rounded(values: Floats, top: float, dtype: DTypeLike) -> NDArray[Any]:
+def _rounded(values: ImageF32, top: float, dtype: DTypeLike) -> NDArray[Any]:
     np.clip(values, 0.0, top, out=values)
     values += np.float32(0.5)
     return values.astype(dtype)
@@ -340,7 +340,7 @@ def _offset(position: ChromaPosition, *, vertical: bool) -> float:
     return 0.5 if vertical and position == "left" else 0.0
 
 
-def _enlarged(plane: Floats, shift: tuple[int, int], position: ChromaPosition) -> Floats:
+def _enlarged(plane: ImageF32, shift: tuple[int, int], position: ChromaPosition) -> ImageF32:
     """Interpolate a chroma plane to the luma grid."""
     if shift == (0, 0):
         return plane
@@ -362,7 +362,7 @@ def _interpolator(phase: int, factor: int, offset: float) -> NDArray[np.float32]
     return np.array([_cubic(tap - where) for tap in range(-2, 3)], np.float32)
 
 
-def _reduced(plane: Floats, shift: tuple[int, int], position: ChromaPosition) -> Floats:
+def _reduced(plane: ImageF32, shift: tuple[int, int], position: ChromaPosition) -> ImageF32:
     """Low-pass a full-size colour plane and keep the samples of the chroma grid."""
     if shift == (0, 0):
         return plane
@@ -370,7 +370,7 @@ def _reduced(plane: Floats, shift: tuple[int, int], position: ChromaPosition) ->
     kernel_x = _reducer(across, _offset(position, vertical=False) if across == 2 else 0.0)
     kernel_y = _reducer(down, _offset(position, vertical=True) if down == 2 else (down - 1) / 2)
     smooth = cv2.sepFilter2D(plane, cv2.CV_32F, kernel_x, kernel_y, borderType=cv2.BORDER_REPLICATE)
-    return cast(Floats, np.ascontiguousarray(smooth[::down, ::across]))
+    return cast(ImageF32, np.ascontiguousarray(smooth[::down, ::across]))
 
 
 def _reducer(factor: int, offset: float) -> NDArray[np.float32]:

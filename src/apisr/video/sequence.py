@@ -15,14 +15,14 @@ from pathlib import Path
 
 from apisr.core.errors import InputError
 from apisr.core.files import sha256_file
-from apisr.image import is_picture_name
+from apisr.core.media import kind_of_name
 
 _NUMBER = re.compile(r"%(0?)(\d*)d")
 
 
 def is_sequence(path: Path) -> bool:
     """Return whether a file name is a pattern for numbered pictures (holds ``%d``, ``%05d``) and not a file itself."""
-    return len(_NUMBER.findall(path.name)) == 1 and is_picture_name(path) and not path.exists()
+    return len(_NUMBER.findall(path.name)) == 1 and kind_of_name(path) == "picture" and not path.exists()
 
 
 def picture_at(pattern: Path, number: int) -> Path:

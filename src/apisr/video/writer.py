@@ -26,7 +26,7 @@ from av.video.stream import VideoStream
 from apisr.core.errors import RunError
 from apisr.core.files import flush_to_disk, sha256_file
 from apisr.core.processes import leave_realtime
-from apisr.image import Pixels
+from apisr.image import ImageInt
 from apisr.video.colour import Colour
 from apisr.video.encoders import EncoderChoice, coded_size, configure
 from apisr.video.libav import exact, open_write
@@ -112,7 +112,7 @@ class SegmentWriter:
         describe_pictures(context, colour, sar)
         self._shape = None if sar is None else _shape_graph(self._coded, choice.pixel_format, sar)
 
-    def convert(self, rgb: Pixels) -> av.VideoFrame:
+    def convert(self, rgb: ImageInt) -> av.VideoFrame:
         """Turn ``(height, width, 3)`` RGB into a frame of the encoder's format."""
         wide = self._coded[0] - rgb.shape[1]
         tall = self._coded[1] - rgb.shape[0]
@@ -120,7 +120,7 @@ class SegmentWriter:
             rgb = np.pad(rgb, ((0, tall), (0, wide), (0, 0)), mode="edge")
         return self._convert(rgb)
 
-    def write(self, rgb: Pixels, pts: int, duration: int, *, damaged: bool = False) -> None:
+    def write(self, rgb: ImageInt, pts: int, duration: int, *, damaged: bool = False) -> None:
         """Encode one frame; `pts` and `duration` are in units of the source."""
         frame = self.convert(rgb)
         frame.pts = self.frames

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from apisr.core.pipeline import Stage
-from apisr.image import Pixels, from_float, resize, to_float
+from apisr.image import ImageInt, from_float, resize, to_float
 from apisr.upscale.options import Kernel
 from apisr.upscale.video.cuts import Segment
 from apisr.upscale.video.run import SegmentEvents, VideoRun
@@ -23,7 +23,7 @@ class _Begin:
 
 @dataclass(frozen=True)
 class _Picture:
-    rgb: Pixels
+    rgb: ImageInt
     frame: Frame
 
 
@@ -56,7 +56,7 @@ class SegmentEncoder:
         """Begin the file of a segment."""
         self._stage.put(_Begin(segment))
 
-    def put(self, rgb: Pixels, frame: Frame) -> None:
+    def put(self, rgb: ImageInt, frame: Frame) -> None:
         """Encode a picture with the times of its frame."""
         self._stage.put(_Picture(rgb, frame))
 
@@ -102,7 +102,7 @@ class SegmentEncoder:
         self._run.folder.commit(self._number, replace(record, damaged=max(record.damaged, damage)))
 
 
-def final_picture(large: Pixels, low: Pixels, run: VideoRun) -> Pixels:
+def final_picture(large: ImageInt, low: ImageInt, run: VideoRun) -> ImageInt:
     """Bring the network's output to the final size, and put the source beside it where a comparison is asked for.
 
     Args:
@@ -123,7 +123,7 @@ def final_picture(large: Pixels, low: Pixels, run: VideoRun) -> Pixels:
     return wiped
 
 
-def _resized(picture: Pixels, width: int, height: int, method: Kernel) -> Pixels:
+def _resized(picture: ImageInt, width: int, height: int, method: Kernel) -> ImageInt:
     if picture.shape[:2] == (height, width):
         return picture
     values = np.clip(resize(to_float(picture), height, width, method=method), 0, 1)

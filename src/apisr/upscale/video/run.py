@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from apisr.core.progress import Cancel
-from apisr.image import Pixels
+from apisr.image import ImageInt
 from apisr.upscale.options import VideoOptions
 from apisr.upscale.preprocess import Preprocess
 from apisr.upscale.results import HoldStats, ReuseStats, StageSeconds
@@ -24,7 +24,7 @@ class FrameUpscaler(Protocol):
         """How much was computed so far."""
         ...
 
-    def process(self, rgb: Pixels) -> Pixels:
+    def process(self, rgb: ImageInt) -> ImageInt:
         """Map ``(H, W, 3)`` uint8 or uint16 to ``(s*H, s*W, 3)`` of the same dtype; the result is not changed later."""
         ...
 
