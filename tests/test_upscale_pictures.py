@@ -14,6 +14,7 @@ from apisr.engines import Engine, open_engine
 from apisr.image import Metadata, Picture, read_picture, write_picture
 from apisr.upscale import upscale_pixels
 from apisr.upscale.baselines import NearestEngine, ResampleEngine
+from apisr.upscale.options import PictureOptions
 from apisr.upscale.picture import upscale_picture_file
 from apisr.upscale.sizes import SizeRequest
 from apisr.weights import choose_model
@@ -173,3 +174,28 @@ def test_a_large_picture_fits_in_two_gigabytes(tmp_path: Path, tiny_x2: Path) ->
         assert int.from_bytes(file.read(24)[16:20], "big") == 24000
     assert (tmp_path / "out.png").read_bytes()[-8:-4] == b"IEND"
     assert Image.MAX_IMAGE_PIXELS is not None
+
+
+def test_every_page_is_upscaled(tmp_path: Path, engine: Engine) -> None:
+    from apisr.image import open_picture
+
+    pages = (np.full((8, 9, 3), 40, np.uint8), np.full((20, 5, 3), 900, np.uint16), np.full((6, 6, 1), 9, np.uint8))
+    write_picture(tmp_path / "in.tif", Picture(pages))
+    result = upscale_picture_file(tmp_path / "in.tif", tmp_path / "out.tif", engine)
+    assert result.frames == 3
+    with open_picture(tmp_path / "out.tif") as source:
+        shapes = [(frame.pixels.shape, frame.pixels.dtype) for frame in source.frames()]
+    assert shapes == [((16, 18, 3), np.uint8), ((40, 10, 3), np.uint16), ((12, 12, 1), np.uint8)]
+    first = upscale_picture_file(tmp_path / "in.tif", tmp_path / "out.png", engine)
+    assert first.frames == 1
+    assert any("first of 3 pages" in notice for notice in first.notices)
+
+
+def test_largest_input_and_provenance(tmp_path: Path, engine: Engine) -> None:
+    write_picture(tmp_path / "in.png", np.zeros((20, 30, 3), np.uint8))
+    with pytest.raises(InputError) as caught:
+        upscale_picture_file(tmp_path / "in.png", tmp_path / "out.png", engine, PictureOptions(max_pixels=599))
+    assert caught.value.code == "too-large"
+    options = PictureOptions(max_pixels=600, provenance={"Software": "apisr 9.9"})
+    upscale_picture_file(tmp_path / "in.png", tmp_path / "out.png", engine, options)
+    assert [entry.text for entry in read_picture(tmp_path / "out.png").metadata.text] == ["apisr 9.9"]

@@ -8,20 +8,37 @@ True
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Callable
 
 #: Numbers that headers are not prepared for.
 _EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _HEADER_BYTES = 300
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def mutate(content: bytes, draw: random.Random) -> bytes:
-    """Return a damaged copy of a file; one to three damages, more often near its head than elsewhere."""
+    """Return a damaged copy of a file; one to three damages, more often near its head than elsewhere.
+
+    The checksums of every other damaged PNG are put right, so that the damage reaches what is behind them.
+    """
     damaged = bytearray(content)
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
         if damaged:
             draw.choice(_MUTATORS)(damaged, draw)
+    if damaged[:8] == _PNG and draw.random() < 0.5:
+        return _with_checksums(bytes(damaged))
     return bytes(damaged)
+
+
+def _with_checksums(png: bytes) -> bytes:
+    position, parts = 8, [png[:8]]
+    while position + 12 <= len(png):
+        end = position + 8 + int.from_bytes(png[position : position + 4], "big")
+        body = png[position + 4 : end]
+        parts.append(png[position : position + 4] + body + zlib.crc32(body).to_bytes(4, "big"))
+        position = end + 4
+    return b"".join(parts)
 
 
 def _place(content: bytearray, draw: random.Random) -> int:

@@ -176,3 +176,15 @@ def test_a_monstrous_text_does_not_stop_the_picture(tmp_path: Path) -> None:
     np.testing.assert_array_equal(picture.pixels, PIXELS)
     assert picture.metadata.text == ()
     assert len(picture.notices) == 1
+
+
+def test_a_profile_for_other_pixels_is_left_out(tmp_path: Path) -> None:
+    from PIL import Image
+
+    profile = bytearray(200)
+    profile[16:20], profile[36:40] = b"CMYK", b"acsp"
+    for suffix in (".jpg", ".png", ".webp", ".tif"):
+        Image.fromarray(PIXELS).save(tmp_path / f"a{suffix}", icc_profile=bytes(profile))
+        picture = read_picture(tmp_path / f"a{suffix}")
+        assert picture.metadata.icc_profile is None
+        assert len(picture.notices) == 1, suffix

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,7 +28,7 @@ from apisr.image.types import Frame, ImageInt, Metadata, PictureInfo, TextEntry
 _REDUCED, _MASK = 1, 4
 _ORIENTATION, _XMP, _ICC, _EXTRA = 274, 700, 34675, 338
 _ASSOCIATED, _STRAIGHT = 1, 2
-_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB = 0, 1, 2
+_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _CMYK, _LAB = 0, 1, 2, 5, (8, 9, 10)
 #: Compressions that tifffile unpacks without further libraries: none, deflate (both numbers), packbits, LZMA.
 _PLAIN = {1, 8, 32946, 32773, 34925}
 _LZW = 5
@@ -81,7 +81,9 @@ class TiffDecoder:
         self._first: ImageInt | None = pixels
         self._notices += said
         if metadata.icc_profile is not None and not profile_fits(metadata.icc_profile, pixels.shape[2]):
-            metadata = Metadata(None, metadata.exif, metadata.xmp, metadata.dpi, metadata.text)
+            metadata = replace(metadata, icc_profile=None)
+            if first.photometric not in (_CMYK, *_LAB):  # those were converted through it
+                self._notices.append("its colour profile is damaged or not for these pixels and is left out")
         metadata = without_orientation(metadata)
         height, width, channels = pixels.shape
         self.info = PictureInfo(

@@ -41,7 +41,9 @@ def default_target(source: Path, output: Path | None, *, label: str, suffix: str
 def output_suffix(source: Path, kind: Kind, options: UpscaleOptions) -> str:
     """Return the ending of the output of one file."""
     if kind == "picture":
-        return f".{options.picture.format}" if options.picture.format else source.suffix
+        from apisr.image.formats import output_suffix as picture_suffix
+
+        return f".{options.picture.format}" if options.picture.format else picture_suffix(source)
     if options.video.container:
         return f".{options.video.container}"
     if options.video.purpose:
