@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "engines": {"networks", "weights"},
     "upscale": {"video", "weights", "engines"},
     "evaluate": {"upscale", "engines", "weights", "train", "video"},
-    "app": {"upscale", "engines", "enhance", "degrade", "curate", "evaluate", "weights"},
+    "app": {"upscale", "enhance", "degrade", "curate", "evaluate", "weights", "video", "engines"},
     "cli": {"*"},
     "__main__": {"cli"},
     "__init__": {"upscale"},

@@ -1,0 +1,488 @@
+"""What the server answers: one method a route."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from importlib import resources
+from pathlib import Path
+from typing import cast
+
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from apisr.app.queue import Bus, Queue
+from apisr.app.security import read_body
+from apisr.app.store import Item, Job, Settings, Store
+from apisr.app.workers import Worker
+from apisr.core.errors import ApisrError, InputError, RunError
+from apisr.core.files import free_bytes
+from apisr.core.media import find_media, media_kind
+
+#: Space on the disk that an upload leaves free, in bytes.
+KEPT_FREE_BYTES = 1 << 30
+#: An upload that sends nothing for so long is given up.
+UPLOAD_IDLE_SECONDS = 60.0
+#: Entries of a folder that the page is shown.
+MAX_LISTED = 5000
+_HEARTBEAT_SECONDS = 15.0
+
+
+class App:
+    """Answers the requests of the page.
+
+    Args:
+        store: files, jobs, presets.
+        max_upload_bytes: longest upload.
+    """
+
+    def __init__(self, store: Store, *, max_upload_bytes: int) -> None:
+        self.store = store
+        self.bus = Bus()
+        self.queue = Queue(store, self.bus)
+        self.looker = Worker("previews")
+        self.max_upload_bytes = max_upload_bytes
+        self._probing = asyncio.Semaphore(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def routes(self) -> list[Route]:
+        """Return all routes."""
+        table: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
+            ("GET", "/", self.page),
+            ("GET", "/api/state", self.state),
+            ("GET", "/api/events", self.events),
+            ("GET", "/api/browse", self.browse),
+            ("POST", "/api/add", self.add),
+            ("POST", "/api/upload", self.upload),
+            ("DELETE", "/api/items/{item}", self.remove_item),
+            ("GET", "/api/items/{item}/thumbnail", self.thumbnail),
+            ("GET", "/api/items/{item}/frame", self.frame),
+            ("POST", "/api/items/{item}/preview", self.preview),
+            ("POST", "/api/items/{item}/clip", self.clip),
+            ("POST", "/api/items/{item}/plan", self.plan),
+            ("GET", "/api/cache/{name}", self.cached),
+            ("POST", "/api/jobs", self.add_jobs),
+            ("POST", "/api/jobs/order", self.order),
+            ("POST", "/api/queue/{action}", self.pause),
+            ("POST", "/api/jobs/{job}/{action}", self.act),
+            ("GET", "/api/jobs/{job}", self.job),
+            ("GET", "/api/jobs/{job}/output", self.output),
+            ("GET", "/api/jobs/{job}/frame", self.output_frame),
+            ("PUT", "/api/presets/{name}", self.set_preset),
+            ("DELETE", "/api/presets/{name}", self.remove_preset),
+        ]
+        return [Route(path, _answering(handler), methods=[method]) for method, path, handler in table]
+
+    async def page(self, request: Request) -> Response:
+        """Send the page."""
+        return Response(_static("index.html"), media_type="text/html")
+
+    async def state(self, request: Request) -> Response:
+        """Send everything that the page shows first."""
+        import apisr
+        from apisr.app.looking import models
+
+        state = self.store.state
+        return JSONResponse(
+            {
+                "version": apisr.__version__,
+                "folder": self.store.folder.name if self.store.folder else None,
+                "models": models(),
+                "items": [public_item(item) for item in state.items],
+                "jobs": self.queue.listing(),
+                "paused": state.paused,
+                "presets": {name: preset.model_dump(exclude_none=True) for name, preset in state.presets.items()},
+            }
+        )
+
+    async def events(self, request: Request) -> Response:
+        """Stream what happens (server-sent events)."""
+
+        async def stream() -> AsyncGenerator[bytes]:
+            with self.bus.page() as page:
+                while True:
+                    try:
+                        event = await asyncio.wait_for(page.get(), _HEARTBEAT_SECONDS)
+                    except TimeoutError:
+                        yield b": still here\n\n"
+                        continue
+                    if event is None:
+                        return
+                    name, values = event
+                    yield f"event: {name}\ndata: {json.dumps(values)}\n\n".encode()
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+    async def browse(self, request: Request) -> Response:
+        """List a folder below the one that was given on the command line."""
+        if self.store.folder is None:
+            raise InputError("no folder was given. Start the app with: apisr app FOLDER", code="no-folder")
+        name = request.query_params.get("id", "")
+        here = self.store.path_of(name) if name else self.store.folder
+        if not here.is_dir() or not here.resolve().is_relative_to(self.store.folder):
+            raise InputError("no such folder.", code="no-such-file")
+        entries: list[dict[str, object]] = []
+        for path in sorted(here.iterdir(), key=lambda path: (not path.is_dir(), path.name.lower()))[:MAX_LISTED]:
+            kind = "folder" if path.is_dir() else media_kind(path)
+            if kind is None or path.name.startswith(".") or not path.resolve().is_relative_to(self.store.folder):
+                continue
+            entries.append({"id": self.store.id_of(path), "name": path.name, "kind": kind})
+        parent = None if here == self.store.folder else self.store.id_of(here.parent)
+        return JSONResponse({"name": here.name, "parent": parent, "entries": entries})
+
+    async def add(self, request: Request) -> Response:
+        """Add files, and the files of folders, that were picked."""
+        values = await _json(request)
+        added: list[Item] = []
+        left_out = 0
+        for name in _texts(values.get("ids")):
+            path = self.store.path_of(name)
+            listing = find_media(path) if path.is_dir() else None
+            left_out += len(listing.left_out) if listing else 0
+            for file in listing.found if listing else (path,):
+                kind = media_kind(file)
+                if kind is not None and file.resolve().is_relative_to(self.store.folder or self.store.home):
+                    added.append(self.store.add_item(file, kind))
+        self.store.save()
+        self._tell_items()
+        for item in added:
+            self._probe_later(item)
+        return JSONResponse({"added": len(added), "left_out": left_out})
+
+    async def upload(self, request: Request) -> Response:
+        """Take a file: the body is the file, ``?name=`` its name. It is written as it comes."""
+        target = self.store.upload_path(request.query_params.get("name", ""))
+        partial = target.with_name(f"{target.name}.part")
+        try:
+            await self._receive(request, partial)
+            kind = media_kind(partial) or media_kind(target)
+            if kind is None:
+                raise InputError(f"'{target.name}' is neither a picture nor a video.", code="not-media")
+            partial.rename(target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                target.parent.rmdir()
+            raise
+        item = self.store.add_item(target, kind, uploaded=True)
+        self.store.save()
+        self._tell_items()
+        self._probe_later(item)
+        return JSONResponse(public_item(item))
+
+    async def _receive(self, request: Request, partial: Path) -> None:
+        room = min(self.max_upload_bytes, free_bytes(self.store.home) - KEPT_FREE_BYTES)
+        announced = int(request.headers.get("content-length") or 0)
+        received = 0
+        stream = request.stream()
+        with partial.open("wb") as file:
+            while True:
+                if max(announced, received) > room:
+                    raise InputError("there is no room for this file.", code="upload-too-large")
+                try:
+                    chunk = await asyncio.wait_for(anext(stream), UPLOAD_IDLE_SECONDS)
+                except StopAsyncIteration:
+                    break
+                except TimeoutError:
+                    raise InputError("the upload stopped.", code="upload-stopped") from None
+                received += len(chunk)
+                await asyncio.to_thread(file.write, chunk)
+        if announced and received != announced:
+            raise InputError("the upload is not whole.", code="upload-stopped")
+
+    async def remove_item(self, request: Request) -> Response:
+        """Take a file out of the list."""
+        item = self.store.item(request.path_params["item"])
+        if any(job.item == item.id and job.status in ("waiting", "running", "paused") for job in self.store.state.jobs):
+            raise InputError("a job still needs this file. Cancel the job first.", code="wrong-state")
+        self.store.remove_item(item)
+        self.store.save()
+        self._tell_items()
+        return JSONResponse({})
+
+    async def thumbnail(self, request: Request) -> Response:
+        """Send the thumbnail of a file."""
+        item = self.store.item(request.path_params["item"])
+        path = self._thumbnail(item)
+        if not path.exists():
+            raise InputError("no thumbnail yet.", code="no-such-file")
+        return FileResponse(path, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
+
+    async def frame(self, request: Request) -> Response:
+        """Send a picture, or a frame of a video (``?time=``), as PNG."""
+        item = self.store.item(request.path_params["item"])
+        return await self._frame(item.path, request.query_params.get("time", "0"))
+
+    async def output_frame(self, request: Request) -> Response:
+        """The same of a finished output."""
+        job = self.store.job(request.path_params["job"])
+        if job.status != "done" or not job.target.exists():
+            raise InputError("there is no result.", code="no-such-file")
+        return await self._frame(job.target, request.query_params.get("time", "0"))
+
+    async def _frame(self, path: Path, time: str) -> Response:
+        output = self._cache_path("png")
+        answer = await self.looker.ask(
+            "frame", {"path": str(path), "time": _seconds(time), "output": str(output), "longest_px": 4096}
+        )
+        content = await asyncio.to_thread(output.read_bytes)
+        output.unlink(missing_ok=True)
+        headers = {"X-Width": str(answer.get("width")), "X-Height": str(answer.get("height"))}
+        return Response(content, media_type="image/png", headers=headers)
+
+    async def preview(self, request: Request) -> Response:
+        """Upscale a crop; the answer names two pictures."""
+        item = self.store.item(request.path_params["item"])
+        values = await _json(request)
+        before, after = self._cache_path("png"), self._cache_path("png")
+        answer = await self.looker.ask(
+            "preview",
+            {
+                "path": str(item.path),
+                "time": _seconds(str(values.get("time", 0))),
+                "box": values.get("box"),
+                "settings": _settings(values.get("settings")).model_dump(exclude_none=True),
+                "before": str(before),
+                "after": str(after),
+            },
+        )
+        return JSONResponse({**answer, "before": f"/api/cache/{before.name}", "after": f"/api/cache/{after.name}"})
+
+    async def clip(self, request: Request) -> Response:
+        """Upscale a few seconds of a video to look at; the answer names the clip."""
+        item = self.store.item(request.path_params["item"])
+        values = await _json(request)
+        if item.kind != "video":
+            raise InputError("only videos have a preview that plays.", code="wrong-kind")
+        start, length = _seconds(str(values.get("time", 0))), min(10.0, _seconds(str(values.get("seconds", 3))))
+        settings = _settings(values.get("settings")).model_copy(
+            update={"container": "mp4", "codec": "libx264", "crf": 18.0}
+        )
+        output = self._cache_path("mp4")
+        await self.looker.ask(
+            "upscale",
+            {
+                "source": str(item.path),
+                "target": str(output),
+                "settings": settings.model_dump(exclude_none=True),
+                "part": [start, start + length],
+            },
+        )
+        return JSONResponse({"clip": f"/api/cache/{output.name}"})
+
+    async def plan(self, request: Request) -> Response:
+        """Say what an upscale would do."""
+        item = self.store.item(request.path_params["item"])
+        values = await _json(request)
+        settings = _settings(values.get("settings")).model_dump(exclude_none=True)
+        answer = await self.looker.ask(
+            "plan", {"source": str(item.path), "folder": str(self.store.results), "settings": settings}
+        )
+        return JSONResponse({key: value for key, value in answer.items() if key != "target"})
+
+    async def cached(self, request: Request) -> Response:
+        """Send a preview."""
+        name = request.path_params["name"]
+        path = self.store.cache / name
+        if "/" in name or "\\" in name or name.startswith(".") or not path.is_file():
+            raise InputError("no such preview.", code="no-such-file")
+        return FileResponse(path, headers={"Cache-Control": "private, max-age=3600"})
+
+    async def add_jobs(self, request: Request) -> Response:
+        """Put files into the queue."""
+        values = await _json(request)
+        settings = _settings(values.get("settings"))
+        items = [self.store.item(name) for name in _texts(values.get("items"))]
+        arguments: dict[str, object] = {
+            "sources": [str(item.path) for item in items],
+            "folder": str(self.store.results),
+            "settings": settings.model_dump(exclude_none=True),
+        }
+        answer = await self.looker.ask("targets", arguments)
+        jobs: list[Job] = []
+        for item, target in zip(items, _texts(answer.get("targets")), strict=True):
+            chosen = self.store.free_target(Path(target), taken={job.target for job in jobs})
+            self.store.id_of(chosen.parent)
+            jobs.append(
+                Job(
+                    id=secrets.token_hex(8),
+                    item=item.id,
+                    name=item.name,
+                    kind=item.kind,
+                    source=item.path,
+                    target=chosen,
+                    settings=settings,
+                )
+            )
+        self.queue.add(jobs)
+        return JSONResponse({"jobs": [job.id for job in jobs]})
+
+    async def order(self, request: Request) -> Response:
+        """Bring the queue into a new order."""
+        self.queue.order(_texts((await _json(request)).get("ids")))
+        return JSONResponse({})
+
+    async def pause(self, request: Request) -> Response:
+        """Hold the queue or let it go on."""
+        action = request.path_params["action"]
+        if action not in ("pause", "resume"):
+            raise InputError(f"there is no action '{action}'.", code="unknown-action")
+        await self.queue.pause(paused=action == "pause")
+        return JSONResponse({})
+
+    async def act(self, request: Request) -> Response:
+        """Do what is asked of one job."""
+        await self.queue.act(self.store.job(request.path_params["job"]), request.path_params["action"])
+        return JSONResponse({})
+
+    async def job(self, request: Request) -> Response:
+        """Send the log and the result of a job, and the same as a command line."""
+        from apisr.app.looking import command_line
+
+        job = self.store.job(request.path_params["job"])
+        return JSONResponse({"log": job.log, "result": _public_result(job), "command": command_line(job)})
+
+    async def output(self, request: Request) -> Response:
+        """Send a finished output; parts of it when asked for, so that videos can be played and searched."""
+        job = self.store.job(request.path_params["job"])
+        if job.status != "done" or not job.target.exists():
+            raise InputError("there is no result.", code="no-such-file")
+        inline = request.query_params.get("inline") == "1"
+        return FileResponse(
+            job.target, filename=job.target.name, content_disposition_type="inline" if inline else "attachment"
+        )
+
+    async def set_preset(self, request: Request) -> Response:
+        """Keep settings under a name."""
+        name = request.path_params["name"].strip()[:60]
+        if not name:
+            raise InputError("a preset needs a name.", code="bad-request")
+        self.store.state.presets[name] = _settings((await _json(request)).get("settings"))
+        self.store.save()
+        return JSONResponse({})
+
+    async def remove_preset(self, request: Request) -> Response:
+        """Forget settings."""
+        self.store.state.presets.pop(request.path_params["name"], None)
+        self.store.save()
+        return JSONResponse({})
+
+    def _thumbnail(self, item: Item) -> Path:
+        return self.store.cache / f"thumbnail-{item.id}.png"
+
+    def _cache_path(self, suffix: str) -> Path:
+        return self.store.cache / f"{secrets.token_hex(12)}.{suffix}"
+
+    def _tell_items(self) -> None:
+        self.bus.send("items", {"items": [public_item(item) for item in self.store.state.items]})
+
+    def _probe_later(self, item: Item) -> None:
+        if item.info is not None and self._thumbnail(item).exists():
+            return
+        task = asyncio.create_task(self._probe(item))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _probe(self, item: Item) -> None:
+        async with self._probing:
+            try:
+                item.info = await self.looker.ask(
+                    "probe", {"path": str(item.path), "thumbnail": str(self._thumbnail(item))}
+                )
+                item.error = ""
+            except ApisrError as error:
+                item.error = str(error).replace(str(item.path), item.name)
+        self.bus.send("item", public_item(item))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncGenerator[None]:
+        """Run the queue while the server runs."""
+        self.queue.start()
+        for item in self.store.state.items:
+            self._probe_later(item)
+        yield
+        self.bus.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await self.looker.stop()
+        await self.queue.close()
+        self.store.close()
+
+
+def public_item(item: Item) -> dict[str, object]:
+    """Return a file as the page sees it: without its path."""
+    return item.model_dump(mode="json", exclude={"path"})
+
+
+def _answering(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """Turn our errors into answers with one line."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except RunError as error:
+            return JSONResponse({"error": str(error), "code": error.code}, status_code=500)
+        except ApisrError as error:
+            missing = error.code.startswith("no-such")
+            return JSONResponse({"error": str(error), "code": error.code}, status_code=404 if missing else 400)
+        except OSError as error:
+            said = error.strerror or type(error).__name__
+            return JSONResponse({"error": f"the disk says: {said}.", "code": "disk"}, status_code=500)
+
+    return answer
+
+
+async def _json(request: Request) -> dict[str, object]:
+    body = await read_body(request)
+    if body is None:
+        raise InputError("the request is too long.", code="bad-request")
+    try:
+        values: object = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        raise InputError("the request is not JSON.", code="bad-request") from None
+    if not isinstance(values, dict):
+        raise InputError("the request is not a JSON object.", code="bad-request")
+    return cast("dict[str, object]", values)
+
+
+def _texts(value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in cast("list[object]", value)):
+        raise InputError("expected a list of ids.", code="bad-request")
+    return cast("list[str]", value)
+
+
+def _settings(value: object) -> Settings:
+    try:
+        return Settings.model_validate(value or {})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        raise InputError(f"settings: {key}: {problem['msg']}.", code="bad-setting") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 10_000_000:
+        raise InputError(f"expected a time in seconds, got '{text[:40]}'.", code="bad-request")
+    return seconds
+
+
+def _public_result(job: Job) -> dict[str, object] | None:
+    if job.result is None:
+        return None
+    return {key: value for key, value in job.result.items() if key not in ("source", "target")}
+
+
+def _static(name: str) -> bytes:
+    return resources.files("apisr.app").joinpath("static", name).read_bytes()

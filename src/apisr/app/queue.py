@@ -1,0 +1,234 @@
+"""The queue: one job after the other in a child process, and events for every page that is open.
+
+Order, pause, cancel and restart of the server never lose work: a job that is stopped keeps its work folder (videos go
+on at the segment where they stood), and its state is on the disk before the page hears of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Generator
+from typing import Literal
+
+from apisr.app.store import MAX_LOG_LINES, Job, Store
+from apisr.app.workers import Worker
+from apisr.core.errors import ApisrError, InputError
+
+#: Least time between two progress events of a job, in seconds.
+_EVENT_SECONDS = 0.2
+#: A page that does not take its events is let go after so many of them.
+_MAX_WAITING_EVENTS = 2000
+#: The speed is a mean over the last so many seconds.
+_SPEED_SECONDS = 20.0
+
+Event = tuple[str, dict[str, object]]
+StopReason = Literal["pause", "cancel", "shutdown"]
+
+
+class Bus:
+    """Hands events to all open pages."""
+
+    def __init__(self) -> None:
+        self._pages: set[asyncio.Queue[Event | None]] = set()
+
+    def send(self, name: str, values: dict[str, object]) -> None:
+        """Give an event to every page; one that does not read any more is let go."""
+        for page in list(self._pages):
+            try:
+                page.put_nowait((name, values))
+            except asyncio.QueueFull:
+                self._pages.discard(page)
+
+    def close(self) -> None:
+        """End the streams of all pages."""
+        for page in self._pages:
+            with contextlib.suppress(asyncio.QueueFull):
+                page.put_nowait(None)
+
+    @contextlib.contextmanager
+    def page(self) -> Generator[asyncio.Queue[Event | None]]:
+        """Give a page its events while the block runs; None says that there will be no more."""
+        page: asyncio.Queue[Event | None] = asyncio.Queue(_MAX_WAITING_EVENTS)
+        self._pages.add(page)
+        try:
+            yield page
+        finally:
+            self._pages.discard(page)
+
+
+class Queue:
+    """Runs the jobs of a store.
+
+    Args:
+        store: the jobs.
+        bus: is told of every change.
+    """
+
+    def __init__(self, store: Store, bus: Bus) -> None:
+        self._store = store
+        self._bus = bus
+        self._worker = Worker("upscaling")
+        self._wake = asyncio.Event()
+        self._running: Job | None = None
+        self._stop_reason: StopReason | None = None
+        self._closed = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._task = asyncio.create_task(self._work())
+
+    async def close(self) -> None:
+        """Stop the running job so that it can go on later, and end the child process."""
+        self._closed = True
+        self._wake.set()
+        if self._running is not None:
+            self._stop_reason = "shutdown"
+        await self._worker.stop()
+        if self._task is not None:
+            await self._task
+
+    def add(self, jobs: list[Job]) -> None:
+        """Put jobs at the end."""
+        self._store.state.jobs.extend(jobs)
+        self._changed()
+
+    async def pause(self, *, paused: bool) -> None:
+        """Hold the whole queue, or let it go on; a running job stops at its next safe point."""
+        self._store.state.paused = paused
+        if paused and self._running is not None:
+            self._stop_reason = self._stop_reason or "pause"
+            await self._worker.cancel()
+        self._changed()
+
+    async def act(self, job: Job, action: str) -> None:
+        """Do what a person asks of one job: ``pause``, ``resume``, ``cancel``, ``retry`` or ``remove``.
+
+        Raises:
+            InputError: there is no such action, or the job is not in a state for it.
+        """
+        allowed = {
+            "pause": {"waiting", "running"},
+            "resume": {"paused"},
+            "cancel": {"waiting", "running", "paused"},
+            "retry": {"failed", "cancelled"},
+            "remove": {"done", "failed", "cancelled"},
+        }
+        if action not in allowed:
+            raise InputError(f"there is no action '{action}'.", code="unknown-action")
+        if job.status not in allowed[action]:
+            raise InputError(f"a job that is {job.status} takes no '{action}'.", code="wrong-state")
+        if job is self._running and action in ("pause", "cancel"):
+            self._stop_reason = "pause" if action == "pause" else "cancel"
+            await self._worker.cancel()
+            return
+        if action == "remove":
+            self._store.state.jobs.remove(job)
+        else:
+            job.status = {"pause": "paused", "cancel": "cancelled"}.get(action, "waiting")  # type: ignore[assignment]
+            job.message = ""
+        self._changed()
+
+    def order(self, ids: list[str]) -> None:
+        """Bring the jobs into a new order; jobs that are not named keep their place behind the others."""
+        place = {name: number for number, name in enumerate(ids)}
+        self._store.state.jobs.sort(key=lambda job: place.get(job.id, len(place)))
+        self._changed()
+
+    async def _work(self) -> None:
+        while not self._closed:
+            job = self._next()
+            if job is None:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            await self._run(job)
+
+    def _next(self) -> Job | None:
+        if self._store.state.paused:
+            return None
+        return next((job for job in self._store.state.jobs if job.status == "waiting"), None)
+
+    async def _run(self, job: Job) -> None:
+        self._running, self._stop_reason = job, None
+        job.status, job.message = "running", ""
+        self._changed()
+        began = time.monotonic()
+        arguments: dict[str, object] = {
+            "source": str(job.source),
+            "target": str(job.target),
+            "settings": job.settings.model_dump(exclude_none=True),
+        }
+        try:
+            job.result = await self._worker.ask("upscale", arguments, on_event=self._progress_of(job, began))
+            job.status = "done"
+            job.done = job.total or job.done
+        except ApisrError as error:
+            self._ended_with(job, error)
+        finally:
+            job.seconds += time.monotonic() - began
+            job.seconds_left = None
+            self._running = None
+        if not self._closed:
+            self._bus.send("ended", {"id": job.id, "status": job.status, "name": job.name})
+        self._changed()
+
+    def _ended_with(self, job: Job, error: ApisrError) -> None:
+        if self._stop_reason is not None or error.code == "cancelled":
+            state = {"pause": "paused", "cancel": "cancelled", "shutdown": "waiting", None: "cancelled"}
+            job.status = state[self._stop_reason]  # type: ignore[assignment]
+            if self._stop_reason == "pause" and self._store.state.paused:
+                job.status = "waiting"
+            job.message = ""
+        else:
+            job.status = "failed"
+            job.message = str(error)
+            self._log(job, str(error))
+
+    def _progress_of(self, job: Job, began: float) -> Callable[[dict[str, object]], None]:
+        marks: list[tuple[float, float]] = []
+        last = 0.0
+
+        def take(event: dict[str, object]) -> None:
+            nonlocal last
+            now = time.monotonic()
+            message = str(event.get("message") or "")
+            if message:
+                self._log(job, message)
+            done, total = event.get("done"), event.get("total")
+            if event.get("kind") == "advanced" and isinstance(done, int | float):
+                job.done, job.unit = float(done), str(event.get("unit", ""))
+                job.total = float(total) if isinstance(total, int | float) else None
+                marks.append((now, job.done))
+                while len(marks) > 2 and now - marks[0][0] > _SPEED_SECONDS:
+                    marks.pop(0)
+                passed = now - marks[0][0]
+                job.speed = (job.done - marks[0][1]) / passed if passed > 0 else 0.0
+                left = (job.total or 0.0) - job.done
+                job.seconds_left = left / job.speed if job.total and job.speed > 0 else None
+            if now - last >= _EVENT_SECONDS or message:
+                last = now
+                self._bus.send("job", public_job(job))
+
+        return take
+
+    def _log(self, job: Job, line: str) -> None:
+        job.log.append(f"{time.strftime('%H:%M:%S')}  {line}")
+        del job.log[:-MAX_LOG_LINES]
+
+    def _changed(self) -> None:
+        self._store.save()
+        self._bus.send("jobs", {"jobs": self.listing(), "paused": self._store.state.paused})
+        self._wake.set()
+
+    def listing(self) -> list[dict[str, object]]:
+        """Return all jobs as the page sees them."""
+        return [public_job(job) for job in self._store.state.jobs]
+
+
+def public_job(job: Job) -> dict[str, object]:
+    """Return a job as the page sees it: without paths."""
+    values = job.model_dump(mode="json", exclude={"source", "target", "log", "result"})
+    return {**values, "output": job.target.name, "ready": job.status == "done" and job.target.exists()}

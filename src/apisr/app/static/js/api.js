@@ -1,0 +1,52 @@
+// Requests to the server, and its stream of events.
+
+export class ApiError extends Error {
+  constructor(message, code) {
+    super(message);
+    this.code = code;
+  }
+}
+
+async function answer(response) {
+  const type = response.headers.get("content-type") ?? "";
+  const values = type.includes("json") ? await response.json() : {};
+  if (!response.ok) throw new ApiError(values.error ?? response.statusText, values.code);
+  return values;
+}
+
+export const get = async (path) => answer(await fetch(path));
+
+export async function send(method, path, values) {
+  const headers = { "Content-Type": "application/json" };
+  return answer(await fetch(path, { method, headers, body: JSON.stringify(values ?? {}) }));
+}
+
+export const post = (path, values) => send("POST", path, values);
+
+// XMLHttpRequest, because fetch does not say how much of a body was sent.
+export function upload(file, onProgress) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", `/api/upload?name=${encodeURIComponent(file.name)}`);
+    request.upload.onprogress = (event) => onProgress(event.loaded / Math.max(1, event.total));
+    request.onload = () => {
+      let values = {};
+      try { values = JSON.parse(request.responseText); } catch { /* not JSON: the status says enough */ }
+      if (request.status < 300) resolve(values);
+      else reject(new ApiError(values.error ?? request.statusText, values.code));
+    };
+    request.onerror = () => reject(new ApiError("", "offline"));
+    request.send(file);
+  });
+}
+
+// The browser connects again by itself; `onState` hears whether the server is there.
+export function listen(handlers, onState) {
+  const source = new EventSource("/api/events");
+  for (const [name, handler] of Object.entries(handlers)) {
+    source.addEventListener(name, (event) => handler(JSON.parse(event.data)));
+  }
+  source.onopen = () => onState(true);
+  source.onerror = () => onState(false);
+  return source;
+}

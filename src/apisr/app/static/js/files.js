@@ -1,0 +1,150 @@
+// Adding files, and the cards that stand for them.
+
+import * as api from "./api.js";
+import { byId, keyed, make, say } from "./dom.js";
+import { clock, size, t } from "./i18n.js";
+import { refresh } from "./main.js";
+
+let shared;
+
+export function wire(state) {
+  shared = state;
+  const drop = byId("drop");
+  const over = (on) => drop.classList.toggle("over", on);
+  for (const name of ["dragenter", "dragover"]) document.addEventListener(name, (event) => { event.preventDefault(); over(true); });
+  for (const name of ["dragleave", "drop"]) document.addEventListener(name, (event) => { event.preventDefault(); if (name === "drop" || !event.relatedTarget) over(false); });
+  document.addEventListener("drop", async (event) => uploadAll(await droppedFiles(event.dataTransfer)));
+  byId("pick-files").addEventListener("change", (event) => { uploadAll([...event.target.files]); event.target.value = ""; });
+  byId("pick-folder").addEventListener("change", (event) => { uploadAll([...event.target.files]); event.target.value = ""; });
+  byId("select-all").addEventListener("change", (event) => {
+    state.selected = new Set(event.target.checked ? state.items.filter((item) => !item.error).map((item) => item.id) : []);
+    refresh();
+  });
+  byId("remove-selected").addEventListener("click", async () => {
+    for (const id of [...state.selected]) {
+      try { await api.send("DELETE", `/api/items/${id}`); } catch (error) { say(error.message); }
+    }
+  });
+  byId("open-browse").addEventListener("click", () => browse(""));
+  byId("browse-cancel").addEventListener("click", () => byId("browse").close());
+  byId("browse-add").addEventListener("click", addPicked);
+}
+
+export function show(state) {
+  byId("open-browse").hidden = !state.folder;
+  byId("selection").hidden = state.items.length === 0;
+  const usable = state.items.filter((item) => !item.error).length;
+  byId("select-all").checked = usable > 0 && state.selected.size === usable;
+  byId("selected-count").textContent = t("selected", { count: state.selected.size });
+  byId("remove-selected").disabled = state.selected.size === 0;
+  keyed(byId("cards"), state.items, (item) => item.id, makeCard, updateCard);
+}
+
+function makeCard(item) {
+  const image = make("img", { alt: "", loading: "lazy", decoding: "async" });
+  const picture = make("button", { class: "picture", type: "button", onclick: () => { shared.current = item.id; refresh(); byId("look").scrollIntoView({ block: "nearest" }); } }, image);
+  const box = make("input", { type: "checkbox", onchange: (event) => {
+    if (event.target.checked) shared.selected.add(item.id); else shared.selected.delete(item.id);
+    refresh();
+  } });
+  return make("li", { class: "card" }, picture, make("div", { class: "body" }, make("div", { class: "title" }, box, make("p", { class: "name" }, item.name)), make("p", { class: "soft facts" }), make("p", { class: "error" })));
+}
+
+function updateCard(card, item) {
+  const image = card.querySelector("img");
+  if (item.info && !image.src) image.src = `/api/items/${item.id}/thumbnail`;
+  card.classList.toggle("current", shared.current === item.id);
+  card.querySelector(".picture").setAttribute("aria-label", t("lookAt", { name: item.name }));
+  const box = card.querySelector("input");
+  box.checked = shared.selected.has(item.id);
+  box.disabled = Boolean(item.error);
+  box.setAttribute("aria-label", t("select", { name: item.name }));
+  card.querySelector(".facts").textContent = facts(item);
+  const error = card.querySelector(".error");
+  error.textContent = item.error ?? "";
+  error.hidden = !item.error;
+}
+
+export function facts(item) {
+  if (!item.info) return t(item.kind);
+  const { width, height, bytes, frames, duration_s: seconds, streams } = item.info;
+  const parts = [t(item.kind), `${width}×${height}`];
+  if (seconds) parts.push(clock(seconds).slice(0, 8));
+  else if (frames > 1) parts.push(t("frames", { count: frames }));
+  parts.push(size(bytes));
+  if (streams?.length) parts.push(streams.join(", "));
+  return parts.join(" · ");
+}
+
+async function droppedFiles(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (!entries.length) return [...transfer.files];
+  const found = [];
+  const read = (entry) => new Promise((resolve, reject) => entry.file(resolve, reject));
+  const walk = async (entry) => {
+    if (entry.isFile) found.push(await read(entry));
+    else {
+      const reader = entry.createReader();
+      for (;;) {
+        const part = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+        if (!part.length) break;
+        for (const child of part) await walk(child);
+      }
+    }
+  };
+  for (const entry of entries) await walk(entry);
+  return found;
+}
+
+async function uploadAll(list) {
+  const wanted = list.filter((file) => !file.name.startsWith("."));
+  let leftOut = 0;
+  for (const file of wanted) {
+    const bar = make("progress", { max: 1, value: 0 });
+    bar.setAttribute("aria-label", file.name);
+    const row = make("li", {}, make("span", { class: "name" }, file.name), bar);
+    byId("uploads").append(row);
+    try {
+      const item = await api.upload(file, (share) => { bar.value = share; });
+      shared.selected.add(item.id);
+      shared.current ??= item.id;
+      row.remove();
+      say(t("uploaded", { name: item.name }));
+      refresh();
+    } catch (error) {
+      if (error.code === "not-media" && wanted.length > 1) { leftOut += 1; row.remove(); continue; }
+      bar.replaceWith(make("span", { class: "error" }, error.message || t("offline")), make("button", { type: "button", class: "small", onclick: () => row.remove() }, t("close")));
+    }
+  }
+  if (leftOut) say(t("leftOut", { count: leftOut }));
+}
+
+let picked = new Set();
+
+async function browse(id) {
+  picked = new Set();
+  const listing = await api.get(`/api/browse?id=${encodeURIComponent(id)}`);
+  byId("browse-title").textContent = listing.name;
+  byId("browse-add").disabled = true;
+  const rows = listing.entries.map((entry) => {
+    const box = make("input", { type: "checkbox", onchange: (event) => {
+      if (event.target.checked) picked.add(entry.id); else picked.delete(entry.id);
+      byId("browse-add").disabled = picked.size === 0;
+    } });
+    const label = make("label", {}, box, entry.kind === "folder" ? `📁 ${entry.name}` : entry.name);
+    const open = entry.kind === "folder" ? make("button", { type: "button", class: "small", onclick: () => browse(entry.id) }, `${t("open")}: ${entry.name}`) : null;
+    return make("li", {}, label, open);
+  });
+  if (listing.parent !== null) rows.unshift(make("li", {}, make("button", { type: "button", onclick: () => browse(listing.parent) }, `⬑ ${t("up-folder")}`)));
+  byId("browse-list").replaceChildren(...rows);
+  if (!byId("browse").open) byId("browse").showModal();
+}
+
+async function addPicked() {
+  const before = new Set(shared.items.map((item) => item.id));
+  byId("browse").close();
+  const { left_out: leftOut } = await api.post("/api/add", { ids: [...picked] });
+  if (leftOut) say(t("leftOut", { count: leftOut }));
+  for (const item of (await api.get("/api/state")).items) if (!before.has(item.id)) shared.selected.add(item.id);
+  refresh();
+}

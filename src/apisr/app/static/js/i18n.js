@@ -1,0 +1,56 @@
+// Texts in three languages. Numbers, sizes and times are written by the browser's own rules.
+
+export const LANGUAGES = ["en", "ja", "zh-Hans"];
+let texts = {};
+let fallback = {};
+export let language = "en";
+
+export function preferred() {
+  const kept = localStorage.getItem("language");
+  if (LANGUAGES.includes(kept)) return kept;
+  for (const wish of navigator.languages ?? []) {
+    if (wish.startsWith("ja")) return "ja";
+    if (wish.startsWith("zh")) return "zh-Hans";
+    if (wish.startsWith("en")) return "en";
+  }
+  return "en";
+}
+
+export async function use(name) {
+  language = name;
+  const read = async (file) => (await fetch(`/static/i18n/${file}.json`)).json();
+  if (fallback.skip === undefined) fallback = await read("en");
+  texts = name === "en" ? fallback : await read(name);
+  localStorage.setItem("language", name);
+  document.documentElement.lang = name;
+  for (const element of document.querySelectorAll("[data-text]")) element.textContent = t(element.dataset.text);
+}
+
+// t("added", {count: 3}): {count} is put in; "key#one" is taken where the language has a singular and count is 1.
+export function t(key, values = {}) {
+  let text = texts[key] ?? fallback[key] ?? key;
+  if ("count" in values && new Intl.PluralRules(language).select(values.count) === "one") text = texts[`${key}#one`] ?? text;
+  return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+}
+
+export function size(bytes) {
+  const units = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
+  let index = 0;
+  while (bytes >= 1000 && index < units.length - 1) { bytes /= 1000; index += 1; }
+  return new Intl.NumberFormat(language, { style: "unit", unit: units[index], unitDisplay: "short", maximumSignificantDigits: 3 }).format(bytes);
+}
+
+export function duration(seconds) {
+  if (!Number.isFinite(seconds)) return "";
+  if (seconds >= 3600) return t("hours", { hours: Math.floor(seconds / 3600), minutes: Math.round((seconds % 3600) / 60) });
+  if (seconds >= 90) return t("minutes", { minutes: Math.round(seconds / 60) });
+  return t("seconds", { seconds: Math.max(1, Math.round(seconds)) });
+}
+
+export function clock(seconds) {
+  const whole = Math.floor(seconds);
+  const parts = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60), whole % 60];
+  return parts.map((part) => String(part).padStart(2, "0")).join(":") + (seconds % 1).toFixed(2).slice(1);
+}
+
+export const number = (value, digits = 3) => new Intl.NumberFormat(language, { maximumSignificantDigits: digits }).format(value);

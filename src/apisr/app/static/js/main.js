@@ -1,0 +1,77 @@
+// The page: one state, changed by answers and events of the server, shown by the modules beside this one.
+
+import * as api from "./api.js";
+import { byId, say } from "./dom.js";
+import * as i18n from "./i18n.js";
+import * as files from "./files.js";
+import * as look from "./look.js";
+import * as queue from "./queue.js";
+import * as settings from "./settings.js";
+
+export const state = { items: [], jobs: [], paused: false, models: [], presets: {}, folder: null, selected: new Set(), current: null };
+
+// Work on the page is collected and done once before the next frame, so that 500 events cost one update.
+let planned = false;
+export function refresh() {
+  if (planned) return;
+  planned = true;
+  requestAnimationFrame(() => {
+    planned = false;
+    files.show(state);
+    settings.show(state);
+    look.show(state);
+    queue.show(state);
+  });
+}
+
+function setTheme(theme) {
+  if (theme === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
+  localStorage.setItem("theme", theme);
+  byId("theme").value = theme;
+}
+
+async function setLanguage(name) {
+  await i18n.use(name);
+  byId("language").value = name;
+  refresh();
+}
+
+function take(values) {
+  Object.assign(state, values);
+  const known = new Set(state.items.map((item) => item.id));
+  for (const id of [...state.selected]) if (!known.has(id)) state.selected.delete(id);
+  if (state.current && !known.has(state.current)) state.current = null;
+  refresh();
+}
+
+const handlers = {
+  items: ({ items }) => take({ items }),
+  item: (item) => take({ items: state.items.map((other) => (other.id === item.id ? item : other)) }),
+  jobs: ({ jobs, paused }) => take({ jobs, paused }),
+  job: (job) => take({ jobs: state.jobs.map((other) => (other.id === job.id ? job : other)) }),
+  ended: ({ name, status }) => {
+    if (status !== "done" && status !== "failed") return;
+    const text = i18n.t(status === "done" ? "finished" : "failedNotice", { name });
+    say(text);
+    queue.notify(text);
+  },
+};
+
+async function start() {
+  setTheme(localStorage.getItem("theme") ?? "auto");
+  await setLanguage(i18n.preferred());
+  byId("theme").addEventListener("change", (event) => setTheme(event.target.value));
+  byId("language").addEventListener("change", (event) => setLanguage(event.target.value));
+  for (const part of [files, settings, look, queue]) part.wire(state);
+  let offline = false;
+  api.listen(handlers, async (there) => {
+    byId("offline").hidden = there;
+    if (there && offline) take(await api.get("/api/state"));
+    offline = !there;
+  });
+  take(await api.get("/api/state"));
+  document.documentElement.dataset.ready = "yes";
+}
+
+start();

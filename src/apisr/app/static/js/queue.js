@@ -1,0 +1,174 @@
+// The queue and its results.
+
+import * as api from "./api.js";
+import { byId, keyed, make, say, wireCompare } from "./dom.js";
+import { duration, number, t } from "./i18n.js";
+
+let shared;
+
+export function wire(state) {
+  shared = state;
+  byId("pause-queue").addEventListener("click", () => attempt(api.post(`/api/queue/${state.paused ? "resume" : "pause"}`)));
+  byId("clear-done").addEventListener("click", async () => {
+    for (const job of state.jobs) if (["done", "cancelled"].includes(job.status)) await attempt(api.post(`/api/jobs/${job.id}/remove`));
+  });
+  const box = byId("notify");
+  box.checked = localStorage.getItem("notify") === "yes" && window.Notification?.permission === "granted";
+  box.addEventListener("change", async () => {
+    if (box.checked && window.Notification && Notification.permission !== "granted") {
+      box.checked = (await Notification.requestPermission()) === "granted";
+    }
+    localStorage.setItem("notify", box.checked ? "yes" : "no");
+  });
+  wireCompare(byId("details-compare"), byId("result-after"), byId("result-line"), byId("result-slider"));
+  byId("details-close").addEventListener("click", () => byId("details").close());
+  byId("details").addEventListener("close", () => { byId("result-video").pause(); byId("result-video").removeAttribute("src"); });
+  byId("copy-command").addEventListener("click", async () => {
+    await navigator.clipboard.writeText(byId("details-command").textContent);
+    say(t("copied"));
+  });
+}
+
+export function notify(text) {
+  if (byId("notify").checked && document.hidden && window.Notification?.permission === "granted") new Notification("apisr", { body: text });
+}
+
+async function attempt(promise) {
+  try { await promise; } catch (error) { say(error.message || t("offline")); }
+}
+
+export function show(state) {
+  byId("pause-queue").textContent = t(state.paused ? "resumeQueue" : "pauseQueue");
+  byId("queue-empty").hidden = state.jobs.length > 0;
+  byId("clear-done").hidden = !state.jobs.some((job) => ["done", "cancelled"].includes(job.status));
+  const open = state.jobs.filter((job) => ["waiting", "running", "paused"].includes(job.status));
+  const seconds = remaining(state);
+  byId("queue-total").textContent = !open.length ? "" : seconds === null ? t("totalUnknown", { count: open.length }) : t("total", { count: open.length, time: duration(seconds) });
+  keyed(byId("jobs"), state.jobs, (job) => job.id, makeJob, updateJob);
+}
+
+// Time for the whole queue: each kind of file at the speed that was measured in this queue; null until one was.
+function remaining(state) {
+  const open = state.jobs.filter((job) => ["waiting", "running", "paused"].includes(job.status));
+  let sum = 0;
+  for (const job of open) {
+    if (job.seconds_left !== null) { sum += job.seconds_left; continue; }
+    const like = state.jobs.filter((other) => other.kind === job.kind && other.status === "done" && other.seconds > 0);
+    const running = state.jobs.find((other) => other.kind === job.kind && other.status === "running" && other.speed > 0);
+    const units = unitsOf(state, job);
+    const speeds = like.map((other) => unitsOf(state, other) / other.seconds).filter((speed) => speed > 0);
+    const speed = speeds.length ? speeds.reduce((a, b) => a + b) / speeds.length : running && running.total ? (unitsOf(state, running) * running.speed) / running.total : 0;
+    if (!units || !speed) return null;
+    sum += units / speed;
+  }
+  return sum;
+}
+
+function unitsOf(state, job) {
+  const info = state.items.find((item) => item.id === job.item)?.info;
+  return info ? info.width * info.height * Math.max(1, info.frames ?? 1) : 0;
+}
+
+function makeJob(job) {
+  return make("li", { class: "job" },
+    make("div", {}, make("p", { class: "name" }), make("p", { class: "soft status" })),
+    make("div", { class: "buttons" }),
+    make("progress", { class: "line", max: 1 }), make("p", { class: "line error" }));
+}
+
+function updateJob(element, job) {
+  element.querySelector(".name").textContent = `${job.name} → ${job.output}`;
+  const status = element.querySelector(".status");
+  const text = statusText(job);
+  if (status.textContent !== text) status.textContent = text;
+  status.className = `soft status state-${job.status}`;
+  const bar = element.querySelector("progress");
+  bar.hidden = !["running", "paused", "waiting"].includes(job.status) || (job.status === "waiting" && !job.done);
+  bar.setAttribute("aria-label", job.name);
+  if (job.total) bar.value = Math.min(1, job.done / job.total); else bar.removeAttribute("value");
+  const error = element.querySelector(".error");
+  error.textContent = job.message;
+  error.hidden = !job.message;
+  const wanted = buttonsOf(job);
+  const holder = element.querySelector(".buttons");
+  const mark = `${document.documentElement.lang} ${wanted.join()}`;
+  if (holder.dataset.mark !== mark) {
+    const focused = holder.contains(document.activeElement) ? document.activeElement.dataset.action : null;
+    holder.replaceChildren(...wanted.map((action) => button(job, action)));
+    holder.dataset.mark = mark;
+    if (focused) (holder.querySelector(`[data-action="${focused}"]`) ?? holder.firstElementChild)?.focus();
+  }
+}
+
+function statusText(job) {
+  const parts = [t(`state-${job.status}`)];
+  if (job.status === "running") {
+    if (job.total) parts.push(`${Math.floor((100 * job.done) / job.total)} %`);
+    if (job.speed > 0 && job.unit === "frames") parts.push(t("speed-frames", { speed: number(job.speed) }));
+    if (job.speed > 0 && job.unit === "pixels") parts.push(t("speed-pixels", { speed: number(job.speed / 1e6) }));
+    if (job.seconds_left !== null) parts.push(t("left", { time: duration(job.seconds_left) }));
+  }
+  if (job.status === "done" && job.seconds) parts.push(duration(job.seconds));
+  return parts.join(" · ");
+}
+
+function buttonsOf(job) {
+  return {
+    waiting: ["up", "down", "pause", "cancel", "details"],
+    running: ["pause", "cancel", "details"],
+    paused: ["resume", "cancel", "details"],
+    done: ["details", "download", "remove"],
+    failed: ["details", "retry", "remove"],
+    cancelled: ["retry", "remove"],
+  }[job.status];
+}
+
+function button(job, action) {
+  const label = `${t(action)}: ${job.name}`;
+  if (action === "download") {
+    const link = make("a", { class: "button small", href: `/api/jobs/${job.id}/output`, download: "" }, t(action));
+    link.dataset.action = action;
+    link.setAttribute("aria-label", label);
+    return link;
+  }
+  const element = make("button", { type: "button", class: "small", onclick: () => act(job.id, action) }, t(action));
+  element.dataset.action = action;
+  element.setAttribute("aria-label", label);
+  return element;
+}
+
+function act(id, action) {
+  if (action === "details") return details(id);
+  if (action === "up" || action === "down") {
+    const ids = shared.jobs.map((job) => job.id);
+    const at = ids.indexOf(id);
+    const other = at + (action === "up" ? -1 : 1);
+    if (other < 0 || other >= ids.length) return undefined;
+    [ids[at], ids[other]] = [ids[other], ids[at]];
+    return attempt(api.post("/api/jobs/order", { ids }));
+  }
+  return attempt(api.post(`/api/jobs/${id}/${action}`));
+}
+
+async function details(id) {
+  const job = shared.jobs.find((one) => one.id === id);
+  if (!job) return;
+  const more = await api.get(`/api/jobs/${id}`);
+  byId("details-title").textContent = job.name;
+  byId("details-command").textContent = more.command;
+  byId("details-log").textContent = more.log.join("\n");
+  const item = shared.items.find((one) => one.id === job.item);
+  const ready = job.status === "done" && job.ready;
+  byId("details-compare").hidden = byId("result-slider-label").hidden = !(ready && item);
+  if (ready && item) {
+    const time = item.info?.duration_s ? item.info.duration_s / 3 : 0;
+    byId("result-before").src = `/api/items/${item.id}/frame?time=${time}`;
+    byId("result-after").src = `/api/jobs/${id}/frame?time=${time}`;
+    byId("result-before").alt = t("before");
+    byId("result-after").alt = t("after");
+  }
+  const video = byId("result-video");
+  video.hidden = !(ready && job.kind === "video" && /\.(mp4|webm|mov)$/i.test(job.output));
+  if (!video.hidden) video.src = `/api/jobs/${id}/output?inline=1`;
+  byId("details").showModal();
+}

@@ -1,0 +1,149 @@
+// What a person chooses, presets of it, and the button that starts.
+
+import * as api from "./api.js";
+import { byId, make, say } from "./dom.js";
+import { language, t } from "./i18n.js";
+import * as look from "./look.js";
+import { refresh } from "./main.js";
+
+let shared;
+let shownModels = "";
+let strengthTouched = false;
+
+export function wire(state) {
+  shared = state;
+  const form = byId("settings-form");
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const items = shared.items.filter((item) => shared.selected.has(item.id) && !item.error).map((item) => item.id);
+    byId("start").disabled = true;
+    try {
+      const { jobs } = await api.post("/api/jobs", { items, settings: current() });
+      say(t("queued", { count: jobs.length }));
+      shared.selected.clear();
+      byId("queue").scrollIntoView({ block: "nearest" });
+    } catch (error) {
+      say(error.message);
+      look.fail(error.message);
+    }
+    refresh();
+  });
+  form.addEventListener("change", (event) => {
+    if (event.target.id === "strength") strengthTouched = true;
+    if (event.target.name === "model") strengthTouched = false;
+    if (event.target.id !== "preset") byId("preset").value = "";
+    refresh();
+    look.changed();
+  });
+  byId("strength").addEventListener("input", () => { strengthTouched = true; showStrength(); });
+  byId("preset").addEventListener("change", (event) => {
+    const chosen = shared.presets[event.target.value];
+    if (chosen) put(chosen);
+    refresh();
+    look.changed();
+  });
+  byId("save-preset").addEventListener("click", async () => {
+    const name = await ask(t("presetName"));
+    if (!name) return;
+    await api.send("PUT", `/api/presets/${encodeURIComponent(name)}`, { settings: current() });
+    shared.presets = { ...shared.presets, [name]: current() };
+    showPresets();
+    byId("preset").value = name;
+    refresh();
+  });
+  byId("remove-preset").addEventListener("click", async () => {
+    const name = byId("preset").value;
+    await api.send("DELETE", `/api/presets/${encodeURIComponent(name)}`);
+    const { [name]: _, ...rest } = shared.presets;
+    shared.presets = rest;
+    refresh();
+  });
+}
+
+export function show(state) {
+  showModels(state);
+  showPresets();
+  showStrength();
+  const count = state.items.filter((item) => state.selected.has(item.id) && !item.error).length;
+  const start = byId("start");
+  start.disabled = count === 0;
+  start.textContent = count ? t("start", { count }) : t("startNone");
+}
+
+// The settings as the server takes them: what is left at its default is not said.
+export function current(model) {
+  const form = byId("settings-form");
+  const data = new FormData(form);
+  const values = {};
+  const chosen = model ?? data.get("model");
+  if (chosen) values.model = chosen;
+  const wanted = data.get("size");
+  if (wanted?.startsWith("x")) values.scale = Number(wanted.slice(1));
+  if (wanted?.startsWith("h")) values.height = Number(wanted.slice(1));
+  if (strengthTouched && !byId("strength").disabled) values.strength = Number(byId("strength").value);
+  for (const name of ["format", "container", "codec"]) if (data.get(name)) values[name] = data.get(name);
+  for (const name of ["quality", "crf"]) if (data.get(name)) values[name] = Number(data.get(name));
+  if (data.get("hold") !== "auto") values.hold = data.get("hold");
+  if (data.get("tta")) values.tta = true;
+  return values;
+}
+
+function put(values) {
+  const form = byId("settings-form");
+  form.reset();
+  const radio = [...form.elements.namedItem("model")].find((input) => input.value === (values.model ?? ""));
+  if (radio) radio.checked = true;
+  byId("size").value = values.height ? `h${values.height}` : values.scale ? `x${values.scale}` : "";
+  strengthTouched = values.strength !== undefined;
+  if (strengthTouched) byId("strength").value = String(values.strength);
+  for (const name of ["format", "container", "codec", "quality", "crf", "hold"]) {
+    if (values[name] !== undefined) form.elements.namedItem(name).value = String(values[name]);
+  }
+  form.elements.namedItem("tta").checked = Boolean(values.tta);
+}
+
+function showModels(state) {
+  const mark = `${language} ${state.models.map((model) => model.name).join()}`;
+  if (mark === shownModels) return;
+  const kept = byId("settings-form").elements.namedItem("model")?.value ?? "";
+  shownModels = mark;
+  const automatic = { name: "", title: t("modelAuto"), text: t("modelAutoText") };
+  const rows = [automatic, ...state.models].map((model) => {
+    const radio = make("input", { type: "radio", name: "model", value: model.name });
+    radio.checked = model.name === kept;
+    const text = make("span", {}, make("span", { class: "name" }, model.title ?? model.name), make("br"), make("span", { class: "soft" }, model.text ?? ""));
+    const picture = model.picture ? make("img", { src: model.picture, alt: "", loading: "lazy" }) : make("span", { class: "no-picture" });
+    return make("label", { class: "model" }, radio, picture, text);
+  });
+  byId("models").replaceChildren(...rows);
+}
+
+function showPresets() {
+  const select = byId("preset");
+  const kept = select.value;
+  const names = Object.keys(shared.presets).sort();
+  if ([...select.options].slice(1).map((option) => option.value).join("\n") !== names.join("\n")) {
+    select.replaceChildren(select.options[0], ...names.map((name) => make("option", { value: name }, name)));
+  }
+  select.value = names.includes(kept) ? kept : "";
+  byId("remove-preset").hidden = !select.value;
+}
+
+function showStrength() {
+  const name = new FormData(byId("settings-form")).get("model");
+  const model = shared.models.find((one) => one.name === name) ?? shared.models.find((one) => one.default);
+  const range = byId("strength");
+  range.disabled = !(model?.has_strength ?? false);
+  if (!strengthTouched) range.value = String(model?.default_strength ?? 0);
+  byId("strength-text").textContent = strengthTouched ? range.value : t("strengthDefault");
+}
+
+function ask(question) {
+  const dialog = byId("ask");
+  byId("ask-title").textContent = question;
+  byId("ask-text").value = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok" ? byId("ask-text").value.trim() : ""), { once: true });
+  });
+}

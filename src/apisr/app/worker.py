@@ -1,0 +1,214 @@
+"""What a child process of the app does: look at files, preview crops, upscale. ``python -m apisr.app.worker``.
+
+Messages are lines of JSON on standard input and output. ``{"id": 1, "do": "probe", "arguments": {...}}`` is answered
+with any number of ``{"id": 1, "event": {...}}`` and one ``{"id": 1, "result": {...}}`` (or ``"error"`` in its place).
+A line ``{"do": "cancel"}`` stops the task that runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import TextIO
+
+from apisr.app.looking import Looker
+from apisr.core.errors import ApisrError, InputError
+from apisr.core.processes import end_with_parent
+from apisr.core.progress import Cancel, Progress
+
+Arguments = Mapping[str, object]
+Task = Callable[["Worker", Arguments, Callable[[dict[str, object]], None]], Mapping[str, object]]
+
+
+class Worker:
+    """Answers requests one after the other.
+
+    Args:
+        answers: where answers are written.
+    """
+
+    def __init__(self, answers: TextIO) -> None:
+        self._answers = answers
+        self._mutex = threading.Lock()
+        self._requests: queue.Queue[dict[str, object] | None] = queue.Queue()
+        self.cancel = Cancel()
+        self.looker = Looker()
+
+    def read(self, lines: TextIO) -> None:
+        """Take messages until there are no more; a request to cancel is heard at once."""
+        for line in lines:
+            try:
+                message: dict[str, object] = json.loads(line)
+            except ValueError:
+                continue
+            if message.get("do") == "cancel":
+                self.cancel.request()
+            else:
+                self._requests.put(message)
+        self.cancel.request()
+        self._requests.put(None)
+
+    def work(self) -> None:
+        """Do what is asked until there is nothing more to come."""
+        while (message := self._requests.get()) is not None:
+            self.cancel = Cancel()
+            self._send(message.get("id"), self._answer(message))
+
+    def _answer(self, message: dict[str, object]) -> dict[str, object]:
+        task = TASKS.get(str(message.get("do")))
+        arguments = message.get("arguments")
+        try:
+            if task is None or not isinstance(arguments, dict):
+                raise InputError(f"there is no task '{message.get('do')}'.", code="unknown-task")
+            return {"result": task(self, arguments, lambda event: self._send(message.get("id"), {"event": event}))}  # pyright: ignore[reportUnknownArgumentType]
+        except ApisrError as error:
+            return {"error": {"message": str(error), "code": error.code, "exit_code": error.exit_code}}
+        except MemoryError:
+            return {
+                "error": {"message": "there is not enough memory for this.", "code": "out-of-memory", "exit_code": 1}
+            }
+        except Exception as error:  # noqa: BLE001 - one request fails, the next is answered
+            said = f"{type(error).__name__}: {error}".replace("\n", " ")
+            return {"error": {"message": said, "code": "failed", "exit_code": 1}}
+
+    def _send(self, number: object, message: dict[str, object]) -> None:
+        with self._mutex:
+            self._answers.write(json.dumps({"id": number, **message}, default=str) + "\n")
+            self._answers.flush()
+
+
+def probe(worker: Worker, arguments: Arguments, event: Callable[[dict[str, object]], None]) -> Mapping[str, object]:
+    """Say what a file is, and write its thumbnail."""
+    return worker.looker.probe(_path(arguments, "path"), thumbnail=_path(arguments, "thumbnail"))
+
+
+def frame(worker: Worker, arguments: Arguments, event: Callable[[dict[str, object]], None]) -> Mapping[str, object]:
+    """Write a picture, or the frame of a video at a time, as PNG."""
+    return worker.looker.write_frame(
+        _path(arguments, "path"),
+        _time(arguments),
+        _path(arguments, "output"),
+        longest_px=_whole(arguments, "longest_px"),
+    )
+
+
+def preview(worker: Worker, arguments: Arguments, event: Callable[[dict[str, object]], None]) -> Mapping[str, object]:
+    """Upscale a crop and write it, and the source's crop, as PNG."""
+    box = arguments.get("box")
+    if not isinstance(box, list) or len(box) != 4:  # pyright: ignore[reportUnknownArgumentType]
+        raise InputError("expected a crop as left, top, width, height.", code="bad-request")
+    left, top, width, height = (int(str(value)) for value in box)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return worker.looker.preview(
+        _path(arguments, "path"),
+        _time(arguments),
+        (left, top, width, height),
+        _settings(arguments),
+        before=_path(arguments, "before"),
+        after=_path(arguments, "after"),
+    )
+
+
+def plan(worker: Worker, arguments: Arguments, event: Callable[[dict[str, object]], None]) -> Mapping[str, object]:
+    """Say what an upscale would do: the output's name, size, streams, time; and the same as a command line."""
+    return worker.looker.plan(_path(arguments, "source"), _path(arguments, "folder"), _settings(arguments))
+
+
+def upscale(worker: Worker, arguments: Arguments, event: Callable[[dict[str, object]], None]) -> Mapping[str, object]:
+    """Upscale one file."""
+    from apisr.app.upscaling import upscale_file
+
+    def tell(progress: Progress) -> None:
+        event(
+            {
+                "kind": progress.kind,
+                "stage": progress.stage,
+                "done": progress.done,
+                "total": progress.total,
+                "unit": progress.unit,
+                "message": progress.message,
+            }
+        )
+
+    return upscale_file(
+        _path(arguments, "source"),
+        _path(arguments, "target"),
+        _settings(arguments),
+        progress=tell,
+        cancel=worker.cancel,
+        part=_part(arguments),
+    )
+
+
+def targets(worker: Worker, arguments: Arguments, event: Callable[[dict[str, object]], None]) -> Mapping[str, object]:
+    """Say what the outputs of many files are called."""
+    sources = arguments.get("sources")
+    if not isinstance(sources, list):
+        raise InputError("expected 'sources'.", code="bad-request")
+    paths = [Path(str(source)) for source in sources]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    found = worker.looker.targets(paths, _path(arguments, "folder"), _settings(arguments))
+    return {"targets": [str(path) for path in found]}
+
+
+TASKS: dict[str, Task] = {
+    "targets": targets,
+    "probe": probe,
+    "frame": frame,
+    "preview": preview,
+    "plan": plan,
+    "upscale": upscale,
+}
+
+
+def _path(arguments: Arguments, name: str) -> Path:
+    value = arguments.get(name)
+    if not isinstance(value, str):
+        raise InputError(f"expected '{name}'.", code="bad-request")
+    return Path(value)
+
+
+def _whole(arguments: Arguments, name: str) -> int | None:
+    value = arguments.get(name)
+    return value if isinstance(value, int) else None
+
+
+def _time(arguments: Arguments) -> Fraction:
+    value = arguments.get("time", 0)
+    if not isinstance(value, int | float | str):
+        raise InputError("expected 'time' in seconds.", code="bad-request")
+    return Fraction(str(value))
+
+
+def _part(arguments: Arguments) -> tuple[Fraction, Fraction] | None:
+    value = arguments.get("part")
+    if not isinstance(value, list) or len(value) != 2:  # pyright: ignore[reportUnknownArgumentType]
+        return None
+    begin, end = (Fraction(str(second)) for second in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return begin, end
+
+
+def _settings(arguments: Arguments) -> dict[str, object]:
+    value = arguments.get("settings")
+    return {str(key): item for key, item in value.items()} if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+def main() -> None:
+    """Run until standard input is closed. Whatever a library prints goes to standard error."""
+    end_with_parent()
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    worker = Worker(answers)
+    threading.Thread(target=worker.read, args=(sys.stdin,), name="apisr-requests", daemon=True).start()
+    try:
+        worker.work()
+    except (BrokenPipeError, KeyboardInterrupt):
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Child processes of the app: one line of JSON each way for every message.
+
+A worker answers requests one after the other. Its crash fails the request that it was working on and nothing else; the
+next request starts a new one. It ends with the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from apisr.core.errors import InputError, RunError
+
+#: Longest message of a worker, in bytes.
+MAX_LINE_BYTES = 8 << 20
+_STOP_SECONDS = 20.0
+
+EventFn = Callable[[dict[str, object]], None]
+
+
+@dataclass
+class _Waiting:
+    answer: asyncio.Future[dict[str, object]]
+    on_event: EventFn | None = None
+
+
+@dataclass
+class Worker:
+    """A child process that is started when it is first needed.
+
+    Attributes:
+        name: what it is for; shown in errors.
+    """
+
+    name: str
+    _process: asyncio.subprocess.Process | None = None
+    _reader: asyncio.Task[None] | None = None
+    _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    _waiting: dict[int, _Waiting] = field(default_factory=dict[int, _Waiting])
+    _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def ask(
+        self, do: str, arguments: Mapping[str, object], *, on_event: EventFn | None = None
+    ) -> dict[str, object]:
+        """Send a request and wait for its answer.
+
+        Args:
+            do: name of a task in :mod:`apisr.app.worker`.
+            arguments: its arguments.
+            on_event: called with every event that comes before the answer.
+
+        Raises:
+            InputError: the task refused its input.
+            RunError: the task failed, or the process died.
+        """
+        process = await self._started()
+        number = next(self._numbers)
+        answer: asyncio.Future[dict[str, object]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = _Waiting(answer, on_event)
+        try:
+            await self._send(process, {"id": number, "do": do, "arguments": dict(arguments)})
+            reply = await answer
+        finally:
+            self._waiting.pop(number, None)
+        error = reply.get("error")
+        if isinstance(error, dict):
+            values = {str(key): str(value) for key, value in error.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            kind = InputError if values.get("exit_code") == "2" else RunError
+            raise kind(values.get("message", "failed"), code=values.get("code"))
+        result = reply.get("result")
+        return result if isinstance(result, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+
+    async def cancel(self) -> None:
+        """Ask the running request to stop at its next safe point; its answer then says that it was cancelled."""
+        if self._process is not None and self._process.returncode is None:
+            await self._send(self._process, {"do": "cancel"})
+
+    async def stop(self) -> None:
+        """End the process: politely, then for good."""
+        process = self._process
+        if process is None:
+            return
+        if process.returncode is None:
+            with contextlib.suppress(ConnectionError, RunError):
+                await self.cancel()
+            if process.stdin is not None:
+                process.stdin.close()
+            try:
+                await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        if self._reader is not None:
+            await self._reader
+        self._process = None
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        async with self._starting:
+            if self._process is None or self._process.returncode is not None:
+                self._process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "apisr.app.worker"),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    limit=MAX_LINE_BYTES,
+                )
+                self._reader = asyncio.create_task(self._read(self._process))
+            return self._process
+
+    async def _send(self, process: asyncio.subprocess.Process, message: Mapping[str, object]) -> None:
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(message).encode() + b"\n")
+            await process.stdin.drain()
+        except (ConnectionError, BrokenPipeError):
+            raise RunError(f"the process for {self.name} has ended.", code="worker-died") from None
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        while line := await process.stdout.readline():
+            try:
+                message: dict[str, object] = json.loads(line)
+            except ValueError:
+                continue
+            waiting = self._waiting.get(int(str(message.get("id", 0))))
+            if waiting is None:
+                continue
+            event = message.get("event")
+            if isinstance(event, dict):
+                if waiting.on_event is not None:
+                    waiting.on_event(event)  # pyright: ignore[reportUnknownArgumentType]
+            elif not waiting.answer.done():
+                waiting.answer.set_result(message)
+        code = await process.wait()
+        died = {"message": f"the process for {self.name} ended (status {code}).", "code": "worker-died"}
+        for waiting in self._waiting.values():
+            if not waiting.answer.done():
+                waiting.answer.set_result({"error": died})

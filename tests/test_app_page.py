@@ -1,0 +1,258 @@
+"""The page of the app in a real browser: mouse, keyboard, phone width, dark, three languages, a machine that dies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("starlette", reason="the extra 'app' is not installed")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+if CHROMIUM is None:
+    pytest.skip("no Chromium on this machine", allow_module_level=True)
+
+from PIL import Image  # noqa: E402 - after the checks that skip this file
+from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
+from test_app_server import Server, running, wait_until  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Where `npm install axe-core` was run.
+AXE = Path(os.environ.get("APISR_NODE_MODULES", ROOT / "node_modules")) / "axe-core" / "axe.min.js"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("home"), ROOT / "examples") as server:
+        yield server
+    shutil.rmtree(ROOT / "examples" / "upscaled", ignore_errors=True)
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    yield from open_page(browser, server)
+
+
+def open_page(browser: Browser, server: Server, **options: object) -> Iterator[Page]:
+    context = browser.new_context(locale="en-US", **options)  # type: ignore[arg-type]
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.goto(f"http://127.0.0.1:{server.port}/?token={server.token}")
+    page.wait_for_selector("html[data-ready=yes]")
+    yield page
+    context.close()
+    assert [text for text in problems if "Failed to load resource" not in text] == []
+
+
+def clear(page: Page, server: Server) -> None:
+    for job in server.state()["jobs"]:
+        if job["status"] in ("waiting", "running", "paused"):
+            server.post(f"/api/jobs/{job['id']}/cancel", {})
+    wait_until(lambda: all(job["status"] not in ("running",) for job in server.state()["jobs"]))
+    for job in server.state()["jobs"]:
+        server.post(f"/api/jobs/{job['id']}/{'remove'}", {})
+    for item in server.state()["items"]:
+        server.ask("DELETE", f"/api/items/{item['id']}")
+    expect(page.locator("#cards > li")).to_have_count(0)
+
+
+def drawing(path: Path, size: tuple[int, int] = (160, 120)) -> Path:
+    Image.effect_mandelbrot(size, (-2, -1, 1, 1), 60).convert("RGB").save(path)
+    return path
+
+
+def test_a_person_upscales_a_picture(page: Page, server: Server, tmp_path: Path) -> None:
+    clear(page, server)
+    source = drawing(tmp_path / "drawing.png")
+    page.set_input_files("#pick-files", source)
+    card = page.locator("#cards > li")
+    expect(card).to_have_count(1)
+    expect(card.locator(".facts")).to_contain_text("160×120")
+    expect(page.locator("#compare-after")).to_have_attribute("src", lambda_re("/api/cache/"), timeout=60_000)
+    natural = page.evaluate(
+        "() => { const image = document.getElementById('compare-after');"
+        " return image.decode().then(() => image.naturalWidth); }"
+    )
+    assert natural == 320
+    page.locator("#slider").fill("25")
+    assert "25%" in page.locator("#compare-after").evaluate("element => element.style.clipPath")
+    expect(page.locator("#plan")).to_contain_text("320", timeout=60_000)
+    page.locator("#start").click()
+    job = page.locator("#jobs > li")
+    expect(job.locator(".status")).to_contain_text("Done", timeout=90_000)
+    with page.expect_download() as download:
+        job.locator("[data-action=download]").click()
+    fetched = download.value.path()
+    again = tmp_path / "again.png"
+    subprocess.run(
+        [sys.executable, "-m", "apisr", "upscale", str(source), "-o", str(again), "-q"], check=True, timeout=120
+    )
+    assert Path(fetched).read_bytes() == again.read_bytes()
+    job.locator("[data-action=details]").click()
+    expect(page.locator("#details-command")).to_contain_text("apisr upscale")
+    page.keyboard.press("Escape")
+
+
+def test_a_person_upscales_a_clip_by_keyboard_alone(page: Page, server: Server) -> None:
+    clear(page, server)
+    page.locator("#open-browse").focus()
+    page.keyboard.press("Enter")
+    box = page.locator("#browse-list label", has_text="clip.mkv").locator("input")
+    box.focus()
+    page.keyboard.press("Space")
+    page.locator("#browse-add").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#cards > li")).to_have_count(1)
+    expect(page.locator("#cards .facts")).to_contain_text("640×360", timeout=60_000)
+    page.locator("#cards .picture").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#look-time")).to_be_visible()
+    expect(page.locator("#compare-after")).to_have_attribute("src", lambda_re("/api/cache/"), timeout=90_000)
+    page.locator("#overview").focus()
+    page.keyboard.press("ArrowRight")
+    page.locator("#start").focus()
+    page.keyboard.press("Enter")
+    job = page.locator("#jobs > li")
+    expect(job.locator(".status")).to_contain_text("Running", timeout=60_000)
+    job.locator("[data-action=pause]").focus()
+    page.keyboard.press("Enter")
+    expect(job.locator(".status")).to_contain_text("Paused", timeout=60_000)
+    job.locator("[data-action=resume]").press("Enter")
+    expect(job.locator(".status")).to_contain_text("Done", timeout=240_000)
+
+
+def test_a_bad_file_says_so(page: Page, server: Server, tmp_path: Path) -> None:
+    clear(page, server)
+    bad = tmp_path / "<img src=x onerror=alert(1)>.png"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\n cut")
+    page.set_input_files("#pick-files", bad)
+    expect(page.locator("#cards .error")).to_be_visible(timeout=60_000)
+    assert page.locator("#cards img[src=x]").count() == 0
+    text = tmp_path / "text.png"
+    text.write_text("this is text")
+    page.set_input_files("#pick-files", tmp_path / "text.png")
+    expect(page.locator("#cards .error").nth(1)).to_be_visible(timeout=60_000)
+
+
+def test_two_tabs_agree(browser: Browser, page: Page, server: Server, tmp_path: Path) -> None:
+    clear(page, server)
+    for other in open_page(browser, server):
+        page.set_input_files("#pick-files", drawing(tmp_path / "tabs.png"))
+        expect(other.locator("#cards > li")).to_have_count(1)
+        page.locator("#pause-queue").click()
+        expect(other.locator("#pause-queue")).to_have_text("Resume the queue")
+        other.locator("#pause-queue").click()
+        expect(page.locator("#pause-queue")).to_have_text("Pause the queue")
+
+
+@pytest.mark.parametrize(("code", "word"), [("ja", "ファイルを選択"), ("zh-Hans", "选择文件"), ("en", "Choose files")])
+def test_three_languages(page: Page, code: str, word: str) -> None:
+    page.locator("#language").select_option(code)
+    expect(page.locator("label.button.primary")).to_have_text(word)
+    assert page.evaluate("document.documentElement.lang") == code
+    texts = page.evaluate("[...document.querySelectorAll('[data-text]')].map(one => one.textContent)")
+    assert all(texts)
+    page.locator("#language").select_option("en")
+
+
+def test_languages_have_the_same_texts() -> None:
+    import json
+
+    folder = ROOT / "src" / "apisr" / "app" / "static" / "i18n"
+    names = {path.stem: set(json.loads(path.read_text(encoding="utf-8"))) for path in folder.glob("*.json")}
+    english = {name for name in names["en"] if "#" not in name}
+    assert names["ja"] == names["zh-Hans"] == english
+
+
+@pytest.mark.parametrize("width", [360, 768, 3840])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_width_and_theme(browser: Browser, server: Server, width: int, scheme: str, tmp_path: Path) -> None:
+    for page in open_page(browser, server, viewport={"width": width, "height": 800}, color_scheme=scheme):
+        if not server.state()["items"]:
+            page.set_input_files("#pick-files", drawing(tmp_path / "wide.png"))
+        page.locator("#cards .picture").first.click()
+        expect(page.locator("#look-body")).to_be_visible(timeout=60_000)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(int(part) for part in ground[4:-1].split(",")) < 200) == (scheme == "dark")
+        if AXE.exists():
+            page.evaluate(AXE.read_text(encoding="utf-8"))
+            found = page.evaluate(
+                "() => axe.run().then(result => result.violations.map("
+                "one => [one.id, one.impact, one.nodes.map(node => node.html).slice(0, 3)]))"
+            )
+            assert [one for one in found if one[1] in ("serious", "critical")] == []
+
+
+def test_reduced_motion_is_respected(browser: Browser, server: Server) -> None:
+    for page in open_page(browser, server, reduced_motion="reduce"):
+        assert page.locator("#start").evaluate("element => getComputedStyle(element).transitionDuration") == "0s"
+
+
+def test_the_page_goes_on_after_the_server_was_killed(browser: Browser, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    picture = drawing(tmp_path / "large.png", (1600, 1200))
+    with running(home) as server:
+        opened = open_page(browser, server)
+        page = next(opened)
+        page.set_input_files("#pick-files", picture)
+        expect(page.locator("#cards .facts")).to_contain_text("1600×1200", timeout=60_000)
+        page.locator("#start").click()
+        expect(page.locator("#jobs .status")).to_contain_text("Running", timeout=60_000)
+        server.process.kill()
+        server.process.wait()
+        expect(page.locator("#offline")).to_be_visible(timeout=30_000)
+    with running(home, port=server.port) as again:
+        expect(page.locator("#offline")).to_be_hidden(timeout=60_000)
+        expect(page.locator("#jobs .status")).to_contain_text("Done", timeout=240_000)
+        assert again.state()["jobs"][0]["status"] == "done"
+        page.context.close()
+
+
+@pytest.mark.slow
+def test_five_hundred_files(browser: Browser, server: Server, tmp_path: Path) -> None:
+    for page in open_page(browser, server):
+        clear(page, server)
+        server.post("/api/queue/pause", {})
+        small = drawing(tmp_path / "one.png", (32, 24)).read_bytes()
+        for number in range(500):
+            assert server.upload(f"picture {number:03}.png", small).status == 200
+        expect(page.locator("#cards > li")).to_have_count(500, timeout=120_000)
+        wait_until(lambda: all(item["info"] for item in server.state()["items"]), seconds=240)
+        page.evaluate(
+            "() => { window.longest = 0; new PerformanceObserver(list => { for (const entry of list.getEntries()) "
+            "window.longest = Math.max(window.longest, entry.duration); }).observe({type: 'longtask'}); }"
+        )
+        ids = [item["id"] for item in server.state()["items"]]
+        assert server.post("/api/jobs", {"items": ids, "settings": {}}).status == 200
+        expect(page.locator("#jobs > li")).to_have_count(500, timeout=120_000)
+        heap = page.evaluate("performance.memory.usedJSHeapSize")
+        server.post("/api/queue/resume", {})
+        wait_until(lambda: sum(job["status"] == "done" for job in server.state()["jobs"]) >= 20, seconds=240)
+        server.post("/api/queue/pause", {})
+        assert page.evaluate("performance.memory.usedJSHeapSize") < 2 * heap + 20_000_000
+        clear(page, server)
+        server.post("/api/queue/resume", {})
+
+
+def lambda_re(text: str) -> object:
+    import re
+
+    return re.compile(re.escape(text))
