@@ -185,6 +185,8 @@ def _read_picture(path: Path) -> ImageU8:
 
 def _read_video_frame(path: Path, at: Fraction) -> ImageU8:
     """Return the frame that is shown at a time in seconds; the last one where there is none any more."""
+    import numpy as np
+
     from apisr.image import from_float, to_float
     from apisr.video.source import VideoSource
 
@@ -194,7 +196,7 @@ def _read_video_frame(path: Path, at: Fraction) -> ImageU8:
             wanted = int(times[0]) + int(at / source.info.video.time_base)
             place = max(0, int(times.searchsorted(wanted, side="right")) - 1)
             for frame in source.frames(start=int(times[place])):
-                return from_float(to_float(frame.rgb), "uint8")
+                return from_float(to_float(frame.rgb), np.uint8)
     raise InputError("there is no frame at this time.", code="no-frame")
 
 
