@@ -115,6 +115,20 @@ def plan_streams(source: SourceInfo, target: Path, drop: Sequence[str] = ()) -> 
     return tuple(plans)
 
 
+def lost_structure(source: SourceInfo, target: Path, *, cut: bool) -> tuple[str, ...]:
+    """Return notices about chapters and tags of a Matroska source that the output cannot hold as they are.
+
+    Args:
+        source: the file.
+        target: name of the output.
+        cut: whether only a part of the source is written.
+    """
+    if not source.structure or (container_of(target).structure and not cut):
+        return ()
+    why = "a part of the video has chapters of its own" if cut else f"{target.suffix} has no place for them"
+    return (f"the file has {', '.join(source.structure)}; {why}, and the plain ones are written.",)
+
+
 def check_video_codec(target: Path, codec: str, encoder: str) -> None:
     """Check that the container carries what the encoder writes.
 

@@ -143,8 +143,8 @@ def missing_frames(
         times = times[times < span[1]]
     if not times.size:
         return []
-    steps = np.diff(shown)
-    step = float(np.median(steps)) if steps.size else float(index.duration[0] or 1)
+    steps = np.sort(np.diff(shown))
+    step = float(steps[(steps.size - 1) // 2]) if steps.size else float(index.duration[0] or 1)
     after = np.clip(np.searchsorted(shown, times), 0, shown.size - 1)
     before = np.clip(after - 1, 0, shown.size - 1)
     distance = np.minimum(np.abs(shown[after] - times), np.abs(shown[before] - times))

@@ -15,7 +15,8 @@ from apisr.upscale.results import VideoResult
 from apisr.upscale.video.plan import VideoPlan
 from apisr.upscale.video.work_folder import WorkFolder
 from apisr.video.containers.registry import container_of
-from apisr.video.join import JoinSettings, join
+from apisr.video.join import join
+from apisr.video.output_streams import JoinSettings
 from apisr.video.sequence import is_sequence, picture_at
 from apisr.video.source import VideoSource
 from apisr.video.verify import OutputCheck, check_output, source_problems

@@ -21,7 +21,7 @@ from apisr.video.fields import FieldFilter
 from apisr.video.index import PacketIndex, grid_rate
 from apisr.video.sequence import is_sequence, numbers_of, picture_at
 from apisr.video.source import VideoSource
-from apisr.video.streams import StreamPlan, container_of, plan_streams
+from apisr.video.streams import StreamPlan, container_of, lost_structure, plan_streams
 
 _COMBED_ENOUGH = 0.3
 _COMBED_IF_FLAGGED = 0.05
@@ -119,7 +119,13 @@ def plan_video(source: VideoSource, output: OutputRequest, *, scale: int, option
         fields=fields,
         start=start,
         end=end,
-        notices=(*field_notices, *_source_notices(source), *output_format.notices, *_stream_notices(streams)),
+        notices=(
+            *field_notices,
+            *_source_notices(source),
+            *lost_structure(source.info, output.target, cut=start is not None or end is not None),
+            *output_format.notices,
+            *_stream_notices(streams),
+        ),
     )
 
 
@@ -127,10 +133,6 @@ def _check_files(source: VideoSource, output: OutputRequest, options: VideoOptio
     target = output.target
     if target.exists() and source.path.exists() and target.samefile(source.path):
         raise InputError(f"'{target}' is the source itself. Give another name with -o.", code="output-is-input")
-    if options.rate is not None and not is_sequence(source.path):
-        raise InputError(
-            "--rate is for numbered pictures; the frames of a video keep their own times.", code="option-does-not-apply"
-        )
     if not is_sequence(target):
         return
     check_format(target, 1, 1)

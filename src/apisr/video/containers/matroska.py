@@ -35,10 +35,10 @@ ENTRIES = {
 }
 
 HEADER, SEGMENT, CLUSTER, TRACKS, TRACK_ENTRY = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE
-INFO, CHAPTERS, TAGS, ATTACHMENTS, SEEK_HEAD, VOID = (
-    *(0x1549A966, 0x1043A770, 0x1254C367, 0x1941A469, 0x114D9B74, 0xEC),
+INFO, CHAPTERS, TAGS, ATTACHMENTS, SEEK_HEAD, CUES, VOID = (
+    *(0x1549A966, 0x1043A770, 0x1254C367, 0x1941A469, 0x114D9B74, 0x1C53BB6B, 0xEC),
 )
-TRACK_NUMBER, TRACK_TYPE, VIDEO = 0xD7, 0x83, 0xE0
+TRACK_TYPE, VIDEO, TITLE = 0x83, 0xE0, 0x7BA9
 EDITION, EDITION_ORDERED, CHAPTER, CHAPTER_SEGMENT, CHAPTER_DISPLAY = 0x45B9, 0x45DD, 0xB6, 0x6E67, 0x80
 ATTACHED_FILE, TAG, TARGETS, TARGET_LEVEL, TAG_TRACK, SIMPLE_TAG = 0x61A7, 0x7373, 0x63C0, 0x68CA, 0x63C5, 0x67C8
 TAG_EDITION, TAG_CHAPTER, TAG_ATTACHMENT = 0x63C9, 0x63C4, 0x63C6
@@ -79,6 +79,18 @@ def top_level(file: BinaryIO, path: Path) -> Iterator[Element]:
     limit = path.stat().st_size
     end = limit if segment.size is None else min(limit, segment.end)
     yield from elements(file, segment.start, end)
+
+
+def title(path: Path) -> str | None:
+    """Return the title of the file, which libav replaces by a tag of that name where there is one."""
+    with path.open("rb") as file:
+        for element in top_level(file, path):
+            if element.number == CLUSTER:
+                break
+            if element.number == INFO:
+                found = next(_named(file, element, TITLE), None)
+                return None if found is None else content(file, found).rstrip(b"\0").decode("utf-8", "surrogateescape")
+    return None
 
 
 def structure(path: Path) -> tuple[str, ...]:

@@ -1,0 +1,276 @@
+"""What a finished Matroska file lacks after libav wrote it, put in without moving a single frame.
+
+Two things are done. The display size of the video: PyAV does not pass the shape of the pixels to the muxer, and codecs
+without a field for it (VP9) would be shown squeezed. Its element goes into the track, in the room of a padded name that
+is trimmed again. And the structure of a Matroska source: editions, nested and ordered chapters, their languages, the
+levels of tags, the identity of the segment. These elements are copied byte for byte to the end of the file; what libav
+wrote in their place becomes void, and the table of contents points to the new ones.
+
+Numbers and meanings of elements: RFC 9559; their form: RFC 8794.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Sequence
+from fractions import Fraction
+from math import gcd
+from pathlib import Path
+from typing import BinaryIO
+
+from apisr.video.containers import matroska
+from apisr.video.containers.ebml import Element, children, content, elements, encoded, unsigned
+
+#: So many bytes of padding in the name of the video track are enough for its display size.
+NAME_PADDING = 24
+_CRC, _SEEK, _SEEK_ID, _SEEK_POSITION, _SEGMENT_UID = 0xBF, 0x4DBB, 0x53AB, 0x53AC, 0x73A4
+_NAME, _PIXEL_WIDTH, _PIXEL_HEIGHT, _STEREO = 0x536E, 0xB0, 0xBA, 0x53B8
+_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
+_TAG_NAME = 0x45A3
+_SIDE_BY_SIDE, _ABOVE = {1, 11}, {2, 3}
+_LEAST_VOID = 2
+
+
+def set_display_size(path: Path, sar: Fraction | None) -> None:
+    """Write the display size of the first video track whose name is padded, and trim its name.
+
+    Args:
+        path: the finished file.
+        sar: width over height of one pixel, None to trim the name only.
+    """
+    with path.open("r+b") as file:
+        for tracks in matroska.top_level(file, path):
+            if tracks.number == matroska.CLUSTER:
+                return
+            if tracks.number == matroska.TRACKS:
+                for entry in children(file, tracks):
+                    if entry.number == matroska.TRACK_ENTRY and _is_padded(file, entry):
+                        _rewrite(file, entry, _entry_with_size(file, entry, sar))
+                        _renew_checksum(file, tracks)
+                        return
+
+
+def keep_structure(path: Path, source: Path, own_tags: Collection[str]) -> None:
+    """Put the chapters, tags and segment identity of a Matroska source into the finished file.
+
+    Args:
+        path: the finished file.
+        source: the Matroska file that it was made from.
+        own_tags: names of tags that are the output's own and are kept beside those of the source.
+    """
+    with source.open("rb") as origin, path.open("r+b") as file:
+        original = {element.number: element for element in matroska.top_level(origin, source)}
+        chapters = _whole(origin, original.get(matroska.CHAPTERS))
+        tags = _tags(origin, original.get(matroska.TAGS), file, _first(file, path, matroska.TAGS), own_tags)
+        _append(file, path, {matroska.CHAPTERS: chapters, matroska.TAGS: tags})
+        _copy_identity(origin, original.get(matroska.INFO), file, _first(file, path, matroska.INFO))
+
+
+def _is_padded(file: BinaryIO, entry: Element) -> bool:
+    names = [content(file, element) for element in children(file, entry) if element.number == _NAME]
+    return bool(names) and names[0].endswith(b" " * NAME_PADDING)
+
+
+def _entry_with_size(file: BinaryIO, entry: Element, sar: Fraction | None) -> bytes:
+    """Return the content of a track entry with the display size in its video and without the padding of its name."""
+    parts: list[bytes] = []
+    for element in children(file, entry):
+        if element.number == _NAME:
+            name = content(file, element).removesuffix(b" " * NAME_PADDING)
+            parts += [encoded(_NAME, name, size_bytes=_size_bytes(name))] if name else []
+        elif element.number == matroska.VIDEO and sar is not None:
+            video = _video_with_size(file, element, sar)
+            parts.append(encoded(matroska.VIDEO, video, size_bytes=_size_bytes(video)))
+        else:
+            parts.append(_whole(file, element))
+    return b"".join(parts)
+
+
+def _video_with_size(file: BinaryIO, video: Element, sar: Fraction) -> bytes:
+    skipped = {_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT}
+    kept = [element for element in children(file, video) if element.number not in skipped]
+    values = {element.number: unsigned(file, element) for element in kept if (element.size or 0) <= 8}
+    width, height = display_size((values[_PIXEL_WIDTH], values[_PIXEL_HEIGHT]), sar, values.get(_STEREO, 0))
+    sizes = ((_DISPLAY_WIDTH, width), (_DISPLAY_HEIGHT, height))
+    new = b"".join(encoded(number, _number(value), size_bytes=1) for number, value in sizes)
+    return b"".join(_whole(file, element) for element in kept) + new
+
+
+def display_size(pixels: tuple[int, int], sar: Fraction, stereo_mode: int = 0) -> tuple[int, int]:
+    """Return whole numbers in exactly the shape in which pictures are shown, about as large as they are.
+
+    Args:
+        pixels: (width, height) of the coded pictures.
+        sar: width over height of one pixel.
+        stereo_mode: of RFC 9559; of two views in a picture the size of one is meant.
+
+    >>> display_size((1440, 960), Fraction(8, 9)), display_size((192, 128), Fraction(32, 27))
+    ((1280, 960), (240, 135))
+    """
+    across = pixels[0] * sar.numerator
+    down = pixels[1] * sar.denominator
+    if stereo_mode in _SIDE_BY_SIDE:
+        down *= 2
+    elif stereo_mode in _ABOVE:
+        across *= 2
+    shared = gcd(across, down)
+    across, down = across // shared, down // shared
+    lines = pixels[1] // 2 if stereo_mode in _ABOVE else pixels[1]
+    times = max(1, -(-lines // down))
+    return across * times, down * times
+
+
+def _rewrite(file: BinaryIO, parent: Element, payload: bytes) -> None:
+    """Replace the content of an element by a shorter one; the rest becomes void."""
+    room = (parent.size or 0) - len(payload)
+    if (room and room < _LEAST_VOID) or room < 0:
+        return
+    file.seek(parent.start)
+    file.write(payload + _void(room))
+
+
+def _void(size: int) -> bytes:
+    """Return a void element of `size` bytes in all (0, or at least 2)."""
+    if not size:
+        return b""
+    if size < 9:
+        return encoded(matroska.VOID, bytes(size - 2), size_bytes=1)
+    return encoded(matroska.VOID, bytes(size - 9), size_bytes=8)
+
+
+def _renew_checksum(file: BinaryIO, parent: Element) -> None:
+    """Compute the checksum of an element again, where it begins with one."""
+    first = next(children(file, parent), None)
+    if first is None or first.number != _CRC:
+        return
+    file.seek(first.end)
+    checksum = zlib.crc32(file.read(parent.end - first.end))
+    file.seek(first.start)
+    file.write(checksum.to_bytes(4, "little"))
+
+
+def _tags(
+    origin: BinaryIO, source: Element | None, file: BinaryIO, written: Element | None, own: Collection[str]
+) -> bytes:
+    """Return tags: those of the source without those of tracks, and of the output those of tracks and its own."""
+    if source is None:
+        return b""
+    parts = [
+        _whole(origin, tag)
+        for tag in children(origin, source)
+        if tag.number == matroska.TAG and not _targets(origin, tag) & {matroska.TAG_TRACK, matroska.TAG_ATTACHMENT}
+    ]
+    for tag in children(file, written) if written is not None else ():
+        if tag.number != matroska.TAG:
+            continue
+        targets = _targets(file, tag)
+        if matroska.TAG_TRACK in targets:
+            parts.append(_whole(file, tag))
+        elif not targets:
+            inside = list(children(file, tag))
+            kept = [element for element in inside if element.number != matroska.SIMPLE_TAG]
+            own_ones = [element for element in inside if element not in kept and _name_of(file, element) in own]
+            if own_ones:
+                parts.append(encoded(matroska.TAG, b"".join(_whole(file, element) for element in [*kept, *own_ones])))
+    return encoded(matroska.TAGS, b"".join(parts))
+
+
+def _targets(file: BinaryIO, tag: Element) -> set[int]:
+    numbers = {matroska.TAG_TRACK, matroska.TAG_EDITION, matroska.TAG_CHAPTER, matroska.TAG_ATTACHMENT}
+    return {
+        element.number
+        for targets in children(file, tag)
+        if targets.number == matroska.TARGETS
+        for element in children(file, targets)
+        if element.number in numbers and any(content(file, element))
+    }
+
+
+def _name_of(file: BinaryIO, simple: Element) -> str:
+    names = [content(file, element) for element in children(file, simple) if element.number == _TAG_NAME]
+    return names[0].decode("utf-8", "replace") if names else ""
+
+
+def _append(file: BinaryIO, path: Path, parts: dict[int, bytes]) -> None:
+    """Append elements to the segment, void those that they replace, and write the table of contents anew."""
+    before = list(matroska.top_level(file, path))
+    segment = next(element for element in elements(file, 0, path.stat().st_size) if element.number == matroska.SEGMENT)
+    seek_head = next((element for element in before if element.number == matroska.SEEK_HEAD), None)
+    whole = segment.size is not None and segment.end == path.stat().st_size and segment.start - segment.head == 12
+    if not whole or seek_head is None:
+        return
+    places = {element.number: element.head for element in reversed(before) if element.number != matroska.VOID}
+    end = segment.end
+    for number, payload in parts.items():
+        if not payload:
+            continue
+        for element in before:
+            if element.number == number:
+                _overwrite(file, element.head, element.end - element.head)
+        places[number] = end
+        file.seek(end)
+        file.write(payload)
+        end += len(payload)
+    _write_seek_head(file, segment, seek_head, before, places)
+    file.seek(segment.start - 8)
+    file.write(((end - segment.start) | 1 << 56).to_bytes(8, "big"))
+
+
+def _overwrite(file: BinaryIO, at: int, size: int) -> None:
+    file.seek(at)
+    file.write(_void(size))
+
+
+def _write_seek_head(
+    file: BinaryIO, segment: Element, seek_head: Element, before: Sequence[Element], places: dict[int, int]
+) -> None:
+    """Write the table of contents into its old room and that of the void after it."""
+    following = next((element for element in before if element.head == seek_head.end), None)
+    room = seek_head.end - seek_head.head
+    if following is not None and following.number == matroska.VOID:
+        room += following.end - following.head
+    listed = (matroska.INFO, matroska.TRACKS, matroska.CHAPTERS, matroska.ATTACHMENTS, matroska.TAGS, matroska.CUES)
+    entries = b"".join(_seek(number, places[number] - segment.start) for number in listed if number in places)
+    checksum = encoded(_CRC, zlib.crc32(entries).to_bytes(4, "little"), size_bytes=1)
+    table = encoded(matroska.SEEK_HEAD, checksum + entries, size_bytes=_size_bytes(checksum + entries))
+    rest = room - len(table)
+    if rest == 0 or rest >= _LEAST_VOID:
+        file.seek(seek_head.head)
+        file.write(table + _void(rest))
+
+
+def _seek(number: int, position: int) -> bytes:
+    place = encoded(_SEEK_POSITION, _number(position), size_bytes=1)
+    return encoded(_SEEK, encoded(_SEEK_ID, number.to_bytes(4, "big"), size_bytes=1) + place, size_bytes=1)
+
+
+def _copy_identity(origin: BinaryIO, source: Element | None, file: BinaryIO, written: Element | None) -> None:
+    """Give the segment the identity of the source, by which other files refer to it."""
+    if source is None or written is None:
+        return
+    one = next((element for element in children(origin, source) if element.number == _SEGMENT_UID), None)
+    two = next((element for element in children(file, written) if element.number == _SEGMENT_UID), None)
+    if one is not None and two is not None and one.size == two.size:
+        file.seek(two.start)
+        file.write(content(origin, one))
+        _renew_checksum(file, written)
+
+
+def _first(file: BinaryIO, path: Path, number: int) -> Element | None:
+    return next((element for element in matroska.top_level(file, path) if element.number == number), None)
+
+
+def _whole(file: BinaryIO, element: Element | None) -> bytes:
+    if element is None:
+        return b""
+    file.seek(element.head)
+    return file.read(element.end - element.head)
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes(max(1, (value.bit_length() + 7) // 8), "big")
+
+
+def _size_bytes(payload: bytes) -> int:
+    """Return how many bytes the size of a content needs."""
+    return next(count for count in range(1, 9) if len(payload) < (1 << (7 * count)) - 1)

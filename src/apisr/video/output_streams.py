@@ -1,0 +1,230 @@
+"""The streams of an output: what each is made from and how it is described, before the first packet is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+from apisr.core.errors import RunError
+from apisr.video.colour import Colour
+from apisr.video.containers import matroska
+from apisr.video.containers.matroska_edit import NAME_PADDING
+from apisr.video.info import SourceInfo
+from apisr.video.libav import exact
+from apisr.video.probe import codec_name, open_file
+from apisr.video.streams import StreamPlan
+from apisr.video.subtitles import ASS_HEADER, srt_to_tx3g, tx3g_to_srt
+from apisr.video.writer import COUNT_UNIT, describe_pictures
+
+#: Tags that describe the file they were in, not the work; they would be wrong in the output.
+_FILE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "creation_time"}
+_VIDEO_TAGS = {"encoder", "duration", "vendor_id", "alpha_mode", "bps", "number_of_frames", "number_of_bytes"}
+_STATISTICS = ("_statistics",)
+
+Conversion = Callable[[Any], bytes | None]
+"""Gives the content of a packet in another form; None where it has none (a decoder that waits for more)."""
+
+
+@dataclass(frozen=True)
+class JoinSettings:
+    """How the output is described.
+
+    Attributes:
+        rate: nominal frames per second.
+        colour: tags of the video.
+        sar: pixel aspect ratio, None if unknown.
+        span: (start, end) in seconds to take from the other streams; times are moved so that start becomes 0.
+        tags: further tags of the file, such as the program, its version, the model and the settings.
+    """
+
+    rate: Fraction
+    colour: Colour
+    sar: Fraction | None
+    span: tuple[Fraction, Fraction | None] | None = None
+    tags: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass
+class OutputStreams:
+    """The streams of the output, by the number that they have in the source."""
+
+    video: VideoStream
+    copies: dict[int, Stream]
+    converts: dict[int, tuple[Stream, Conversion]]
+
+
+def add_streams(
+    out: OutputContainer,
+    origin: InputContainer,
+    first: InputContainer,
+    source: SourceInfo,
+    plans: Sequence[StreamPlan],
+    settings: JoinSettings,
+    muxer: str,
+) -> OutputStreams:
+    """Add all streams that a plan keeps, in the order of the source."""
+    streams: OutputStreams | None = None
+    copies: dict[int, Stream] = {}
+    converts: dict[int, tuple[Stream, Conversion]] = {}
+    for plan in plans:
+        origin_stream = origin.streams[plan.stream.index]
+        if plan.action == "upscale":
+            video = out.add_stream_from_template(first.streams.video[0], opaque=True)
+            _describe_video(video, source, settings, muxer)
+            streams = OutputStreams(video, copies, converts)
+            made: Stream = video
+        elif plan.action == "copy":
+            made = out.add_stream_from_template(origin_stream, opaque=True)
+            if plan.stream.codec == "dvd_subtitle":
+                _set_raster(made, source)
+            copies[plan.stream.index] = made
+        elif plan.action == "convert":
+            made, function = _converted_stream(out, origin_stream, plan.codec)
+            converts[plan.stream.index] = (made, function)
+        elif plan.action == "attach":
+            made = _attach(out, origin, origin_stream, plan)
+        else:
+            continue
+        if plan.action == "upscale":
+            made.metadata.clear()
+        made.metadata.update(_kept_tags(origin_stream.metadata, plan))
+        if plan.action == "upscale" and muxer in ("matroska", "webm"):
+            made.metadata["title"] = made.metadata.pop("title", "") + " " * NAME_PADDING
+        if plan.action != "attach":
+            made.disposition = Disposition(int(origin_stream.disposition))
+            if muxer == "mpegts":
+                made.id = origin_stream.id if "mpegts" in source.container else 0
+    if streams is None:
+        raise RunError("the plan holds no video stream.", code="no-video-stream")
+    return streams
+
+
+def _kept_tags(tags: dict[str, str], plan: StreamPlan) -> dict[str, str]:
+    """Leave out what describes the stream as it was: encoder and, of the video, its size and statistics."""
+    if plan.action != "upscale":
+        skipped = {"encoder"} if plan.action == "convert" else set[str]()
+        return {key: value for key, value in tags.items() if key.lower() not in skipped}
+    kept: dict[str, str] = {}
+    for key, value in tags.items():
+        plain = key.lower().split("-")[0]
+        if plain not in _VIDEO_TAGS and not plain.startswith(_STATISTICS):
+            kept[key] = value
+    return kept
+
+
+def _describe_video(video: VideoStream, source: SourceInfo, settings: JoinSettings, muxer: str) -> None:
+    context = video.codec_context
+    context.framerate = settings.rate
+    describe_pictures(context, settings.colour, settings.sar)
+    if muxer in ("mp4", "mov") and video.codec_context.codec.canonical_name == "hevc":
+        context.codec_tag = "hvc1"
+    if muxer == "avi" and codec_name(video) == "h264":
+        context.extradata = _start_coded(context.extradata or b"")
+    if source.video.display_matrix is not None:
+        video.set_display_matrix(source.video.display_matrix)
+
+
+def _start_coded(header: bytes) -> bytes:
+    """Turn an ``avcC`` record (ISO/IEC 14496-15, 5.3.3.1) into parameter sets with start codes."""
+    if header[:1] != b"\x01":
+        return header
+    sets = b""
+    at = 5
+    for mask in (0x1F, 0xFF):
+        count = header[at] & mask
+        at += 1
+        for _ in range(count):
+            length = int.from_bytes(header[at : at + 2], "big")
+            sets += b"\0\0\0\1" + header[at + 2 : at + 2 + length]
+            at += 2 + length
+    return sets
+
+
+def _attach(out: OutputContainer, origin: InputContainer, stream: Stream, plan: StreamPlan) -> Stream:
+    if plan.stream.kind == "attachment":
+        attachment = cast(Any, stream)
+        name = plan.stream.title or f"attachment{plan.stream.index}"
+        return out.add_attachment(
+            attachment.name or name, attachment.mimetype or "application/octet-stream", attachment.data
+        )
+    with open_file(Path(str(origin.name))) as again:
+        for packet in again.demux(again.streams[stream.index]):
+            if packet.size:
+                kind = {"png": ("cover.png", "image/png")}.get(plan.stream.codec, ("cover.jpg", "image/jpeg"))
+                tags = {key.lower(): value for key, value in stream.metadata.items()}
+                return out.add_attachment(tags.get("filename", kind[0]), tags.get("mimetype", kind[1]), bytes(packet))
+    raise RunError(f"the cover picture {plan.stream.label} holds no data.", code="empty-cover")
+
+
+def _set_raster(stream: Stream, source: SourceInfo) -> None:
+    """Write the size of the screen that DVD subtitles are placed on, where their source has only the palette."""
+    context = cast(Any, stream.codec_context)
+    header = bytes(context.extradata or b"")
+    if b"size:" not in header:
+        top, bottom, left, right = source.video.crop
+        size = f"size: {source.video.width + left + right}x{source.video.height + top + bottom}\n"
+        context.extradata = size.encode() + header
+
+
+def _converted_stream(out: OutputContainer, origin: Stream, codec: str) -> tuple[Stream, Conversion]:
+    if codec == "mov_text":
+        stream = out.add_stream("mov_text")
+        stream.codec_context.subtitle_header = ASS_HEADER
+        stream.codec_context.time_base = COUNT_UNIT
+        stream.time_base = COUNT_UNIT
+        return stream, lambda packet: srt_to_tx3g(bytes(packet))
+    if codec == "subrip":
+        stream = out.add_mux_stream("subrip")
+        stream.time_base = COUNT_UNIT
+        return stream, lambda packet: tx3g_to_srt(bytes(packet))
+    spoken = cast(AudioStream, origin).codec_context
+    sound = cast(AudioStream, out.add_stream(cast(Any, codec), rate=spoken.sample_rate))
+    sound.codec_context.layout = spoken.layout.name
+    sound.codec_context.format = spoken.format.packed
+    sound.time_base = exact(origin.time_base)
+    return sound, lambda packet: _plain_samples(packet.decode(), codec)
+
+
+def _plain_samples(frames: Sequence[av.AudioFrame], codec: str) -> bytes | None:
+    """Return decoded samples in the order of bytes of a little-endian PCM codec; None where there are none."""
+    parts: list[bytes] = []
+    for frame in frames:
+        samples = frame.to_ndarray()
+        samples = samples.T if frame.format.is_planar else samples.reshape(frame.samples, -1)
+        raw = np.ascontiguousarray(samples.astype(samples.dtype.newbyteorder("<")))
+        if codec == "pcm_s24le":  # the upper three of four bytes
+            raw = np.ascontiguousarray(raw.view(np.uint8).reshape(-1, 4)[:, 1:])
+        parts.append(raw.tobytes())
+    return b"".join(parts) or None
+
+
+def add_metadata(out: OutputContainer, origin: InputContainer, source: SourceInfo, settings: JoinSettings) -> None:
+    """Copy tags and chapters of the file, on the clock of the output."""
+    kept = {key: value for key, value in origin.metadata.items() if key.lower() not in _FILE_TAGS}
+    out.metadata.update(kept)
+    title = matroska.title(source.path) if "matroska" in source.container else None
+    out.metadata.update({"title": title} if title else {})
+    out.metadata.update(settings.tags)
+    chapters = origin.chapters()
+    if settings.span is not None:
+        start, end = settings.span
+        moved: list[Any] = []
+        for chapter in chapters:
+            unit = exact(chapter["time_base"])
+            low = max(chapter["start"] * unit, start)
+            high = chapter["end"] * unit if end is None else min(chapter["end"] * unit, end)
+            if high > low:
+                moved.append({**chapter, "start": round((low - start) / unit), "end": round((high - start) / unit)})
+        chapters = moved
+    if chapters:
+        out.set_chapters(chapters)
