@@ -10,7 +10,7 @@ import pytest
 from image_judges import assert_same_animation, by_exiftool, by_imagemagick, composed_by_imagemagick
 
 from apisr.core.errors import InputError, MissingExtra
-from apisr.image import read_picture, read_rgb, write_picture
+from apisr.image import read_picture, write_picture
 
 
 @pytest.fixture
@@ -69,6 +69,18 @@ def test_ten_bit_avif_is_read_deep(cases: Path) -> None:
     assert np.abs(pixels / 65535 - other / 1023).max() < 0.003
 
 
+def test_the_signalling_of_avif_goes_to_png(cases: Path, tmp_path: Path) -> None:
+    content = (cases / "avif10.avif").read_bytes()
+    at = content.index(b"colrnclx") + 8
+    wide = content[:at] + b"\0\x09\0\x10" + content[at + 4 :]  # BT.2020, PQ
+    (tmp_path / "a.avif").write_bytes(wide)
+    picture = read_picture(tmp_path / "a.avif")
+    assert picture.metadata.cicp == b"\x09\x10\0\x01"
+    write_picture(tmp_path / "a.png", picture)
+    assert b"cICP\x09\x10\0\x01" in (tmp_path / "a.png").read_bytes()
+    assert read_picture(cases / "avif10.avif").metadata.cicp is None
+
+
 def test_texts_of_image_generators_are_kept(cases: Path, tmp_path: Path) -> None:
     write_picture(tmp_path / "a.png", read_picture(cases / "sd_params.png"))
     before, after = by_exiftool(cases / "sd_params.png"), by_exiftool(tmp_path / "a.png")
@@ -99,15 +111,29 @@ def test_a_turned_picture_is_turned_once(cases: Path, tmp_path: Path) -> None:
             assert ImageOps.exif_transpose(image).size == (72, 96)
 
 
-def test_cmyk_becomes_rgb_and_its_profile_goes(cases: Path, shared: Path, tmp_path: Path) -> None:
-    judged = by_imagemagick(cases / "cmyk_srgbprofile.jpg").astype(int)
-    assert np.abs(read_rgb(cases / "cmyk_srgbprofile.jpg").astype(int) - judged).mean() < 60
-    picture = read_picture(shared / "cases" / "cmyk_profile.jpg")
-    assert picture.metadata.icc_profile is None
+def test_cmyk_without_a_profile_of_its_own_becomes_rgb(cases: Path, tmp_path: Path) -> None:
+    picture = read_picture(cases / "cmyk_srgbprofile.jpg")
     write_picture(tmp_path / "a.jpg", picture)
     found = by_exiftool(tmp_path / "a.jpg")
     assert found.get("ICC_Profile:ColorSpaceData", "RGB ") == "RGB "
     assert found["File:ColorComponents"] == 3
+    judged = by_imagemagick(tmp_path / "a.jpg").astype(int)
+    assert np.abs(picture.pixels.astype(int) - judged).mean() < 3
+
+
+def test_cmyk_with_a_profile_becomes_srgb(shared: Path, tmp_path: Path) -> None:
+    import io
+
+    from PIL import Image, ImageCms
+
+    picture = read_picture(shared / "cases" / "cmyk_profile.jpg")
+    assert picture.metadata.icc_profile is None
+    with Image.open(shared / "cases" / "cmyk_profile.jpg") as image:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+        shown = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    np.testing.assert_array_equal(picture.pixels, np.asarray(shown))
+    write_picture(tmp_path / "a.jpg", picture)
+    assert "ICC_Profile:ColorSpaceData" not in by_exiftool(tmp_path / "a.jpg")
 
 
 def test_jpeg_xl(cases: Path) -> None:

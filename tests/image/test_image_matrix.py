@@ -126,3 +126,12 @@ def test_missing_rows_leave_nothing(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="rows"):
             write_rows(tmp_path / f"a{suffix}", pixels[:19])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png"])
+def test_uneven_durations_do_not_drift(tmp_path: Path, suffix: str) -> None:
+    frames = tuple(np.full((8, 8, 3), 20 * index, np.uint8) for index in range(9))
+    write_picture(tmp_path / f"a{suffix}", Picture(frames, (1000 / 30,) * 9))
+    durations = read_picture(tmp_path / f"a{suffix}").durations_ms
+    assert sum(durations) == pytest.approx(300, abs=1)
+    assert max(durations) - min(durations) <= 10

@@ -256,7 +256,7 @@ def losses(info: PictureInfo, target: Path) -> tuple[str, ...]:
         lost.append(f"16 bit was reduced to 8: {entry.name} holds no more here (choose .png or .tif)")
     if info.channels in (2, 4) and entry.alpha is None:
         lost.append(f"transparency was laid over white: {entry.name} has none (choose .png, .webp or .avif)")
-    if info.channels in (2, 4) and entry.alpha == "on-off":
+    if info.channels in (2, 4) and entry.alpha == "on-off" and info.format != "GIF":
         lost.append(f"partial transparency becomes all or nothing: {entry.name} has no more (choose .png or .webp)")
     return (*lost, *_metadata_losses(info, entry))
 

@@ -80,8 +80,10 @@ class PillowDecoder:
             height, width, channels = frame.pixels.shape
             dtype = frame.pixels.dtype
             opaque = opaque and (channels != 4 or bool((frame.pixels[..., 3] == 255).all()))
-            if count > 1 and not opaque:
+            if count > 1 and (channels != 4 or not opaque):
                 break
+        cicp = _avif_cicp(self._data) if format_name == "AVIF" else None
+        metadata = replace(metadata, cicp=cicp)
         self._drop_alpha = count > 1 and opaque
         if format_name == "AVIF" and _avif_bits(self._data) > 8 and dtype == np.uint8:
             notices.append(f"its {_avif_bits(self._data)} bit were read as 8")
@@ -262,6 +264,16 @@ def _avif_bits(data: bytes) -> int:
     return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
 
 
+def _avif_cicp(data: bytes) -> bytes | None:
+    """Return primaries, transfer, matrix (RGB) and range as in PNG's cICP; None for what viewers assume anyway."""
+    at = data.find(b"colrnclx", 0, 1 << 16)
+    if at < 0 or at + 14 > len(data):
+        return None
+    primaries, transfer = struct.unpack(">HH", data[at + 8 : at + 12])
+    usual = primaries in (1, 2, 5, 6) and transfer in (1, 2, 6, 13)
+    return None if usual or max(primaries, transfer) > 255 else bytes((primaries, transfer, 0, 1))
+
+
 def _deep_avif(data: bytes) -> ImageInt | None:
     """Decode a still AVIF of 10 or 12 bits without alpha as 16 bit; None for every other kind (Pillow gives 8)."""
     if _avif_bits(data) == 8:
@@ -269,9 +281,11 @@ def _deep_avif(data: bytes) -> ImageInt | None:
     import av
     from av.error import FFmpegError
 
+    if b"irot" in data[: 1 << 16] or b"imir" in data[: 1 << 16]:
+        return None
     try:
         with av.open(io.BytesIO(data), mode="r", format="mov") as container:
-            if len(container.streams.video) != 1 or b"irot" in data[: 1 << 16] or b"imir" in data[: 1 << 16]:
+            if len(container.streams.video) != 1:
                 return None
             frame = next(container.decode(video=0))
             wide = frame.reformat(format="rgb48le").to_ndarray()

@@ -162,7 +162,8 @@ class PngWriter(FrameWriter):
                 self._control_at = self.file.tell()
                 self._chunk(b"acTL", struct.pack(">II", self.info.frame_count, self.info.loop or 0))
         if animated:
-            delay = (min(65535, round(self.duration_ms)), 1000)
+            fine = self.duration_ms < 6000
+            delay = (round(self.duration_ms * 10), 10_000) if fine else (min(65535, round(self.duration_ms)), 1000)
             self._chunk(b"fcTL", struct.pack(">IIIIIHHBB", self._next(), width, height, 0, 0, *delay, 0, 0))
 
     def take(self, rows: ImageInt) -> None:
@@ -247,6 +248,7 @@ class GifWriter(WholeFrameWriter):
         if self.frames_written:
             return
         self._before: ImageU8 | None = None
+        self._due_ms = self._shown_ms = 0.0
         self.file.write(b"GIF89a" + struct.pack("<HHBBB", self.shape[1], self.shape[0], 0x70, 0, 0))
         comment = comment_of(self.info.metadata)
         if comment:
@@ -266,7 +268,12 @@ class GifWriter(WholeFrameWriter):
         self._before = eight
         part = np.ascontiguousarray(eight[top:bottom, left:right])
         disposal = (2 if clear else 1) if self.info.kind == "animation" else 0
-        self.file.write(packed_frame(part, left, top, delay_ms=self.duration_ms, disposal=disposal))
+        self._due_ms += self.duration_ms
+        delay_ms = 10.0 * round(
+            (self._due_ms - self._shown_ms) / 10
+        )  # what rounding leaves over goes to the next frame
+        self._shown_ms += delay_ms
+        self.file.write(packed_frame(part, left, top, delay_ms=min(delay_ms, 655_350.0), disposal=disposal))
 
     def close(self) -> None:
         """Write the end."""
