@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apisr.core.errors import ApisrError, InputError, MissingExtra
+from apisr.core.errors import ApisrError, InputError, MissingExtra, RunError
 from apisr.engines import ENGINES, engine_kind, open_engine
 from apisr.engines.base import Request, is_shape_exact, psnr_db
+from apisr.engines.fallback import FallbackEngine
 from apisr.engines.split import OutOfMemory, run_in_parts
 from apisr.networks import ModelTraits
 from apisr.weights import Model, list_models, resolve_model
@@ -237,3 +238,53 @@ def test_ncnn_graphs_are_the_networks(kind: str, hyper: dict[str, object], tmp_p
         expected = module(torch.from_numpy(batch)).numpy()
     output = open_engine(path, engine="ncnn", device="cpu", precision="fp32").run(batch)
     np.testing.assert_allclose(output, expected, atol=2e-4 * max(1.0, float(np.abs(expected).max())))
+
+
+class Failing:
+    """A device that is lost after some pictures."""
+
+    name = "device (gpu, fp32)"
+    shape_exact = False
+
+    def __init__(self, model: Model, pictures: int) -> None:
+        self._engine = open_engine(model, engine="onnx", device="cpu")
+        self.traits = self._engine.traits
+        self.left = pictures
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        if not self.left:
+            raise RunError("the device is lost.")
+        self.left -= 1
+        return self._engine.run(batch)
+
+
+def test_a_lost_device_is_replaced_with_a_notice(tiny_x2: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = resolve_model(tiny_x2)
+    failing = Failing(model, 2)
+    engine = FallbackEngine(failing, lambda: open_engine(model, engine="onnx", device="cpu"))
+    batches = [batch_of(1, 16, 16 + 2 * number) for number in range(5)]
+    expected = [failing._engine.run(batch) for batch in batches]
+    for batch, output in zip(batches, expected, strict=True):
+        np.testing.assert_array_equal(engine.run(batch), output)
+    assert engine.name == "onnx (cpu, fp32)"
+    assert [record.getMessage() for record in caplog.records] == ["the device is lost: onnx (cpu, fp32) goes on."]
+
+
+def test_a_network_that_fails_everywhere_is_an_error(tiny_x2: Path) -> None:
+    model = resolve_model(tiny_x2)
+    engine = FallbackEngine(Failing(model, 0), lambda: Failing(model, 0))
+    for _ in range(2):
+        with pytest.raises(RunError):
+            engine.run(batch_of(1, 16, 16))
+
+
+def test_the_table_of_the_machine(tiny_x2: Path) -> None:
+    from apisr.engines.benchmark import benchmark
+
+    table = benchmark(tiny_x2, seconds=0.05, threads=1)
+    assert {row.engine for row in table.rows} >= {"onnx"}
+    assert [row.automatic for row in table.rows].count(True) == 1
+    assert table.advice
+    for row in table.rows:
+        assert row.problem or row.frames_per_s > 0
+        assert row.precision != "fp32" or row.problem or row.psnr_db > 80

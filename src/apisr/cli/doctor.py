@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from apisr.cli.helping import examples
 from apisr.cli.options import JsonOption
 
 EXAMPLES = examples(
     "apisr doctor",
+    "apisr doctor --benchmark               which engine is fastest here",
     "apisr doctor --json                    for scripts and reports of bugs",
     "apisr upscale examples --dry-run       whether a run would work here",
 )
@@ -28,6 +31,8 @@ _PACKAGES = (
     "lightning",
     "ray",
 )
+#: From this PSNR on, two outputs are called the same.
+_SAME_DB = 90.0
 #: Encoders that are looked for, and completed.
 ENCODERS = (
     "libx264",
@@ -51,10 +56,18 @@ ENCODERS = (
 )
 
 
-def command(as_json: JsonOption = False) -> None:
+def command(
+    measure: Annotated[
+        bool, typer.Option("--benchmark", help="Measure every engine, device and precision on this machine.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Show versions, devices, engines and codecs of this installation."""
     from apisr.cli.output import say, say_json
 
+    if measure:
+        _benchmark(as_json=as_json)
+        return
     examined = _examine()
     if as_json:
         say_json(examined)
@@ -63,6 +76,24 @@ def command(as_json: JsonOption = False) -> None:
         say(f"{section}:")
         for key, value in content.items():
             say(f"    {key}: {value}")
+
+
+def _benchmark(*, as_json: bool) -> None:
+    from apisr.cli.output import say, say_json
+    from apisr.engines.benchmark import benchmark
+
+    result = benchmark()
+    if as_json:
+        say_json(result)
+        return
+    say(f"{result.model}, frames of 640x360, {result.threads} processor threads:")
+    say(f"{'engine':<10} {'device':<10} {'precision':<10} {'frames/s':>9} {'dB to fp32':>11}")
+    for row in result.rows:
+        exact = "same" if row.psnr_db >= _SAME_DB else f"{row.psnr_db:.1f}"
+        text = f"{row.frames_per_s:>9.2f} {exact:>11}" if not row.problem else f"  does not run: {row.problem}"
+        mark = "   <- auto" if row.automatic else ""
+        say(f"{row.engine:<10} {row.device:<10} {row.precision:<10} {text}{mark}")
+    say(result.advice)
 
 
 def _examine() -> dict[str, dict[str, Any]]:

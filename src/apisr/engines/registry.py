@@ -42,6 +42,7 @@ ENGINES: dict[str, str] = {
 }
 
 EngineName = Literal["auto", "onnx", "openvino", "ncnn", "torch"]
+Candidate = tuple[EngineKind, Request]
 PRECISIONS: tuple[PrecisionChoice, ...] = ("auto", "fp32", "fp16", "bf16", "int8")
 
 
@@ -83,6 +84,7 @@ def open_engine(
         MissingExtra: the engine's package is not installed.
     """
     from apisr.engines import choice
+    from apisr.engines.fallback import FallbackEngine
     from apisr.weights import choose_model
 
     if isinstance(model, (str, Path)):
@@ -94,6 +96,8 @@ def open_engine(
         opened = open_checked(*candidates[0], named=precision != "auto")
     else:
         opened = choice.open_fastest(candidates, named_precision=precision != "auto")
+    if chosen_device(opened) != "cpu":
+        opened = FallbackEngine(opened, lambda: _on_processor(model, threads))
     if not tta:
         return opened
     from apisr.engines.tta import TtaEngine
@@ -101,13 +105,30 @@ def open_engine(
     return TtaEngine(opened)
 
 
-Candidate = tuple[EngineKind, Request]
+def chosen_device(engine: Engine) -> str:
+    """Return the device in an engine's name: ``"cpu"`` of ``"onnx (cpu, fp32)"``."""
+    return engine.name.partition("(")[2].partition(",")[0]
+
+
+def _on_processor(model: Model, threads: int | None) -> Engine:
+    """What takes over when a device fails."""
+    candidates = candidate_requests(model, engine="auto", device="cpu", precision="fp32", threads=threads)
+    kind, request = next(iter(candidates))
+    return kind.open(request)
 
 
 def candidate_requests(
-    model: Model, *, engine: str, device: str, precision: PrecisionChoice, threads: int | None
+    model: Model,
+    *,
+    engine: str,
+    device: str,
+    precision: PrecisionChoice,
+    threads: int | None,
+    every: bool = False,
 ) -> Iterator[Candidate]:
     """Yield what can run a model here and fits what was asked for, the preferred first; at least one.
+
+    With `every` also what the automatic choice does not try.
 
     Raises:
         InputError, ModelError, MissingExtra: nothing fits; see :func:`open_engine`.
@@ -119,7 +140,7 @@ def candidate_requests(
     chosen = [(kind, name) for kind in runnable for name in _matching(kind, device)]
     if not chosen:
         raise _no_device(runnable, device, engine)
-    if device == "auto":
+    if device == "auto" and not every:
         chosen = _worth_trying(chosen)
     for kind, name in chosen:
         precisions: tuple[Precision, ...] = kind.precisions(name, model) if precision == "auto" else (precision,)

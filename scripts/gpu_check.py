@@ -1,0 +1,213 @@
+"""Check a machine with a graphics card in one command, without a network: engines, speed, a video, a slice of training.
+
+    python scripts/gpu_check.py OUT                          # everything, about 10 minutes
+    python scripts/gpu_check.py OUT --wheels wheels/         # packages that the machine lacks, as wheels
+    python scripts/gpu_check.py OUT --quick                  # a dry run on the processor, a few minutes
+    python scripts/gpu_check.py OUT --only engines --only video
+
+Every step is a process of its own with a time limit; one that fails or runs over does not stop the others. OUT gets the
+output of each step, `summary.json` and `summary.md` with the card, its driver, the versions and the date: what
+docs/benchmarks.md says of a card comes from there. The exit code is 0 only if every step that ran succeeded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("apisr", "torch", "onnxruntime", "onnxruntime-gpu", "openvino", "ncnn", "av", "numpy")
+#: A clip of this size is made and upscaled, for so many frames.
+CLIP_SIZE, CLIP_FRAMES, QUICK_SIZE, QUICK_FRAMES = (1920, 1080), 48, (320, 180), 6
+
+
+@dataclass
+class Step:
+    """One step and what became of it.
+
+    Attributes:
+        name: of the step and of its output file.
+        command: what is run.
+        limit_s: after so long it is stopped.
+        seconds: how long it took.
+        result: ``"ok"``, ``"failed (N)"`` or ``"stopped"``.
+        figures: numbers that it found.
+    """
+
+    name: str
+    command: list[str]
+    limit_s: float
+    seconds: float = 0.0
+    result: str = "not run"
+    figures: str = ""
+
+
+def main() -> int:
+    """Run the steps and write the summary; the exit code is 1 if one failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path, help="folder for what is found")
+    parser.add_argument("--device", default=None, help="device of torch and of the video; by default the card")
+    parser.add_argument("--wheels", type=Path, help="folder of wheels to install first")
+    parser.add_argument("--quick", action="store_true", help="short steps, for a dry run on the processor")
+    parser.add_argument("--only", action="append", metavar="STEP", help="these steps only; may be repeated")
+    options = parser.parse_args()
+    output: Path = options.output.resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    if options.wheels is not None:
+        wheels = sorted(str(path) for path in options.wheels.glob("*.whl"))
+        command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", *wheels]
+        subprocess.run(command, check=True)
+    steps = planned(output, options.device or found_device(), quick=options.quick)
+    names = [step.name for step in steps]
+    unknown = sorted(set(options.only or []) - set(names))
+    if unknown:
+        parser.error(f"there is no step '{unknown[0]}'. There are: {', '.join(names)}.")
+    done = [run(step, output) for step in steps if not options.only or step.name in options.only]
+    write_summary(done, output)
+    return int(any(step.result != "ok" for step in done))
+
+
+def found_device() -> str:
+    """Return ``cuda`` where torch can use it, else ``cpu``."""
+    if importlib.util.find_spec("torch") is None:
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def planned(output: Path, device: str, *, quick: bool) -> list[Step]:
+    """Return the steps in their order."""
+    python = sys.executable
+    size, frames = (QUICK_SIZE, QUICK_FRAMES) if quick else (CLIP_SIZE, CLIP_FRAMES)
+    clip, pictures = output / "clip.mkv", output / "pictures"
+    make_inputs(clip, pictures, size, frames)
+    limit = 300.0 if quick else 150.0  # a processor needs longer
+    seconds = 20 if quick else 110
+    upscale = [python, "-m", "apisr", "upscale", str(clip), "-o", str(output / "big.mkv"), "--overwrite", "--json"]
+    train = [
+        *(python, "-m", "apisr", "train", "lite-x4", "--json"),
+        *("--set", f"data.folders={json.dumps([str(pictures)])}", "--set", f"run.max_seconds={seconds}"),
+        *("--set", f"run.folder={json.dumps(str(output / 'runs'))}", "--set", f"run.steps={10 if quick else 2000}"),
+    ]
+    tests = ["tests/test_engines.py", "tests/test_engines_choice.py"]
+    return [
+        Step("engines", [python, "-m", "pytest", "-q", *tests, "-k", "same_picture or table" if quick else ""], limit),
+        Step("doctor", [python, "-m", "apisr", "doctor", "--benchmark", "--json"], limit),
+        Step("networks", [python, "-m", "benchmarks", "engines", "--dry-run", *(["--quick"] if quick else [])], limit),
+        Step("video", [*upscale, "--device", device, "--reuse", "off"], limit),
+        Step("training", train, limit),
+    ]
+
+
+def make_inputs(clip: Path, pictures: Path, size: tuple[int, int], frames: int) -> None:
+    """Draw a clip whose every frame is new (nothing can be reused) and some pictures to train on."""
+    import av
+    import cv2
+    import numpy as np
+
+    width, height = size
+    pictures.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(5)
+    drawing = np.full((height, width + 8 * frames, 3), 200, np.uint8)
+    for _ in range(60):
+        corners = rng.integers(0, (drawing.shape[1], height), (5, 1, 2)).astype(np.int32)
+        cv2.fillPoly(drawing, [corners], [int(v) for v in rng.integers(40, 255, 3)], cv2.LINE_AA)
+        cv2.polylines(drawing, [corners], True, (25, 20, 30), 2, cv2.LINE_AA)
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("libx264", 24)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for number in range(frames):
+            picture = np.ascontiguousarray(drawing[:, 8 * number : 8 * number + width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode(None))
+    for number in range(8):
+        left = int(rng.integers(0, drawing.shape[1] - width + 1))
+        enlarged = cv2.resize(drawing[:, left : left + width], (1280, 720), interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(pictures / f"{number}.png"), enlarged)
+
+
+def run(step: Step, output: Path) -> Step:
+    """Run a step in its limit; its output goes into a file."""
+    sys.stdout.write(f"{step.name}: at most {step.limit_s:.0f} s ... ")
+    sys.stdout.flush()
+    environment = {**os.environ, "APISR_CACHE": str(output / "cache"), "PYTHONPATH": str(ROOT / "src")}
+    start = time.monotonic()
+    command = [part for part in step.command if part]
+    if command[-1] == "-k":
+        command.pop()
+    with (output / f"{step.name}.txt").open("w", encoding="utf-8") as file:
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, env=environment, stdout=file, stderr=file, timeout=step.limit_s, check=False
+            )
+            step.result = "ok" if done.returncode == 0 else f"failed ({done.returncode})"
+        except subprocess.TimeoutExpired:
+            step.result = "stopped"
+    step.seconds = round(time.monotonic() - start, 1)
+    step.figures = figures(step, (output / f"{step.name}.txt").read_text(encoding="utf-8", errors="replace"))
+    sys.stdout.write(f"{step.result}, {step.seconds} s. {step.figures}\n")
+    return step
+
+
+def figures(step: Step, text: str) -> str:
+    """Return the numbers of a step in one line."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if step.name == "engines" and lines:
+        return lines[-1].strip("= ")
+    if step.name == "doctor" and step.result == "ok":
+        rows = json.loads(text)["rows"]
+        best = rows[0]
+        return f"{best['engine']} {best['device']} {best['precision']}: {best['frames_per_s']} frames/s at 640x360"
+    if step.name == "video" and step.result == "ok":
+        frames = QUICK_FRAMES if f"{QUICK_SIZE[0]}x" in text else CLIP_FRAMES
+        return f"about {frames / step.seconds:.2f} frames/s of the whole command"
+    return ""
+
+
+def write_summary(steps: list[Step], output: Path) -> None:
+    """Write what was found as JSON and as a table."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    machine = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "platform": platform.platform(),
+        "card": card(),
+        "processor threads": os.cpu_count(),
+        "versions": versions,
+    }
+    content = {"machine": machine, "steps": [asdict(step) for step in steps]}
+    (output / "summary.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    rows = [f"| {step.name} | {step.result} | {step.seconds} | {step.figures} |" for step in steps]
+    table = ["| step | result | s | found |", "|---|---|---|---|", *rows]
+    head = f"{machine['date']}, {machine['card']}, {machine['platform']}, {versions}"
+    (output / "summary.md").write_text("\n".join([head, "", *table]) + "\n", encoding="utf-8")
+
+
+def card() -> str:
+    """Return name, driver and memory of the NVIDIA cards, or that there is none."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return "no NVIDIA card"
+    query = [program, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
+    return "; ".join(done.stdout.strip().splitlines()) or "nvidia-smi names no card"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
