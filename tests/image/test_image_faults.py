@@ -71,3 +71,22 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_named(small_disk: Path, suffix: str) -> None:
     assert write(small_disk / f"a{suffix}", "still") == "disk-full|1"
     assert list(small_disk.iterdir()) == []
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_missing_strip_is_not_black(tmp_path: Path, deep: bool) -> None:
+    import numpy as np
+    import tifffile
+
+    from apisr.core.errors import InputError
+    from apisr.image import read_picture
+
+    pixels = np.full((40, 30, 3), 200, np.uint16 if deep else np.uint8)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels, rowsperstrip=10, photometric="rgb", compression="zlib")
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        tag = file.pages[0].aspage().tags["StripByteCounts"]
+        tag.overwrite([*tag.value[:2], 0, tag.value[3]])
+    with pytest.raises(InputError) as caught:
+        read_picture(path)
+    assert caught.value.code == "damaged-picture"

@@ -78,14 +78,15 @@ def test_texts_are_kept_in_png(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif"])
 def test_prompts_go_where_image_generators_look(tmp_path: Path, suffix: str) -> None:
-    texts = (TextEntry("parameters", "1girl, \u984c"), TextEntry("workflow", "{}"))
+    texts = (TextEntry("parameters", "1girl, \u984c"), TextEntry("workflow", "{}"), TextEntry("Author", "\u984c"))
     picture = Picture((PIXELS,), metadata=Metadata(text=texts))
     lost = losses(picture.info, tmp_path / f"a{suffix}")
     assert len(lost) == 1
     assert "workflow" in lost[0]
     assert "parameters" not in lost[0]
     write_picture(tmp_path / f"a{suffix}", picture)
-    assert by_exiftool(tmp_path / f"a{suffix}")["EXIF:UserComment"] == "1girl, \u984c"
+    found = by_exiftool(tmp_path / f"a{suffix}")
+    assert (found["EXIF:UserComment"], found["EXIF:Artist"]) == ("1girl, \u984c", "\u984c")
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".gif"])
@@ -188,3 +189,23 @@ def test_a_profile_for_other_pixels_is_left_out(tmp_path: Path) -> None:
         picture = read_picture(tmp_path / f"a{suffix}")
         assert picture.metadata.icc_profile is None
         assert len(picture.notices) == 1, suffix
+
+
+@pytest.mark.parametrize("source", [".jpg", ".tif"])
+@pytest.mark.parametrize("target", [".tif", ".jpg", ".png", ".webp"])
+def test_exif_goes_from_format_to_format(tmp_path: Path, source: str, target: str) -> None:
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x010F], exif[0x010E], exif[0x8298] = "a maker", "a description", "CC0"
+    exif[0x8769] = {0x9003: "2026:01:02 03:04:05", 0x829A: 0.125, 0xA434: "a lens"}
+    exif[0x8825] = {1: "N", 2: (1.0, 2.0, 3.0)}
+    Image.fromarray(PIXELS).save(tmp_path / f"a{source}", exif=exif.tobytes())
+    picture = read_picture(tmp_path / f"a{source}")
+    assert picture.notices == losses(picture.info, tmp_path / f"b{target}") == ()
+    write_picture(tmp_path / f"b{target}", picture)
+    found = by_exiftool(tmp_path / f"b{target}")
+    assert "ExifTool:Warning" not in found, found
+    names = ("Make", "ImageDescription", "Copyright", "DateTimeOriginal", "ExposureTime", "LensModel", "GPSLatitudeRef")
+    expected = ["a maker", "a description", "CC0", "2026:01:02 03:04:05", 0.125, "a lens", "N"]
+    assert [found[f"EXIF:{name}"] for name in names] == expected

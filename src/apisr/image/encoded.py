@@ -14,7 +14,7 @@ from apisr.core.errors import InputError
 from apisr.image.colour import gamma_profile, profile_fits
 from apisr.image.convert import from_float, over_white, to_eight_bit, to_float
 from apisr.image.formats import WRITTEN
-from apisr.image.metadata import comment_of, exif_with_parameters
+from apisr.image.metadata import comment_of, exif_with_texts
 from apisr.image.stream import WholeFrameWriter
 from apisr.image.types import ImageInt, Metadata, PictureInfo
 
@@ -217,7 +217,7 @@ def _options(name: str, metadata: Metadata, channels: int, quality: int | None, 
         profile = gamma_profile(metadata.gamma, metadata.chromaticities, gray=channels <= 2)
     if profile and entry.profile and profile_fits(profile, channels):
         options["icc_profile"] = profile
-    exif = exif_with_parameters(metadata) if entry.exif else None
+    exif = exif_with_texts(metadata) if entry.exif else None
     if exif and not (name == "JPEG" and len(exif) > _JPEG_SEGMENT_BYTES):
         options["exif"] = exif
     if metadata.xmp and entry.xmp and not (name == "JPEG" and len(metadata.xmp) > _JPEG_SEGMENT_BYTES - 29):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from apisr.core.errors import InputError, MissingExtra
+from apisr.image.metadata import TEXT_TAGS
 from apisr.image.types import PictureInfo
 
 _HUGE = 2**31 - 1
@@ -52,9 +53,6 @@ class PictureFormat:
     gray: bool = True
 
 
-#: Keywords of PNG's texts that TIFF has a tag for.
-TIFF_TEXT_TAGS = {"Description": 270, "Software": 305, "Creation Time": 306, "Author": 315, "Copyright": 33432}
-
 WRITTEN: dict[str, PictureFormat] = {
     entry.name: entry
     for entry in (
@@ -62,7 +60,7 @@ WRITTEN: dict[str, PictureFormat] = {
         PictureFormat("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), 65_535, alpha=None, text="comment"),
         PictureFormat("WEBP", (".webp",), 16_383, frames="animation", gray=False),
         PictureFormat("AVIF", (".avif",), 65_535, frames="animation"),
-        PictureFormat("TIFF", (".tif", ".tiff"), sixteen_bit=True, frames="pages", exif=False, text="tags"),
+        PictureFormat("TIFF", (".tif", ".tiff"), sixteen_bit=True, frames="pages", text="tags"),
         PictureFormat("BMP", (".bmp", ".dib"), alpha=None, profile=False, exif=False, xmp=False),
         PictureFormat(
             "GIF",
@@ -287,8 +285,8 @@ def _metadata_losses(info: PictureInfo, entry: PictureFormat) -> list[str]:
 def _keeps_text(entry: PictureFormat, keyword: str) -> bool:
     if entry.text == "all":
         return True
-    if entry.text == "tags":
-        return keyword in TIFF_TEXT_TAGS
-    if keyword == "parameters":  # goes where image generators look for it in these formats
+    if keyword in TEXT_TAGS:
         return entry.exif
+    if keyword == "parameters":  # goes where image generators look for it
+        return entry.exif and entry.text != "tags"
     return entry.text == "comment" and keyword == "Comment"

@@ -7,10 +7,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from xml.sax.saxutils import escape, quoteattr
 
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from apisr.image.types import Metadata, TextEntry
 
+#: Keywords of PNG's texts that TIFF and EXIF have a tag for.
+TEXT_TAGS = {"Description": 270, "Software": 305, "Creation Time": 306, "Author": 315, "Copyright": 33432}
+
+_MAKE, _MODEL = 271, 272
+_GPS_IFD = 0x8825
 _ORIENTATION = 0x0112
 _SOFTWARE = 0x0131
 _EXIF_IFD = 0x8769
@@ -76,17 +81,61 @@ def with_provenance(metadata: Metadata, provenance: Mapping[str, str] | None, fo
     return metadata
 
 
-def exif_with_parameters(metadata: Metadata) -> bytes | None:
-    """Return EXIF with the text "parameters" as its user comment, where image generators look for it."""
-    text = next((entry.text for entry in metadata.text if entry.keyword == "parameters"), None)
-    if text is None:
+def exif_with_texts(metadata: Metadata) -> bytes | None:
+    """Return EXIF with the texts that it has a tag for.
+
+    The text "parameters" becomes the user comment, where image generators look for it.
+    """
+    texts = {entry.keyword: entry.text for entry in metadata.text}
+    tags = {tag: texts[keyword] for keyword, tag in TEXT_TAGS.items() if keyword in texts}
+    if not tags and "parameters" not in texts:
         return metadata.exif
     exif = _exif(metadata.exif)
+    for tag, text in tags.items():
+        if tag not in exif:
+            exif[tag] = text if text.isascii() else text.encode()
     details = exif.get_ifd(_EXIF_IFD)
-    if _USER_COMMENT not in details:
-        details[_USER_COMMENT] = b"UNICODE\0" + text.encode("utf-16-be")
+    if "parameters" in texts and _USER_COMMENT not in details:
+        details[_USER_COMMENT] = b"UNICODE\0" + texts["parameters"].encode("utf-16-be")
         exif[_EXIF_IFD] = details
     return _exif_bytes(exif)
+
+
+def described(source: Image.Exif) -> bytes | None:
+    """Return what of a TIFF file's tags describes the picture (not what lays it out) as EXIF."""
+    exif = Image.Exif()
+    for tag in (_MAKE, _MODEL, *TEXT_TAGS.values()):
+        if tag in source:
+            exif[tag] = source[tag]
+    for tag in (_EXIF_IFD, _GPS_IFD):
+        directory = source.get_ifd(tag)
+        if directory:
+            exif[tag] = directory
+    content = _exif_bytes(exif)
+    return readable_exif(content) if content else None
+
+
+def tiff_tags(exif: bytes) -> dict[int, str]:
+    """Return the texts of EXIF's first directory by their tags."""
+    parsed = _exif(exif)
+    return {tag: str(parsed[tag]) for tag in (_MAKE, _MODEL, *TEXT_TAGS.values()) if tag in parsed}
+
+
+def tiff_directory(exif: bytes, tag: int, offset: int) -> bytes | None:
+    """Return a directory of EXIF as a TIFF file has it at an offset; None where there is none.
+
+    Args:
+        exif: the block.
+        tag: 0x8769 for the details of the shot, 0x8825 for GPS.
+        offset: where in the file it is going to be.
+    """
+    entries = _exif(exif).get_ifd(tag)
+    if not entries:
+        return None
+    directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II", group=tag)
+    for key, value in entries.items():
+        directory[key] = value
+    return directory.tobytes(offset)
 
 
 def comment_of(metadata: Metadata) -> bytes | None:

@@ -19,14 +19,13 @@ from PIL import TiffImagePlugin
 from apisr.image.colour import profile_fits
 from apisr.image.convert import straight_alpha, upright
 from apisr.image.decoding import MAX_METADATA_BYTES, Budget
-from apisr.image.formats import TIFF_TEXT_TAGS
-from apisr.image.metadata import without_orientation
+from apisr.image.metadata import TEXT_TAGS, described, without_orientation
 from apisr.image.pillow import pixels_of
 from apisr.image.pnm import integers_of_floats
 from apisr.image.types import Frame, ImageInt, Metadata, PictureInfo, TextEntry
 
 _REDUCED, _MASK = 1, 4
-_ORIENTATION, _XMP, _ICC, _EXTRA = 274, 700, 34675, 338
+_ORIENTATION, _XMP, _ICC, _EXTRA, _EXIF, _GPS = 274, 700, 34675, 338, 34665, 34853
 _ASSOCIATED, _STRAIGHT = 1, 2
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _CMYK, _LAB = 0, 1, 2, 5, (8, 9, 10)
 #: Compressions that tifffile unpacks without further libraries: none, deflate (both numbers), packbits, LZMA.
@@ -162,6 +161,8 @@ class TiffDecoder:
 
     def _direct(self, page: _Page, said: list[str]) -> ImageInt:
         source = self._tiff.pages[page.index].aspage()
+        if not all(source.databytecounts):  # tifffile would fill what is missing with zeros
+            raise ValueError("strips are missing")
         values = _unpack_lzw(source, self._file) if page.compression == _LZW else np.asarray(source.asarray())
         if values.ndim == 3 and int(source.planarconfig or 1) == 2:
             values = np.moveaxis(values, 0, 2)
@@ -189,7 +190,7 @@ class TiffDecoder:
             return value if isinstance(value, bytes) else bytes(value) if isinstance(value, tuple) else None
 
         text: list[TextEntry] = []
-        for keyword, code in TIFF_TEXT_TAGS.items():
+        for keyword, code in TEXT_TAGS.items():
             tag = tags.get(code)
             if tag is not None and isinstance(tag.value, str) and tag.value:
                 text.append(TextEntry(keyword, tag.value))
@@ -199,8 +200,20 @@ class TiffDecoder:
             factor = 1.0 if int(unit.value) == 2 else 2.54
             across, down = (value * factor for value in source.get_resolution())
             dpi = (across, down) if across > 0 and down > 0 else None
-        notices = ["EXIF of the TIFF is left out"] if tags.get(34665) is not None else []
-        return Metadata(content(_ICC), None, content(_XMP), dpi, tuple(text)), notices
+        notices: list[str] = []
+        exif = None
+        if tags.get(_EXIF) is not None or tags.get(_GPS) is not None:
+            exif = self._exif()
+            if exif is None:
+                notices.append("its EXIF is damaged and left out")
+        return Metadata(content(_ICC), exif, content(_XMP), dpi, tuple(text)), notices
+
+    def _exif(self) -> bytes | None:
+        self._file.seek(0)
+        try:
+            return described(TiffImagePlugin.TiffImageFile(self._file, "").getexif())
+        except Exception:  # noqa: BLE001 - Pillow's parser of EXIF raises almost anything on damaged blocks
+            return None
 
 
 def _as_integers(values: np.ndarray, said: list[str]) -> ImageInt:

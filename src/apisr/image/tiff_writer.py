@@ -12,11 +12,12 @@ from typing import BinaryIO
 import numpy as np
 
 from apisr.core.errors import RunError
-from apisr.image.formats import TIFF_TEXT_TAGS
+from apisr.image.metadata import TEXT_TAGS, tiff_directory, tiff_tags
 from apisr.image.stream import FrameWriter
 from apisr.image.types import ImageInt, PictureInfo
 
 _STRIP_BYTES = 1 << 20
+_EXIF_IFD, _GPS_IFD = 34665, 34853
 _CLASSIC_BYTES = 2**32 - 2**25
 _LEVEL = 5
 _BYTE, _ASCII, _SHORT, _LONG, _RATIONAL, _UNDEFINED, _LONG8 = 1, 2, 3, 4, 5, 7, 16
@@ -141,8 +142,22 @@ class TiffWriter(FrameWriter):
             return entries
         if metadata.xmp:
             entries.append((700, _BYTE, metadata.xmp))
-        texts = {
-            TIFF_TEXT_TAGS[entry.keyword]: entry.text for entry in metadata.text if entry.keyword in TIFF_TEXT_TAGS
-        }
+        texts = tiff_tags(metadata.exif) if metadata.exif else {}
+        texts |= {TEXT_TAGS[entry.keyword]: entry.text for entry in metadata.text if entry.keyword in TEXT_TAGS}
+        entries += self._exif_entries()
         entries += [(tag, _ASCII, text.replace("\0", " ").encode() + b"\0") for tag, text in texts.items()]
+        return entries
+
+    def _exif_entries(self) -> list[tuple[int, int, bytes]]:
+        """Write the directories of EXIF and return the entries that lead to them."""
+        exif = self.info.metadata.exif
+        entries: list[tuple[int, int, bytes]] = []
+        if exif is None or self._big:
+            return entries
+        for tag in (_EXIF_IFD, _GPS_IFD):
+            offset = self._aligned()
+            content = tiff_directory(exif, tag, offset)
+            if content is not None:
+                self.file.write(content)
+                entries.append((tag, _LONG, struct.pack("<I", offset)))
         return entries
