@@ -90,7 +90,10 @@ PROTOCOLS: dict[ProtocolName, Protocol] = {
         frame_step=10,
         crop_px=224,
         crops=5,
-        reference_metrics=("psnr", "psnr_y", "ssim", "ms_ssim", "niqe", "edge_f1", "line_width", "line_lost"),
+        reference_metrics=(
+            *("psnr", "psnr_y", "ssim", "ms_ssim", "niqe", "edge_f1", "line_width", "line_lost"),
+            *("edge_spread", "noise_luma", "noise_chroma", "halo"),
+        ),
         blind_metrics=("niqe",),
     ),
     "paper": Protocol(

@@ -2,8 +2,9 @@
 
 Training, curation and evaluation use the same functions: a validation score and a published score are the same number.
 
-With ground truth: :func:`psnr`, :func:`ssim`, :func:`ms_ssim`, :func:`edge_f1`, :func:`line_change`. Without:
-:func:`niqe`. Between frames: :func:`flicker`. By name, and those that are networks: :mod:`apisr.metrics.registry`.
+With ground truth: :func:`psnr`, :func:`ssim`, :func:`ms_ssim`, :func:`edge_f1`, :func:`line_change`,
+:func:`edge_spread`, :func:`flat_noise`, :func:`halo`. Without: :func:`niqe`. Between frames: :func:`flicker`. By name,
+and those that are networks: :mod:`apisr.metrics.registry`.
 
     >>> import numpy as np
     >>> high = np.random.default_rng(0).integers(0, 200, (64, 64, 3), dtype=np.uint8)
@@ -13,6 +14,7 @@ With ground truth: :func:`psnr`, :func:`ssim`, :func:`ms_ssim`, :func:`edge_f1`,
 
 from __future__ import annotations
 
+from apisr.metrics.artifacts import FlatNoise, edge_spread, flat_noise, halo
 from apisr.metrics.lines import EdgeScore, LineChange, edge_f1, line_change
 from apisr.metrics.metric import BORDER_PX, ImageU8, Metric, Undefined, luma
 from apisr.metrics.niqe import niqe
@@ -22,12 +24,16 @@ from apisr.metrics.temporal import flicker, held_change
 __all__ = [
     "BORDER_PX",
     "EdgeScore",
+    "FlatNoise",
     "ImageU8",
     "LineChange",
     "Metric",
     "Undefined",
     "edge_f1",
+    "edge_spread",
+    "flat_noise",
     "flicker",
+    "halo",
     "held_change",
     "line_change",
     "luma",
