@@ -22,6 +22,7 @@ EXAMPLES = examples(
     "apisr evaluate upscaled --reference originals -o report",
     "apisr evaluate low --reference originals --model apisr-x2-fast --metrics psnr,ssim -o report",
     "apisr evaluate new --reference originals -o report2 --against report",
+    "apisr evaluate frames --gallery lanczos,apisr-x2,peer=outputs/peer --scale 2 -o vote",
 )
 
 
@@ -36,6 +37,15 @@ class Enlarging:
     ] = None
     tta: TtaOption = False
     device: DeviceOption = "auto"
+    gallery: Annotated[
+        str | None,
+        typer.Option(
+            "--gallery",
+            help="Write gallery.html, on which people vote, instead of a report: models with commas, LABEL=FOLDER for "
+            "outputs made elsewhere.",
+            show_default=False,
+        ),
+    ] = None
     save_outputs: Annotated[
         Path | None, typer.Option("--save-outputs", help="Keep the model's outputs in this folder.", show_default=False)
     ] = None
@@ -47,6 +57,8 @@ class Enlarging:
         if self.model is None and (self.save_outputs is not None or self.tta):
             name = "--tta" if self.tta else "--save-outputs"
             raise InputError(f"{name} goes with --model. Give --model, or leave it out.", code="model-needed")
+        if self.gallery is not None and self.model is not None:
+            raise InputError("--gallery names its models itself. Leave out --model.", code="options-conflict")
 
 
 @dataclass(frozen=True)
@@ -112,14 +124,20 @@ def command(
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Score pictures, clips or a model; writes report.json and report.html."""
+    """Score pictures, clips or a model; writes report.json and report.html.
+
+    With --gallery it writes a page on which people vote, blind, which model is best.
+    """
     from apisr.cli.output import note
     from apisr.evaluate import EvaluateOptions, evaluate, read_report, write_report
     from apisr.evaluate.compare import check_protocols
     from apisr.evaluate.run import check_report_folder
 
-    check_report_folder(output, overwrite=overwrite)
     enlarging.check()
+    if enlarging.gallery is not None:
+        _make_gallery(pictures, output, enlarging, measuring, reporting, reference=reference, overwrite=overwrite)
+        return
+    check_report_folder(output, overwrite=overwrite)
     other = None if against is None else read_report(against)
     protocol = measuring.chosen_protocol()
     if other is not None:
@@ -146,6 +164,42 @@ def command(
     json_file, page_file = write_report(evaluation, output, against=other, overwrite=overwrite)
     _print_report(evaluation.report, other, as_json=reporting.as_json)
     note(f"wrote {json_file} and {page_file}")
+
+
+def _make_gallery(
+    pictures: list[Path],
+    output: Path,
+    enlarging: Enlarging,
+    measuring: Measuring,
+    reporting: Reporting,
+    *,
+    reference: Path | None,
+    overwrite: bool,
+) -> None:
+    from apisr.cli.output import note, say
+    from apisr.evaluate.gallery import GalleryOptions, make_gallery
+
+    options = GalleryOptions(
+        scale=enlarging.scale,
+        layout=measuring.layout,
+        allow_missing=measuring.allow_missing,
+        device=enlarging.device,
+        seed=measuring.seed,
+        frame_step=measuring.frame_step or GalleryOptions.frame_step,
+    )
+    with reporting.display() as display:
+        page = make_gallery(
+            pictures,
+            names(enlarging.gallery or ""),
+            output,
+            reference=reference,
+            options=options,
+            overwrite=overwrite,
+            progress=display.show,
+            cancel=display.cancel,
+        )
+    say(str(page))
+    note("open it in a browser; the order does not tell who made which")
 
 
 def _print_report(report: Report, other: Report | None, *, as_json: bool) -> None:

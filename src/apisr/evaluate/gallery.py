@@ -46,6 +46,7 @@ class GalleryOptions:
         frame_step: of a clip, every frame whose number is a multiple of this may be shown.
         scale: factor of the models; needed where a contestant is plain resampling and no other has a factor.
         layout: how folders are read.
+        allow_missing: leave out pictures that a contestant or the ground truth does not have, instead of stopping.
         device: for models.
         seed: of the order in which contestants and crops are shown.
     """
@@ -56,6 +57,7 @@ class GalleryOptions:
     frame_step: int = 10
     scale: int | None = None
     layout: Layout = "pictures"
+    allow_missing: bool = False
     device: str = "auto"
     seed: int = 0
 
@@ -88,6 +90,10 @@ class _Contestant:
     label: str
     enlarger: Enlarger | None = None
     outputs: dict[str, Entry] = field(default_factory=dict[str, Entry])
+
+    def has(self, entry: Entry) -> bool:
+        """Return whether there is an output for an entry."""
+        return self.enlarger is not None or entry.name in self.outputs
 
 
 def make_gallery(
@@ -129,8 +135,11 @@ def make_gallery(
             code="bad-contestants",
         )
     paths = [Path(path) for path in pictures]
-    entries, _ = find_entries(paths, reference=reference, layout=options.layout)
+    entries = _entries(paths, reference, options)
     opened = [_open(contestant, paths, options) for contestant in contestants]
+    entries = [entry for entry in entries if all(contestant.has(entry) for contestant in opened)]
+    if not entries:
+        raise InputError("there is no picture that all contestants have.", code="no-pairs")
     if len({contestant.label for contestant in opened}) != len(opened):
         raise InputError("two contestants have the same name. Write LABEL=FOLDER.", code="bad-contestants")
     each = -(-options.pictures // len(entries))
@@ -155,10 +164,14 @@ def make_gallery(
     return target
 
 
+def _entries(paths: Sequence[Path], reference: Path | None, options: GalleryOptions) -> list[Entry]:
+    return find_entries(paths, reference=reference, layout=options.layout, allow_missing=options.allow_missing)[0]
+
+
 def _open(contestant: str, paths: Sequence[Path], options: GalleryOptions) -> _Contestant:
     label, equals, outputs = contestant.partition("=")
     if equals and label and not Path(contestant).exists():
-        entries, _ = find_entries(paths, reference=Path(outputs), layout=options.layout)
+        entries = _entries(paths, Path(outputs), options)
         return _Contestant(printable(label), outputs={entry.name: entry for entry in entries})
     enlarger = open_model(contestant, scale=options.scale, device=options.device)
     return _Contestant(printable(enlarger.info.name), enlarger)
@@ -187,7 +200,8 @@ def _pictures(
         name = f"{entry.name}/{index:05d}" if entry.source.clip else entry.name
         complete = [output for output in outputs if output is not None]
         _check_sizes(name, contestants, outputs)
-        extra = {"input": cv2.resize(low, complete[0].shape[1::-1], interpolation=cv2.INTER_NEAREST)}
+        size = (complete[0].shape[1], complete[0].shape[0])
+        extra = {"input": np.asarray(cv2.resize(low, size, interpolation=cv2.INTER_NEAREST), np.uint8)}
         if true is not None and true.shape == complete[0].shape:
             extra["truth"] = true
         yield name, complete, extra

@@ -192,7 +192,7 @@ def _sampled(plane: Plane, edges: _Edges, *, along: bool = False) -> Plane:
             total[part] += cv2.remap(
                 plane, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
             )
-    return total / len(places)
+    return total / np.float32(len(places))
 
 
 def _sides(profile: Plane) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
