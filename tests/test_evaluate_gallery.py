@@ -167,5 +167,6 @@ def test_keys_go_back_and_show_input_and_truth(page: Any, gallery: Path) -> None
     assert page.evaluate("document.body.dataset.here") == "0"
     chosen = page.evaluate("[...document.querySelectorAll('#panels figure')].map((f) => f.className)")
     assert chosen == ["", "chosen", ""]
+    page.wait_for_selector("#panels img[width='288']")  # three times fits the window
     page.keyboard.press("z")
-    page.wait_for_selector("#panels img[width='288']")
+    page.wait_for_selector("#panels img[width='96']")

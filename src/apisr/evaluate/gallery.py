@@ -158,6 +158,7 @@ def make_gallery(
             "contestants": [contestant.label for contestant in opened],
             "questions": [vars(question) for question in questions],
             "seed": options.seed,
+            "crop_px": options.crop_px,
         },
     )
     write_atomic(target, page.encode("utf-8"), overwrite=overwrite)
