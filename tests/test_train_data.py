@@ -24,7 +24,7 @@ from apisr.train.data.crops import CropOptions, bilinear_error, cut  # noqa: E40
 from apisr.train.data.degradation import Mixture  # noqa: E402
 from apisr.train.data.loader import Loader, on_device  # noqa: E402
 from apisr.train.data.pictures import ScenePictures, find_training_pictures  # noqa: E402
-from apisr.train.data.shards import ShardCrops, build_shards  # noqa: E402
+from apisr.train.data.shards import ShardCrops, ShardOptions, build_shards  # noqa: E402
 from apisr.train.data.sources import DegradedCrops, open_source  # noqa: E402
 
 
@@ -38,7 +38,7 @@ def shard_crops(folder: Path, weights: dict[str, float] | None = None, **options
 
 def build(folder: Path, pictures: Any, mixtures: dict[str, str], *, scale: int = 2, **options: Any) -> None:
     parsed = {name: Mixture.parse(text, scale=scale) for name, text in mixtures.items()}
-    build_shards(folder, pictures, parsed, scale=scale, **options)
+    build_shards(folder, pictures, parsed, ShardOptions(scale=scale, **options))
 
 
 def code_of(function: Callable[[], object]) -> str:
@@ -321,7 +321,10 @@ def test_shards_of_one_picture_may_differ_in_size(tmp_path: Path) -> None:
     source = shard_crops(tmp_path / "apart", scale=2, patch_px=32, crops_per_picture=1)
     assert len([source.crops(0, index) for index in range(3)]) == 3
     together = tmp_path / "together"
-    assert code_of(lambda: build(together, Growing(3), {"clean": "bicubic"}, count=3)) == "shard-sizes-differ"
+    assert (
+        code_of(lambda: build(together, Growing(3), {"clean": "bicubic"}, count=3, pictures_per_shard=3))
+        == "shard-sizes-differ"
+    )
 
 
 def test_pseudo_gt_of_shards_is_kept(tmp_path: Path) -> None:

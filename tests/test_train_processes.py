@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -41,13 +42,31 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(folder: Path, pictures: Path, *sets: str, resume: bool = False) -> list[str]:
     chosen = [*COMMON, f"run.folder={folder}", f'data.folders=["{pictures}"]', *sets]
     options = [part for value in chosen for part in ("--set", value)]
-    return ["-m", "apisr", "train", "tiny-test", "--json", *options, *(["--resume"] if resume else [])]
+    return [
+        "-m",
+        "apisr",
+        "train",
+        "tiny-test",
+        "--json",
+        "--progress",
+        "json",
+        *options,
+        *(["--resume"] if resume else []),
+    ]
 
 
 def run(arguments: list[str]) -> dict[str, object]:
     done = subprocess.run([sys.executable, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def wait_for_step(stream: IO[str], step: int) -> None:
+    """Read events (--progress json) until the run has done so many steps."""
+    for line in stream:
+        if line.startswith("{") and json.loads(line)["done"] >= step:
+            return
+    raise AssertionError("the run ended before")
 
 
 def curve(folder: Path) -> list[tuple[int, float]]:
@@ -70,9 +89,7 @@ def test_killed_run_goes_on_bit_for_bit(tmp_path: Path, pictures: Path) -> None:
         text=True,
     )
     assert killed.stderr is not None
-    for line in killed.stderr:
-        if line.startswith("step 17/"):
-            break
+    wait_for_step(killed.stderr, 17)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait(60) == -signal.SIGKILL
     killed.stderr.close()
@@ -118,9 +135,7 @@ def test_stop_signal_saves_first(tmp_path: Path, pictures: Path) -> None:
         text=True,
     )
     assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("step 3/"):
-            break
+    wait_for_step(process.stderr, 3)
     process.send_signal(signal.SIGTERM)
     began = time.monotonic()
     output, _ = process.communicate(timeout=60)

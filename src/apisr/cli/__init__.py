@@ -26,6 +26,7 @@ COMMANDS = {
     "review": "apisr.cli.review",
     "enhance": "apisr.cli.enhance",
     "degrade": "apisr.cli.degrade",
+    "shards": "apisr.cli.shards",
     "train": "apisr.cli.train",
     "evaluate": "apisr.cli.evaluate",
     "table": "apisr.cli.table",

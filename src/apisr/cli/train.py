@@ -12,8 +12,8 @@ from apisr.cli.helping import examples
 from apisr.cli.options import Reporting
 
 EXAMPLES = examples(
+    "apisr train finetune-x2 --set 'data.folders=[\"drawings\"]'   on your own drawings",
     "apisr train tiny-test --show                           the whole configuration of a preset",
-    "apisr train apisr-x2-fast --set data.batch=8 --set run.name=mine",
     "apisr train mine.toml --resume",
 )
 
@@ -24,7 +24,7 @@ def command(
         str,
         typer.Argument(
             metavar="CONFIG",
-            help="A TOML file, or a preset: paper-stage1, paper-stage2, apisr-x2-fast, apisr-x4-fast, tiny-test, ...",
+            help="A TOML file, or a preset: finetune-x2, finetune-x4, paper-stage1, paper-stage2, tiny-test, ...",
             autocompletion=completing.presets("apisr.train"),
         ),
     ],
@@ -36,6 +36,9 @@ def command(
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on from the run's last checkpoint (from the start if it has none)."),
+    ] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also begin what this machine cannot do in its memory or within a month.")
     ] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the complete configuration and do nothing.")] = False,
 ) -> None:
@@ -54,7 +57,7 @@ def command(
     from apisr.train.trainer import train
 
     with reporting.display(cancels=False) as display:  # a training takes signals itself: it writes a checkpoint first
-        result = train(chosen, resume=resume, progress=display.show)
+        result = train(chosen, resume=resume, anyway=anyway, progress=display.show)
     if not result.first:
         return
     if reporting.as_json:

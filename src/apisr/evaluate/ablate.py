@@ -228,7 +228,7 @@ def _with_shards(stage: str, sets: Sequence[str], folder: Path, tell: Callable[[
     """Degrade the pictures of ``[data]`` in each way of ``parts``; returns settings that train on them."""
     from apisr.train.config import load_config
     from apisr.train.data.degradation import Mixture
-    from apisr.train.data.shards import build_shards
+    from apisr.train.data.shards import ShardOptions, build_shards
     from apisr.train.data.sources import open_pictures
 
     config = load_config(stage, sets=sets)
@@ -243,7 +243,7 @@ def _with_shards(stage: str, sets: Sequence[str], folder: Path, tell: Callable[[
         "jpeg": whole.with_codecs(["jpeg"]),
     }
     size = min(_PICTURES_PER_SHARD, count)
-    build_shards(folder / "shards", pictures, mixtures, scale=scale, count=count, pictures_per_shard=size)
+    build_shards(folder / "shards", pictures, mixtures, ShardOptions(scale, count, pictures_per_shard=size))
     mine = ("data.scenes", "data.folders", "data.shards", "data.limit", "data.degradation")
     kept = [given for given in sets if given.partition("=")[0].strip() not in mine]
     shards, cache = ((folder / name).resolve() for name in ("shards", "pseudo"))

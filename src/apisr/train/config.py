@@ -61,7 +61,9 @@ class RunConfig(_Section):
 class ModelConfig(_Section):
     """The generator and its first weights."""
 
-    network: str = Field(default="grl", description="name in the registry of networks")
+    network: str = Field(
+        default="grl", description="name in the registry of networks; auto: the one whose weights init_from names"
+    )
     arguments: dict[str, Scalar | list[int]] = Field(default_factory=dict, description="the network's own arguments")
     scale: int = Field(default=4, ge=1, le=8)
     init_from: Path | None = Field(
@@ -102,6 +104,9 @@ class DataConfig(_Section):
     )
     cache: Path | None = Field(default=None, description="folder that keeps pseudo-GTs; none: computed anew")
     limit: int = Field(default=0, ge=0, description="use only the first pictures; 0 uses all")
+    holdout: float = Field(
+        default=0.0, ge=0, le=0.5, description="share of the pictures that is kept for validation; 0: none"
+    )
 
     @field_validator("workers")
     @classmethod
@@ -151,6 +156,7 @@ class TeacherConfig(_Section):
         default=None,
         description="its weights: a run's folder, a checkpoint, a weights file or a model's name; none: no teacher",
     )
+    cached: bool = Field(default=False, description="the outputs that the shards hold (apisr shards --teacher)")
     weight: float = Field(default=1.0, gt=0, description="beside loss.pixel_weight, which is for the pictures")
     flips: bool = Field(
         default=False, description="the mean of what it makes of the eight flips and turns: eight times its work"
@@ -273,6 +279,10 @@ class TrainConfig(_Section):
             )
         if self.loss.perceptual_weight > 0 and not self.loss.perceptual:
             raise ValueError("loss.perceptual_weight is set but [[loss.perceptual]] names no feature network")
+        if self.model.network == "auto" and (self.model.init_from is None or self.model.arguments):
+            raise ValueError("model.network = 'auto' needs model.init_from, and no model.arguments")
+        if self.teacher.cached and self.teacher.init_from is not None:
+            raise ValueError("teacher.cached and teacher.init_from are both set. Give one of them")
         if self.model.residual_path and self.optimizer.weight_decay > 0:
             raise ValueError("optimizer.weight_decay would move the rows of model.residual_path. Set one of them to 0")
         return self

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from apisr.core.errors import MissingExtra
 from apisr.core.files import write_atomic
-from apisr.metrics.metric import ImageU8
+from apisr.image import ImageU8
 from apisr.train.config import TrainConfig
 
 

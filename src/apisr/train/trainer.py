@@ -28,16 +28,19 @@ from apisr.core.errors import ModelError
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.image import write_picture
 from apisr.networks import architecture
+from apisr.train import preflight
 from apisr.train.build import Fabric, Parts, build, build_fabric
 from apisr.train.checkpoint import State, load_checkpoint, remove_partial, save_checkpoint
 from apisr.train.config import TrainConfig, learning_rate_factor
+from apisr.train.data.holdout import hold_out
 from apisr.train.data.loader import CropSource, Loader
 from apisr.train.data.sources import open_source, worker_count
+from apisr.train.init import hyper_of, resolve_model_config
 from apisr.train.pace import Pace, memory_mib
 from apisr.train.run_folder import checkpoint_to_resume, describe_run
 from apisr.train.run_log import RunLog, describe_record
 from apisr.train.step import TrainingStep
-from apisr.train.validate import Validator
+from apisr.train.validate import Pair, Validator
 from apisr.weights.checkpoint import save_network
 
 
@@ -50,6 +53,7 @@ class TrainResult(BaseModel):
         complete: whether that is the last step of the configuration.
         weights: the running mean of the weights, ``.safetensors``.
         best: the best weights by validation, if there was one.
+        best_step: the step of these weights; 0: those that the run started from.
         scores: the last validation.
         losses: the last record of the losses.
         first: whether this is the first (or only) process, the one that reports.
@@ -62,6 +66,7 @@ class TrainResult(BaseModel):
     complete: bool
     weights: Path
     best: Path | None = None
+    best_step: int | None = None
     scores: dict[str, float] = {}
     losses: dict[str, float] = {}
     first: bool = True
@@ -72,6 +77,7 @@ def train(
     *,
     source: CropSource | None = None,
     resume: bool = False,
+    anyway: bool = False,
     progress: ProgressFn = no_progress,
     cancel: Cancel | None = None,
 ) -> TrainResult:
@@ -81,31 +87,50 @@ def train(
         config: the run.
         source: where crops come from; None opens what ``[data]`` names.
         resume: go on from the last checkpoint of the run's folder (from the start if there is none).
+        anyway: also begin what this machine cannot do in its memory or within a month.
         progress: told how far the run is; of several processes only the first one reports.
         cancel: stops the run after its step, with a checkpoint; so do Ctrl-C and SIGTERM. The result then says that the
             run is not complete.
 
     Raises:
-        InputError: data, weights or folders do not fit; a run exists and `resume` is false.
+        InputError: data, weights or folders do not fit; a run exists and `resume` is false; the machine is too small.
         RunError: the loss is not finite or diverges (step and batch are saved), a picture failed, the disk is full.
         MissingExtra: a package is not installed.
     """
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
+    config = config.model_copy(update={"model": resolve_model_config(config.model)})
     checkpoint = checkpoint_to_resume(config, resume=resume)
     state = load_checkpoint(checkpoint) if checkpoint else None
-    traits = architecture(config.model.network).traits({**config.model.arguments, "scale": config.model.scale})
-    validator = Validator(config.validation, scale=config.model.scale, multiple_px=traits.multiple_px)
     fabric = build_fabric(config)
     fabric.launch()
     if source is None:
         source = open_source(config.data, scale=config.model.scale, seed=config.run.seed)
+    held_out: list[Pair] = []
+    if config.data.holdout:
+        source, held_out = hold_out(source, config)
+    traits = architecture(config.model.network).traits(hyper_of(config.model))
+    scale, multiple = config.model.scale, traits.multiple_px
+    validator = Validator(config.validation, scale=scale, multiple_px=multiple, held_out=held_out)
     parts = build(config, fabric, has_residual_path=None if state is None else "ema_unfused" in state)
     trainer = Trainer(config, parts, validator)
     if state is not None:
         remove_partial(config.run_folder)
         trainer.load(state)
+    if fabric.is_global_zero:
+        _announce(trainer, source, progress, anyway=anyway)
+    fabric.barrier()
     return trainer.run(source, progress=progress, cancel=cancel or Cancel())
+
+
+def _announce(trainer: Trainer, source: CropSource, progress: ProgressFn, *, anyway: bool) -> None:
+    """Say what the run will do; refuse what cannot be done here."""
+    config, parts = trainer.config, trainer.parts
+    expected = preflight.expect(config, parts, source, step=trainer.step.number)
+    for line in preflight.describe(config, parts, source, len(trainer.validator.pairs), expected):
+        progress(Progress("train", kind="notice", message=line))
+    if not anyway:
+        preflight.check_fits(config, parts, expected)
 
 
 class Trainer:
@@ -123,6 +148,7 @@ class Trainer:
         self.validator = validator
         self.step = TrainingStep(config, parts)
         self.best: float | None = None
+        self.best_step: int | None = None
         self.scores: dict[str, float] = {}
         self.record: dict[str, float] = {}
 
@@ -154,6 +180,9 @@ class Trainer:
         pace = Pace(self.step.number, loader)
         try:
             with loader, _signals_cancel(cancel):
+                if self.step.number == 0 and config.model.init_from is not None and self.validator.pairs:
+                    self._validate_start(log, progress)
+                    pace = Pace(self.step.number, loader)
                 while self.step.number < config.run.steps:
                     losses = self.step(loader)
                     if self._after_step(losses, pace, log, progress=progress, cancel=cancel):
@@ -161,7 +190,19 @@ class Trainer:
         finally:
             if log is not None:
                 log.close()
+        if self.best_step == 0 and self.step.number:
+            text = f"no step was better than the start in {config.validation.best}: best.safetensors is the start"
+            progress(Progress("train", kind="notice", message=text))
         return self._result()
+
+    def _validate_start(self, log: RunLog | None, progress: ProgressFn) -> None:
+        """Score the weights that the run starts from: what it makes of them is never taken for better unseen."""
+        self.scores = self._validate(log)
+        progress(self._notice("start"))
+
+    def _notice(self, when: str) -> Progress:
+        shown = "  ".join(f"{key} {value:.4f}" for key, value in self.scores.items())
+        return Progress("train", kind="notice", message=f"{when}  {shown}")
 
     def _loader(self, source: CropSource) -> Loader:
         data, fabric = self.config.data, self.fabric
@@ -191,8 +232,7 @@ class Trainer:
         if self.validator.pairs and (step % config.validation.every == 0 or done):
             with pace.paused():
                 self.scores = self._validate(log)
-            shown = "  ".join(f"{key} {value:.4f}" for key, value in self.scores.items())
-            progress(Progress("train", kind="notice", message=f"step {step}  {shown}"))
+            progress(self._notice(f"step {step}"))
         if step % config.checkpoint.every == 0 or done or ends:
             self._save()
         return ends and not done
@@ -236,7 +276,7 @@ class Trainer:
         means = scores.means()
         value = means.get(self.config.validation.best)
         if value is not None and validator.improves(value, self.best):
-            self.best = value
+            self.best, self.best_step = value, step
             if fabric.is_global_zero:
                 self.save_weights(self.config.run_folder / "best.safetensors")
         if log is not None:
@@ -261,6 +301,7 @@ class Trainer:
             complete=self.step.number >= config.run.steps,
             weights=weights,
             best=best if best.is_file() else None,
+            best_step=self.best_step,
             scores=self.scores,
             losses={key.removeprefix("loss_"): value for key, value in self.record.items() if key.startswith("loss_")},
             first=self.fabric.is_global_zero,
@@ -281,8 +322,7 @@ class Trainer:
             "steps": self.step.number,
             "preset": self.config.description,
         }
-        hyper = {**model.arguments, "scale": model.scale}
-        save_network(self.shipped(), target, model.network, hyper, card=card, overwrite=True)
+        save_network(self.shipped(), target, model.network, hyper_of(model), card=card, overwrite=True)
 
     def state(self) -> State:
         """Everything that a continuation needs."""
@@ -294,6 +334,7 @@ class Trainer:
             "optimizer": parts.generator.optimizer.state_dict(),
             "scalers": self.fabric.strategy.precision.state_dict(),
             "best": self.best,
+            "best_step": self.best_step,
             "loss_mean": self.step.loss_mean,
             "network": self.config.model.network,
         }
@@ -325,7 +366,8 @@ class Trainer:
             ) from error
         self.fabric.strategy.precision.load_state_dict(state["scalers"])
         parts.ema.updates = state["ema_updates"]
-        self.step.number, self.step.loss_mean, self.best = state["step"], state["loss_mean"], state["best"]
+        self.step.number, self.step.loss_mean = state["step"], state["loss_mean"]
+        self.best, self.best_step = state["best"], state["best_step"]
 
 
 @contextlib.contextmanager

@@ -18,8 +18,7 @@ from torch.nn import functional
 
 from apisr.core.errors import InputError
 from apisr.core.media import find_media
-from apisr.image import from_float, from_tensor, read_rgb, to_float, to_tensor
-from apisr.metrics.metric import ImageU8, Metric, Undefined
+from apisr.image import ImageU8, Metric, Undefined, from_float, from_tensor, read_rgb, to_float, to_tensor
 from apisr.metrics.registry import open_metric
 from apisr.train.config import PairSet, ValidationConfig
 
@@ -31,14 +30,19 @@ class Pair:
     Attributes:
         group: name of the set.
         name: file name without ending.
-        low: low-resolution file.
-        high: high-resolution file.
+        low: low-resolution file, or the picture itself.
+        high: high-resolution file, or the picture itself.
     """
 
     group: str
     name: str
-    low: Path
-    high: Path
+    low: Path | ImageU8
+    high: Path | ImageU8
+
+    def read(self) -> tuple[ImageU8, ImageU8]:
+        """Return the low and the high picture."""
+        low, high = (read_rgb(part) if isinstance(part, Path) else part for part in (self.low, self.high))
+        return low, high
 
 
 @dataclass
@@ -77,17 +81,20 @@ class Validator:
         config: metrics, rim, panels.
         scale: of the network.
         multiple_px: sizes are padded to multiples of this.
+        held_out: more pairs, beside those of the configuration.
 
     Raises:
         InputError: a folder is missing or has no pairs, a low picture has no partner, or a metric is unknown.
         MissingExtra: a metric needs an extra that is not installed.
     """
 
-    def __init__(self, config: ValidationConfig, *, scale: int, multiple_px: int) -> None:
+    def __init__(
+        self, config: ValidationConfig, *, scale: int, multiple_px: int, held_out: Sequence[Pair] = ()
+    ) -> None:
         self.config = config
         self.scale = scale
         self.multiple_px = multiple_px
-        self.pairs = find_pairs(config.pairs)
+        self.pairs = [*find_pairs(config.pairs), *held_out]
         self._metrics = {name: open_metric(name, border_px=config.crop_px) for name in config.metrics}
 
     def improves(self, value: float, best: float | None) -> bool:
@@ -104,7 +111,7 @@ class Validator:
         scores = Scores()
         module.eval()
         for pair in self.pairs[rank::world]:
-            low, high = read_rgb(pair.low), read_rgb(pair.high)
+            low, high = pair.read()
             _check_sizes(pair, low, high, self.scale)
             output = enlarge(module, low, scale=self.scale, multiple_px=self.multiple_px, device=device)
             for name, metric in self._metrics.items():
@@ -178,7 +185,7 @@ def enlarge(module: nn.Module, low: ImageU8, *, scale: int, multiple_px: int, de
 def _check_sizes(pair: Pair, low: ImageU8, high: ImageU8, scale: int) -> None:
     if (low.shape[0] * scale, low.shape[1] * scale) != high.shape[:2]:
         raise InputError(
-            f"validation pair '{pair.low}' is {low.shape[1]}x{low.shape[0]} and '{pair.high}' "
-            f"{high.shape[1]}x{high.shape[0]}: expected {scale} times the size.",
+            f"validation pair '{pair.name}' of '{pair.group}': low is {low.shape[1]}x{low.shape[0]} and high "
+            f"{high.shape[1]}x{high.shape[0]}, expected {scale} times the size.",
             code="bad-validation-set",
         )

@@ -31,6 +31,8 @@ VIVID = "-vivid"
 
 ONNX_SUFFIXES = (".onnx",)
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
+#: Weights in the folder of a training run, the preferred first.
+RUN_WEIGHTS = ("best.safetensors", "ema.safetensors")
 
 #: A card that states more than these is damaged or made to do harm: sizes are multiplied by them.
 MAX_SCALE, MAX_HALO_PX, MAX_FIXED_PX = 16, 1024, 16_384
@@ -104,7 +106,8 @@ def resolve_model(name_or_path: str | Path, *, scale: int | None = None) -> Mode
     """Find a model by name (shipped or fetched) or by the path of its file, and check it.
 
     Args:
-        name_or_path: ``"NAME"``, or a file ending in .onnx, .safetensors, .pth, .pt or .ckpt.
+        name_or_path: ``"NAME"``, a file ending in .onnx, .safetensors, .pth, .pt or .ckpt, or the folder of a training
+            run: its best weights, or else the last ones.
         scale: what the model must enlarge by; None accepts any.
 
     Returns:
@@ -134,6 +137,9 @@ def _find(name_or_path: str | Path, scale: int | None) -> Model:
     path = Path(name_or_path)
     if path.is_file():
         return _from_file(path)
+    of_run = next((path / name for name in RUN_WEIGHTS if (path / name).is_file()), None)
+    if of_run is not None:
+        return _from_file(of_run)
     fetched = _fetched(names)
     if fetched is not None:
         return fetched

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from apisr.core.errors import InputError
-from apisr.metrics.metric import ImageU8
+from apisr.image import ImageU8
 from apisr.train.config import DataConfig, Enhance
 
 #: First number of the random stream of crops, after the seed.

@@ -13,7 +13,7 @@ import numpy as np
 
 from apisr.core.errors import InputError
 from apisr.degrade.recipe import CompressStage, Recipe, apply, load_recipe, sample
-from apisr.metrics.metric import ImageU8
+from apisr.image import ImageU8
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ import numpy as np
 from apisr.core.errors import InputError
 from apisr.core.files import path_inside
 from apisr.core.media import find_media
-from apisr.image import read_rgb
-from apisr.metrics.metric import ImageU8
+from apisr.image import ImageU8, read_rgb
 from apisr.synthesis.assets import Assets
 from apisr.synthesis.compose import compose
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from apisr.core.files import atomic_path
-from apisr.metrics.metric import ImageU8
+from apisr.image import ImageU8
 from apisr.train.config import Enhance
 
 

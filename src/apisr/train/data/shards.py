@@ -8,7 +8,8 @@ cost::
     |-- shards.json            what the files hold
     |-- gt_0000.npy            high pictures, (n, H, W, 3) uint8, read without copying
     |-- lr2_web_0000.npy       the same pictures, half as large, degraded as "web"
-    `-- lr2_dvd_0000.npy
+    |-- lr2_dvd_0000.npy
+    `-- teacher2_web_0000.npy  what teachers made of lr2_web_0000 (:mod:`apisr.train.data.teacher_outputs`)
 
 Pictures in one file have one size; with one picture in a file they may differ.
 """
@@ -17,8 +18,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -27,8 +28,9 @@ from torch import Tensor
 
 from apisr.core.errors import InputError
 from apisr.core.files import atomic_path, write_atomic
+from apisr.core.pipeline import map_ordered
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
-from apisr.metrics.metric import ImageU8
+from apisr.image import ImageU8
 from apisr.train.data.crops import CROPS_STREAM, CropOptions, bilinear_error, check_large_enough, cut_all, whole_pixels
 from apisr.train.data.degradation import Mixture
 from apisr.train.data.pictures import Pictures
@@ -43,19 +45,35 @@ _BUILD_STREAM = 13
 _LOW_NAME = re.compile(r"lr\d+_(?P<kind>.+)_(?P<number>\d{4,})[a-z]?")
 
 
+@dataclass(frozen=True)
+class ShardOptions:
+    """How shards are built.
+
+    Attributes:
+        scale: high over low resolution.
+        count: pictures, rounded up to whole shards; 0: as many as there are.
+        seed: of the degradations.
+        pictures_per_shard: pictures in a file; above 1 they must be of one size.
+        workers: files that are made at the same time.
+    """
+
+    scale: int
+    count: int = 0
+    seed: int = 0
+    pictures_per_shard: int = 1
+    workers: int = 1
+
+
 def build_shards(
     folder: Path,
     pictures: Pictures,
     mixtures: Mapping[str, Mixture],
+    options: ShardOptions,
     *,
-    scale: int,
-    count: int,
-    seed: int = 0,
-    pictures_per_shard: int = 32,
     progress: ProgressFn = no_progress,
     cancel: Cancel | None = None,
-) -> None:
-    """Write `count` high pictures and their low ones to a folder.
+) -> int:
+    """Write high pictures and their low ones to a folder.
 
     Builds what is missing, so that an interrupted build goes on where it stopped and a later one can add to it.
 
@@ -63,33 +81,52 @@ def build_shards(
         folder: where the shards go.
         pictures: of one size, if a shard holds several.
         mixtures: degradations by name; each picture is degraded once with each.
-        scale: high over low resolution.
-        count: pictures, rounded up to whole shards.
-        seed: of the degradations.
-        pictures_per_shard: pictures in a file.
+        options: scale, count, seed, size of the files, workers.
         progress: told after every shard.
         cancel: stops after a shard.
+
+    Returns:
+        How many pictures the shards hold.
+
+    Raises:
+        InputError: a name that cannot be part of a file's name, or pictures of a shard that differ in size.
     """
+    wrong = [name for name in mixtures if not re.fullmatch(r"[a-z][a-z0-9-]*", name)]
+    if wrong or not mixtures:
+        raise InputError(
+            f"a degradation is called '{''.join(wrong[:1])}'. Expected a name of small letters: web=video.",
+            code="bad-degradation-name",
+        )
     index = {
         "format": FORMAT,
-        "pictures_per_shard": pictures_per_shard,
+        "pictures_per_shard": options.pictures_per_shard,
         "mixtures": {name: ", ".join(recipe.name for recipe in mixture.recipes) for name, mixture in mixtures.items()},
     }
     write_atomic(folder / INDEX_NAME, json.dumps(index, indent=1).encode(), overwrite=True)
-    shards = -(-count // pictures_per_shard)
-    for number in range(shards):
-        if cancel is not None:
-            cancel.check()
-        high_path = folder / f"gt_{number:04d}.npy"
-        if not high_path.is_file():
-            places = [divmod(number * pictures_per_shard + place, len(pictures)) for place in range(pictures_per_shard)]
-            _save(high_path, [whole_pixels(pictures.load(epoch, index), scale) for epoch, index in places])
-        for place, (name, mixture) in enumerate(mixtures.items()):
-            low_path = folder / f"lr{scale}_{name}_{number:04d}.npy"
-            if not low_path.is_file():
-                rng = np.random.default_rng((seed, _BUILD_STREAM, scale, place, number))
-                _save(low_path, [mixture.degrade(np.array(high), rng) for high in np.load(high_path, mmap_mode="r")])
-        progress(Progress("shards", item=str(folder), done=number + 1, total=shards, unit="shards"))
+    shards = -(-(options.count or len(pictures)) // options.pictures_per_shard)
+
+    def build(number: int) -> int:
+        _build_shard(folder, pictures, mixtures, options, number)
+        return number
+
+    for number in map_ordered(build, range(shards), workers=options.workers, cancel=cancel):
+        progress(Progress("shards", item=str(folder), done=number + 1, total=shards, unit="files"))
+    return shards * options.pictures_per_shard
+
+
+def _build_shard(
+    folder: Path, pictures: Pictures, mixtures: Mapping[str, Mixture], options: ShardOptions, number: int
+) -> None:
+    size, scale = options.pictures_per_shard, options.scale
+    high_path = folder / f"gt_{number:04d}.npy"
+    if not high_path.is_file():
+        places = [divmod(number * size + place, len(pictures)) for place in range(size)]
+        _save(high_path, [whole_pixels(pictures.load(epoch, index), scale) for epoch, index in places])
+    for place, (name, mixture) in enumerate(mixtures.items()):
+        low_path = folder / f"lr{scale}_{name}_{number:04d}.npy"
+        if not low_path.is_file():
+            rng = np.random.default_rng((options.seed, _BUILD_STREAM, scale, place, number))
+            _save(low_path, [mixture.degrade(np.array(high), rng) for high in _open(high_path)])
 
 
 @dataclass(frozen=True)
@@ -199,9 +236,31 @@ class ShardCrops:
         pseudo = pseudo_gt(high, options.enhance, options.cache)
         if pseudo is not None:
             parts["pseudo"] = pseudo
+        taught = self.folder / f"{teacher_name(shard)}.npy"
+        if taught.is_file():
+            parts["teacher"] = _open(taught)[place]
         if (shard, place) not in self._errors:
             self._errors[shard, place] = bilinear_error(low, high)
         return cut_all(parts, options, rng, bilinear_error=self._errors[shard, place])
+
+    def high_numbers(self) -> tuple[str, ...]:
+        """Numbers of the high files that have low ones, in order."""
+        return tuple(sorted({_parse_low_name(shard)[1] for shard in self.shards}))
+
+    def only(self, numbers: Collection[str]) -> ShardCrops:
+        """The same source with the low files of these high files alone."""
+        return replace(self, shards=tuple(shard for shard in self.shards if _parse_low_name(shard)[1] in numbers))
+
+    def low_names(self, numbers: Collection[str]) -> list[str]:
+        """The low files of these high files that the weights may draw, in order."""
+        chosen = [shard for shard in self.shards if _parse_low_name(shard)[1] in numbers]
+        weights = self.sampling_weights
+        return [name for name in chosen if not weights or weights.get(_parse_low_name(name)[0], 0.0) > 0]
+
+    def pairs(self, shard: str) -> Iterator[tuple[ImageU8, ImageU8]]:
+        """The low pictures of a file, each with its high one."""
+        lows, highs = (_open(self.folder / f"{name}.npy") for name in (shard, f"gt_{_parse_low_name(shard)[1]}"))
+        yield from zip(lows, highs, strict=True)
 
     def _drawn(self, index: int, rng: np.random.Generator) -> tuple[str, int]:
         """The low file and the place in it that stand at `index`, or that the weights draw."""
@@ -230,6 +289,15 @@ def read_pictures_per_shard(folder: Path) -> int:
             f"cannot read the shards in '{folder}': {INDEX_NAME}: {error}. Make them with apisr shards.",
             code="bad-shards",
         ) from error
+
+
+def teacher_name(low_name: str) -> str:
+    """Name of the file with what teachers made of a low file, both without ending.
+
+    >>> teacher_name("lr2_web_0000")
+    'teacher2_web_0000'
+    """
+    return "teacher" + low_name.removeprefix("lr")
 
 
 def _parse_low_name(shard: str) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from apisr.train.config import ModelConfig
 from apisr.train.init import residual_path
 from apisr.train.init.expand import expand
 from apisr.train.init.weights import find_weights, load_into
-from apisr.weights.checkpoint import load_state
+from apisr.weights.checkpoint import load_network, load_state, read_checkpoint
 
 
 class TrainingHook(Protocol):
@@ -91,6 +91,33 @@ class ResidualPathHook:
         return fused
 
 
+def hyper_of(config: ModelConfig) -> dict[str, object]:
+    """Return the hyper-parameters of the generator."""
+    return {**config.arguments, "scale": config.scale}
+
+
+def resolve_model_config(config: ModelConfig) -> ModelConfig:
+    """Replace ``network = "auto"`` by the network, arguments and residual path of the weights that the run starts from.
+
+    Raises:
+        InputError: the weights enlarge by another factor than ``model.scale``, or are not there.
+    """
+    if config.network != "auto" or config.init_from is None:
+        return config
+    checkpoint = read_checkpoint(find_weights(config.init_from))
+    arguments = {key: value for key, value in checkpoint.hyper.items() if key != "scale" and value is not None}
+    factor = checkpoint.network.traits(checkpoint.hyper).scale
+    if factor != config.scale:
+        raise InputError(
+            f"model.init_from = '{config.init_from}' enlarges by {factor}, model.scale is {config.scale}.",
+            code="other-scale",
+        )
+    module = load_network(checkpoint)
+    has_path = isinstance(module, Compact | Lite) and residual_path.has_residual_path(module)
+    changes = {"network": checkpoint.network.name, "arguments": arguments, "residual_path": has_path}
+    return config.model_copy(update=changes)
+
+
 def build_generator(config: ModelConfig, *, load: bool = True) -> nn.Module:
     """Build the generator, with the weights of ``model.init_from`` where it is given.
 
@@ -107,7 +134,7 @@ def build_generator(config: ModelConfig, *, load: bool = True) -> nn.Module:
         raise InputError(
             f"model.network = '{chosen.name}' is not a network that enlarges pictures.", code="not-an-upscaler"
         )
-    module = chosen.build({**config.arguments, "scale": config.scale})
+    module = chosen.build(hyper_of(config))
     if config.init_from is None or not load:
         return module
     path = find_weights(config.init_from)

@@ -10,6 +10,7 @@ from apisr.core.errors import InputError, ModelError
 from apisr.train.checkpoint import list_checkpoints
 from apisr.weights import list_models, resolve_model
 from apisr.weights.checkpoint import load_state
+from apisr.weights.model import RUN_WEIGHTS
 
 
 def find_weights(init_from: Path, *, key: str = "model.init_from") -> Path:
@@ -24,7 +25,7 @@ def find_weights(init_from: Path, *, key: str = "model.init_from") -> Path:
     """
     if init_from.is_file():
         return init_from
-    for name in ("best.safetensors", "ema.safetensors"):
+    for name in RUN_WEIGHTS:
         if (init_from / name).is_file():
             return init_from / name
     checkpoints = list_checkpoints(init_from) if init_from.is_dir() else []

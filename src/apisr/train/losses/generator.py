@@ -48,14 +48,15 @@ class GeneratorLoss:
         Args:
             output: the generator's, (N, 3, H, W).
             batch: ``gt`` and ``pseudo`` of the same shape; for ``relative_mse`` ``bilinear_error``, one number a crop;
-                where there is a teacher ``lr``, (N, 3, H/s, W/s).
+                where there is a teacher ``lr``, (N, 3, H/s, W/s), or ``teacher``, what one made of it earlier.
         """
         loss = self.config.loss
         target = batch[loss.target]
         terms = {loss.pixel: self._pixel_term(output, target, batch)}
         total = loss.pixel_weight * terms[loss.pixel]
-        if self.teacher is not None:
-            terms["teacher"] = self._pixel_term(output, self.teacher(batch["lr"]), batch)
+        taught = self._taught(batch)
+        if taught is not None:
+            terms["teacher"] = self._pixel_term(output, taught, batch)
             total = total + self.config.teacher.weight * terms["teacher"]
         if loss.ms_ssim_weight:
             terms["ms_ssim"] = ms_ssim_loss(output, target)
@@ -83,6 +84,18 @@ class GeneratorLoss:
         if self.config.loss.precision == "same":
             return contextlib.nullcontext()
         return torch.autocast(device.type, dtype=torch.bfloat16)
+
+    def _taught(self, batch: Mapping[str, Tensor]) -> Tensor | None:
+        if self.teacher is not None:
+            return self.teacher(batch["lr"])
+        if not self.config.teacher.cached:
+            return None
+        if "teacher" not in batch:
+            raise InputError(
+                "teacher.cached is set, but the shards hold no teacher's outputs. Add them: apisr shards --teacher.",
+                code="no-teacher-outputs",
+            )
+        return batch["teacher"]
 
     def _pixel_term(self, output: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         kind = self.config.loss.pixel

@@ -1,0 +1,104 @@
+"""Making shards of folders, datasets or composed scenes: what ``apisr shards`` does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from apisr.core.errors import InputError
+from apisr.core.progress import Cancel, ProgressFn, no_progress
+from apisr.synthesis.assets import Assets
+from apisr.train.data.crops import CropOptions
+from apisr.train.data.degradation import Mixture
+from apisr.train.data.pictures import FilePictures, Pictures, ScenePictures, find_training_pictures
+from apisr.train.data.shards import ShardCrops, ShardOptions, build_shards
+from apisr.train.data.teacher_outputs import build_teacher_outputs
+
+#: Scenes that are composed unless another number is asked for.
+DEFAULT_SCENES = 256
+_DEFAULT_DEGRADATION = "all=apisr"
+
+
+@dataclass(frozen=True)
+class ShardRequest:
+    """What is to be made.
+
+    Attributes:
+        pictures: folders and datasets; with `compose` one folder of art.
+        folder: of the shards.
+        scale: high over low resolution.
+        degradations: ``NAME=MIXTURE``; none: the whole recipe of the paper.
+        compose: compose scenes of the pictures.
+        count: pictures or scenes; 0: all pictures, or :data:`DEFAULT_SCENES`.
+        teachers: models whose outputs are kept too.
+        seed: of all draws.
+        workers: files that are made at the same time.
+    """
+
+    pictures: tuple[Path, ...]
+    folder: Path
+    scale: int = 2
+    degradations: tuple[str, ...] = ()
+    compose: bool = False
+    count: int = 0
+    teachers: tuple[str, ...] = ()
+    seed: int = 0
+    workers: int = 1
+
+
+class ShardsResult(BaseModel):
+    """What was made.
+
+    Attributes:
+        folder: of the shards.
+        pictures: how many high pictures they hold.
+        degradations: names of the degradations of this call.
+        teachers: models whose outputs are kept.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: Path
+    pictures: int
+    degradations: tuple[str, ...]
+    teachers: tuple[str, ...] = ()
+
+
+def prepare_shards(
+    request: ShardRequest, *, progress: ProgressFn = no_progress, cancel: Cancel | None = None
+) -> ShardsResult:
+    """Make shards, or what is missing of them.
+
+    Raises:
+        InputError: pictures, degradations or teachers that are not there or do not fit.
+    """
+    mixtures = dict(_parsed(text, request.scale) for text in request.degradations or (_DEFAULT_DEGRADATION,))
+    options = ShardOptions(request.scale, request.count, request.seed, workers=request.workers)
+    made = build_shards(request.folder, _opened(request), mixtures, options, progress=progress, cancel=cancel)
+    if request.teachers:
+        crops = CropOptions(scale=request.scale, patch_px=request.scale)
+        source = ShardCrops.open(request.folder, crops)
+        build_teacher_outputs(source, request.teachers, progress=progress, cancel=cancel)
+    return ShardsResult(folder=request.folder, pictures=made, degradations=tuple(mixtures), teachers=request.teachers)
+
+
+def _opened(request: ShardRequest) -> Pictures:
+    if not request.compose:
+        return FilePictures(find_training_pictures(request.pictures))
+    if len(request.pictures) != 1:
+        raise InputError("--compose takes one folder of art.", code="several-origins")
+    folder = request.pictures[0]
+    fonts = folder / "fonts"
+    assets = Assets.open(folder, fonts=fonts if fonts.is_dir() else None)
+    return ScenePictures(assets, count=request.count or DEFAULT_SCENES, seed=request.seed)
+
+
+def _parsed(text: str, scale: int) -> tuple[str, Mixture]:
+    name, separator, mixture = text.partition("=")
+    if not separator:
+        raise InputError(
+            f"--degradation {text}: expected NAME=MIXTURE, for example web=video.", code="bad-degradation-name"
+        )
+    return name.strip(), Mixture.parse(mixture, scale=scale)

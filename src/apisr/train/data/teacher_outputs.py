@@ -1,0 +1,99 @@
+"""What teachers make of the low pictures of shards, computed once and kept beside them.
+
+A teacher's output is a target that a small network can reach, where much of the difference to the drawing itself can be
+won by nobody. Several teachers are mixed by their local error: around every pixel, each counts by the inverse of its
+mean squared error against the drawing, and the drawing itself counts the more the larger the error of the best teacher
+is. So where teachers invent or lose something, the drawing wins.
+
+    >>> import numpy as np
+    >>> drawing = np.full((32, 32, 3), 100, np.uint8)
+    >>> wrong, right = drawing + np.uint8(80), drawing + np.uint8(1)
+    >>> int(np.abs(mixed_target(drawing, [wrong, right]).astype(int) - drawing).max())
+    1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from apisr.core.errors import InputError
+from apisr.core.files import atomic_path
+from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
+from apisr.image import ImageU8, to_float, to_tensor
+from apisr.train.data.shards import ShardCrops, teacher_name
+from apisr.train.init.weights import find_weights
+from apisr.train.losses.teacher import Teacher, open_teacher
+
+#: Side of the window in which errors are looked at.
+WINDOW_PX = 9
+#: Mean squared error (in squares of [0, 1]) at which the drawing counts as much as the best teacher: 26 dB.
+DRAWING_ERROR = 2.5e-3
+_FLOOR = 1e-5
+
+
+def build_teacher_outputs(
+    source: ShardCrops,
+    teachers: Sequence[str | Path],
+    *,
+    progress: ProgressFn = no_progress,
+    cancel: Cancel | None = None,
+) -> None:
+    """Write the mixed target of every low file that has none yet.
+
+    Args:
+        source: the shards.
+        teachers: run folders, weights files or names of models that enlarge by the scale of the shards.
+        progress: told after every file.
+        cancel: stops after a file.
+
+    Raises:
+        InputError: no teachers, or one of another scale.
+    """
+    if not teachers:
+        raise InputError("no teacher is named. Give one with --teacher.", code="no-teacher")
+    scale = source.options.scale
+    opened = [open_teacher(find_weights(Path(name), key="--teacher"), scale=scale) for name in teachers]
+    for number, shard in enumerate(source.shards):
+        if cancel is not None:
+            cancel.check()
+        target = source.folder / f"{teacher_name(shard)}.npy"
+        if not target.is_file():
+            made = [mixed_target(high, [enlarged(each, low) for each in opened]) for low, high in source.pairs(shard)]
+            with atomic_path(target) as partial, partial.open("wb") as file:
+                np.save(file, np.stack(made))
+        progress(Progress("teach", item=shard, done=number + 1, total=len(source.shards), unit="files"))
+
+
+def enlarged(teacher: Teacher, low: ImageU8) -> ImageU8:
+    """What a teacher makes of a whole low picture: uint8 ``(h, w, 3)`` to uint8 ``(s*h, s*w, 3)``."""
+    batch = torch.from_numpy(to_tensor(to_float(np.array(low))))
+    output = teacher(batch).clamp(0, 1).mul(255).round().to(torch.uint8)
+    return output[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def mixed_target(drawing: ImageU8, outputs: Sequence[ImageU8]) -> ImageU8:
+    """Mix outputs of teachers by their local error against the drawing, and the drawing where all of them err.
+
+    Args:
+        drawing: the high picture, ``(H, W, 3)`` uint8.
+        outputs: of the teachers, like `drawing`.
+    """
+    errors = np.stack([_local_error(output, drawing) for output in outputs])
+    weights = 1 / (errors + _FLOOR)
+    weights /= weights.sum(axis=0)
+    mixed = sum(weight[..., None] * output.astype(np.float32) for weight, output in zip(weights, outputs, strict=True))
+    trust = 1 / (1 + _local_error(np.asarray(mixed, np.float32), drawing) / DRAWING_ERROR)[..., None]
+    target = trust * mixed + (1 - trust) * drawing
+    return np.clip(np.rint(target), 0, 255).astype(np.uint8)
+
+
+def _local_error(output: np.ndarray, drawing: ImageU8) -> np.ndarray:
+    """Mean squared error around every pixel, over the channels, in squares of [0, 1]."""
+    difference = (output.astype(np.float32) - drawing.astype(np.float32)) / np.float32(255)
+    squared = np.square(difference).mean(axis=2)
+    return cv2.blur(squared, (WINDOW_PX, WINDOW_PX), borderType=cv2.BORDER_REFLECT_101)
