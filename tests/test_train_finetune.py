@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ from test_train_run import config
 
 from apisr.core.progress import Cancel, Progress
 from apisr.image import read_rgb, write_picture
-from apisr.train import preflight
+from apisr.train import check_extra, preflight
 from apisr.train.build import build, build_fabric
 from apisr.train.config import TrainConfig, load_config
 from apisr.train.data.crops import CropOptions
@@ -141,7 +142,7 @@ def test_the_run_says_what_it_will_do(tmp_path: Path, drawings: Path) -> None:
         "apisr-x2-fast",
         "the processor",
         "5 in an epoch",
-        "1 pictures every",
+        "1 picture every",
         "GB of memory",
     ):
         assert expected in text
@@ -178,6 +179,14 @@ def test_measuring_changes_nothing(tmp_path: Path) -> None:
     for module, kept in zip(modules, before, strict=True):
         assert all(torch.equal(kept[key], value) for key, value in module.state_dict().items())
         assert all(value.grad is None for value in module.parameters())
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_extra()
+    monkeypatch.setitem(sys.modules, "lightning", None)  # as if it were not installed
+    with raises_code("missing-extra") as caught:
+        check_extra()
+    assert ".[train]" in str(caught.value)
 
 
 # --- shards of one's own pictures ------------------------------------------------------------------------------------

@@ -56,6 +56,9 @@ def command(
     """
     from apisr.cli.output import counted, say, say_json
     from apisr.core.processes import usable_cores
+    from apisr.train import check_extra
+
+    check_extra()
     from apisr.train.data.prepare import ShardRequest, prepare_shards
 
     request = ShardRequest(

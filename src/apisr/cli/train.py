@@ -48,12 +48,14 @@ def command(
     checkpoints, ema.safetensors and best.safetensors.
     """
     from apisr.cli.output import counted, say, say_json
+    from apisr.train import check_extra
     from apisr.train.config import load_config, to_toml
 
     chosen = load_config(config, sets=sets or [])
     if show:
         say(to_toml(chosen), end="")
         return
+    check_extra()
     from apisr.train.trainer import train
 
     with reporting.display(cancels=False) as display:  # a training takes signals itself: it writes a checkpoint first

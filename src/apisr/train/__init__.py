@@ -7,3 +7,22 @@ validates and saves (:mod:`apisr.train.trainer`). Crops come from :mod:`apisr.tr
 
 Needs the extra ``train``; this package itself imports nothing heavy.
 """
+
+from __future__ import annotations
+
+import importlib.util
+
+from apisr.core.errors import MissingExtra
+
+_NEEDED = ("torch", "safetensors", "lightning")
+
+
+def check_extra() -> None:
+    """Check that what training needs is installed, before any of it is imported.
+
+    Raises:
+        MissingExtra: it is not; the message names the extra.
+    """
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtra("train", f"to train ({missing[0]} is not installed)")

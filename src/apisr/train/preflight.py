@@ -85,7 +85,7 @@ def describe(config: TrainConfig, parts: Parts, source: CropSource, pairs: int, 
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"the processor ({_cores()})"
     start = f", starting from {config.model.init_from}" if config.model.init_from else ""
     validation = (
-        f"{pairs} pictures every {config.validation.every} steps, best by {config.validation.best}"
+        f"{pairs} picture{'s' * (pairs != 1)} every {config.validation.every} steps, best by {config.validation.best}"
         if pairs
         else "none (set data.holdout=0.1 or [[validation.pairs]]; without it there is no best.safetensors)"
     )

@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from apisr.core.errors import InputError
 from apisr.core.media import find_media
-from apisr.image import ImageU8, Metric, Undefined, from_float, from_tensor, read_rgb, to_float, to_tensor
+from apisr.image import ImageU8, from_float, from_tensor, read_rgb, to_float, to_tensor
+from apisr.metrics.metric import Metric, Undefined
 from apisr.metrics.registry import open_metric
 from apisr.train.config import PairSet, ValidationConfig
 
