@@ -24,10 +24,19 @@ def pseudo_gt(high: ImageU8, preset: Enhance, cache: Path | None) -> ImageU8 | N
     """
     if preset == "none":
         return None
-    if cache is None:
-        return _enhanced(high, preset)
+    return _enhanced(high, preset) if cache is None else kept_pseudo_gt(high, preset, cached_path(high, preset, cache))
+
+
+def cached_path(high: ImageU8, preset: Enhance, cache: Path) -> Path:
+    """Return where the pseudo-GT of a picture is kept: the name is made of what it depends on."""
     digest = hashlib.sha256(high.tobytes() + f"{high.shape} {preset}".encode()).hexdigest()[:24]
-    path = cache / f"{digest}.npy"
+    return cache / f"{digest}.npy"
+
+
+def kept_pseudo_gt(high: ImageU8, preset: Enhance, path: Path) -> ImageU8:
+    """Return a pseudo-GT from its file, which is made where it is missing; arguments as of :func:`pseudo_gt`."""
+    if preset == "none":
+        raise ValueError("the preset 'none' has no pseudo-GT")
     if path.is_file():
         return cast("ImageU8", np.load(path, mmap_mode="r"))
     made = _enhanced(high, preset)

@@ -34,7 +34,7 @@ from apisr.image import ImageU8
 from apisr.train.data.crops import CROPS_STREAM, CropOptions, bilinear_error, check_large_enough, cut_all, whole_pixels
 from apisr.train.data.degradation import Mixture
 from apisr.train.data.pictures import Pictures
-from apisr.train.data.pseudo_gt import pseudo_gt
+from apisr.train.data.pseudo_gt import cached_path, kept_pseudo_gt, pseudo_gt
 
 #: What makes a folder one of shards.
 INDEX_NAME = "shards.json"
@@ -187,6 +187,7 @@ class ShardCrops:
     options: CropOptions
     sampling_weights: Mapping[str, float] = field(default_factory=dict[str, float])
     _errors: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float], repr=False)
+    _pseudo_paths: dict[tuple[str, int], Path] = field(default_factory=dict[tuple[str, int], Path], repr=False)
 
     @classmethod
     def open(
@@ -233,9 +234,8 @@ class ShardCrops:
         high = _open(self.folder / f"gt_{_parse_low_name(shard)[1]}.npy")[place]
         check_large_enough(high, options.patch_px, f"{self.folder / shard}, picture {place}")
         parts = {"lr": low, "gt": high}
-        pseudo = pseudo_gt(high, options.enhance, options.cache)
-        if pseudo is not None:
-            parts["pseudo"] = pseudo
+        if options.enhance != "none":
+            parts["pseudo"] = self._pseudo_gt(high, (_parse_low_name(shard)[1], place))
         taught = self.folder / f"{teacher_name(shard)}.npy"
         if taught.is_file():
             parts["teacher"] = _open(taught)[place]
@@ -261,6 +261,15 @@ class ShardCrops:
         """The low pictures of a file, each with its high one."""
         lows, highs = (_open(self.folder / f"{name}.npy") for name in (shard, f"gt_{_parse_low_name(shard)[1]}"))
         yield from zip(lows, highs, strict=True)
+
+    def _pseudo_gt(self, high: ImageU8, key: tuple[str, int]) -> ImageU8:
+        """The pseudo-GT of a high picture; where it is kept is found out once: hashing takes longer than cutting."""
+        options = self.options
+        if options.cache is None:
+            return cast("ImageU8", pseudo_gt(high, options.enhance, None))
+        if key not in self._pseudo_paths:
+            self._pseudo_paths[key] = cached_path(high, options.enhance, options.cache)
+        return kept_pseudo_gt(high, options.enhance, self._pseudo_paths[key])
 
     def _drawn(self, index: int, rng: np.random.Generator) -> tuple[str, int]:
         """The low file and the place in it that stand at `index`, or that the weights draw."""
