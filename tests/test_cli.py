@@ -162,12 +162,12 @@ def test_a_damaged_shipped_model_is_refused(
 
     shipped = tmp_path / "shipped"
     shutil.copytree(apisr_weights.SHIPPED, shipped)
-    content = bytearray((shipped / "apisr-x2-fast.onnx").read_bytes())
+    content = bytearray((shipped / "apisr-x2.onnx").read_bytes())
     content[len(content) // 2] ^= 1
-    (shipped / "apisr-x2-fast.onnx").chmod(0o644)
-    (shipped / "apisr-x2-fast.onnx").write_bytes(content)
+    (shipped / "apisr-x2.onnx").chmod(0o644)
+    (shipped / "apisr-x2.onnx").write_bytes(content)
     monkeypatch.setattr(apisr_weights, "SHIPPED", shipped)
-    one_line(apisr("upscale", picture), 2, "apisr-x2-fast", "SHA-256")
+    one_line(apisr("upscale", picture), 2, "apisr-x2", "SHA-256")
 
 
 def test_existing_output_is_refused_and_left(apisr: Run, picture: Path, tiny_x2: Path) -> None:

@@ -62,6 +62,13 @@ class Result:
             show_default=False,
         ),
     ] = None
+    source: Annotated[
+        Literal["auto", "crisp", "soft"],
+        typer.Option(
+            "--source",
+            help="crisp or soft at its own size: which weights of a pair are taken where no strength is given.",
+        ),
+    ] = "auto"
     tta: TtaOption = False
     profile: ProfileOption = None
     overwrite: OverwriteOption = False
@@ -369,6 +376,7 @@ class Choice:
         return UpscaleOptions(
             model=result.model,
             strength=result.strength,
+            source=result.source,
             scale=result.scale,
             height=result.height,
             engine=running.engine,

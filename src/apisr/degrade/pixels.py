@@ -6,10 +6,8 @@ from typing import cast
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-ImageU8 = NDArray[np.uint8]
-ImageF32 = NDArray[np.float32]
+from apisr.image import ImageF32, ImageU8
 
 
 def to_bytes(picture: ImageU8 | ImageF32) -> ImageU8:

@@ -30,8 +30,9 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from apisr.core.config import Presets, read_toml, read_toml_file
 from apisr.core.errors import InputError
 from apisr.degrade.drawing import Draw, nearest_hint
-from apisr.degrade.pixels import ImageF32, ImageU8, to_bytes
+from apisr.degrade.pixels import to_bytes
 from apisr.degrade.stages import STAGES, AnyStage, CodecChoice, CompressStage, Data, ResizeStage, Stage, State
+from apisr.image import ImageF32, ImageU8
 
 __all__ = [
     "CompressStage",

@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from apisr.degrade.pixels import ImageU8
 from apisr.degrade.recipe import Parameters
-from apisr.image import from_float, resize, to_float
+from apisr.image import ImageU8, from_float, resize, to_float
 
 #: Side of the crops, in pixels of the sheet.
 CROP_PX = 256

@@ -20,7 +20,8 @@ from apisr.degrade import codecs
 from apisr.degrade.drawing import Draw, Drawn, Range, check_known, noise_generator
 from apisr.degrade.ops import analog, kernels, noise, production
 from apisr.degrade.ops.resize import MODES, resize
-from apisr.degrade.pixels import ImageF32, ImageU8, to_bytes, to_unit
+from apisr.degrade.pixels import to_bytes, to_unit
+from apisr.image import ImageF32, ImageU8
 
 KINDS = ("iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso", "sinc")
 #: Kernel side from which the second cut-off range of a sinc kernel holds.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from apisr.image import check_format, losses, open_picture
@@ -9,6 +10,7 @@ from apisr.upscale.job import Job
 from apisr.upscale.models import Networks, network_notice
 from apisr.upscale.options import UpscaleOptions
 from apisr.upscale.reuse import STORE_BYTES
+from apisr.upscale.softness import file_edge_width
 from apisr.upscale.tiles import default_tile_px
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def _picture(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str,
     with open_picture(job.source, max_pixels=options.picture.max_pixels) as picture:
         info = picture.info
     height, width, channels = info.height, info.width, info.channels
-    model = networks.model_for(height)
+    model = networks.model_for(height, partial(file_edge_width, job.source, options.picture.max_pixels))
     traits = model.traits
     final = options.size.of_picture(height, width, scale=model.scale)
     check_format(job.target, *final)
@@ -66,7 +68,7 @@ def _picture(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str,
 
 
 def _video(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str, Any]:
-    from apisr.upscale.preprocess import plan_preprocess
+    from apisr.upscale.preprocess import edge_width_of, plan_preprocess
     from apisr.upscale.video.output import OutputRequest
     from apisr.upscale.video.plan import plan_video
     from apisr.video.source import VideoSource
@@ -74,7 +76,7 @@ def _video(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str, A
     with VideoSource.open(job.source, stream=options.video.stream, rate=options.video.rate) as source:
         preprocess, notices = plan_preprocess(source, options.video)
         lines = preprocess.native or source.info.video.height
-        model = networks.model_for(lines)
+        model = networks.model_for(lines, lambda: edge_width_of(source), video=True)
         output = OutputRequest(job.target, options.size, options.overwrite)
         plan = plan_video(source, output, scale=model.scale, options=options.video)
     width, height = source.info.video.width, source.info.video.height

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 from apisr.core.errors import Cancelled, InputError
@@ -117,10 +118,13 @@ def _run_job(job: Job, index: int, count: int, context: JobContext) -> JobResult
 def _upscale_picture(job: Job, context: JobContext, report: JobReport) -> PictureResult:
     from apisr.image import open_picture
     from apisr.upscale.picture import upscale_picture_file
+    from apisr.upscale.softness import file_edge_width
 
     options = context.options
     with open_picture(job.source, max_pixels=options.picture.max_pixels) as picture:
-        model = context.networks.model_for(picture.info.height)
+        model = context.networks.model_for(
+            picture.info.height, partial(file_edge_width, job.source, options.picture.max_pixels)
+        )
         result = upscale_picture_file(
             job.source,
             job.target,

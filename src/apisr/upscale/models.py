@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apisr.core.errors import InputError
+from apisr.core.processes import usable_cores
 from apisr.engines import open_engine
 from apisr.upscale.options import UpscaleOptions
-from apisr.weights import choose_model
+from apisr.upscale.softness import strength_for
+from apisr.weights import choose_model, list_models
+from apisr.weights.interpolate import between
 
 if TYPE_CHECKING:
     from apisr.engines import Engine
@@ -25,6 +28,12 @@ if TYPE_CHECKING:
 
 OpenEngine = Callable[["Model"], "Engine"]
 
+#: Entry of a card: the model's twin is trained for sources that are soft at their own size.
+SOFT_TWIN = "soft_twin"
+#: Entry of a card: the model for videos on few processor cores.
+FAST_TWIN = "fast_twin"
+#: From so many cores videos get the model that pictures get.
+MANY_CORES = 16
 #: Factors that a request may have, see :func:`apisr.weights.choose_model`.
 _FACTORS = (0.1, 16.0)
 
@@ -52,7 +61,7 @@ class Networks:
     def __init__(self, options: UpscaleOptions, open_engine: OpenEngine | None = None) -> None:
         self._options = options
         self._open = open_engine or self._load
-        self._models: dict[float | None, Model] = {}
+        self._models: dict[tuple[str, float | None, float | None], Model] = {}
         self._engines: dict[Path, Engine] = {}
         self._lock = threading.Lock()
 
@@ -61,23 +70,55 @@ class Networks:
         """The models that were chosen so far, each once."""
         return tuple({model.path: model for model in self._models.values()}.values())
 
-    def model_for(self, lines: int | None = None) -> Model:
-        """Choose the model for a file of so many lines (rows); without them, for the factor alone.
+    def model_for(
+        self,
+        lines: int | None = None,
+        edge_width: Callable[[], float | None] | None = None,
+        *,
+        video: bool = False,
+    ) -> Model:
+        """Choose the model for a file.
+
+        Args:
+            lines: rows of the file; without them, the model for the factor alone.
+            edge_width: measures how soft the file is, called where the model has weights for crisp and soft sources
+                and the options leave the choice open; None takes the file for a crisp one.
+            video: whether it is a video: where none is named, few processor cores get the fast model.
 
         Raises:
             ModelError: unknown, damaged, or no model fits.
-            InputError: the factor is out of range, or the model has no vivid twin and a strength was given.
+            InputError: the factor is out of range, or the model has no crisp twin and a strength was given.
         """
         options = self._options
         factor = needed_factor(options, lines)
-        if factor not in self._models:
-            model = options.model
-            if model is None or isinstance(model, (str, Path)):
-                model = choose_model(model, scale=factor, strength=options.strength)
-            elif options.strength is not None:
-                raise InputError("a strength goes with the name of a model. Load the model with that strength.")
-            self._models[factor] = model
-        return self._models[factor]
+        model = self._chosen(options.model, factor, options.strength)
+        name: Model | str | Path | None = options.model
+        if video and name is None and (fast := model.card.get(FAST_TWIN)) and usable_cores() < MANY_CORES:
+            name = str(fast)
+            model = self._chosen(name, factor, options.strength)
+        if options.strength is not None or not model.card.get(SOFT_TWIN):
+            return model
+        if options.source == "auto":
+            strength = strength_for(edge_width() if edge_width is not None else None)
+        else:
+            strength = 1.0 if options.source == "soft" else 0.0
+        return self._chosen(name, factor, strength) if strength else model
+
+    def _chosen(self, name: Model | str | Path | None, factor: float | None, strength: float | None) -> Model:
+        key = (str(name) if isinstance(name, (str, Path)) else "", factor, strength)
+        if key not in self._models:
+            if name is None or isinstance(name, (str, Path)):
+                self._models[key] = choose_model(name, scale=factor, strength=strength)
+            elif self._options.strength is not None:
+                raise InputError(
+                    "a strength goes with the name of a model. Load the model with that strength.",
+                    code="strength-of-loaded-model",
+                )
+            elif strength is not None:
+                self._models[key] = between(name, strength)
+            else:
+                self._models[key] = name
+        return self._models[key]
 
     def engine(self, model: Model) -> Engine:
         """Load a model, once."""
@@ -96,6 +137,15 @@ class Networks:
             threads=options.threads,
             tta=options.tta,
         )
+
+
+def fast_notice(model: Model, options: UpscaleOptions) -> str | None:
+    """Say that a video gets the fast model, where that was not asked for."""
+    fast = model.name.partition(",")[0]
+    slow = [known.name for known in list_models() if known.card.get(FAST_TWIN) == fast]
+    if options.model is not None or not slow:
+        return None
+    return f"{usable_cores()} processor cores: the fast model {fast} is taken; --model {slow[0]} is slower and better."
 
 
 def network_notice(model: Model, options: UpscaleOptions, lines: int) -> str | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from apisr.weights import Model
 
 Reuse = Literal["exact", "off"]
+SourceKind = Literal["auto", "crisp", "soft"]
 Hold = Literal["off", "auto", "strong"]
 Native = Literal["off", "auto"] | int
 Purpose = Literal["archive", "share", "edit"]
@@ -112,7 +113,9 @@ class UpscaleOptions:
 
     Attributes:
         model: name or file of a model, or a model; None for the shipped one that fits the factor.
-        strength: 0 (faithful) to 1 (vivid) where the model has a vivid twin; None takes the model as it is.
+        strength: 0 (faithful) to 1 (crisp) where the model has a crisp twin; None lets `source` decide.
+        source: ``crisp`` sources get strength 0 and ``soft`` ones strength 1 of a model whose twin is trained for soft
+            sources; ``auto`` measures each file (:mod:`apisr.upscale.softness`).
         scale: factor of the outputs; None for the model's own.
         height: rows of the outputs, in place of a factor.
         engine: what runs the network.
@@ -130,6 +133,7 @@ class UpscaleOptions:
 
     model: Model | str | Path | None = None
     strength: float | None = None
+    source: SourceKind = "auto"
     scale: float | None = None
     height: int | None = None
     engine: EngineName = "auto"

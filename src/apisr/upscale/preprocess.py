@@ -17,6 +17,7 @@ from apisr.image import ImageInt, from_float, resize, to_float
 from apisr.upscale.hold import HoldFilter
 from apisr.upscale.options import Hold, Kernel, VideoOptions
 from apisr.upscale.results import HoldStats
+from apisr.upscale.softness import median_width
 from apisr.video.native import NativeHeight, estimate_native_height
 from apisr.video.reader import Frame
 from apisr.video.source import VideoSource
@@ -122,6 +123,11 @@ def plan_preprocess(source: VideoSource, options: VideoOptions) -> tuple[Preproc
 def native_height_of(source: VideoSource) -> NativeHeight:
     """Estimate at how many lines a video was drawn, from frames spread over it."""
     return estimate_native_height([np.asarray(frame.rgb, np.uint8) for frame in _samples(source)])
+
+
+def edge_width_of(source: VideoSource) -> float | None:
+    """Measure how soft a video is at its own size, from frames spread over it; None where they have no edges."""
+    return median_width(np.asarray(frame.rgb, np.uint8) for frame in _samples(source))
 
 
 def _samples(source: VideoSource) -> Iterator[Frame]:

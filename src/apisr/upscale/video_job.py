@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from apisr.upscale.job import Job, JobContext, JobReport
-from apisr.upscale.models import network_notice
+from apisr.upscale.models import fast_notice, network_notice
 from apisr.upscale.options import UpscaleOptions
-from apisr.upscale.preprocess import Preprocess, plan_preprocess
+from apisr.upscale.preprocess import Preprocess, edge_width_of, plan_preprocess
 from apisr.upscale.remote import NetworkRecipe
 from apisr.upscale.results import VideoResult
 from apisr.upscale.reuse import CanvasUpscaler
@@ -27,7 +27,7 @@ def upscale_video_file(job: Job, context: JobContext, report: JobReport) -> Vide
     with VideoSource.open(job.source, stream=options.video.stream, rate=options.video.rate) as source:
         preprocess, notices = plan_preprocess(source, options.video)
         lines = preprocess.native or source.info.video.height
-        model = context.networks.model_for(lines)
+        model = context.networks.model_for(lines, lambda: edge_width_of(source), video=True)
         notice = network_notice(model, options, lines)
         result = upscale_video(
             source,
@@ -38,7 +38,7 @@ def upscale_video_file(job: Job, context: JobContext, report: JobReport) -> Vide
             progress=report.forward,
             cancel=context.cancel,
         )
-    notices += [notice] if notice else []
+    notices += [text for text in (notice, fast_notice(model, options)) if text]
     held = result.hold
     if held is not None and held.blocks:
         notices.append(

@@ -26,7 +26,7 @@ from apisr.degrade.codecs import h26x, mpeg, open_video, pictures
 from apisr.degrade.codecs.base import Matrix, RoundTrip, VideoCodec, taken
 from apisr.degrade.codecs.pan import grained, pan
 from apisr.degrade.codecs.video import code_sequence
-from apisr.degrade.pixels import ImageU8
+from apisr.image import ImageU8
 
 __all__ = ["CODECS", "PICTURE_CODECS", "VIDEO_CODECS", "Codec", "Matrix", "RoundTrip", "round_trip"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from apisr.core.errors import InputError
-from apisr.degrade.pixels import ImageU8
+from apisr.image import ImageU8
 
 Matrix = Literal["bt601", "bt709"]
 #: Settings of one round trip by name; each codec takes out what it knows.

@@ -8,7 +8,7 @@ from typing import cast
 import cv2
 import numpy as np
 
-from apisr.degrade.pixels import ImageU8
+from apisr.image import ImageU8
 
 
 def pan(picture: ImageU8, frames: int, right: int, down: int) -> list[ImageU8]:

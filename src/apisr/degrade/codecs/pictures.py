@@ -11,7 +11,7 @@ from PIL import Image
 
 from apisr.core.errors import RunError
 from apisr.degrade.codecs.base import PictureCodec, RoundTrip, Settings, check_all_taken, taken
-from apisr.degrade.pixels import ImageU8
+from apisr.image import ImageU8
 
 
 def jpeg(picture: ImageU8, settings: Settings) -> RoundTrip:

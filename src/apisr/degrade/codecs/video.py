@@ -12,7 +12,7 @@ import numpy as np
 from apisr.core.errors import InputError, RunError
 from apisr.core.processes import leave_realtime
 from apisr.degrade.codecs.base import Settings, VideoCodec, check_all_taken
-from apisr.degrade.pixels import ImageU8
+from apisr.image import ImageU8
 
 if TYPE_CHECKING:
     import av

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.errors import InputError
-from apisr.degrade.pixels import ImageF32
+from apisr.image import ImageF32
 
 Kind = Literal["dot-crawl", "rainbow", "interlacing", "chroma-shift", "halos"]
 KINDS: tuple[str, ...] = get_args(Kind)

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.errors import InputError
-from apisr.degrade.pixels import ImageF32
+from apisr.image import ImageF32
 
 Kernel = NDArray[np.float64]
 

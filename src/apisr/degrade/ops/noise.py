@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.errors import InputError
-from apisr.degrade.pixels import ImageF32
+from apisr.image import ImageF32
 
 Levels = NDArray[np.uint8]
 

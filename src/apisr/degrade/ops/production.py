@@ -21,7 +21,7 @@ from typing import cast
 import cv2
 import numpy as np
 
-from apisr.degrade.pixels import ImageF32
+from apisr.image import ImageF32
 
 #: Weights of red, green and blue in luma (BT.601).
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from apisr import image
 from apisr.core.errors import InputError
-from apisr.degrade.pixels import ImageF32
+from apisr.image import ImageF32
 
 Mode = Literal[
     "nearest", "area", "bilinear", "bicubic", "box", "bilinear-antialiased", "bicubic-antialiased", "lanczos"
