@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from apisr.cli import main
-from apisr.enhance import enhance
+from apisr.core.errors import Cancelled, InputError
+from apisr.core.progress import Cancel, Progress
+from apisr.enhance import EnhanceOptions, enhance, enhance_files
 from apisr.image import Metadata, Picture, read_picture, read_rgb, write_picture
 
 
@@ -101,18 +103,23 @@ def test_a_damaged_picture_fails_alone(picture: np.ndarray, tmp_path: Path, caps
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "options", "code"),
     [
-        (["none.png", "-o", "out"], "no such file or folder"),
-        (["a.png", "-o", "a.png", "--overwrite"], "is the input itself"),
-        (["a.png", "-o", "b.xyz"], "unknown ending '.xyz'"),
-        (["a.png", "-o", "b.png", "--gamma", "2"], "gamma 2.0 is out of range"),
-        (["a.png", "-o", "b.png", "--gamma-range", "0.98", "0.97"], "two rising values"),
+        (["none.png", "-o", "out"], EnhanceOptions(), "cannot-read"),
+        (["a.png", "-o", "a.png", "--overwrite"], EnhanceOptions(overwrite=True), "output-is-input"),
+        (["a.png", "-o", "b.xyz"], EnhanceOptions(), "unknown-ending"),
+        (["a.png", "-o", "b.png", "--gamma", "2"], EnhanceOptions(gamma=2.0), "out-of-range"),
+        (
+            ["a.png", "-o", "b.png", "--gamma-range", "0.98", "0.97"],
+            EnhanceOptions(gamma_range=(0.98, 0.97)),
+            "out-of-range",
+        ),
     ],
 )
-def test_bad_input_is_one_line(
+def test_bad_input_is_one_line_with_a_code(
     arguments: list[str],
-    words: str,
+    options: EnhanceOptions,
+    code: str,
     picture: np.ndarray,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -120,9 +127,28 @@ def test_bad_input_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_picture(tmp_path / "a.png", picture)
-    code, out, err = run(capsys, "enhance", *arguments)
-    assert code == 2
-    assert out == ""
-    assert words in err
+    with pytest.raises(InputError) as caught:
+        enhance_files(Path(arguments[0]), Path(arguments[2]), options)
+    assert caught.value.code == code
+    status, out, err = run(capsys, "enhance", *arguments)
+    assert (status, out) == (2, "")
     assert len([line for line in err.splitlines() if line.startswith("apisr: error:")]) == 1
+    assert str(caught.value) in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png"]
+
+
+def test_pages_animations_and_a_stop(picture: np.ndarray, tmp_path: Path) -> None:
+    small = picture[:40, :50]
+    write_picture(tmp_path / "in" / "pages.tif", Picture((small, small[:20])))
+    write_picture(tmp_path / "in" / "moving.gif", Picture((small, small[::-1]), (50.0, 70.0)))
+    events: list[Progress] = []
+    result = enhance_files(tmp_path / "in", tmp_path / "out", progress=events.append)
+    assert result.failed == {}
+    assert [frame.shape for frame in read_picture(tmp_path / "out" / "pages.tif").frames] == [(40, 50, 3), (20, 50, 3)]
+    assert read_picture(tmp_path / "out" / "moving.gif").durations_ms == (50.0, 70.0)
+    assert [event.done for event in events] == [1, 2]
+    cancel = Cancel()
+    cancel.request()
+    with pytest.raises(Cancelled):
+        enhance_files(tmp_path / "in", tmp_path / "never", cancel=cancel)
+    assert not list((tmp_path / "never").rglob("*.*"))
