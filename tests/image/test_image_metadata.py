@@ -209,3 +209,14 @@ def test_exif_goes_from_format_to_format(tmp_path: Path, source: str, target: st
     names = ("Make", "ImageDescription", "Copyright", "DateTimeOriginal", "ExposureTime", "LensModel", "GPSLatitudeRef")
     expected = ["a maker", "a description", "CC0", "2026:01:02 03:04:05", 0.125, "a lens", "N"]
     assert [found[f"EXIF:{name}"] for name in names] == expected
+
+
+def test_blocks_too_long_for_jpeg_are_named(tmp_path: Path) -> None:
+    long = XMP.replace(b"image/png", b"x" * 70_000).replace(b' tiff:Orientation="6"', b"")
+    picture = Picture((PIXELS,), metadata=Metadata(xmp=long))
+    (said,) = losses(picture.info, tmp_path / "a.jpg")
+    assert "XMP" in said
+    assert losses(picture.info, tmp_path / "a.webp") == ()
+    for suffix in (".jpg", ".webp"):
+        write_picture(tmp_path / f"a{suffix}", picture)
+        assert ("XMP:Format" in by_exiftool(tmp_path / f"a{suffix}")) == (suffix == ".webp")

@@ -13,12 +13,10 @@ from PIL import Image
 from apisr.core.errors import InputError
 from apisr.image.colour import gamma_profile, profile_fits
 from apisr.image.convert import from_float, over_white, to_eight_bit, to_float
-from apisr.image.formats import WRITTEN
+from apisr.image.formats import JPEG_EXIF_BYTES, JPEG_XMP_BYTES, WRITTEN
 from apisr.image.metadata import comment_of, exif_with_texts
 from apisr.image.stream import WholeFrameWriter
 from apisr.image.types import ImageInt, Metadata, PictureInfo
-
-_JPEG_SEGMENT_BYTES = 65_533
 
 
 class _Options(TypedDict, total=False):
@@ -218,13 +216,13 @@ def _options(name: str, metadata: Metadata, channels: int, quality: int | None, 
     if profile and entry.profile and profile_fits(profile, channels):
         options["icc_profile"] = profile
     exif = exif_with_texts(metadata) if entry.exif else None
-    if exif and not (name == "JPEG" and len(exif) > _JPEG_SEGMENT_BYTES):
+    if exif and not (name == "JPEG" and len(exif) > JPEG_EXIF_BYTES):
         options["exif"] = exif
-    if metadata.xmp and entry.xmp and not (name == "JPEG" and len(metadata.xmp) > _JPEG_SEGMENT_BYTES - 29):
+    if metadata.xmp and entry.xmp and not (name == "JPEG" and len(metadata.xmp) > JPEG_XMP_BYTES):
         options["xmp"] = metadata.xmp
     comment = comment_of(metadata)
     if comment and name == "JPEG":
-        options["comment"] = comment[:_JPEG_SEGMENT_BYTES]
+        options["comment"] = comment[:JPEG_EXIF_BYTES]
     if metadata.dpi and name in ("JPEG", "BMP"):
         options["dpi"] = metadata.dpi
     if name == "JPEG":

@@ -20,6 +20,9 @@ from apisr.image.metadata import TEXT_TAGS
 from apisr.image.types import PictureInfo
 
 _HUGE = 2**31 - 1
+#: What a segment of JPEG holds of EXIF and of XMP (whose name takes 29 bytes of it).
+JPEG_EXIF_BYTES = 65_533
+JPEG_XMP_BYTES = JPEG_EXIF_BYTES - 29
 
 
 @dataclass(frozen=True)
@@ -269,8 +272,8 @@ def _metadata_losses(info: PictureInfo, entry: PictureFormat) -> list[str]:
                 metadata.icc_profile is not None,
                 entry.profile and (entry.gray or info.channels > 2),
             ),
-            ("EXIF", metadata.exif is not None, entry.exif),
-            ("XMP", metadata.xmp is not None, entry.xmp),
+            ("EXIF", metadata.exif is not None, entry.exif and _fits(entry, metadata.exif, JPEG_EXIF_BYTES)),
+            ("XMP", metadata.xmp is not None, entry.xmp and _fits(entry, metadata.xmp, JPEG_XMP_BYTES)),
             ("the gamma of its values", metadata.gamma is not None, entry.name == "PNG" or entry.profile),
             ("cICP (colour signalling)", metadata.cicp is not None, entry.name == "PNG"),
         )
@@ -280,6 +283,10 @@ def _metadata_losses(info: PictureInfo, entry: PictureFormat) -> list[str]:
     if names:
         lost.append(f"text ({', '.join(dict.fromkeys(names))})")
     return [f"{', '.join(lost)} cannot be kept: {entry.name} has no place for it (choose .png)"] if lost else []
+
+
+def _fits(entry: PictureFormat, block: bytes | None, limit: int) -> bool:
+    return entry.name != "JPEG" or block is None or len(block) <= limit
 
 
 def _keeps_text(entry: PictureFormat, keyword: str) -> bool:
