@@ -19,6 +19,7 @@ from video_clips import make_clip
 from apisr.core.errors import ApisrError
 from apisr.core.progress import Cancel
 from apisr.video.clock import FollowingClock, Packet, VideoClock, decoding_times
+from apisr.video.containers.mpegts import stray_bytes
 from apisr.video.ffv1 import damaged_slices
 from apisr.video.index import grid_rate
 from apisr.video.info import StreamInfo
@@ -175,3 +176,16 @@ def test_frames_on_a_grid(tmp_path: Path) -> None:
     uneven = VideoSource.open(make_clip(tmp_path / "uneven.mkv", frames=5, times=times, time_base=Fraction(1, 1000)))
     assert grid_rate(uneven.index, uneven.info.video) is None
     assert np.array_equal(uneven.index.pts, times)
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".m2ts"])
+def test_bytes_that_are_not_transport_packets_are_counted(tmp_path: Path, suffix: str) -> None:
+    options = {"mpegts_m2ts_mode": "1"} if suffix == ".m2ts" else None
+    path = make_clip(tmp_path / f"in{suffix}", codec="mpeg2video", format="mpegts", container_options=options)
+    content, step = path.read_bytes(), 192 if suffix == ".m2ts" else 188
+    assert stray_bytes(path) == (0, 0)
+    path.write_bytes(content[: 6 * step] + bytes(50) + content[6 * step : -20])
+    assert stray_bytes(path) == (50, step - 20)
+    assert sum("packet" in notice for notice in VideoSource.open(path).info.notices) == 2
+    path.write_bytes(bytes(300))
+    assert stray_bytes(path) == (0, 0)

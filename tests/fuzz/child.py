@@ -7,16 +7,19 @@ dies, and when a file takes too long.
 from __future__ import annotations
 
 import json
+import os
 import selectors
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 #: A file that takes longer than this counts as a hang.
 LIMIT_S = 60.0
+_TESTS = str(Path(__file__).resolve().parent.parent)
+Media = Literal["pictures", "videos"]
 
 _CODE = """
 import json, resource, sys
@@ -25,13 +28,18 @@ resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 import warnings
 warnings.simplefilter("ignore")
 from apisr.core.errors import ApisrError
-from apisr.image import read_picture
+if sys.argv[2] == "pictures":
+    from apisr.image import read_picture
+
+    def read(path):
+        picture = read_picture(path)
+        return f"{len(picture.frames)} of {picture.pixels.shape} {picture.pixels.dtype}"
+else:
+    from fuzz.watching import watch as read
 for line in sys.stdin:
     path = json.loads(line)
     try:
-        picture = read_picture(path)
-        answer = {"kind": "read", "detail": f"{len(picture.frames)} of {picture.pixels.shape} {picture.pixels.dtype}"}
-        del picture
+        answer = {"kind": "read", "detail": read(path)}
     except ApisrError as error:
         text = str(error)
         kind = "refused" if "\\n" not in text and error.code != "unexpected" else "other error"
@@ -62,9 +70,10 @@ class Outcome:
 class Child:
     """A process that decodes; arguments as :func:`decode_in_children`."""
 
-    def __init__(self, memory_mb: int) -> None:
+    def __init__(self, memory_mb: int, what: Media) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _CODE, str(memory_mb)],
+            [sys.executable, "-c", _CODE, str(memory_mb), what],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([_TESTS, *sys.path])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -99,20 +108,21 @@ class Child:
         return self._process.stdout
 
 
-def decode_in_children(paths: Iterable[Path], *, memory_mb: int = 2048) -> Iterator[Outcome]:
+def decode_in_children(paths: Iterable[Path], *, memory_mb: int = 2048, what: Media = "pictures") -> Iterator[Outcome]:
     """Decode files one after another and say what came of each.
 
     Args:
         paths: the files.
         memory_mb: limit of address space of a child (libraries and threads take about 1 GB of it untouched).
+        what: what the files are.
     """
-    child = Child(memory_mb)
+    child = Child(memory_mb, what)
     try:
         for path in paths:
             outcome = child.decode(path)
             yield outcome
             if outcome.kind in ("died", "hung"):
                 child.end()
-                child = Child(memory_mb)
+                child = Child(memory_mb, what)
     finally:
         child.end()

@@ -214,7 +214,8 @@ def nominal_rate(times_s: NDArray[np.float64]) -> tuple[Fraction | None, bool]:
     best = min(COMMON_RATES, key=lambda rate: abs(float(rate) / measured - 1))
     if abs(float(best) / measured - 1) <= tolerance:
         return best, variable
-    return Fraction(measured).limit_denominator(1001), variable
+    rate = Fraction(measured).limit_denominator(1001) or Fraction(measured).limit_denominator(1 << 30)
+    return rate or Fraction(1, 1 << 30), variable  # damaged times may lie years apart
 
 
 def grid_rate(index: PacketIndex, video: VideoInfo) -> Fraction | None:

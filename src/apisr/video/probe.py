@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 
 from apisr.core.errors import InputError
 from apisr.video.colour import ChromaPosition, describe
-from apisr.video.containers import avi, matroska, quicktime
+from apisr.video.containers import avi, matroska, mpegts, quicktime
 from apisr.video.info import MasteringDisplay, SourceInfo, StreamInfo, StreamKind, VideoInfo
 from apisr.video.libav import open_read, rational, reason, reports, side_data
 from apisr.video.sequence import check_sequence, is_sequence
@@ -411,6 +411,12 @@ def _notices(
             f"the stream has no times; it is taken as {float(video.declared_rate or 0):.3f} frames per second "
             "(--rate sets another)."
         )
+    if container == "mpegts":
+        strays, tail = mpegts.stray_bytes(path)
+        if strays:
+            notices.append(f"{strays} bytes of the file are not whole transport packets and are passed over.")
+        if tail:
+            notices.append("the file ends in the middle of a packet; what is complete of it is used.")
     if video.separate_alpha:
         notices.append("the transparency of the video is stored apart from its pictures and is not kept.")
     oversized = matroska.oversized_attachments(path) if "matroska" in container else 0
