@@ -277,11 +277,15 @@ def test_six_channels_stay_in_their_places(samples: dict[str, Path], tmp_path: P
 def test_plain_sound_that_fits_nowhere_is_refused_before_work(samples: dict[str, Path], tmp_path: Path) -> None:
     for name, target in (("bluray24.m2ts", "out.ts"), ("dvd16.vob", "out.ts"), ("float.mov", "out.webm")):
         options = VideoOptions(codec="libvpx-vp9") if target.endswith("webm") else FAST
-        with pytest.raises(InputError, match=r"cannot carry stream #\d audio \(pcm_"):
+        with pytest.raises(InputError) as caught:
             plan_video(samples[name], tmp_path / target, options, 2)
+        assert caught.value.code == "stream-not-in-container"
+        assert "audio (pcm_" in str(caught.value)
 
 
-@pytest.mark.parametrize("suffix", [suffix for suffix in CONTAINERS if suffix not in (".nut", ".mts")])
+@pytest.mark.parametrize(
+    "suffix", [suffix for suffix, one in CONTAINERS.items() if suffix not in (".nut", ".mts") and not one.pictures_only]
+)
 def test_the_muxer_takes_what_the_table_says(suffix: str) -> None:
     container = CONTAINERS[suffix]
     with av.open(io.BytesIO(), "w", format=container.muxer) as out:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from video_clips import Nearest, make_clip, picture, read_back, upscale_video
 
 from apisr.core.errors import InputError
@@ -51,7 +52,7 @@ def test_a_video_becomes_pictures_and_sixteen_bits_stay(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mkv", codec="ffv1", pix_fmt="yuv420p10le", frames=4, audio="libopus")
     target = tmp_path / "out" / "f%d.png"
     outcome = upscale_video(source, target, Nearest, VideoOptions(), scale=2)
-    assert any("left out: numbered pictures carry nothing else" in notice for notice in outcome.notices)
+    assert any("left out: pictures hold nothing else" in notice for notice in outcome.notices)
     info = VideoSource.open(source)
     frames = list(info.frames(dtype=np.uint16))
     for number, frame in enumerate(frames):
@@ -73,3 +74,34 @@ def test_bad_sequences(pictures: Path, tmp_path: Path) -> None:
     assert caught.value.code == "rate-not-applicable"
     with pytest.raises(InputError, match="are pictures: leave --codec"):
         upscale_video(clip, tmp_path / "o" / "%d.png", Nearest, VideoOptions(codec="libx264"), scale=2)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".apng"])
+def test_a_video_becomes_an_animation(tmp_path: Path, suffix: str) -> None:
+    times = [0, 40, 120, 160, 240, 300]
+    source = make_clip(tmp_path / "in.mkv", frames=6, times=times, time_base=Fraction(1, 1000), audio="libopus")
+    result = upscale_video(source, tmp_path / f"out{suffix}", Nearest, VideoOptions())
+    assert result.frames_out == 6
+    assert any("left out" in notice for notice in result.notices)
+    with Image.open(tmp_path / f"out{suffix}") as animation:
+        assert (animation.size, getattr(animation, "n_frames", 1)) == ((192, 128), 6)
+        lengths = []
+        for number in range(6):
+            animation.seek(number)
+            animation.load()
+            lengths.append(animation.info["duration"])
+    assert lengths[:5] == pytest.approx([40, 80, 40, 80, 60], abs=1)
+
+
+@pytest.mark.parametrize(("suffix", "target"), [(".gif", ".mp4"), (".gif", ".webm"), (".apng", ".mkv")])
+def test_an_animation_becomes_a_video(tmp_path: Path, suffix: str, target: str) -> None:
+    frames = [Image.fromarray(picture(number, 96, 64)) for number in range(5)]
+    lengths = [100, 200, 100, 300, 100]
+    name, kind = tmp_path / f"in{suffix}", "PNG" if suffix == ".apng" else "GIF"
+    frames[0].save(name, format=kind, save_all=True, append_images=frames[1:], duration=lengths, loop=0)
+    result = upscale_video(name, tmp_path / f"out{target}", Nearest, VideoOptions())
+    assert result.frames_out == 5
+    assert result.duration_s == pytest.approx(0.8, abs=0.11)
+    read = read_back(tmp_path / f"out{target}")
+    starts = [float(time - read.times[0]) for time in read.times]
+    assert starts == pytest.approx([0, 0.1, 0.3, 0.4, 0.7], abs=0.0011)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from apisr.core.errors import Cancelled, InputError
-from apisr.core.media import MediaListing, find_media, media_kind
+from apisr.core.media import MediaListing, find_media, kind_of_name, media_kind
 from apisr.core.progress import Cancel, ProgressFn, no_progress
 from apisr.upscale.job import Job, JobContext, JobPlan, JobReport, existing_result, failed_result, job_result
 from apisr.upscale.models import Networks
@@ -166,7 +166,10 @@ def _listed_job(source: Path, output: Path | None, label: str, options: UpscaleO
         raise InputError(f"cannot read '{source}': no such file or folder.", code="no-such-file")
     kind: Kind = "video" if sequence else media_kind(source) or "video"
     suffix = output_suffix(source, kind, options)
-    return Job(source, default_target(source, output, label=label, suffix=suffix, single=single), kind)
+    target = default_target(source, output, label=label, suffix=suffix, single=single)
+    if kind == "picture" and kind_of_name(target) == "video":
+        kind = "video"  # an animation becomes a video
+    return Job(source, target, kind)
 
 
 def _check_distinct(jobs: Sequence[Job]) -> None:

@@ -17,7 +17,6 @@ from typing import Literal
 
 from apisr.core.errors import InputError
 from apisr.video.containers.base import Container
-from apisr.video.containers.pictures import PICTURES
 from apisr.video.containers.registry import container_of
 from apisr.video.info import SourceInfo, StreamInfo
 
@@ -95,8 +94,8 @@ def plan_streams(source: SourceInfo, target: Path, drop: Sequence[str] = ()) -> 
             plans.append(StreamPlan(stream, "drop", reason="asked for"))
         else:
             plan = _plan_one(stream, container, source)
-            if plan is None and container is PICTURES:
-                plan = StreamPlan(stream, "drop", reason="numbered pictures carry nothing else")
+            if plan is None and container.pictures_only:
+                plan = StreamPlan(stream, "drop", reason="pictures hold nothing else")
             if plan is None and "unsupported" in drop:
                 plan = StreamPlan(stream, "drop", reason=f"{target.suffix} cannot carry it")
             if plan is None and not stream.codec:

@@ -14,6 +14,7 @@ from apisr.image import write_picture
 from apisr.upscale.results import VideoResult
 from apisr.upscale.video.plan import VideoPlan
 from apisr.upscale.video.work_folder import WorkFolder
+from apisr.video.animation import write_animation
 from apisr.video.containers.registry import container_of
 from apisr.video.join import join
 from apisr.video.output_streams import JoinSettings
@@ -60,6 +61,17 @@ def finish_video(
         found = _write_pictures(plan, pieces)
         if problems and not accept_damage:
             raise _damage(plan, problems, f"{found.frames} pictures were written.")
+    elif container_of(plan.target).pictures_only:
+        if problems and not accept_damage:
+            raise _damage(plan, problems, "Nothing was written; add --accept-damage to make an animation of the rest.")
+        found = write_animation(
+            plan.target,
+            pieces,
+            plan.source.info.video.time_base,
+            rate=plan.rate,
+            overwrite=plan.output.overwrite,
+            provenance=dict(plan.output.tags),
+        )
     else:
         found = _write_file(plan, pieces, times, problems, accept_damage=accept_damage, on_packet=on_packet)
     if problems:

@@ -94,7 +94,8 @@ def plan_format(
     size = (single[0] * 2, single[1]) if options.compare == "side" else single
     settings = _with_purpose(options)
     depth = bit_depth(video.pixel_format)
-    if container.muxer == "image2":
+    if container.pictures_only:
+        depth = depth if container.muxer == "image2" else 8  # animations hold 8 bits
         settings = _for_pictures(settings, output.target, depth)
     encoder = encoder_named(settings.codec or container.default_video)
     check_video_codec(output.target, encoder.codec, encoder.name)

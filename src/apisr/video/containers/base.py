@@ -29,6 +29,7 @@ class Container:
         variable_rate: whether frames may have any time (else they lie on the grid of a constant rate).
         default_video: encoder that is used when none is named.
         options: options for the muxer.
+        pictures_only: whether it holds nothing but pictures, which are made of lossless segments at the end.
         structure: whether nested and ordered chapters and the levels of tags are kept when the source is Matroska, too.
     """
 
@@ -43,4 +44,5 @@ class Container:
     variable_rate: bool = True
     default_video: str = "libx264"
     options: tuple[tuple[str, str], ...] = ()
+    pictures_only: bool = False
     structure: bool = False

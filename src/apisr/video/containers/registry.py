@@ -9,9 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from apisr.core.errors import InputError
-from apisr.video.containers import avi, matroska, mpegts, nut, quicktime, webm
+from apisr.video.containers import avi, matroska, mpegts, nut, pictures, quicktime, webm
 from apisr.video.containers.base import Container
-from apisr.video.containers.pictures import PICTURES
 from apisr.video.sequence import is_sequence
 
 #: File ending -> what the format can carry.
@@ -22,6 +21,7 @@ CONTAINERS: dict[str, Container] = {
     **mpegts.ENTRIES,
     **avi.ENTRIES,
     **nut.ENTRIES,
+    **pictures.ENTRIES,
 }
 
 
@@ -33,7 +33,7 @@ def container_of(target: Path) -> Container:
     """
     suffix = target.suffix.lower()
     if is_sequence(target):
-        return PICTURES
+        return pictures.PICTURES
     if suffix not in CONTAINERS:
         raise InputError(
             f"cannot write '{target.name}': '{suffix}' is not the ending of a video format known here "
