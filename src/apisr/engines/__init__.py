@@ -6,13 +6,12 @@
 """
 
 from apisr.engines.base import Engine, ModelTraits, Precision, PrecisionChoice
-from apisr.engines.registry import ENGINES, PRECISIONS, EngineName, engine_kind, open_engine
+from apisr.engines.registry import ENGINES, PRECISIONS, engine_kind, open_engine
 
 __all__ = [
     "ENGINES",
     "PRECISIONS",
     "Engine",
-    "EngineName",
     "ModelTraits",
     "Precision",
     "PrecisionChoice",

@@ -1,6 +1,6 @@
 """What an engine is: it runs one network on one device in one precision.
 
-An engine is one file of this package with one entry in :data:`apisr.engines.registry.ENGINES`. Its module loads nothing
+An engine is one file of this package that holds an ``ENGINE``. Its module loads nothing
 heavy when it is imported: it says whether its package is installed, which devices there are and which models it runs,
 and opens a model.
 """
@@ -94,6 +94,7 @@ class EngineKind:
         precisions: device, model -> what is worth a measurement, the most exact last.
         open: loads a model.
         version: version of the package and of its drivers; part of the key of measurements.
+        rank: place in the order of preference where two engines are equally fast; lower comes first.
     """
 
     name: str
@@ -104,6 +105,7 @@ class EngineKind:
     precisions: Callable[[str, Model], tuple[Precision, ...]]
     open: Callable[[Request], Engine]
     version: Callable[[], str]
+    rank: int
 
 
 def usable_threads() -> int:

@@ -214,4 +214,5 @@ ENGINE = EngineKind(
     precisions=_precisions,
     open=_open,
     version=_version,
+    rank=30,
 )

@@ -125,4 +125,5 @@ ENGINE = EngineKind(
     precisions=_precisions,
     open=OnnxEngine,
     version=_version,
+    rank=20,
 )

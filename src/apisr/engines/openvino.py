@@ -177,4 +177,5 @@ ENGINE = EngineKind(
     precisions=_precisions,
     open=OpenvinoEngine,
     version=_version,
+    rank=10,
 )

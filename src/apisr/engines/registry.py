@@ -1,6 +1,6 @@
 """The registry of engines, and opening a model in the one that suits this machine.
 
-To add an engine: write the file with its ``ENGINE``, add its line to :data:`ENGINES`, add it to the parity test.
+To add an engine: write a file of this package that holds an ``ENGINE``; nothing else names it.
 
     >>> sorted(ENGINES)
     ['ncnn', 'onnx', 'openvino', 'torch']
@@ -11,12 +11,13 @@ To add an engine: write the file with its ``ENGINE``, add its line to :data:`ENG
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from apisr import engines
 from apisr.core.config import nearest, unknown_name
+from apisr.core.discovery import modules_with
 from apisr.core.errors import InputError, MissingExtra, ModelError
 from apisr.engines.base import (
     LOWEST_PSNR_DB,
@@ -33,15 +34,11 @@ from apisr.engines.base import (
 if TYPE_CHECKING:
     from apisr.weights import Model
 
-#: Name -> module. The order is that of preference where two are equally fast.
-ENGINES: dict[str, str] = {
-    "openvino": "apisr.engines.openvino",
-    "onnx": "apisr.engines.onnx",
-    "ncnn": "apisr.engines.ncnn",
-    "torch": "apisr.engines.torch",
+_parts = modules_with(engines, "ENGINE", passed_over={"benchmark", "choice", "registry"})
+#: Name -> engine, in the order of preference where two are equally fast.
+ENGINES: dict[str, EngineKind] = {
+    module.ENGINE.name: module.ENGINE for module in sorted(_parts, key=lambda module: module.ENGINE.rank)
 }
-
-EngineName = Literal["auto", "onnx", "openvino", "ncnn", "torch"]
 Candidate = tuple[EngineKind, Request]
 PRECISIONS: tuple[PrecisionChoice, ...] = ("auto", "fp32", "fp16", "bf16", "int8")
 
@@ -54,8 +51,7 @@ def engine_kind(name: str) -> EngineKind:
     """
     if name not in ENGINES:
         raise unknown_name("engine", name, ["auto", *ENGINES])
-    kind: EngineKind = importlib.import_module(ENGINES[name]).ENGINE
-    return kind
+    return ENGINES[name]
 
 
 def open_engine(
@@ -216,4 +212,4 @@ def _no_device(kinds: list[EngineKind], device: str, engine: str) -> InputError:
     )
 
 
-__all__ = ["ENGINES", "LOWEST_PSNR_DB", "PRECISIONS", "EngineName", "candidate_requests", "engine_kind", "open_engine"]
+__all__ = ["ENGINES", "LOWEST_PSNR_DB", "PRECISIONS", "candidate_requests", "engine_kind", "open_engine"]

@@ -130,4 +130,5 @@ ENGINE = EngineKind(
     precisions=_precisions,
     open=TorchEngine,
     version=_version,
+    rank=40,
 )

@@ -15,12 +15,11 @@ Adding a metric is one file of this package: a pure function, and a tuple ``METR
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from functools import cache
 
 from apisr import metrics
 from apisr.core.config import nearest
+from apisr.core.discovery import modules_with
 from apisr.core.errors import InputError, MissingExtra
 from apisr.metrics.metric import Definition, Metric
 
@@ -36,9 +35,8 @@ _OTHERS = "Others: st-lpips, and every metric of pyiqa by its name there."
 def built_in() -> dict[str, Definition]:
     """Return the metrics that need no extra, by name."""
     found: dict[str, Definition] = {}
-    for module in pkgutil.iter_modules(metrics.__path__):
-        definitions = getattr(importlib.import_module(f"apisr.metrics.{module.name}"), "METRICS", ())
-        found |= {definition.name: definition for definition in definitions}
+    for module in modules_with(metrics, "METRICS"):
+        found |= {definition.name: definition for definition in module.METRICS}
     return found
 
 

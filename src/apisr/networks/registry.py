@@ -1,4 +1,4 @@
-"""The registry of networks: one self-contained file each, one entry in :data:`NETWORKS` each.
+"""The registry of networks: one self-contained file each.
 
 Every network module holds an ``ARCHITECTURE``: how to build the network from its hyper-parameters, how to read the
 hyper-parameters from the names and shapes of a state dict (never from flags), and how its output relates to its input.
@@ -8,16 +8,18 @@ The registry itself imports no torch; the modules do.
     >>> compact = architecture("compact")                                     # doctest: +SKIP
     >>> module = compact.build({"features": 64, "depth": 8, "scale": 2})      # doctest: +SKIP
 
-To add a network: write the file, add the entry, put arrays of the original implementation into the parity test.
+To add a network: write the file; nothing else names it. Arrays of the original implementation go into the parity test.
 """
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from apisr import networks
 from apisr.core.config import nearest
 from apisr.core.errors import ModelError
 from apisr.networks.traits import BYTES_PER_PX, ModelTraits
@@ -41,8 +43,9 @@ class NetworkEntry:
     bytes_per_px: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
-#: Name -> entry. The order is the order in which a checkpoint is tried.
-NETWORKS: dict[str, NetworkEntry] = {
+#: Files of this package that hold no network of their own name.
+_OTHER_FILES = {"discriminators", "features", "registry", "traits"}
+_ENTRIES: dict[str, NetworkEntry] = {
     "compact": NetworkEntry("apisr.networks.compact"),
     "lite": NetworkEntry("apisr.networks.lite"),
     # onnxruntime keeps the attention scores of all windows; the torch engine goes through bundles of them.
@@ -55,6 +58,12 @@ NETWORKS: dict[str, NetworkEntry] = {
     "resnet50": NetworkEntry("apisr.networks.features", "RESNET50"),
     "vgg": NetworkEntry("apisr.networks.features", "VGG"),
     "icnet": NetworkEntry("apisr.networks.icnet"),
+}
+#: Name -> entry, in the order in which a checkpoint is tried: those above, then every other file by its name.
+NETWORKS: dict[str, NetworkEntry] = _ENTRIES | {
+    module.name: NetworkEntry(f"apisr.networks.{module.name}")
+    for module in pkgutil.iter_modules(networks.__path__)
+    if module.name not in _ENTRIES and module.name not in _OTHER_FILES
 }
 
 #: Largest number and longest list among the hyper-parameters of a file.

@@ -15,13 +15,11 @@ import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apisr.upscale.options import EngineName
-
 if TYPE_CHECKING:
     from apisr.engines import Engine
     from apisr.image import ImageInt
 
-__all__ = ["EngineName", "upscale", "upscale_pixels"]
+__all__ = ["upscale", "upscale_pixels"]
 
 
 def upscale(

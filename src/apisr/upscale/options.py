@@ -27,7 +27,6 @@ Native = Literal["off", "auto"] | int
 Purpose = Literal["archive", "share", "edit"]
 Deinterlace = Literal["auto", "on", "off"]
 Compare = Literal["side", "wipe"]
-EngineName = Literal["auto", "onnx", "openvino", "ncnn", "torch"]
 PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 Kernel = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
@@ -136,7 +135,7 @@ class UpscaleOptions:
     source: SourceKind = "auto"
     scale: float | None = None
     height: int | None = None
-    engine: EngineName = "auto"
+    engine: str = "auto"
     device: str = "auto"
     precision: PrecisionChoice = "auto"
     threads: int | None = None

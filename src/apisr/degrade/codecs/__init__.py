@@ -6,7 +6,7 @@ contexts, so that calls may run in parallel threads. All codecs code 4:2:0; odd 
 row and column and cut back afterwards. Video codecs convert RGB to limited-range YCbCr with the matrix asked for
 (BT.601 as the ``ffmpeg`` program does by default, or BT.709), and back with the same one.
 
-One file a codec family, each with its entries; a new codec is one entry there and one name in :data:`Codec`.
+One file a codec family, each with its entries; a new codec is one entry there and nothing else.
 
     >>> import numpy as np
     >>> ramp = np.arange(64, dtype=np.uint8)[None, :, None].repeat(48, 0).repeat(3, 2) * 3
@@ -17,23 +17,27 @@ One file a codec family, each with its entries; a new codec is one entry there a
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import numpy as np
 
+from apisr.core.discovery import modules_with
 from apisr.core.errors import InputError
-from apisr.degrade.codecs import h26x, mpeg, open_video, pictures
-from apisr.degrade.codecs.base import Matrix, RoundTrip, VideoCodec, taken
+from apisr.degrade import codecs
+from apisr.degrade.codecs import pictures
+from apisr.degrade.codecs.base import Matrix, PictureCodec, RoundTrip, VideoCodec, taken
 from apisr.degrade.codecs.pan import grained, pan
 from apisr.degrade.codecs.video import code_sequence
 from apisr.image import ImageU8
 
-__all__ = ["CODECS", "PICTURE_CODECS", "VIDEO_CODECS", "Codec", "Matrix", "RoundTrip", "round_trip"]
+__all__ = ["CODECS", "PICTURE_CODECS", "VIDEO_CODECS", "Matrix", "RoundTrip", "round_trip"]
 
-Codec = Literal["jpeg", "webp", "avif", "mpeg2", "mpeg4", "h264", "h265", "vp9", "av1", "mjpeg"]
-CODECS: tuple[str, ...] = get_args(Codec)
-PICTURE_CODECS = pictures.CODECS
-VIDEO_CODECS: dict[str, VideoCodec] = {**mpeg.CODECS, **h26x.CODECS, **open_video.CODECS}
+PICTURE_CODECS: dict[str, PictureCodec] = pictures.CODECS
+VIDEO_CODECS: dict[str, VideoCodec] = {
+    name: codec
+    for family in modules_with(codecs, "CODECS")
+    if family is not pictures
+    for name, codec in family.CODECS.items()
+}
+CODECS: tuple[str, ...] = (*PICTURE_CODECS, *VIDEO_CODECS)
 
 _MAX_FRAMES = 64
 _MAX_GRAIN = 50.0

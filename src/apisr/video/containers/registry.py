@@ -8,20 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from apisr.core.discovery import modules_with
 from apisr.core.errors import InputError
-from apisr.video.containers import avi, matroska, mpegts, nut, pictures, quicktime, webm
+from apisr.video import containers
+from apisr.video.containers import pictures
 from apisr.video.containers.base import Container
 from apisr.video.sequence import is_sequence
 
 #: File ending -> what the format can carry.
 CONTAINERS: dict[str, Container] = {
-    **matroska.ENTRIES,
-    **quicktime.ENTRIES,
-    **webm.ENTRIES,
-    **mpegts.ENTRIES,
-    **avi.ENTRIES,
-    **nut.ENTRIES,
-    **pictures.ENTRIES,
+    suffix: container for module in modules_with(containers, "ENTRIES") for suffix, container in module.ENTRIES.items()
 }
 
 
