@@ -132,7 +132,7 @@ def test_quiet_prints_nothing(apisr: Run, picture: Path, tiny_x2: Path) -> None:
         (["{picture}", "-o", "{dir}/out.xyz"], [".xyz"]),
         (["{picture}", "-o", "{picture}"], ["the input itself"]),
         (["{dir}/zero.png"], ["empty (0 bytes)"]),
-        (["{dir}/cut.jpg"], ["cut.jpg", "damaged or cut off"]),
+        (["{dir}/cut.jpg"], ["cut.jpg", "damaged, cut off"]),
         (["{dir}/odd.png"], ["not a picture"]),
     ],
 )
@@ -173,9 +173,9 @@ def test_a_damaged_shipped_model_is_refused(
 def test_existing_output_is_refused_and_left(apisr: Run, picture: Path, tiny_x2: Path) -> None:
     target = picture.with_name("a_x2.png")
     target.write_bytes(b"mine")
-    one_line(apisr("upscale", picture, "--model", tiny_x2), 2, "exists", "--overwrite")
+    one_line(apisr("upscale", picture, "-o", target, "--model", tiny_x2), 2, "exists", "--overwrite")
     assert target.read_bytes() == b"mine"
-    assert apisr("upscale", picture, "--model", tiny_x2, "--overwrite").returncode == 0
+    assert apisr("upscale", picture, "-o", target, "--model", tiny_x2, "--overwrite").returncode == 0
     assert read_picture(target).pixels.shape == (40, 60, 3)
 
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from apisr.metrics import flicker, psnr
-from apisr.upscale.hold import BLOCK_PX, LOOKAHEAD_FRAMES, HoldFilter, differences, quantisers_of
+from apisr.upscale.hold import LOOKAHEAD_FRAMES, HoldFilter
+from apisr.upscale.hold_difference import BLOCK_PX, differences
 from apisr.upscale.reuse import changed_blocks
 
 Frame = NDArray[Any]
@@ -254,32 +255,6 @@ def test_dark_grain_shows_no_grid(tmp_path: Path) -> None:
     # the scene itself has lines: only what the filter adds counts
     assert grid(held) < grid(web) + 0.05
     assert gain_db(web, held, truth) > -0.01
-
-
-def test_quantisers_come_from_the_decoder(tmp_path: Path) -> None:
-    frames = [scene(walker=8 * index) for index in range(8)]
-    path = tmp_path / "clip.mkv"
-    compress(frames, path, crf=30, aq_mode=0)
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.options = {"export_side_data": "venc_params"}
-        found = [quantisers_of(frame) for frame in container.decode(stream)]
-    assert all(
-        one is not None and one.shape == (9 * 13,) and one.min() >= 0 and one.max() <= 51 and 20 < one.mean() < 45
-        for one in found
-    )
-    with av.open(str(path)) as container:
-        assert quantisers_of(next(container.decode(video=0))) is None
-    coarse, fine = HoldFilter(), HoldFilter()
-    rng = np.random.default_rng(0)
-    noisy = [
-        (scene().astype(int) + rng.integers(-4, 5, (HEIGHT, WIDTH, 3))).clip(0, 255).astype(np.uint8) for _ in range(6)
-    ]
-    for filter_, quantiser in ((coarse, 45.0), (fine, 18.0)):
-        for frame in noisy:
-            filter_.push(frame, quantiser=quantiser)
-        filter_.finish()
-    assert coarse.stats.new_blocks < fine.stats.new_blocks
 
 
 @pytest.mark.slow

@@ -164,7 +164,7 @@ def test_the_store_stays_within_its_bound(tiny_x2: Path) -> None:
     small, off = CanvasUpscaler(engine, store_bytes=200_000), CanvasUpscaler(engine, reuse="off")
     for frame in returning() * 2:
         assert np.array_equal(small.process(frame), off.process(frame))
-    assert small._store._bytes <= 200_000
+    assert small.stored_bytes <= 200_000
 
 
 def test_delivered_frames_are_not_modified_later(tiny_x2: Path) -> None:

@@ -25,7 +25,8 @@ from apisr.engines import open_engine
 from apisr.image import ImageInt, write_picture
 from apisr.upscale.jobs import plan_jobs, run_jobs
 from apisr.upscale.options import UpscaleOptions, VideoOptions
-from apisr.upscale.remote import NetworkRecipe, PictureFile, PictureWorker
+from apisr.upscale.recipe import NetworkRecipe
+from apisr.upscale.remote import PictureFile, PictureWorker
 from apisr.upscale.results import ReuseStats
 from apisr.upscale.reuse import CanvasUpscaler
 from apisr.upscale.video.run import Processing, VideoRun

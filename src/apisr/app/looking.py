@@ -105,14 +105,14 @@ class Looker:
 
     def plan(self, source: Path, folder: Path, settings: Mapping[str, object]) -> dict[str, object]:
         """Return what a job would do: name and size of the output, streams that are kept, notices, time, bytes."""
-        from apisr.upscale.dry_run import describe
+        from apisr.upscale.dry_run import DryRun
         from apisr.upscale.jobs import plan_jobs
         from apisr.upscale.models import Networks
 
         options = options_of(settings, kind=media_kind(source) or "")
         networks = Networks(options)
         job = plan_jobs([source], folder, options, networks=networks).jobs[0]
-        row = describe(job, options, networks)
+        row = DryRun(options, networks, estimate=False).describe(job)
         return {
             "target": str(job.target),
             "name": job.target.name,

@@ -140,7 +140,11 @@ def summary(report: RunReport) -> str:
         spent = sum(result.seconds.total for result in videos)
         text += f"; {counted(frames, 'frame')}, {frames / max(spent, 1e-6):.2f} frames/s"
         text += f", {100 * computed / total:.1f} % of the picture area computed" if total else ""
-    for status, remark in (("skipped", " (output exists; --overwrite replaces)"), ("failed", ""), ("cancelled", "")):
+    for status, remark in (
+        ("skipped", " (made before; --overwrite makes them again)"),
+        ("failed", ""),
+        ("cancelled", ""),
+    ):
         number = sum(result.status == status for result in report.files)
         text += f"; {number} {status}{remark}" if number else ""
     return text + left_out_line(report.left_out)
@@ -160,11 +164,13 @@ def left_out_line(paths: Sequence[Path]) -> str:
 def _print_plan(plan: JobPlan, options: UpscaleOptions, networks: Networks, *, as_json: bool) -> None:
     """Describe every job without doing it; bad inputs raise as they would in the run."""
     from apisr.cli.output import say, say_json
-    from apisr.upscale.dry_run import describe
+    from apisr.upscale.dry_run import DryRun
 
-    rows = [describe(job, options, networks) for job in plan.jobs]
+    run = DryRun(options, networks)
+    rows = [run.describe(job) for job in plan.jobs]
+    total = None if run.total is None else run.total.text
     if as_json:
-        say_json({"files": rows, "left_out": plan.left_out})
+        say_json({"files": rows, "left_out": plan.left_out, "estimate": total})
         return
     for row in rows:
         say(f"{row['source']} -> {row['target']}")
@@ -176,3 +182,5 @@ def _print_plan(plan: JobPlan, options: UpscaleOptions, networks: Networks, *, a
     line = left_out_line(plan.left_out)
     if line:
         say(line.lstrip())
+    if total is not None and len(rows) > 1:
+        say(f"together {total}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from apisr.core.progress import Cancel, no_progress
 from apisr.image import check_format, losses, open_picture
-from apisr.upscale.job import Job
+from apisr.upscale.existing import resolve_existing
+from apisr.upscale.job import Job, JobContext
 from apisr.upscale.models import Networks, network_notice
 from apisr.upscale.options import UpscaleOptions
 from apisr.upscale.reuse import STORE_BYTES
@@ -14,7 +16,9 @@ from apisr.upscale.softness import file_edge_width
 from apisr.upscale.tiles import default_tile_px
 
 if TYPE_CHECKING:
+    from apisr.upscale.video.estimate import JobEstimate
     from apisr.upscale.video.plan import VideoPlan
+    from apisr.upscale.video_job import PlannedVideo
     from apisr.video.streams import StreamPlan
     from apisr.weights import Model
 
@@ -22,18 +26,78 @@ if TYPE_CHECKING:
 _BASE_BYTES = 150 * 2**20
 
 
-def describe(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str, Any]:
-    """Describe one job: kind, sizes, streams and notices, an upper estimate of the memory, and what stands in the way.
+class DryRun:
+    """Describes jobs without doing them.
 
-    Raises:
-        InputError: the input cannot be read or the request is impossible.
+    Args:
+        options: of the run.
+        networks: chosen and loaded models.
+        estimate: whether a few frames of videos are tried, for time and size.
+
+    Attributes:
+        total: the estimates of all videos described so far, together.
     """
-    row: dict[str, Any] = {"source": str(job.source), "target": str(job.target), "kind": job.kind}
-    if job.target.exists() and not options.overwrite:
-        row["existing"] = (
-            "would be skipped: the output exists" if not job.listed else "would be refused: the output exists"
-        )
-    return row | (_picture(job, options, networks) if job.kind == "picture" else _video(job, options, networks))
+
+    def __init__(self, options: UpscaleOptions, networks: Networks, *, estimate: bool = True) -> None:
+        self.total: JobEstimate | None = None
+        self._tries = estimate and options.cluster is None
+        self._context = JobContext(options, networks, no_progress, Cancel())
+        self._tried: dict[tuple[object, ...], tuple[JobEstimate, int]] = {}
+
+    def describe(self, job: Job) -> dict[str, Any]:
+        """Describe one job: kind, sizes, streams and notices, estimates, and what stands in the way.
+
+        Videos of one size are tried once; the others are estimated from that by their number of frames.
+
+        Raises:
+            InputError: the input cannot be read or the request is impossible.
+        """
+        job, existing = resolve_existing(job, self._context)
+        row: dict[str, Any] = {"source": str(job.source), "target": str(job.target), "kind": job.kind}
+        if existing is not None:
+            row["existing"] = f"would be {'skipped' if existing.status == 'skipped' else 'refused'}: {existing.message}"
+        options, networks = self._context.options, self._context.networks
+        if job.kind == "picture":
+            return row | _picture(job, options, networks)
+        return row | self._video(job)
+
+    def _video(self, job: Job) -> dict[str, Any]:
+        from apisr.upscale.video_job import plan_video_job
+
+        options = self._context.options
+        with plan_video_job(job, self._context) as planned:
+            plan, model = planned.plan, planned.model
+            estimate = self._estimate(planned) if self._tries else None
+        video = plan.source.info.video
+        return {
+            "model": model.name,
+            "size": f"{video.width}x{video.height} -> {plan.format.size[0]}x{plan.format.size[1]}",
+            "frames": plan.frames,
+            "duration": f"{plan.duration_s:.3f} s",
+            "encoder": str(plan.format.encoder),
+            "segments": len(plan.segments),
+            "streams": [_stream_line(item) for item in plan.streams],
+            "notices": [*planned.notices, *plan.notices],
+            "memory": _megabytes(_video_memory(plan, model, options)),
+            "estimate": None if estimate is None else estimate.text,
+        }
+
+    def _estimate(self, planned: PlannedVideo) -> JobEstimate:
+        from apisr.upscale.video.estimate import JobEstimate, estimate_video
+        from apisr.upscale.video.run import VideoRun
+        from apisr.upscale.video.work_folder import WorkFolder
+
+        plan = planned.plan
+        key = (planned.model.sha256, plan.source.info.video.width, plan.source.info.video.height, plan.format.size)
+        if key not in self._tried:
+            folder = WorkFolder.beside(plan.target)
+            run = VideoRun(plan, folder, plan.segments, planned.processing, self._context.options.video)
+            self._tried[key] = (estimate_video(run), plan.frames)
+        tried, frames = self._tried[key]
+        share = plan.frames / frames
+        estimate = JobEstimate(tried.seconds * share, round(tried.size_bytes * share))
+        self.total = estimate if self.total is None else self.total + estimate
+        return estimate
 
 
 def _picture(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str, Any]:
@@ -65,33 +129,6 @@ def _picture(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str,
         + 3 * output_rows * final[1] * channels * info.dtype.itemsize
     )
     return row
-
-
-def _video(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str, Any]:
-    from apisr.upscale.preprocess import edge_width_of, plan_preprocess
-    from apisr.upscale.video.output import OutputRequest
-    from apisr.upscale.video.plan import plan_video
-    from apisr.video.source import VideoSource
-
-    with VideoSource.open(job.source, stream=options.video.stream, rate=options.video.rate) as source:
-        preprocess, notices = plan_preprocess(source, options.video)
-        lines = preprocess.native or source.info.video.height
-        model = networks.model_for(lines, lambda: edge_width_of(source), video=True)
-        output = OutputRequest(job.target, options.size, options.overwrite)
-        plan = plan_video(source, output, scale=model.scale, options=options.video)
-    width, height = source.info.video.width, source.info.video.height
-    return {
-        "model": model.name,
-        "size": f"{width}x{height} -> {plan.format.size[0]}x{plan.format.size[1]}",
-        "network": network_notice(model, options, lines),
-        "frames": plan.frames,
-        "duration": f"{plan.duration_s:.3f} s",
-        "encoder": str(plan.format.encoder),
-        "segments": len(plan.segments),
-        "streams": [_stream_line(item) for item in plan.streams],
-        "notices": [*notices, *plan.notices],
-        "memory": _megabytes(_video_memory(plan, model, options)),
-    }
 
 
 def _video_memory(plan: VideoPlan, model: Model, options: UpscaleOptions) -> int:

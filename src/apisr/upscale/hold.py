@@ -6,8 +6,8 @@ upscaler. Block by block it keeps a *canonical* input while the frame differs fr
 
 - The difference is always taken to the canonical block, never to the last frame: nothing drifts.
 - It is judged after a 4x4 mean (a moved shape, a fade), by its largest value (a thin line, a dot) and by the mean of
-  the block, in luma and in chroma. The limits widen with the codec's quantiser where it is known, else with the noise
-  of the stream.
+  the block, in luma and in chroma. The limits widen with the noise of the
+  stream.
 - Beside a block that surely changed the limits are tighter: no dots are left behind at the corners of blocks.
 - Where much of the frame changes (fade, pan, flash) the limits are tighter everywhere; where nearly all of it changes
   the frame starts a new shot and is followed as it is.
@@ -27,24 +27,22 @@ Measured, and what did not work: ``docs/hold.md``.
 
 from __future__ import annotations
 
-import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from apisr.image import ImageInt
+from apisr.upscale.hold_difference import BLOCK_PX, LOW_LIMIT, as_blocks, blocks_that_differ, differences, luma_thumbs
 from apisr.upscale.options import Hold
 from apisr.upscale.results import HoldStats
 
 Blocks = NDArray[np.intp]
 """Flat numbers of blocks, row by row."""
 
-BLOCK_PX = 16
-"""Side of the blocks that are held or follow."""
 LOOKAHEAD_FRAMES = 24
 """Most frames that are read ahead (one second of film)."""
 LOOKAHEAD_BYTES = 192 * 2**20
@@ -53,14 +51,6 @@ STORE_BLOCKS = 6
 """Earlier canonical blocks that are kept for each place."""
 SHOTS = 3
 """Earlier shots that are kept."""
-
-# Limits in 8-bit code values at quantiser 26 of H.264, luma; measured on held drawings, see docs/hold.md.
-_LOW_LIMIT = 2.6
-_MEAN_LIMIT = 0.9
-_PEAK_FLAT = 6.0
-_PEAK_PER_RANGE = 0.06
-_CHROMA_LOW_LIMIT = 3.5
-_CHROMA_PEAK_LIMIT = 10.0
 
 _STRONG = 1.6
 """Factor of all limits in the mode `strong`."""
@@ -81,22 +71,10 @@ _CUT_SHARE = 0.85
 _RETURN_SHARE = 0.5
 """A frame belongs to an earlier shot if at least this share of its blocks matches."""
 
-_QUANTISER, _QUANTISER_STEP = 29.0, 11.0
-"""Mean H.264 quantiser that the limits were measured at, and by how much more they double."""
 _USUAL, _ENOUGH = 0.85, 500
-"""The 95th percentile of the held differences there; blocks that must have been seen for an estimate."""
-_SCALE_RANGE = (0.75, 2.0)
-
-#: AVVideoEncParams of libavutil: number of blocks, their offset and size, kind of codec, quantiser of the frame.
-#: A block is four integers of place and one that is added to the frame's quantiser.
-_ENCODING_HEADER = struct.Struct("@I4xNNii")
-_KIND_H264 = 1
-
-_QUADS = (BLOCK_PX // 2) ** 2
-
-#: BT.601 weights; the limits are coarser than any choice of weights.
-_TO_LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
-_TO_CHROMA = np.array([[-0.299, -0.587, 0.886], [0.701, -0.587, -0.114]], np.float32)
+"""The 95th percentile of the held differences where the limits were measured; blocks that an estimate needs."""
+_MOST_SCALE = 2.0
+"""How far the limits are stretched at most."""
 
 
 class _Frame:
@@ -108,17 +86,17 @@ class _Frame:
         self.dtype = pixels.dtype
         bottom, right = -height % BLOCK_PX, -width % BLOCK_PX
         padded = cv2.copyMakeBorder(pixels, 0, bottom, 0, right, cv2.BORDER_REPLICATE) if bottom or right else pixels
-        self.padded: NDArray[Any] = np.ascontiguousarray(padded)
-        self.blocks = _as_blocks(self.padded)
+        self.padded = cast("ImageInt", np.ascontiguousarray(padded))
+        self.blocks = as_blocks(self.padded)
         self.rows, self.columns = self.blocks.shape[:2]
         self.scale = 1.0
-        self.thumbs = _thumbs(self.padded)
+        self.thumbs = luma_thumbs(self.padded)
         same_kind = before is not None and before.shape == pixels.shape and before.dtype == pixels.dtype
         self.fresh = not same_kind
         if before is None or not same_kind:
             self.changed = np.ones((self.rows, self.columns), bool)
         else:
-            self.changed = _changed(before.padded, self.padded)
+            self.changed = blocks_that_differ(before.padded, self.padded)
 
     def take(self, blocks: Blocks) -> ImageInt:
         """Return the pixels ``(n, 16, 16, 3)`` of some blocks."""
@@ -131,7 +109,7 @@ class _Shot:
     def __init__(self, frame: _Frame) -> None:
         rows, columns = frame.rows, frame.columns
         self.picture = np.empty((rows * BLOCK_PX, columns * BLOCK_PX, 3), frame.dtype)
-        self.blocks = _as_blocks(self.picture)
+        self.blocks = as_blocks(self.picture)
         self.columns = columns
         self.thumbs = frame.thumbs.copy()
         self.score = np.zeros(rows * columns, np.float32)
@@ -163,7 +141,7 @@ class _Shot:
 class _Store:
     """One earlier content of each place of a shot."""
 
-    def __init__(self, blocks: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, blocks: int, dtype: np.dtype[np.uint8 | np.uint16]) -> None:
         self.content: ImageInt = np.zeros((blocks, BLOCK_PX, BLOCK_PX, 3), dtype)
         self.thumbs = np.zeros((blocks, 16), np.float32)
 
@@ -201,13 +179,11 @@ class HoldFilter:
             yield from self.push(frame)
         yield from self.finish()
 
-    def push(self, frame: ImageInt, *, quantiser: float | NDArray[Any] | None = None) -> list[ImageInt]:
+    def push(self, frame: ImageInt) -> list[ImageInt]:
         """Give the next frame.
 
         Args:
             frame: ``(H, W, 3)`` uint8 or uint16 RGB; it is kept, so it must not be changed afterwards.
-            quantiser: H.264 scale (0 to 51): of the frame, or of each of its macroblocks (:func:`quantisers_of`); None
-                estimates the noise from the stream.
 
         Returns:
             Frames that are ready, oldest first; treat them as read-only. A frame without any change is the same
@@ -216,8 +192,6 @@ class HoldFilter:
         if self.mode == "off":
             self.stats.frames += 1
             return [frame]
-        if quantiser is not None:
-            self._noise.heard(quantiser)
         waiting = _Frame(frame, self._last)
         self._last = waiting
         self._queue.append(waiting)
@@ -271,7 +245,7 @@ class HoldFilter:
         elif float((score > 1).mean()) > _BUSY_SHARE:
             limit = np.minimum(limit, np.float32(_BUSY))
         else:
-            self._noise.seen(score[changed] * frame.scale)
+            self._noise.observe(score[changed] * frame.scale)
             if float((score > _SURE).mean()) < _CALM_SHARE:
                 limit = np.where(self._shot.late < _LATE_FRAMES, np.float32(_CALM), np.float32(1))
         self._shot.late = np.where(score > 1, self._shot.late + 1, 0)
@@ -341,7 +315,7 @@ class HoldFilter:
         kept = count > 1
         thumbs = frame.thumbs[blocks]
         if kept.any():
-            thumbs[kept] = _thumbs(content[kept].reshape(-1, BLOCK_PX, 3))
+            thumbs[kept] = luma_thumbs(content[kept].reshape(-1, BLOCK_PX, 3))
         self._shot.put(blocks, content, thumbs)
         if kept.any():
             self._shot.remember(blocks[kept], content[kept], self.stats.frames)
@@ -353,7 +327,7 @@ class HoldFilter:
         count = np.ones(len(blocks), np.int64)
         alive = np.arange(len(blocks))
         wide = np.uint16 if first.dtype == np.uint8 and self._lookahead < 256 else np.uint32  # holds the sum of a hold
-        total: NDArray[Any] | None = None
+        total: NDArray[np.uint32] | None = None
         last = first
         run = np.ones(len(blocks), np.int64)
         for later in self._queue:
@@ -373,7 +347,7 @@ class HoldFilter:
                 fitting = index[fits]
                 if len(fitting):
                     if total is None:
-                        total = np.zeros(first.shape, wide)
+                        total = cast("NDArray[np.uint32]", np.zeros(first.shape, wide))
                         last = first.copy()
                     total[fitting] += last[fitting] * run[fitting, None, None, None].astype(wide)
                     last[fitting] = later.take(blocks[fitting])
@@ -399,157 +373,32 @@ class HoldFilter:
         return self._output
 
 
-def quantisers_of(frame: Any) -> NDArray[np.int32] | None:
-    """Read the quantiser of each block that libav's H.264 decoder exports.
-
-    Args:
-        frame: an ``av.VideoFrame`` of a stream whose ``codec_context.options`` had ``export_side_data=venc_params``
-            before the first packet was decoded.
-
-    Returns:
-        ``(n,)`` on the scale of H.264 (0 to 51, 8 bit), in the order of the macroblocks; None where the decoder does
-        not export it. (VP9 and MPEG-2 decoders export other scales, HEVC and AV1 none: those streams are estimated.)
-    """
-    for data in frame.side_data:
-        if data.type.name != "VIDEO_ENC_PARAMS":
-            continue
-        raw = bytes(data)
-        count, offset, size, kind, base = _ENCODING_HEADER.unpack_from(raw)
-        if kind != _KIND_H264 or count == 0:
-            return None
-        deltas = np.ndarray((count,), np.int32, raw, offset + 16, (size,))
-        return (base + deltas).astype(np.int32)
-    return None
-
-
-def differences(canonical: ImageInt, now: ImageInt, *, most: float = np.inf) -> NDArray[np.float32]:
-    """Measure how far blocks are apart, in units of what coding noise may do.
-
-    Args:
-        canonical: ``(n, 16, 16, 3)`` uint8 or uint16 RGB.
-        now: the same shape and dtype.
-        most: beyond this the chroma is not looked at.
-
-    Returns:
-        ``(n,)``: the largest of five ratios to their limits: 4x4 means, peak and block mean of the luma difference, 4x4
-        means and peak of the chroma difference. At most 1 is coding noise.
-    """
-    if not len(now):
-        return np.zeros(0, np.float32)
-    unit = np.float32(1.0 if now.dtype == np.uint8 else 1 / 257)
-    luma = _differs_by(canonical, now, _TO_LUMA * unit)
-    quads = _quads(luma)
-    mean = np.abs(quads.sum(axis=1)) / _QUADS
-    green = np.ascontiguousarray(canonical[..., 1]).reshape(len(now), -1)
-    spread = (green.max(axis=1).astype(np.float32) - green.min(axis=1)) * unit
-    limit = _PEAK_FLAT + _PEAK_PER_RANGE * spread
-    ratio: NDArray[np.float32] = np.maximum(_low(quads) / np.float32(_LOW_LIMIT), _peak(luma) / limit)
-    ratio = np.maximum(ratio, mean / np.float32(_MEAN_LIMIT))
-    close = np.flatnonzero(ratio <= most)
-    if len(close):
-        every = len(close) == len(now)
-        chroma = _differs_by(canonical if every else canonical[close], now if every else now[close], _TO_CHROMA * unit)
-        found = np.maximum(
-            _low(_quads(chroma), 2) / np.float32(_CHROMA_LOW_LIMIT), _peak(chroma) / np.float32(_CHROMA_PEAK_LIMIT)
-        )
-        ratio[close] = np.maximum(ratio[close], found)
-    return ratio
-
-
-def _differs_by(canonical: ImageInt, now: ImageInt, weights: NDArray[np.float32]) -> NDArray[Any]:
-    """Return weighted sums of the difference's channels, ``(n, 16, 16, sums)``, the sums interleaved."""
-    shape = (len(now) * BLOCK_PX, BLOCK_PX, 3)
-    apart = cv2.subtract(now.reshape(shape), canonical.reshape(shape), dtype=cv2.CV_32F)
-    return cv2.transform(apart, weights).reshape(len(now), BLOCK_PX, BLOCK_PX, len(weights))
-
-
-def _peak(values: NDArray[Any]) -> NDArray[Any]:
-    rows = values.reshape(len(values), -1)
-    return np.maximum(rows.max(axis=1), -rows.min(axis=1))
-
-
-def _quads(planes: NDArray[Any]) -> NDArray[Any]:
-    """Average 2x2 pixels of blocks (no two blocks share one); returns ``(n, 64 * sums)``, row by row."""
-    count, _, _, sums = planes.shape
-    half = BLOCK_PX // 2
-    tall = planes.reshape(count * BLOCK_PX, BLOCK_PX, sums)
-    return cv2.resize(tall, (half, count * half), interpolation=cv2.INTER_AREA).reshape(count, -1)
-
-
-def _low(quads: NDArray[Any], sums: int = 1) -> NDArray[Any]:
-    """Return the largest 4x4 mean, at every second pixel.
-
-    Neighbours are added along whole blocks, which is fast; sums that run from one row into the next are struck out.
-    """
-    row = BLOCK_PX // 2 * sums
-    pairs = quads[:, sums:] + quads[:, :-sums]
-    means = pairs[:, row:] + pairs[:, :-row]
-    for plane in range(1, sums + 1):
-        means[:, row - plane :: row] = 0
-    return _peak(means) / np.float32(4)
-
-
 def _scores(
     canonical: _Frame | _Shot | _Store, frame: _Frame, blocks: Blocks, most: float, scale: float | None = None
 ) -> NDArray[np.float32]:
     """Give the differences of blocks in units of the limits; beyond `most` only roughly, from small copies."""
     scale = frame.scale if scale is None else scale
-    score = np.abs(frame.thumbs[blocks] - canonical.thumbs[blocks]).max(axis=1, initial=0) / (_LOW_LIMIT * scale)
+    score = np.abs(frame.thumbs[blocks] - canonical.thumbs[blocks]).max(axis=1, initial=0) / (LOW_LIMIT * scale)
     close = np.flatnonzero(score <= most)
     score[close] = differences(canonical.take(blocks[close]), frame.take(blocks[close]), most=most * scale) / scale
     return score
 
 
 class _NoiseEstimate:
-    """How far limits must be stretched: from the quantiser where known, else from the differences that were held."""
+    """How far limits must be stretched, from the differences that were held."""
 
     def __init__(self) -> None:
-        self._quantiser: float | None = None
         self._counts = np.zeros(50)
 
-    def heard(self, quantiser: float | NDArray[Any]) -> None:
-        """Count the quantisers of one more frame."""
-        mean = float(np.mean(quantiser))
-        self._quantiser = mean if self._quantiser is None else 0.9 * self._quantiser + 0.1 * mean
-
-    def seen(self, scores: NDArray[np.float32]) -> None:
-        """Count differences to canonical blocks that are no sure changes."""
+    def observe(self, scores: NDArray[np.float32]) -> None:
+        """Count differences to canonical blocks that are not sure changes."""
         self._counts *= 0.98
         self._counts += np.histogram(scores, bins=len(self._counts), range=(0, _SURE))[0]
 
     def scale(self) -> float:
         """Return the factor of all limits."""
-        if self._quantiser is not None:
-            factor = 2 ** ((self._quantiser - _QUANTISER) / _QUANTISER_STEP)
-        elif self._counts.sum() < _ENOUGH:
+        if self._counts.sum() < _ENOUGH:
             return 1.0
-        else:
-            below = np.cumsum(self._counts) / self._counts.sum()
-            factor = max(1.0, float(np.searchsorted(below, 0.95) + 1) / len(self._counts) * _SURE / _USUAL)
-        return min(max(factor, _SCALE_RANGE[0]), _SCALE_RANGE[1])
-
-
-def _thumbs(padded: ImageInt) -> NDArray[np.float32]:
-    """Average the luma of 4x4 pixels; returns ``(blocks, 16)`` in 8-bit code values."""
-    gray = cv2.cvtColor(padded, cv2.COLOR_RGB2GRAY)
-    rows, columns = gray.shape[0] // BLOCK_PX, gray.shape[1] // BLOCK_PX
-    small = cv2.resize(gray.astype(np.float32), (columns * 4, rows * 4), interpolation=cv2.INTER_AREA)
-    small = small.reshape(rows, 4, columns, 4).transpose(0, 2, 1, 3).reshape(-1, 16)
-    return np.ascontiguousarray(small * np.float32(1 if gray.dtype == np.uint8 else 1 / 257))
-
-
-def _as_blocks(padded: ImageInt) -> ImageInt:
-    """View a picture of whole blocks as ``(rows, columns, 16, 16, 3)``."""
-    rows, columns = padded.shape[0] // BLOCK_PX, padded.shape[1] // BLOCK_PX
-    return padded.reshape(rows, BLOCK_PX, columns, BLOCK_PX, 3).transpose(0, 2, 1, 3, 4)
-
-
-def _changed(before: ImageInt, now: ImageInt) -> NDArray[np.bool_]:
-    """Tell which blocks of two pictures of whole blocks differ in any bit."""
-    rows = now.shape[0] // BLOCK_PX
-    words = BLOCK_PX * 3 * now.dtype.itemsize // 8
-    flips = np.bitwise_xor(
-        before.reshape(now.shape[0], -1).view(np.uint64), now.reshape(now.shape[0], -1).view(np.uint64)
-    )
-    merged = np.bitwise_or.reduce(flips.reshape(rows, BLOCK_PX, -1), axis=1)
-    return (merged.reshape(rows, -1, words) != 0).any(axis=2)
+        below = np.cumsum(self._counts) / self._counts.sum()
+        factor = float(np.searchsorted(below, 0.95) + 1) / len(self._counts) * _SURE / _USUAL
+        return min(max(factor, 1.0), _MOST_SCALE)

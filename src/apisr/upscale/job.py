@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apisr.core.errors import ApisrError, Cancelled, RunError
-from apisr.core.files import check_target
 from apisr.core.progress import Cancel, Progress, ProgressFn, ProgressKind
 from apisr.upscale.models import Networks
 from apisr.upscale.options import UpscaleOptions
@@ -22,13 +21,13 @@ class Job:
         source: the file, or a pattern for numbered pictures.
         target: the output.
         kind: what the source is.
-        listed: whether it was named itself (and not found in a folder).
+        default_name: whether the name of the output was made here and not given.
     """
 
     source: Path
     target: Path
     kind: Kind
-    listed: bool = True
+    default_name: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,17 +104,6 @@ class JobReport:
         self._progress(
             Progress("upscale", kind, str(self._job.source), self._index, self._count, done, total, unit, message)
         )
-
-
-def existing_result(job: Job, options: UpscaleOptions) -> JobResult | None:
-    """Return the result of a job that is not to be done: its output exists or cannot be written."""
-    if job.target.exists() and not options.overwrite and not job.listed:
-        return job_result(job, "skipped", message="the output exists")
-    try:
-        check_target(job.target, overwrite=options.overwrite)
-    except ApisrError as error:
-        return failed_result(job, error)
-    return None
 
 
 def job_result(job: Job, status: Status, **details: object) -> JobResult:

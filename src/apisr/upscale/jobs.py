@@ -8,17 +8,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
 from apisr.core.errors import Cancelled, InputError
 from apisr.core.media import MediaListing, find_media, kind_of_name, media_kind
 from apisr.core.progress import Cancel, ProgressFn, no_progress
-from apisr.upscale.job import Job, JobContext, JobPlan, JobReport, existing_result, failed_result, job_result
+from apisr.upscale.existing import mark_of, resolve_existing
+from apisr.upscale.job import Job, JobContext, JobPlan, JobReport, failed_result, job_result
 from apisr.upscale.models import Networks
 from apisr.upscale.options import PictureOptions, UpscaleOptions, VideoOptions
-from apisr.upscale.outputs import check_output, default_target, output_suffix
+from apisr.upscale.outputs import check_output, default_target, output_suffix, part_label
+from apisr.upscale.provenance import provenance_tags
 from apisr.upscale.results import JobResult, Kind, PictureResult, VideoResult
 from apisr.video.sequence import is_sequence
 
@@ -51,7 +53,7 @@ def plan_jobs(
             base = output if output is not None else resolved.with_name(f"{resolved.name}_{label}")
             listing = _media_below(source, base)
             left_out += listing.left_out
-            jobs += [_job_below(source, path, base, options) for path in listing.found]
+            jobs += [_job_below(source, path, base, options, named=output is not None) for path in listing.found]
         else:
             jobs.append(_listed_job(source, output, label, options, single=single))
     if not jobs:
@@ -100,12 +102,13 @@ def run_jobs(
 
 
 def _run_job(job: Job, index: int, count: int, context: JobContext) -> JobResult:
+    job, result = resolve_existing(job, context)
     report = JobReport(job, index, count, context.progress)
-    result = existing_result(job, context.options)
     if result is None and context.cancel.requested:
         result = failed_result(job, Cancelled("stopped before it began."))
     if result is None:
-        if context.options.cluster is None and context.options.height is None:
+        options = context.options
+        if options.model is not None and options.cluster is None and options.height is None:
             context.networks.engine(context.networks.model_for())  # a model that cannot be loaded ends the run
         try:
             do = _upscale_picture if job.kind == "picture" else _upscale_video
@@ -121,19 +124,26 @@ def _upscale_picture(job: Job, context: JobContext, report: JobReport) -> Pictur
     from apisr.upscale.softness import file_edge_width
 
     options = context.options
+
+    def advanced(done: int, total: int) -> None:
+        context.cancel.check()
+        report.advanced(done, total)
+
     with open_picture(job.source, max_pixels=options.picture.max_pixels) as picture:
+        report.advanced(0, picture.info.height * picture.info.width * picture.info.frame_count)
         model = context.networks.model_for(
             picture.info.height, partial(file_edge_width, job.source, options.picture.max_pixels)
         )
+        tags = provenance_tags(mark_of(job, context, model), model, options, "picture")
         result = upscale_picture_file(
             job.source,
             job.target,
             context.networks.engine(model),
-            options.picture,
+            replace(options.picture, provenance=tags),
             size=options.size,
             overwrite=options.overwrite,
             picture=picture,
-            on_pixels=report.advanced,
+            on_pixels=advanced,
         )
     return result.model_copy(update={"model": model.name})
 
@@ -149,10 +159,12 @@ def _media_below(folder: Path, base: Path) -> MediaListing:
     return find_media(folder, skip=lambda path: inside and path.resolve() == base.resolve())
 
 
-def _job_below(folder: Path, source: Path, base: Path, options: UpscaleOptions) -> Job:
+def _job_below(folder: Path, source: Path, base: Path, options: UpscaleOptions, *, named: bool) -> Job:
     kind: Kind = media_kind(source) or "picture"
-    target = (base / source.relative_to(folder)).with_suffix(output_suffix(source, kind, options))
-    return Job(source, target, kind, listed=False)
+    target = (base / source.relative_to(folder)).with_suffix(
+        part_label(kind, options) + output_suffix(source, kind, options)
+    )
+    return Job(source, target, kind, default_name=not named)
 
 
 def _listed_job(source: Path, output: Path | None, label: str, options: UpscaleOptions, *, single: bool) -> Job:
@@ -165,11 +177,11 @@ def _listed_job(source: Path, output: Path | None, label: str, options: UpscaleO
     if not sequence and not source.exists():
         raise InputError(f"cannot read '{source}': no such file or folder.", code="no-such-file")
     kind: Kind = "video" if sequence else media_kind(source) or "video"
-    suffix = output_suffix(source, kind, options)
+    suffix = part_label(kind, options) + output_suffix(source, kind, options)
     target = default_target(source, output, label=label, suffix=suffix, single=single)
     if kind == "picture" and kind_of_name(target) == "video":
         kind = "video"  # an animation becomes a video
-    return Job(source, target, kind)
+    return Job(source, target, kind, default_name=output is None)
 
 
 def _check_distinct(jobs: Sequence[Job]) -> None:

@@ -20,6 +20,14 @@ KEPT_CONTAINERS = frozenset({".mkv", ".mp4", ".m4v", ".mov", ".webm", ".avi", ".
 _PURPOSE_SUFFIXES = {"archive": ".mkv", "share": ".mp4", "edit": ".mov"}
 
 
+def part_label(kind: Kind, options: UpscaleOptions) -> str:
+    """Return what is put into the name of an output that is not the whole result: a part, or a comparison."""
+    if kind == "picture":
+        return ""
+    preview = ".preview" if options.video.start is not None or options.video.end is not None else ""
+    return preview + (".compare" if options.video.compare is not None else "")
+
+
 def default_target(source: Path, output: Path | None, *, label: str, suffix: str = "", single: bool = True) -> Path:
     """Return where the result of one file goes.
 
@@ -27,7 +35,7 @@ def default_target(source: Path, output: Path | None, *, label: str, suffix: str
         source: the file.
         output: a folder, a file name (for one input), or None for a name beside the source.
         label: what the default name ends with: ``x2``, ``1080p``.
-        suffix: ending of the output; by default that of the source.
+        suffix: ending of the output, perhaps after what :func:`part_label` says; by default that of the source.
         single: whether the source is the only input.
     """
     suffix = suffix or source.suffix

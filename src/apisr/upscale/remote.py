@@ -6,7 +6,7 @@ apisr upscale season/ -o large/ --cluster first:6379
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,60 +14,18 @@ from typing import TYPE_CHECKING
 from apisr.core.cluster import ActorPool, Lost
 from apisr.core.errors import ApisrError, InputError, RunError
 from apisr.core.files import write_atomic
-from apisr.engines import open_engine
 from apisr.image import open_picture
-from apisr.upscale.job import Job, JobContext, JobReport, existing_result, failed_result, job_result
+from apisr.upscale.existing import mark_of, model_of, resolve_existing
+from apisr.upscale.job import Job, JobContext, JobReport, failed_result, job_result
 from apisr.upscale.models import Networks, needed_factor
-from apisr.upscale.options import Reuse, UpscaleOptions
+from apisr.upscale.options import UpscaleOptions
 from apisr.upscale.picture import upscale_picture_file
+from apisr.upscale.provenance import provenance_tags
+from apisr.upscale.recipe import NetworkRecipe
 from apisr.upscale.results import JobResult, PictureResult
-from apisr.upscale.reuse import CanvasUpscaler
-from apisr.weights import Model
 
 if TYPE_CHECKING:
     from apisr.engines import Engine
-
-
-@dataclass(frozen=True)
-class NetworkRecipe:
-    """Makes an upscaler on any machine: the model's file travels with it.
-
-    Attributes:
-        model: what is known of the network.
-        content: the bytes of its file.
-        options: engine, device, threads and tta.
-        reuse: see :mod:`apisr.upscale.reuse`.
-    """
-
-    model: Model
-    content: bytes
-    options: UpscaleOptions = field(default_factory=UpscaleOptions)
-    reuse: Reuse = "exact"
-
-    @staticmethod
-    def of(model: Model, options: UpscaleOptions = UpscaleOptions()) -> NetworkRecipe:
-        """Read the model's file."""
-        portable = replace(model, card=dict(model.card))
-        return NetworkRecipe(portable, model.path.read_bytes(), options.portable, options.video.reuse)
-
-    def load(self) -> Engine:
-        """Load the network on this machine."""
-        options = self.options
-        with tempfile.TemporaryDirectory(prefix="apisr-model-", ignore_cleanup_errors=True) as folder:
-            path = Path(folder) / self.model.path.name
-            path.write_bytes(self.content)
-            return open_engine(
-                replace(self.model, path=path),
-                engine=options.engine,
-                device=options.device,
-                precision=options.precision,
-                threads=options.threads,
-                tta=options.tta,
-            )
-
-    def __call__(self) -> CanvasUpscaler:
-        """Load the network and return an upscaler."""
-        return CanvasUpscaler(self.load(), reuse=self.reuse)
 
 
 @dataclass(frozen=True)
@@ -79,12 +37,14 @@ class PictureFile:
         source: where it was read; only its name counts there.
         target: where the result will go; likewise.
         content: the bytes of the source.
+        tags: what is written into the result about its making.
     """
 
     number: int
     source: Path
     target: Path
     content: bytes
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass
@@ -116,7 +76,9 @@ class PictureWorker:
             engine = self._engine(recipe)  # a network that cannot be loaded here ends the run
             options = self.options
             try:
-                result = upscale_picture_file(source, target, engine, options.picture, size=options.size)
+                result = upscale_picture_file(
+                    source, target, engine, replace(options.picture, provenance=picture.tags), size=options.size
+                )
                 content = target.read_bytes()
             except ApisrError as error:
                 return _renamed(error, {source: picture.source, target: picture.target})
@@ -151,6 +113,7 @@ def pictures_on_cluster(jobs: Sequence[Job], context: JobContext) -> dict[int, J
     options = context.options
     results: dict[int, JobResult] = {}
     reports: dict[int, JobReport] = {}
+    named: dict[int, Job] = {}
 
     def finish(number: int, result: JobResult) -> None:
         results[number] = reports[number].ended(result)
@@ -160,8 +123,9 @@ def pictures_on_cluster(jobs: Sequence[Job], context: JobContext) -> dict[int, J
             if job.kind != "picture":
                 continue
             context.cancel.check()
+            job, refused = resolve_existing(job, context)
+            named[number] = job
             reports[number] = JobReport(job, number, len(jobs), context.progress)
-            refused = existing_result(job, options)
             if refused is None:
                 try:
                     content = job.source.read_bytes()
@@ -169,7 +133,9 @@ def pictures_on_cluster(jobs: Sequence[Job], context: JobContext) -> dict[int, J
                     message = f"cannot read '{job.source}': {error.strerror or error}."
                     refused = failed_result(job, InputError(message, code="cannot-read"))
                 else:
-                    yield PictureFile(number, job.source, job.target, content)
+                    model = model_of(job, context)
+                    tags = provenance_tags(mark_of(job, context, model), model, options, "picture")
+                    yield PictureFile(number, job.source, job.target, content, tags)
                     continue
             finish(number, refused)
 
@@ -181,8 +147,7 @@ def pictures_on_cluster(jobs: Sequence[Job], context: JobContext) -> dict[int, J
         label=lambda picture: f"'{picture.source}'",
     )
     for picture, answer in pool.map_unordered(files()):
-        job = jobs[picture.number - 1]
-        finish(picture.number, _written(job, answer, overwrite=options.overwrite))
+        finish(picture.number, _written(named[picture.number], answer, overwrite=options.overwrite))
     return results
 
 

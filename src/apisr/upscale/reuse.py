@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -36,6 +36,8 @@ from apisr.upscale.options import Reuse
 from apisr.upscale.results import ReuseStats
 from apisr.upscale.tiles import Rectangle, Tile, bounds_of, padded_size, plan_tiles, rim_of, run_tile, window_of
 
+Box = tuple[int, int, int, int]
+"""Top, bottom, left and right of a rectangle of blocks."""
 BLOCK_PX = 16
 """Side of the blocks whose change is looked for."""
 CELL_BLOCKS = 4
@@ -68,6 +70,11 @@ class CanvasUpscaler:
         self._digests: NDArray[np.uint8] | None = None
         self._tiles: list[Tile] = []
         self._free = True
+
+    @property
+    def stored_bytes(self) -> int:
+        """Memory that earlier results take now."""
+        return self._store.used_bytes
 
     def process(self, rgb: ImageInt) -> ImageInt:
         """Upscale the next frame.
@@ -288,14 +295,14 @@ class _CellStore:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._bytes = 0
-        self._cells: OrderedDict[bytes, Any] = OrderedDict()
+        self.used_bytes = 0
+        self._cells: OrderedDict[bytes, ImageInt] = OrderedDict()
 
     def clear(self) -> None:
         self._cells.clear()
-        self._bytes = 0
+        self.used_bytes = 0
 
-    def get(self, key: bytes) -> Any | None:
+    def get(self, key: bytes) -> ImageInt | None:
         found = self._cells.get(key)
         if found is not None:
             self._cells.move_to_end(key)
@@ -308,10 +315,10 @@ class _CellStore:
                 continue
             value = high[_cell_rectangle(cell, height, width).scaled(scale).slices].copy()
             self._cells[key] = value
-            self._bytes += value.nbytes
-        while self._bytes > self._limit and self._cells:
+            self.used_bytes += value.nbytes
+        while self.used_bytes > self._limit and self._cells:
             _, dropped = self._cells.popitem(last=False)
-            self._bytes -= dropped.nbytes
+            self.used_bytes -= dropped.nbytes
 
 
 def _block_digests(rgb: ImageInt) -> NDArray[np.uint8]:
@@ -349,7 +356,9 @@ def _union(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> tuple[
     return min(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), max(a[3], b[3])
 
 
-def _split(blocks: NDArray[np.bool_], box: tuple[int, int, int, int], cost: Any) -> list[tuple[int, int, int, int]]:
+def _split(
+    blocks: NDArray[np.bool_], box: tuple[int, int, int, int], cost: Callable[[tuple[int, int, int, int]], int]
+) -> list[tuple[int, int, int, int]]:
     """Cut a box in two where that saves most, again and again."""
     top, bottom, left, right = box
     inside = blocks[top:bottom, left:right]

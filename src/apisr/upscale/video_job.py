@@ -2,19 +2,83 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import Generator
+from dataclasses import dataclass
+
 from apisr.upscale.job import Job, JobContext, JobReport
-from apisr.upscale.models import fast_notice, network_notice
+from apisr.upscale.models import Networks, fast_notice, network_notice
 from apisr.upscale.options import UpscaleOptions
 from apisr.upscale.preprocess import Preprocess, edge_width_of, plan_preprocess
-from apisr.upscale.remote import NetworkRecipe
+from apisr.upscale.provenance import provenance_tags, run_mark, settings_of, video_tags
+from apisr.upscale.recipe import NetworkRecipe
 from apisr.upscale.results import VideoResult
 from apisr.upscale.reuse import CanvasUpscaler
 from apisr.upscale.video.output import OutputRequest
+from apisr.upscale.video.plan import VideoPlan, plan_video
 from apisr.upscale.video.run import Processing, SegmentRunner
 from apisr.upscale.video.segments import LocalRunner
 from apisr.upscale.video.upscale import upscale_video
 from apisr.video.source import VideoSource
 from apisr.weights import Model
+
+
+@dataclass(frozen=True)
+class PlannedVideo:
+    """One video of a run before the work.
+
+    Attributes:
+        source: the video, open.
+        output: what file is asked for.
+        model: the network.
+        processing: how one frame becomes a larger one.
+        options: of the run.
+        notices: everything worth saying that the plan does not say.
+    """
+
+    source: VideoSource
+    output: OutputRequest
+    model: Model
+    processing: Processing
+    options: UpscaleOptions
+    notices: tuple[str, ...]
+
+    @functools.cached_property
+    def plan(self) -> VideoPlan:
+        """What will be done."""
+        return plan_video(self.source, self.output, scale=self.model.scale, options=self.options.video)
+
+
+@contextlib.contextmanager
+def plan_video_job(job: Job, context: JobContext) -> Generator[PlannedVideo]:
+    """Open a video and choose what it needs.
+
+    Raises:
+        InputError: it cannot be read, or no model fits.
+    """
+    options = context.options
+    with VideoSource.open(job.source, stream=options.video.stream, rate=options.video.rate) as source:
+        preprocess, notices = plan_preprocess(source, options.video)
+        lines = preprocess.native or source.info.video.height
+        model = video_model(source, preprocess, context.networks)
+        remarks = (network_notice(model, options, lines), fast_notice(model, options))
+        mark = run_mark(source.sha256(), model.sha256, settings_of(options, "video", model))
+        tags = video_tags(provenance_tags(mark, model, options, "video"), job.target)
+        yield PlannedVideo(
+            source,
+            OutputRequest(job.target, options.size, options.overwrite, tuple(tags.items())),
+            model,
+            _processing(context, model, preprocess),
+            options,
+            (*(remark for remark in remarks if remark), *notices),
+        )
+
+
+def video_model(source: VideoSource, preprocess: Preprocess, networks: Networks) -> Model:
+    """Choose the network of a video, by the lines that it gets and by how soft they are."""
+    lines = preprocess.native or source.info.video.height
+    return networks.model_for(lines, lambda: edge_width_of(source), video=True)
 
 
 def upscale_video_file(job: Job, context: JobContext, report: JobReport) -> VideoResult:
@@ -24,28 +88,24 @@ def upscale_video_file(job: Job, context: JobContext, report: JobReport) -> Vide
         ApisrError: see :func:`apisr.upscale.video.upscale.upscale_video`.
     """
     options = context.options
-    with VideoSource.open(job.source, stream=options.video.stream, rate=options.video.rate) as source:
-        preprocess, notices = plan_preprocess(source, options.video)
-        lines = preprocess.native or source.info.video.height
-        model = context.networks.model_for(lines, lambda: edge_width_of(source), video=True)
-        notice = network_notice(model, options, lines)
+    with plan_video_job(job, context) as planned:
         result = upscale_video(
-            source,
-            OutputRequest(job.target, options.size, options.overwrite),
-            _processing(context, model, preprocess),
+            planned.source,
+            planned.output,
+            planned.processing,
             options.video,
             runner=_runner(options),
             progress=report.forward,
             cancel=context.cancel,
         )
-    notices += [text for text in (notice, fast_notice(model, options)) if text]
+    notices = list(planned.notices)
     held = result.hold
     if held is not None and held.blocks:
         notices.append(
             f"hold filter: {100 * held.held_blocks / held.blocks:.1f} % of the blocks were held, "
             f"{held.whole_frames} of {held.frames} frames whole, {held.shots} shots."
         )
-    return result.model_copy(update={"model": model.name, "notices": (*notices, *result.notices)})
+    return result.model_copy(update={"model": planned.model.name, "notices": (*notices, *result.notices)})
 
 
 def _processing(context: JobContext, model: Model, preprocess: Preprocess) -> Processing:

@@ -87,6 +87,7 @@ class VideoSource:
         self._index = index
         self._stack = stack or contextlib.ExitStack()
         self._probed = probed
+        self._sha256 = ""
         self._lock = threading.Lock()
         self.arrived = False
 
@@ -234,7 +235,8 @@ class VideoSource:
     def sha256(self) -> str:
         """Return the SHA-256 of the file, or of all pictures of a sequence together."""
         self.check_unchanged()
-        return sha256_of(self.path)
+        self._sha256 = self._sha256 or sha256_of(self.path)
+        return self._sha256
 
     def check_unchanged(self) -> None:
         """Check that the file is the one that was opened.

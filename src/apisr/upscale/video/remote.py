@@ -64,6 +64,8 @@ class ClusterRunner:
         InputError: no cluster answers at that address.
     """
 
+    local = False
+
     def __init__(self, address: str, *, workers: int | None = None) -> None:
         connect(address)
         self._address = address

@@ -87,7 +87,14 @@ class SegmentEvents(Protocol):
 
 
 class SegmentRunner(Protocol):
-    """Makes the missing segments of a run."""
+    """Makes the missing segments of a run.
+
+    Attributes:
+        local: whether the upscaler runs in this process.
+    """
+
+    @property
+    def local(self) -> bool: ...  # noqa: D102
 
     def run(self, run: VideoRun, events: SegmentEvents) -> None:
         """Make all missing segments and commit each to the work folder.

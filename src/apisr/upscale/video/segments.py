@@ -34,6 +34,8 @@ class LocalRunner:
         workers: segments made at the same time, each with an upscaler of its own.
     """
 
+    local = True
+
     def __init__(self, workers: int = 1) -> None:
         self._workers = workers
 

@@ -25,6 +25,7 @@ from apisr.core.files import check_target, write_error
 from apisr.core.progress import Cancel, Progress, ProgressFn, ProgressKind, no_progress
 from apisr.upscale.options import VideoOptions
 from apisr.upscale.results import HoldStats, ReuseStats, StageSeconds, VideoResult
+from apisr.upscale.video.estimate import estimate_video
 from apisr.upscale.video.finish import finish_video
 from apisr.upscale.video.output import OutputRequest
 from apisr.upscale.video.plan import VideoPlan, plan_video
@@ -32,6 +33,9 @@ from apisr.upscale.video.run import Processing, SegmentRunner, VideoRun
 from apisr.upscale.video.segments import LocalRunner
 from apisr.upscale.video.work_folder import Value, WorkFolder
 from apisr.video.source import VideoSource
+
+#: From so many frames on, time and size are estimated before the work (a minute of film).
+ESTIMATE_FROM_FRAMES = 1440
 
 
 def upscale_video(
@@ -71,9 +75,12 @@ def upscale_video(
     with _disk_errors(output.target), contextlib.closing(folder):
         missing = tuple(segment for segment in plan.segments if segment.number not in done)
         if missing:
+            runner = runner or LocalRunner()
             run = VideoRun(plan, folder, missing, processing, options)
             with events.stop_at_frame():
-                (runner or LocalRunner()).run(run, events)
+                if runner.local and sum(segment.frames for segment in missing) >= ESTIMATE_FROM_FRAMES:
+                    events.notice(f"{estimate_video(run).text}.")
+                runner.run(run, events)
         joined = time.perf_counter()
         result = finish_video(plan, folder, accept_damage=options.accept_damage, on_packet=events.joined)
         ended = time.perf_counter()
@@ -103,7 +110,7 @@ class RunEvents:
         self._hold = HoldStats()
         self._lock = threading.RLock()
         if resumed:
-            self._send("notice", resumed, f"continuing at frame {resumed} of {self._total}.")
+            self.notice(f"continuing at frame {resumed} of {self._total}.")
         self._send("advanced", resumed)
 
     def frames_done(self, count: int) -> None:
@@ -111,6 +118,10 @@ class RunEvents:
         with self._lock:
             self._done += count
             self._send("advanced", self._done)
+
+    def notice(self, message: str) -> None:
+        """Say something before the work."""
+        self._send("notice", self._done, message)
 
     def joined(self, packets: int) -> None:
         """So many frames are in the output."""

@@ -1,0 +1,192 @@
+"""From files and folders to results: names, existing outputs, models, options that cannot apply, stops."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from video_clips import make_clip
+
+from apisr.core.errors import InputError
+from apisr.core.progress import Cancel, Progress
+from apisr.image import read_picture, write_picture
+from apisr.upscale.dry_run import DryRun
+from apisr.upscale.jobs import plan_jobs, run_jobs
+from apisr.upscale.models import Networks
+from apisr.upscale.options import PictureOptions, UpscaleOptions, VideoOptions
+from apisr.upscale.results import JobResult, RunReport
+
+FAST = VideoOptions(preset="ultrafast", hold="off")
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "in" / "a.png"
+    write_picture(path, np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8))
+    return path
+
+
+def upscale(inputs: list[Path], output: Path | None, options: UpscaleOptions, **more: object) -> list[JobResult]:
+    return run_jobs(plan_jobs(inputs, output, options).jobs, options, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".gif", ".avif"])
+def test_only_what_was_made_of_this_file_with_these_settings_is_skipped(
+    tmp_path: Path, tiny_x2: Path, suffix: str
+) -> None:
+    source, target = tmp_path / f"a{suffix}", tmp_path / "out" / f"a{suffix}"
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    write_picture(source, pixels)
+    options = UpscaleOptions(model=tiny_x2)
+    assert [result.status for result in upscale([source], target, options)] == ["done"]
+    made = target.read_bytes()
+    for inputs, output in (([source], target), ([source.parent], target.parent)):
+        assert [result.status for result in upscale(inputs, output, options)] == ["skipped"]
+    assert upscale([source], target, UpscaleOptions(model=tiny_x2, scale=2))[0].status == "skipped"
+    for other in (UpscaleOptions(model=tiny_x2, tta=True), UpscaleOptions(model=tiny_x2, scale=3)):
+        (refused,) = upscale([source], target, other)
+        assert (refused.status, refused.code, refused.exit_code) == ("failed", "output-exists", 2)
+    write_picture(source, pixels[::-1], overwrite=True)
+    assert upscale([source], target, options)[0].code == "output-exists"
+    assert target.read_bytes() == made
+
+
+def test_without_provenance_nothing_is_taken_for_made(picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
+    options = UpscaleOptions(model=tiny_x2, provenance=False)
+    target = tmp_path / "b.png"
+    upscale([picture], target, options)
+    assert b"apisr" not in target.read_bytes()
+    assert upscale([picture], target, options)[0].code == "output-exists"
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".webm", ".mov", ".avi"])
+def test_a_video_made_before_is_skipped_too(tmp_path: Path, tiny_x2: Path, suffix: str) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=6)
+    options = UpscaleOptions(model=tiny_x2, video=VideoOptions(hold="off"))
+    target = tmp_path / f"out{suffix}"
+    assert upscale([source], target, options)[0].status == "done"
+    assert upscale([source], target, options)[0].status == "skipped"
+    (other,) = upscale([source], target, UpscaleOptions(model=tiny_x2, video=VideoOptions(hold="off", crf=30)))
+    assert other.code == "output-exists"
+
+
+def test_default_names_say_what_differs_where_one_is_taken(picture: Path, tiny_x2: Path) -> None:
+    plain = UpscaleOptions(model=tiny_x2)
+    flips = UpscaleOptions(model=tiny_x2, tta=True)
+    assert upscale([picture], None, plain)[0].target.name == "a_x2.png"
+    (result,) = upscale([picture], None, flips)
+    assert (result.status, result.target.name) == ("done", "a_x2_tiny-x2_tta.png")
+    assert upscale([picture], None, plain)[0].status == "skipped"
+    assert upscale([picture], None, flips)[0].status == "skipped"
+
+
+def test_a_part_and_a_comparison_never_take_the_final_name(tmp_path: Path, tiny_x2: Path) -> None:
+    source = make_clip(tmp_path / "ep.mkv", frames=30)
+    for video, name in (
+        (VideoOptions(end=Fraction(1, 2)), "ep_x2.preview.mkv"),
+        (VideoOptions(compare="side"), "ep_x2.compare.mkv"),
+        (VideoOptions(start=Fraction(1, 4), compare="wipe"), "ep_x2.preview.compare.mkv"),
+    ):
+        plan = plan_jobs([source], None, UpscaleOptions(model=tiny_x2, video=video))
+        assert plan.jobs[0].target.name == name
+    plan = plan_jobs([tmp_path], tmp_path / "out", UpscaleOptions(video=VideoOptions(end=Fraction(1))))
+    assert plan.jobs[0].target == tmp_path / "out" / "ep.preview.mkv"
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "code"),
+    [
+        ("out.png", UpscaleOptions(picture=PictureOptions(format="webp")), "option-does-not-apply"),
+        ("out", UpscaleOptions(video=VideoOptions(crf=20)), "option-does-not-apply"),
+        ("out.png", UpscaleOptions(scale=2, height=100), "height-and-scale"),
+    ],
+)
+def test_options_that_cannot_apply_are_refused(picture: Path, output: str, options: UpscaleOptions, code: str) -> None:
+    with pytest.raises(InputError) as refused:
+        plan_jobs([picture], picture.parent / output, options)
+    assert refused.value.code == code
+
+
+def test_several_inputs_do_not_become_one_file(picture: Path) -> None:
+    other = picture.with_name("b.png")
+    write_picture(other, np.zeros((4, 4, 3), np.uint8))
+    for inputs in ([picture, other], [picture.parent]):
+        with pytest.raises(InputError) as refused:
+            plan_jobs(inputs, picture.parent / "out.png", UpscaleOptions())
+        assert refused.value.code == "one-output"
+
+
+def test_files_left_out_are_named_and_content_decides(picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
+    folder = picture.parent
+    (folder / "notes.txt").write_text("no picture")
+    picture.rename(folder / "drawing.dat")
+    unfinished = folder / "ep.mkv.partial.segments"
+    unfinished.mkdir()
+    make_clip(unfinished / "00000.segment", frames=2, format="matroska")
+    plan = plan_jobs([folder], tmp_path / "out", UpscaleOptions(model=tiny_x2))
+    assert [job.source.name for job in plan.jobs] == ["drawing.dat"]
+    assert [path.name for path in plan.left_out] == ["notes.txt"]
+
+
+def test_the_height_chooses_the_network(tmp_path: Path) -> None:
+    """From 48 to 180 lines is more than twice: the x4 network, and then down; to 96 lines it is the x2 network."""
+    source = make_clip(tmp_path / "in.mkv", size=(64, 48), frames=3)
+    write_picture(tmp_path / "in.png", np.zeros((48, 64, 3), np.uint8))
+    for height, scale in ((180, 4), (96, 2)):
+        options = UpscaleOptions(height=height, device="cpu")
+        networks = Networks(options)
+        for path in (source, tmp_path / "in.png"):
+            (job,) = plan_jobs([path], tmp_path / f"{height}{path.suffix}", options).jobs
+            row = DryRun(options, networks).describe(job)
+            assert row["model"].startswith(f"apisr-x{scale}")
+            assert row["size"] == f"64x48 -> {64 * height // 48}x{height}"
+            words = [*row.get("notices", []), row.get("network") or ""]
+            assert any(f"x4 network ({row['model']}), then to 180 lines." in line for line in words) == (height == 180)
+
+
+def test_a_dry_run_says_how_long_and_how_large(tmp_path: Path, tiny_x2: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=40)
+    options = UpscaleOptions(model=tiny_x2, video=FAST)
+    networks = Networks(options)
+    (job,) = plan_jobs([source], tmp_path / "out.mkv", options).jobs
+    run = DryRun(options, networks)
+    row = run.describe(job)
+    assert row["estimate"].startswith("about ")
+    assert run.total is not None
+    (result,) = run_jobs([job], options, networks=networks)
+    assert result.result is not None
+    assert result.result.kind == "video"
+    assert 0.2 < run.total.size_bytes / result.result.size_bytes < 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mkv", "out.mkv"]
+
+
+def test_a_stop_ends_a_picture_between_tiles_and_nothing_is_left(tmp_path: Path, tiny_x2: Path) -> None:
+    write_picture(tmp_path / "in.png", np.zeros((128, 128, 3), np.uint8))
+    cancel = Cancel()
+    done: list[float] = []
+
+    def progress(event: Progress) -> None:
+        if event.kind == "advanced":
+            done.append(event.done)
+            if event.done:
+                cancel.request()
+
+    options = UpscaleOptions(model=tiny_x2, picture=PictureOptions(tile_px=64))
+    results = upscale([tmp_path / "in.png"], tmp_path / "out.png", options, progress=progress, cancel=cancel)
+    assert [(result.status, result.exit_code) for result in results] == [("cancelled", 130)]
+    assert done == [0, 64 * 64]
+    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
+    assert RunReport(files=tuple(results)).exit_code == 130
+
+
+def test_a_report_comes_back_from_json(picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
+    options = UpscaleOptions(model=tiny_x2)
+    (picture.parent / "bad.png").write_bytes(b"no picture")
+    report = RunReport(files=tuple(upscale([picture.parent], tmp_path / "out", options)))
+    again = RunReport.model_validate_json(report.model_dump_json())
+    assert again.model_dump() == report.model_dump()
+    assert [result.status for result in again.files] == ["done", "failed"]
+    assert again.exit_code == 1
+    assert read_picture(tmp_path / "out" / "a.png").pixels.shape == (40, 60, 3)
