@@ -1,7 +1,6 @@
 """Finding the parts of a package, so that adding one is adding a file.
 
->>> from apisr.video import containers
->>> [module.__name__.rpartition(".")[2] for module in modules_with(containers, "ENTRIES")][:2]
+>>> [module.__name__.rpartition(".")[2] for module in modules_with("apisr.video.containers", "ENTRIES")][:2]
 ['avi', 'matroska']
 """
 
@@ -13,14 +12,19 @@ from collections.abc import Collection
 from types import ModuleType
 
 
-def modules_with(package: ModuleType, attribute: str, *, passed_over: Collection[str] = ()) -> list[ModuleType]:
+def file_names(package: str) -> list[str]:
+    """Return the names of a package's modules without importing them, in alphabetical order."""
+    return [module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__)]
+
+
+def modules_with(package: str, attribute: str, *, passed_over: Collection[str] = ()) -> list[ModuleType]:
     """Import the modules of a package and return those that have an attribute, in the order of their names.
 
     Args:
-        package: where to look.
+        package: name of the package to look in.
         attribute: what a part holds.
         passed_over: names of modules that are no parts and stand above them (they import the list of parts).
     """
-    names = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in passed_over]
-    modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+    names = [name for name in file_names(package) if name not in passed_over]
+    modules = [importlib.import_module(f"{package}.{name}") for name in names]
     return [module for module in modules if hasattr(module, attribute)]

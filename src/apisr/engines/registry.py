@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apisr import engines
 from apisr.core.config import nearest, unknown_name
 from apisr.core.discovery import modules_with
 from apisr.core.errors import InputError, MissingExtra, ModelError
@@ -34,7 +33,7 @@ from apisr.engines.base import (
 if TYPE_CHECKING:
     from apisr.weights import Model
 
-_parts = modules_with(engines, "ENGINE", passed_over={"benchmark", "choice", "registry"})
+_parts = modules_with("apisr.engines", "ENGINE", passed_over={"benchmark", "choice", "registry"})
 #: Name -> engine, in the order of preference where two are equally fast.
 ENGINES: dict[str, EngineKind] = {
     module.ENGINE.name: module.ENGINE for module in sorted(_parts, key=lambda module: module.ENGINE.rank)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from functools import cache
 
-from apisr import metrics
 from apisr.core.config import nearest
 from apisr.core.discovery import modules_with
 from apisr.core.errors import InputError, MissingExtra
@@ -35,7 +34,7 @@ _OTHERS = "Others: st-lpips, and every metric of pyiqa by its name there."
 def built_in() -> dict[str, Definition]:
     """Return the metrics that need no extra, by name."""
     found: dict[str, Definition] = {}
-    for module in modules_with(metrics, "METRICS"):
+    for module in modules_with("apisr.metrics", "METRICS"):
         found |= {definition.name: definition for definition in module.METRICS}
     return found
 

@@ -14,13 +14,12 @@ To add a network: write the file; nothing else names it. Arrays of the original 
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from apisr import networks
 from apisr.core.config import nearest
+from apisr.core.discovery import file_names
 from apisr.core.errors import ModelError
 from apisr.networks.traits import BYTES_PER_PX, ModelTraits
 
@@ -61,9 +60,9 @@ _ENTRIES: dict[str, NetworkEntry] = {
 }
 #: Name -> entry, in the order in which a checkpoint is tried: those above, then every other file by its name.
 NETWORKS: dict[str, NetworkEntry] = _ENTRIES | {
-    module.name: NetworkEntry(f"apisr.networks.{module.name}")
-    for module in pkgutil.iter_modules(networks.__path__)
-    if module.name not in _ENTRIES and module.name not in _OTHER_FILES
+    name: NetworkEntry(f"apisr.networks.{name}")
+    for name in file_names("apisr.networks")
+    if name not in _ENTRIES and name not in _OTHER_FILES
 }
 
 #: Largest number and longest list among the hyper-parameters of a file.

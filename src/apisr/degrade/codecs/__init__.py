@@ -21,7 +21,6 @@ import numpy as np
 
 from apisr.core.discovery import modules_with
 from apisr.core.errors import InputError
-from apisr.degrade import codecs
 from apisr.degrade.codecs import pictures
 from apisr.degrade.codecs.base import Matrix, PictureCodec, RoundTrip, VideoCodec, taken
 from apisr.degrade.codecs.pan import grained, pan
@@ -33,7 +32,7 @@ __all__ = ["CODECS", "PICTURE_CODECS", "VIDEO_CODECS", "Matrix", "RoundTrip", "r
 PICTURE_CODECS: dict[str, PictureCodec] = pictures.CODECS
 VIDEO_CODECS: dict[str, VideoCodec] = {
     name: codec
-    for family in modules_with(codecs, "CODECS")
+    for family in modules_with("apisr.degrade.codecs", "CODECS")
     if family is not pictures
     for name, codec in family.CODECS.items()
 }

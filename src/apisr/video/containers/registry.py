@@ -10,14 +10,15 @@ from pathlib import Path
 
 from apisr.core.discovery import modules_with
 from apisr.core.errors import InputError
-from apisr.video import containers
 from apisr.video.containers import pictures
 from apisr.video.containers.base import Container
 from apisr.video.sequence import is_sequence
 
 #: File ending -> what the format can carry.
 CONTAINERS: dict[str, Container] = {
-    suffix: container for module in modules_with(containers, "ENTRIES") for suffix, container in module.ENTRIES.items()
+    suffix: container
+    for module in modules_with("apisr.video.containers", "ENTRIES")
+    for suffix, container in module.ENTRIES.items()
 }
 
 
