@@ -59,12 +59,10 @@ def test_measured_rows_say_what_they_were_measured_on(pairs: Path) -> None:
 
 def test_variants_differ_in_what_the_table_is_about(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="ablations train")
-    from apisr.evaluate.ablate import stage_configs, variants
+    from apisr.evaluate.ablate import Stages, stage_configs, variants
 
-    options = {"stage1": "paper-stage1", "stage2": "paper-stage2", "sets": ["run.steps=9"]}
-    plain, sharpen, anime, balanced = (
-        stage_configs(variant, tmp_path, **options) for variant in variants("enhancement")
-    )
+    stages = Stages(sets=("run.steps=9",))
+    plain, sharpen, anime, balanced = (stage_configs(variant, tmp_path, stages) for variant in variants("enhancement"))
     assert [config.data.enhance for config in plain] == ["none", "none"]
     assert [config.run.steps for config in balanced] == [9, 9]
     # The first stage is the same run for the three that sharpen; the second stages are all different.
@@ -74,19 +72,17 @@ def test_variants_differ_in_what_the_table_is_about(tmp_path: Path) -> None:
     assert [term.network for term in sharpen[1].loss.perceptual] == ["vgg19"]
     weights = [list(configs[1].loss.perceptual[0].weights.values()) for configs in (anime, balanced)]
     assert weights == [[0.1, 1, 1, 1, 1], [0.1, 20, 25, 1, 1]]
-    recipes = [stage_configs(variant, tmp_path, **options)[0].data.degradation for variant in variants("degradation")]
+    recipes = [stage_configs(variant, tmp_path, stages)[0].data.degradation for variant in variants("degradation")]
     assert recipes == ["real-esrgan", "bsrgan", "prediction", "apisr"]
 
 
 def test_parts_are_left_out_one_at_a_time(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="ablations train")
-    from apisr.evaluate.ablate import stage_configs, variants
+    from apisr.evaluate.ablate import Stages, stage_configs, variants
 
     start = tmp_path / "faithful.safetensors"
     found = [
-        stage_configs(
-            variant, tmp_path, stage1="apisr-x4-fast", stage2="apisr-x4-fast-vivid", sets=["run.steps=9"], start=start
-        )
+        stage_configs(variant, tmp_path, Stages("apisr-x4-fast", "apisr-x4-fast-vivid", start, ("run.steps=9",)))
         for variant in variants("parts")
     ]
     assert all(len(stages) == 1 and stages[0].model.init_from == start for stages in found)
@@ -127,7 +123,7 @@ def test_datasets_that_are_not_given_are_named() -> None:
 @pytest.mark.slow
 def test_an_ablation_runs_and_goes_on(pairs: Path) -> None:
     pytest.importorskip("lightning", reason="ablations train")
-    from apisr.evaluate.ablate import ablate
+    from apisr.evaluate.ablate import Stages, ablate
 
     said: list[str] = []
 
@@ -138,11 +134,9 @@ def test_an_ablation_runs_and_goes_on(pairs: Path) -> None:
             pictures=pairs / "low",
             reference=pairs / "high",
             datasets={"random": pairs / "high"},
-            metrics=["psnr"],
-            protocol="deterministic",
-            sets=["run.steps=4", "run.threads=1", "data.degradation=bicubic"],
-            smoke=True,
-            on_step=said.append,
+            options=EvaluateOptions(metrics=["psnr"]),
+            stages=Stages.smoke(["run.steps=4", "run.threads=1", "data.degradation=bicubic"]),
+            progress=lambda event: said.append(event.message),
         )
 
     first = run()
@@ -159,17 +153,15 @@ def test_an_ablation_runs_and_goes_on(pairs: Path) -> None:
 @pytest.mark.slow
 def test_parts_train_on_the_same_shards(pairs: Path) -> None:
     pytest.importorskip("lightning", reason="ablations train")
-    from apisr.evaluate.ablate import ablate
+    from apisr.evaluate.ablate import Stages, ablate
 
     outcome = ablate(
         "parts",
         pairs / "runs",
         pictures=pairs / "low",
         reference=pairs / "high",
-        metrics=["psnr"],
-        protocol="deterministic",
-        sets=["run.steps=3", "run.threads=1", f'data.folders=["{pairs / "high"}"]'],
-        smoke=True,
+        options=EvaluateOptions(metrics=["psnr"]),
+        stages=Stages.smoke(["run.steps=3", "run.threads=1", f'data.folders=["{pairs / "high"}"]']),
     )
     assert len(outcome.reports) == 5
     assert set(outcome.missing) == {"without anime branch", "without balanced layers"}

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from .datasets import fuzz_datasets
 from .pictures import fuzz_pictures
 from .videos import fuzz_videos
 
@@ -14,13 +15,13 @@ from .videos import fuzz_videos
 def main() -> int:
     """Run and print the figures as JSON; 1 if a file was neither read nor refused in one line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["pictures", "videos"])
+    parser.add_argument("what", choices=["datasets", "pictures", "videos"])
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--memory-mb", type=int, default=2048)
     parser.add_argument("--keep", type=Path, help="folder for the files that were neither read nor refused")
     arguments = parser.parse_args()
-    fuzz = fuzz_pictures if arguments.what == "pictures" else fuzz_videos
+    fuzz = {"datasets": fuzz_datasets, "pictures": fuzz_pictures, "videos": fuzz_videos}[arguments.what]
     figures = fuzz(arguments.count, seed=arguments.seed, memory_mb=arguments.memory_mb, keep=arguments.keep)
     formats = sorted({name for name, _ in figures.counts})
     rows = {

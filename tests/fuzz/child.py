@@ -19,7 +19,7 @@ from typing import IO, Literal
 #: A file that takes longer than this counts as a hang.
 LIMIT_S = 60.0
 _TESTS = str(Path(__file__).resolve().parent.parent)
-Media = Literal["pictures", "videos"]
+Media = Literal["datasets", "pictures", "videos"]
 
 _CODE = """
 import json, resource, sys
@@ -34,6 +34,8 @@ if sys.argv[2] == "pictures":
     def read(path):
         picture = read_picture(path)
         return f"{len(picture.frames)} of {picture.pixels.shape} {picture.pixels.dtype}"
+elif sys.argv[2] == "datasets":
+    from fuzz.reading import read
 else:
     from fuzz.watching import watch as read
 for line in sys.stdin:
@@ -42,7 +44,7 @@ for line in sys.stdin:
         answer = {"kind": "read", "detail": read(path)}
     except ApisrError as error:
         text = str(error)
-        kind = "refused" if "\\n" not in text and error.code != "unexpected" else "other error"
+        kind = "refused" if text.isprintable() and error.code != "unexpected" else "other error"
         answer = {"kind": kind, "detail": text, "code": error.code}
     except BaseException as error:
         answer = {"kind": "other error", "detail": f"{type(error).__name__}: {error}"}

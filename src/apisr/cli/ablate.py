@@ -57,7 +57,8 @@ def command(
     from apisr.cli.output import note, say
     from apisr.cli.parsers import expand, names
     from apisr.core.errors import InputError
-    from apisr.evaluate.ablate import TABLE_OF, ablate
+    from apisr.evaluate.ablate import TABLE_OF, Stages, ablate
+    from apisr.evaluate.options import EvaluateOptions
     from apisr.evaluate.tables import measured_table, paper_table
 
     folders: dict[str, Path] = {}
@@ -66,27 +67,26 @@ def command(
         if not equals:
             raise InputError(f"expected --dataset NAME=FOLDER, got '{entry}'.", code="bad-option")
         folders[name] = Path(folder)
-    outcome = ablate(
+    every = Stages.smoke(sets or []) if smoke else Stages(stage1, _second(stage2), start, tuple(sets or []))
+    result = ablate(
         ablation,
         output,
         pictures=expand(pictures),
         reference=reference,
-        stage1=stage1,
-        stage2=None if stage2 == "none" else stage2,
-        start=start,
-        sets=sets or [],
+        stages=every,
         datasets=folders,
-        metrics=None if metrics is None else names(metrics),
-        protocol=protocol,
-        layout=layout,
-        smoke=smoke,
-        on_step=note,
+        options=EvaluateOptions(metrics=None if metrics is None else names(metrics), protocol=protocol, layout=layout),
+        progress=lambda event: note(event.message),
     )
     if ablation in TABLE_OF:
         say(paper_table(TABLE_OF[ablation]))
         say()
-    say(measured_table(list(outcome.reports.items())))
-    for name, reason in outcome.missing.items():
+    say(measured_table(list(result.reports.items())))
+    for name, reason in result.missing.items():
         say(f"{name}: not run, {reason}")
     if smoke:
         say("A smoke run: the numbers say nothing about the variants.")
+
+
+def _second(stage: str) -> str | None:
+    return None if stage == "none" else stage

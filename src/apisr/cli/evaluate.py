@@ -15,6 +15,7 @@ from apisr.cli.options import DeviceOption, ModelOption, OverwriteOption, Report
 from apisr.cli.parsers import names
 
 if TYPE_CHECKING:
+    from apisr.evaluate.options import EvaluateOptions
     from apisr.evaluate.protocols import Protocol
     from apisr.evaluate.report import Report
 
@@ -129,7 +130,7 @@ def command(
     With --gallery it writes a page on which people vote, blind, which model is best.
     """
     from apisr.cli.output import note
-    from apisr.evaluate import EvaluateOptions, evaluate, read_report, write_report
+    from apisr.evaluate import evaluate, read_report, write_report
     from apisr.evaluate.compare import check_protocols
     from apisr.evaluate.run import check_report_folder
 
@@ -142,16 +143,7 @@ def command(
     protocol = measuring.chosen_protocol()
     if other is not None:
         check_protocols(protocol, other.protocol)
-    options = EvaluateOptions(
-        scale=enlarging.scale,
-        metrics=None if measuring.metrics is None else names(measuring.metrics),
-        protocol=protocol,
-        layout=measuring.layout,
-        allow_missing=measuring.allow_missing,
-        device=enlarging.device,
-        tta=enlarging.tta,
-        outputs=enlarging.save_outputs,
-    )
+    options = _options(enlarging, measuring, protocol)
     with reporting.display() as display:
         evaluation = evaluate(
             pictures,
@@ -164,6 +156,21 @@ def command(
     json_file, page_file = write_report(evaluation, output, against=other, overwrite=overwrite)
     _print_report(evaluation.report, other, as_json=reporting.as_json)
     note(f"wrote {json_file} and {page_file}")
+
+
+def _options(enlarging: Enlarging, measuring: Measuring, protocol: Protocol) -> EvaluateOptions:
+    from apisr.evaluate import EvaluateOptions
+
+    return EvaluateOptions(
+        scale=enlarging.scale,
+        metrics=None if measuring.metrics is None else names(measuring.metrics),
+        protocol=protocol,
+        layout=measuring.layout,
+        allow_missing=measuring.allow_missing,
+        device=enlarging.device,
+        tta=enlarging.tta,
+        outputs=enlarging.save_outputs,
+    )
 
 
 def _make_gallery(

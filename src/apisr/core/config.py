@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from apisr.core.errors import InputError
+from apisr.core.text import printable
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 #: A configuration is a page of text; more than this is another kind of file.
 MAX_TOML_BYTES = 4 << 20
+#: Longer keys are cut in messages.
+MAX_KEY_LETTERS = 200
 
 
 def nearest(name: str, choices: Collection[str], *, cutoff: float = 0.5) -> str | None:
@@ -146,11 +149,11 @@ def _first_problem(model: type[BaseModel], error: ValidationError, name: str) ->
     problems = error.errors(include_url=False)
     # A mistyped key is also a missing one: the key that is there says more.
     problem = next((entry for entry in problems if entry["type"] == "extra_forbidden"), problems[0])
-    key = ".".join(str(part) for part in problem["loc"])
+    key = printable(".".join(str(part) for part in problem["loc"]))[:MAX_KEY_LETTERS]
     if problem["type"] == "extra_forbidden":
         near = nearest(str(problem["loc"][-1]), sorted(_all_keys(model)))
         return f"{name}: unknown key '{key}'." + (f" Did you mean '{near}'?" if near else "")
-    said = problem["msg"].removeprefix("Value error, ").rstrip(".")
+    said = printable(problem["msg"]).removeprefix("Value error, ").rstrip(".")
     return f"{name}: {key}: {said}." if key else f"{name}: {said}."
 
 

@@ -172,11 +172,12 @@ def read_manifest(folder: Path) -> tuple[list[Row], str]:
         )
     try:
         table, settings_json = _read_table(path)
+        records = table.to_pylist()
     except (pa.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise _not_a_manifest(path, reason[0]) from error
     rows: list[Row] = []
-    for values in table.to_pylist():
+    for values in records:
         values["flags"] = tuple(str(flag) for flag in values["flags"] or ())
         rows.append(Row(**values))
     for row in rows:

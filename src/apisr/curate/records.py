@@ -88,8 +88,8 @@ def read_record(path: Path) -> VideoRecord:
             raise ValueError(f"{len(record.rows)} pictures and {len(record.fingerprints)} fingerprints")
         if any(len(small) != FINGERPRINT_BYTES for small in record.fingerprints):
             raise ValueError(f"a fingerprint is not {FINGERPRINT_BYTES} bytes long")
-        if not all(row.hash for row in record.rows):
-            raise ValueError("a picture has no hash")
+        if not all(row.hash and row.source_sha256 == record.source_sha256 for row in record.rows):
+            raise ValueError("a picture has no hash, or that of another video")
         for row in record.rows:
             check_row(path, row)
     except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError

@@ -26,15 +26,15 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from apisr.core.config import unknown_name
 from apisr.core.errors import InputError, RunError
-from apisr.core.files import atomic_path, sha256_file
-from apisr.evaluate.options import EvaluateOptions, Layout
-from apisr.evaluate.protocols import Protocol, ProtocolName
+from apisr.core.files import sha256_file, write_atomic
+from apisr.core.progress import Progress, ProgressFn, no_progress
+from apisr.evaluate.options import EvaluateOptions
 from apisr.evaluate.report import Report, read_report
 from apisr.evaluate.run import Evaluation, evaluate, write_report
 from apisr.evaluate.tables import measured_table
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from apisr.train.config import FeatureTerm, TrainConfig
 
 AblationName = Literal["dataset", "degradation", "enhancement", "parts"]
+AnimeBranch = Literal["none", "flat", "balanced", "equal"]
 
 #: Ablation -> number of the table in the paper.
 TABLE_OF: dict[AblationName, int] = {"dataset": 2, "degradation": 3, "enhancement": 4}
@@ -75,12 +76,42 @@ class Variant:
 
     name: str
     sets: tuple[str, ...] = ()
-    anime_branch: Literal["none", "flat", "balanced", "equal"] | None = None
+    anime_branch: AnimeBranch | None = None
     missing: str | None = None
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Stages:
+    """What every variant is trained by.
+
+    Attributes:
+        stage1: configuration of the first stage: a preset or a TOML file of ``apisr train``.
+        stage2: of the second, which starts from the first; None leaves it out.
+        start: weights that the second stage starts from, in place of a first stage. They are evaluated too.
+        sets: ``KEY=VALUE`` for both stages of all variants.
+    """
+
+    stage1: str = "paper-stage1"
+    stage2: str | None = "paper-stage2"
+    start: Path | None = None
+    sets: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Refuse weights to start from without a second stage that starts."""
+        if self.start is not None and self.stage2 is None:
+            raise InputError(
+                "weights to start from are for the second stage. Name one with --stage2, or leave out --start.",
+                code="options-conflict",
+            )
+
+    @classmethod
+    def smoke(cls, sets: Sequence[str] = ()) -> Stages:
+        """Return the smallest network, 20 steps, one stage: shows that everything runs, and nothing else."""
+        return cls("tiny-test", None, None, (*_SMOKE, *sets))
+
+
+@dataclass(frozen=True)
+class AblationResult:
     """What became of the variants: reports by name, and the reasons of those that have none."""
 
     reports: dict[str, Report] = field(default_factory=dict[str, Report])
@@ -142,17 +173,11 @@ def ablate(
     *,
     pictures: str | Path | Sequence[str | Path],
     reference: str | Path | None = None,
-    stage1: str = "paper-stage1",
-    stage2: str | None = "paper-stage2",
-    start: str | Path | None = None,
-    sets: Sequence[str] = (),
+    stages: Stages | None = None,
     datasets: Mapping[str, Path] | None = None,
-    metrics: Sequence[str] | None = None,
-    protocol: Protocol | ProtocolName = "paper",
-    layout: Layout = "pictures",
-    smoke: bool = False,
-    on_step: Callable[[str], None] | None = None,
-) -> Outcome:
+    options: EvaluateOptions | None = None,
+    progress: ProgressFn = no_progress,
+) -> AblationResult:
     """Train, evaluate and collect every variant of an ablation.
 
     Args:
@@ -160,16 +185,10 @@ def ablate(
         folder: for runs and reports.
         pictures: low-resolution pictures to evaluate on.
         reference: ground truth of theirs, if there is any.
-        stage1: configuration of the first stage: a preset or a TOML file.
-        stage2: of the second, which starts from the first; None leaves it out.
-        start: weights that the second stage starts from, in place of a first stage. They are evaluated too.
-        sets: ``KEY=VALUE`` for both stages of all variants.
+        stages: what every variant is trained by, but for what the table is about.
         datasets: for ``dataset``.
-        metrics: as of :func:`apisr.evaluate.evaluate`.
-        protocol: likewise.
-        layout: likewise.
-        smoke: the smallest network, 20 steps, one stage, on a processor: shows that everything runs, and nothing else.
-        on_step: called with a sentence before each training or evaluation.
+        options: of :func:`apisr.evaluate.evaluate`; by default the paper's protocol.
+        progress: told before each training or evaluation.
 
     Returns:
         The reports.
@@ -179,64 +198,59 @@ def ablate(
         RunError: a training run was stopped before its end; the same call goes on.
         MissingExtra: torch or lightning is not installed.
     """
-    if smoke:
-        stage1, stage2, start = "tiny-test", None, None
-        sets = (*_SMOKE, *sets)
+    stages = stages or Stages()
+    stages.check()
+    scoring = options or EvaluateOptions(protocol="paper")
     folder = Path(folder)
-    outcome = Outcome()
-    tell = on_step or (lambda words: None)
-    if start is not None and stage2 is None:
-        raise InputError(
-            "weights to start from are for the second stage. Name one with --stage2, or leave out --start."
-        )
+    result = AblationResult()
     rows = variants(ablation, datasets=datasets)
+    notify = _notifier(progress)
     if ablation == "parts":
-        sets = _with_shards(stage2 or stage1, sets, folder, tell)
+        stages = _with_shards(stages, folder, notify)
 
     def score(weights: Path) -> Evaluation:
-        options = EvaluateOptions(metrics=metrics, protocol=protocol, layout=layout)
-        return evaluate(pictures, reference=reference, model=weights, options=options)
+        return evaluate(pictures, reference=reference, model=weights, options=scoring)
 
-    if start is not None:
-        tell(f"the start: evaluating '{start}'")
-        target = folder / "reports" / f"start-{sha256_file(Path(start))[:10]}"
-        outcome.reports["the start"] = _kept_or_made(target, lambda: score(Path(start)))
+    if stages.start is not None:
+        start = stages.start
+        notify(f"the start: evaluating '{start}'")
+        target = folder / "reports" / f"start-{sha256_file(start)[:10]}"
+        result.reports["the start"] = _kept_or_made(target, lambda: score(start))
     for variant in rows:
-        reason = variant.missing
-        plain = variant.anime_branch is None or (variant.anime_branch == "none" and ablation != "parts")
-        if reason is None and stage2 is None and not plain:
-            reason = "it differs in the perceptual loss only, which needs the second stage"
+        reason = variant.missing or _needs_second_stage(variant, ablation, stages)
         if reason is not None:
-            outcome.missing[variant.name] = reason
+            result.missing[variant.name] = reason
             continue
-        outcome.reports[variant.name] = _run_variant(
-            variant,
-            folder,
-            stage1=stage1,
-            stage2=stage2,
-            start=start,
-            sets=sets,
-            tell=tell,
-            score=score,
-        )
-        with atomic_path(folder / "table.txt", overwrite=True) as partial:
-            partial.write_text(measured_table(list(outcome.reports.items())) + "\n", encoding="utf-8")
-    return outcome
+        result.reports[variant.name] = _run_variant(variant, folder, stages, notify=notify, score=score)
+        table = measured_table(list(result.reports.items())) + "\n"
+        write_atomic(folder / "table.txt", table.encode("utf-8"), overwrite=True)
+    return result
 
 
-def _with_shards(stage: str, sets: Sequence[str], folder: Path, tell: Callable[[str], None]) -> list[str]:
-    """Degrade the pictures of ``[data]`` in each way of ``parts``; returns settings that train on them."""
+def _notifier(progress: ProgressFn) -> Callable[[str], None]:
+    return lambda message: progress(Progress("ablate", "notice", message=message))
+
+
+def _needs_second_stage(variant: Variant, ablation: AblationName, stages: Stages) -> str | None:
+    plain = variant.anime_branch is None or (variant.anime_branch == "none" and ablation != "parts")
+    if stages.stage2 is None and not plain:
+        return "it differs in the perceptual loss only, which needs the second stage"
+    return None
+
+
+def _with_shards(stages: Stages, folder: Path, notify: Callable[[str], None]) -> Stages:
+    """Degrade the pictures of ``[data]`` in each way of ``parts``; return stages that train on them."""
     from apisr.train.config import load_config
     from apisr.train.data.degradation import Mixture
     from apisr.train.data.shards import ShardOptions, build_shards
     from apisr.train.data.sources import open_pictures
 
-    config = load_config(stage, sets=sets)
+    config = load_config(stages.stage2 or stages.stage1, sets=stages.sets)
     pictures = open_pictures(config.data, seed=config.run.seed)
     count = min(SHARD_PICTURES, config.data.limit or len(pictures))
     scale = config.model.scale
     whole = Mixture.parse("apisr", scale=scale)
-    tell(f"degrading {count} pictures in three ways into '{folder / 'shards'}' (what is there already is kept)")
+    notify(f"degrading {count} pictures in three ways into '{folder / 'shards'}' (what is there already is kept)")
     mixtures = {
         "apisr": whole,
         "prediction": Mixture.parse("prediction", scale=scale),
@@ -245,83 +259,84 @@ def _with_shards(stage: str, sets: Sequence[str], folder: Path, tell: Callable[[
     size = min(_PICTURES_PER_SHARD, count)
     build_shards(folder / "shards", pictures, mixtures, ShardOptions(scale, count, pictures_per_shard=size))
     mine = ("data.scenes", "data.folders", "data.shards", "data.limit", "data.degradation")
-    kept = [given for given in sets if given.partition("=")[0].strip() not in mine]
+    kept = [setting for setting in stages.sets if setting.partition("=")[0].strip() not in mine]
     shards, cache = ((folder / name).resolve() for name in ("shards", "pseudo"))
-    return [*kept, f"data.shards={shards}", "data.folders=[]", f"data.cache={cache}"]
+    return replace(stages, sets=(*kept, f"data.shards={shards}", "data.folders=[]", f"data.cache={cache}"))
 
 
-def stage_configs(
-    variant: Variant,
-    folder: Path,
-    *,
-    stage1: str,
-    stage2: str | None,
-    sets: Sequence[str],
-    start: str | Path | None = None,
-) -> list[TrainConfig]:
+def stage_configs(variant: Variant, folder: Path, stages: Stages) -> list[TrainConfig]:
     """Return the configurations of a variant's stages; a run's name says what its configuration is.
 
-    With `start` there is no first stage.
+    Where there are weights to start from, there is no first stage.
 
     Raises:
         InputError: unknown keys or values out of range.
     """
     from apisr.train.config import load_config
 
-    changes = [*sets, *variant.sets, f"run.folder={folder}"]
+    changes = [*stages.sets, *variant.sets, f"run.folder={folder}"]
     before: list[TrainConfig] = []
-    if start is None or stage2 is None:
-        first = load_config(stage1, sets=changes)
-        first = first.model_copy(update={"run": first.run.model_copy(update={"name": f"stage1-{_digest(first)}"})})
-        if stage2 is None:
+    start = stages.start
+    if start is None or stages.stage2 is None:
+        first = _named(load_config(stages.stage1, sets=changes), "stage1")
+        if stages.stage2 is None:
             return [first]
         before, start = [first], first.run_folder
-    second = load_config(stage2, sets=[*changes, f"model.init_from={start}"])
+    second = load_config(stages.stage2, sets=[*changes, f"model.init_from={start}"])
     if variant.anime_branch is not None:
-        anime = [term for term in second.loss.perceptual if not _is_photo(term.network)]
-        photo = [term for term in second.loss.perceptual if _is_photo(term.network)]
-        if not anime or not photo:
-            raise InputError(
-                f"'{stage2}' must have an anime and a photo branch in [[loss.perceptual]] for this ablation."
-            )
-        if variant.anime_branch == "none":
-            anime = []
-        elif variant.anime_branch == "flat":
-            flat = tuple(photo[0].weights.values())
-            anime = [term.model_copy(update={"weights": dict(zip(term.weights, flat, strict=True))}) for term in anime]
-        elif variant.anime_branch == "equal":
-            anime, photo = ([_with_one_weight(term) for term in terms] for terms in (anime, photo))
-        second = second.model_copy(update={"loss": second.loss.model_copy(update={"perceptual": (*anime, *photo)})})
-    second = second.model_copy(update={"run": second.run.model_copy(update={"name": f"stage2-{_digest(second)}"})})
-    return [*before, second]
+        second = _with_branches(second, variant.anime_branch, stages.stage2)
+    return [*before, _named(second, "stage2")]
+
+
+def _named(config: TrainConfig, stage: str) -> TrainConfig:
+    return config.model_copy(update={"run": config.run.model_copy(update={"name": f"{stage}-{_digest(config)}"})})
+
+
+def _with_branches(config: TrainConfig, anime_branch: AnimeBranch, name: str) -> TrainConfig:
+    """Return a configuration with the perceptual branches of a variant."""
+    anime = [term for term in config.loss.perceptual if not _is_photo(term.network)]
+    photo = [term for term in config.loss.perceptual if _is_photo(term.network)]
+    if not anime or not photo:
+        raise InputError(
+            f"'{name}' must have an anime and a photo branch in [[loss.perceptual]] for this ablation.",
+            code="bad-setting",
+        )
+    if anime_branch == "none":
+        anime = []
+    elif anime_branch == "flat":
+        flat = tuple(photo[0].weights.values())
+        anime = [term.model_copy(update={"weights": dict(zip(term.weights, flat, strict=True))}) for term in anime]
+    elif anime_branch == "equal":
+        anime, photo = ([_with_one_weight(term) for term in terms] for terms in (anime, photo))
+    return config.model_copy(update={"loss": config.loss.model_copy(update={"perceptual": (*anime, *photo)})})
 
 
 def _run_variant(
     variant: Variant,
     folder: Path,
+    stages: Stages,
     *,
-    stage1: str,
-    stage2: str | None,
-    start: str | Path | None,
-    sets: Sequence[str],
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
     score: Callable[[Path], Evaluation],
 ) -> Report:
     from apisr.train.trainer import train
 
-    configs = stage_configs(variant, folder, stage1=stage1, stage2=stage2, start=start, sets=sets)
+    configs = stage_configs(variant, folder, stages)
     target = folder / "reports" / f"{_slug(variant.name)}-{_digest(configs[-1])}"
     if (target / "report.json").is_file():
-        tell(f"{variant.name}: done before, in '{target}'")
+        notify(f"{variant.name}: done before, in '{target}'")
         return read_report(target)
     weights = folder
     for config in configs:
-        tell(f"{variant.name}: training {config.run.name}, {config.run.steps} steps")
+        notify(f"{variant.name}: training {config.run.name}, {config.run.steps} steps")
         result = train(config, resume=True)
         if not result.complete:
-            raise RunError(f"stopped at step {result.step} of '{result.folder}'. Give the same command to go on.")
+            raise RunError(
+                f"stopped at step {result.step} of '{result.folder}'. Give the same command to go on.",
+                code="training-stopped",
+            )
         weights = result.best or result.weights
-    tell(f"{variant.name}: evaluating '{weights}'")
+    notify(f"{variant.name}: evaluating '{weights}'")
     return _kept_or_made(target, lambda: score(weights))
 
 

@@ -125,7 +125,6 @@ def make_gallery(
         Cancelled: a stop was asked for.
     """
     options = options or GalleryOptions()
-    cancel = cancel or Cancel()
     target = folder / GALLERY_NAME
     check_target(target, overwrite=overwrite)
     if not 2 <= len(contestants) <= MAX_CONTESTANTS:
@@ -142,15 +141,7 @@ def make_gallery(
         raise InputError("there is no picture that all contestants have.", code="no-pairs")
     if len({contestant.label for contestant in opened}) != len(opened):
         raise InputError("two contestants have the same name. Write LABEL=FOLDER.", code="bad-contestants")
-    each = -(-options.pictures // len(entries))
-    questions: list[Question] = []
-    for number, entry in enumerate(entries[: options.pictures], start=1):
-        cancel.check()
-        for name, outputs, extra in _pictures(entry, opened, options, most=each):
-            questions += _questions(name, outputs, extra, options)
-        count = min(len(entries), options.pictures)
-        progress(Progress("gallery", item=entry.name, index=number, count=count, done=number, total=count))
-    np.random.default_rng(options.seed).shuffle(questions)  # type: ignore[arg-type]
+    questions = _all_questions(entries, opened, options, progress, cancel or Cancel())
     page = render(
         "apisr.evaluate",
         "gallery.html.j2",
@@ -176,6 +167,26 @@ def _open(contestant: str, paths: Sequence[Path], options: GalleryOptions) -> _C
         return _Contestant(printable(label), outputs={entry.name: entry for entry in entries})
     enlarger = open_model(contestant, scale=options.scale, device=options.device)
     return _Contestant(printable(enlarger.info.name), enlarger)
+
+
+def _all_questions(
+    entries: Sequence[Entry],
+    contestants: Sequence[_Contestant],
+    options: GalleryOptions,
+    progress: ProgressFn,
+    cancel: Cancel,
+) -> list[Question]:
+    """Return the questions in a random order."""
+    each = -(-options.pictures // len(entries))
+    count = min(len(entries), options.pictures)
+    questions: list[Question] = []
+    for number, entry in enumerate(entries[:count], start=1):
+        cancel.check()
+        for name, outputs, extra in _pictures(entry, contestants, options, most=each):
+            questions += _questions(name, outputs, extra, options)
+        progress(Progress("gallery", item=entry.name, index=number, count=count, done=number, total=count))
+    order = np.random.default_rng(options.seed).permutation(len(questions))
+    return [questions[number] for number in order]
 
 
 def _pictures(
