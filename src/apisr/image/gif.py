@@ -182,13 +182,7 @@ def packed_frame(pixels: ImageU8, left: int, top: int, *, delay_ms: float, dispo
         delay_ms: how long it is shown.
         disposal: what becomes of it before the next frame.
     """
-    image = Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
-    paletted = image.quantize(255, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    indices = np.array(paletted)
-    colours = np.array(paletted.getpalette(), np.uint8).reshape(-1, 3)
-    exact, inverse = np.unique(pixels[..., :3].reshape(-1, 3), axis=0, return_inverse=True)
-    if len(exact) <= 255:
-        indices, colours = inverse.reshape(pixels.shape[:2]).astype(np.uint8), exact
+    indices, colours = _paletted(np.ascontiguousarray(pixels[..., :3]))
     transparent = None
     if pixels.shape[2] == 4 and (pixels[..., 3] < 128).any():
         transparent = 255
@@ -204,6 +198,21 @@ def packed_frame(pixels: ImageU8, left: int, top: int, *, delay_ms: float, dispo
     control = struct.pack("<BBBBHBB", 0x21, 0xF9, 4, flags, round(delay_ms / 10), transparent or 0, 0)
     place = struct.pack("<BHHHHB", 0x2C, left, top, pixels.shape[1], pixels.shape[0], 0x87)
     return control + place + palette.tobytes() + block.codes
+
+
+def _paletted(rgb: ImageU8) -> tuple[ImageU8, ImageU8]:
+    """Return the indices ``(H, W)`` and the at most 255 colours ``(N, 3)`` of a picture; exact if it has no more."""
+    image = Image.fromarray(rgb)
+    counted = image.getcolors(255)
+    if counted is None:
+        reduced = image.quantize(255, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        return np.array(reduced, np.uint8), np.array(reduced.getpalette(), np.uint8).reshape(-1, 3)
+    exact = np.array([colour for _, colour in counted], np.uint8).reshape(-1, 3)
+    weights = np.array([1 << 16, 1 << 8, 1])
+    keys = exact @ weights
+    order = np.argsort(keys)
+    indices = np.searchsorted(keys[order], rgb @ weights)
+    return indices.astype(np.uint8), exact[order]
 
 
 def _image_block(
