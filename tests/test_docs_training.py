@@ -15,7 +15,7 @@ from curate_clips import short_film
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "training.md"
 #: What makes each command small; everything else is as it stands on the page.
 SMALL = {
-    "curate": "--score classical --distance 0.3 --count 4 --height keep --workers 0",
+    "curate": "--score classical --distance 0.3 --count 4 --height keep --workers 1",
     "shards": "--workers 1",
     "train": "--set run.steps=2 --set data.patch_px=64 --set data.batch=2 --set run.accelerator=cpu "
     "--set run.threads=1 --set log.tensorboard=false",
