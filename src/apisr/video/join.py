@@ -76,6 +76,11 @@ def join(
         grid = None if container.variable_rate else grid_rate(source.index, source.info.video) or settings.rate
         streams.video.time_base = source.info.video.time_base if grid is None else 1 / grid
         video = _video_packets(streams.video, segments, source.info, settings, grid)
+        framed = {
+            streams.copies[plan.stream.index].index
+            for plan in plans
+            if plan.action == "copy" and plan.stream.codec in avi.FRAMED_AUDIO
+        }
         problems: list[str] = []
         others = _other_packets(origin, source, streams, settings.span, problems)
         try:
@@ -91,8 +96,6 @@ def join(
                 code="join-failed",
             ) from error
     if container.muxer == "avi":
-        codecs = {plan.stream.index: plan.stream.codec for plan in plans if plan.action == "copy"}
-        framed = {streams.copies[number].index for number, codec in codecs.items() if codec in avi.FRAMED_AUDIO}
         avi.correct_sound_headers(partial, {number: count for number, count in counts.items() if number in framed})
     if container.muxer in ("matroska", "webm"):
         matroska_edit.set_display_size(partial, settings.sar)

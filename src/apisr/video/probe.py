@@ -308,7 +308,7 @@ def _first_frame(
     path: Path, packets: Iterator[av.Packet[VideoStream]], stream: VideoStream
 ) -> tuple[av.VideoFrame, list[av.Packet[VideoStream]]]:
     """Decode until there is a frame; return it and the packets that were read."""
-    problem = "no frame in its first packets"
+    problem, codec = "no frame in its first packets", codec_name(stream)  # not asked again: a failed decoder has none
     held: list[av.Packet[VideoStream]] = []
     try:
         for packet in packets:
@@ -325,10 +325,10 @@ def _first_frame(
             frames = stream.decode(None)
             if frames:
                 return frames[0], held
-    except FFmpegError as error:
+    except (FFmpegError, ValueError) as error:  # reading failed, or the decoder could not be opened
         problem = reason(error)
     raise InputError(
-        f"cannot decode the video of '{path}' ({codec_name(stream) or 'unknown codec'}: {problem}). "
+        f"cannot decode the video of '{path}' ({codec or 'unknown codec'}: {problem}). "
         "The file is damaged or its codec is not supported.",
         code="cannot-decode",
     )

@@ -233,7 +233,7 @@ class _Pass:
             raise RunError(
                 f"out of memory while decoding '{self._source.path}'. Close other programs.", code="out-of-memory"
             ) from error
-        except FFmpegError as error:
+        except (FFmpegError, ValueError) as error:
             self._report.note(reason(error))
             return []
 
@@ -242,7 +242,7 @@ class _Pass:
             return stream.decode(None)
         except AvEOFError:
             return []
-        except FFmpegError as error:
+        except (FFmpegError, ValueError) as error:
             self._report.note(reason(error))
             return []
 

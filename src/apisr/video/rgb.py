@@ -187,6 +187,7 @@ def _swscale_exact(colour: Colour, pixel_format: str, height: int) -> bool:
 def _scale_graph(name: str, width: int, height: int, target: str, colour: Colour, *, side: str) -> Graph:
     """Build a filter graph that converts between YUV (on `side` ``in`` or ``out``) and RGB with the chroma position."""
     graph = Graph()
+    graph.threads = 1  # more gain nothing here, and PyAV 19 keeps them until the garbage collector runs
     source = graph.add_buffer(width=width, height=height, format=VideoFormat(name), time_base=Fraction(1, 1000))
     scale = graph.add(
         "scale",

@@ -185,6 +185,7 @@ class SegmentWriter:
 def _shape_graph(size: tuple[int, int], pixel_format: str, sar: Fraction) -> Graph:
     """Mark every frame with the pixel aspect ratio: some encoders (FFV1) take it from there only."""
     graph = Graph()
+    graph.threads = 1  # more gain nothing here, and PyAV 19 keeps them until the garbage collector runs
     source = graph.add_buffer(
         width=size[0], height=size[1], format=VideoFormat(pixel_format), time_base=Fraction(1, 1000)
     )
