@@ -268,6 +268,23 @@ def test_plain_sound_keeps_every_sample_and_time(
         assert times[0] == pytest.approx(heard[0])
 
 
+@pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_s24le", "pcm_f32le"])
+def test_plain_sound_in_mp4(tmp_path: Path, codec: str) -> None:
+    """FFmpeg 5 cannot read this (ISO/IEC 23003-5); MediaInfo names it, and the samples come back bit for bit."""
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mp4"
+    sine = ("-f", "lavfi", "-i", "sine=d=1", "-f", "lavfi", "-i", "testsrc2=s=96x64:d=1", "-c:a", codec)
+    ffmpeg(*sine, source)
+    upscale(source, target)
+    decoded = []
+    for path in (source, target):
+        with av.open(str(path)) as container:
+            decoded.append(np.concatenate([frame.to_ndarray().ravel() for frame in container.decode(audio=0)]))
+    assert np.array_equal(*decoded)
+    if shutil.which("mediainfo"):
+        answer = subprocess.run(["mediainfo", "--Inform=Audio;%Format%", str(target)], capture_output=True, text=True)
+        assert answer.stdout.strip() in ("ipcm", "fpcm", "PCM")
+
+
 def test_six_channels_stay_in_their_places(samples: dict[str, Path], tmp_path: Path) -> None:
     upscale(samples["bluray24.m2ts"], tmp_path / "out.mkv")
     with av.open(str(tmp_path / "out.mkv")) as container:

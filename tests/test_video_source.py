@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from video_clips import make_clip
+from video_clips import Nearest, make_clip, upscale_video
 
 from apisr.core.errors import ApisrError
 from apisr.core.progress import Cancel
+from apisr.upscale.options import VideoOptions
 from apisr.video.clock import FollowingClock, Packet, VideoClock, decoding_times
 from apisr.video.containers.mpegts import stray_bytes
 from apisr.video.ffv1 import damaged_slices
@@ -189,3 +190,51 @@ def test_bytes_that_are_not_transport_packets_are_counted(tmp_path: Path, suffix
     assert sum("packet" in notice for notice in VideoSource.open(path).info.notices) == 2
     path.write_bytes(bytes(300))
     assert stray_bytes(path) == (0, 0)
+
+
+def test_names_of_240_letters_are_written(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=4).rename(tmp_path / f"{'x' * 240}.mkv")
+    for letter in ("y", "\u00e9"):
+        target = tmp_path / f"{letter * (240 // len(letter.encode()))}.mkv"
+        assert upscale_video(source, target, Nearest, VideoOptions(preset="ultrafast")).frames_out == 4
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".mkv"] * 3
+
+
+# --- interlacing: what is progressive is left alone, whatever its texture; what is interlaced is seen
+
+
+def drawing(moment: float, texture: str, size: tuple[int, int] = (160, 120)) -> np.ndarray:
+    """A moving box on a gradient, drawn with a texture of single lines; `moment` in frames."""
+    width, height = size
+    y, x = np.mgrid[:height, :width]
+    left = int(moment * 5) % (width - 50)
+    inside = (x >= left) & (x < left + 50) & (y > 20) & (y < 100)
+    levels = np.where(inside, 190.0, 60 + 40 * x / width)
+    marks = {
+        "plain": np.zeros_like(levels),
+        "dither": 60.0 * ((x + y) % 2),
+        "lines": 60.0 * (y % 2),
+        "moving dither": 60.0 * ((x - left + y) % 2) * inside,
+        "noise": np.random.default_rng(int(moment * 2)).normal(0, 20, levels.shape),
+    }
+    return np.clip(levels + marks[texture], 0, 255).astype(np.uint8)[..., None].repeat(3, 2)
+
+
+@pytest.mark.parametrize("texture", ["plain", "dither", "lines", "moving dither", "noise"])
+def test_progressive_textures_show_no_combs(tmp_path: Path, texture: str) -> None:
+    path = make_clip(
+        tmp_path / "in.mkv", frames=30, size=(160, 120), pictures=lambda n, w, h: drawing(n, texture), codec="ffv1"
+    )
+    assert VideoSource.open(path).combed_share() == 0
+
+
+@pytest.mark.parametrize("texture", ["plain", "noise"])
+@pytest.mark.parametrize("top_first", [True, False])
+def test_interlaced_video_shows_combs_in_either_order(tmp_path: Path, texture: str, top_first: bool) -> None:
+    def woven(number: int, width: int, height: int) -> np.ndarray:
+        frame, later = drawing(number, texture), drawing(number + 0.5, texture)
+        frame[1 if top_first else 0 :: 2] = later[1 if top_first else 0 :: 2]
+        return frame
+
+    path = make_clip(tmp_path / "in.mkv", frames=30, size=(160, 120), pictures=woven, codec="ffv1")
+    assert VideoSource.open(path).combed_share() > 0.8

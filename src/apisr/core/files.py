@@ -24,10 +24,27 @@ from pathlib import Path, PureWindowsPath
 
 from apisr.core.errors import InputError, RunError
 
+#: Names of files have at most this many bytes on the file systems in use.
+_NAME_BYTES = 255
+
 
 def partial_path(target: Path) -> Path:
     """Return the name under which `target` is written until it is complete (same folder, same suffix last)."""
-    return target.with_name(f"{target.stem}.partial{target.suffix}")
+    return target.with_name(name_with(target.stem, f".partial{target.suffix}"))
+
+
+def name_with(stem: str, ending: str) -> str:
+    """Return ``stem + ending``; a stem for which a file system has no room is cut and told apart by its hash.
+
+    >>> name_with("ep", ".partial.mkv"), len(name_with("x" * 250, ".partial.mkv"))
+    ('ep.partial.mkv', 255)
+    """
+    encoded, room = os.fsencode(stem), _NAME_BYTES - len(os.fsencode(ending))
+    if len(encoded) <= room:
+        return stem + ending
+    mark = f"~{hashlib.sha256(encoded).hexdigest()[:8]}"
+    kept = encoded[: room - len(mark)].decode("utf-8", "ignore")
+    return kept + mark + ending
 
 
 def check_target(target: Path, *, overwrite: bool = False) -> None:

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
 
-import av
 import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 from apisr.core.errors import InputError
 from apisr.video.clock import JUMP_S, ClockPart, Packet, VideoClock
 from apisr.video.info import SourceInfo, VideoInfo
-from apisr.video.libav import demuxer_problems, reason, reports
+from apisr.video.libav import AnyPacket, demuxer_problems, reason, reports
 from apisr.video.sizes import SizeWatch
 
 #: Frame rates that exist in the world; a measured rate within one part in a thousand of one of them is that one.
@@ -94,7 +92,7 @@ class _Walk:
     sizes: tuple[tuple[int, int], ...] = ()
 
 
-def read_index(packets: Iterable[av.Packet[Any]], source: SourceInfo, *, jumps: bool) -> PacketIndex:
+def read_index(packets: Iterable[AnyPacket], source: SourceInfo, *, jumps: bool) -> PacketIndex:
     """Read the times of all packets of the video stream.
 
     Args:
@@ -115,7 +113,7 @@ def read_index(packets: Iterable[av.Packet[Any]], source: SourceInfo, *, jumps: 
     return _index(walk, video, clock, problems)
 
 
-def _walk(packets: Iterable[av.Packet[Any]], clock: VideoClock, watch: SizeWatch) -> _Walk:
+def _walk(packets: Iterable[AnyPacket], clock: VideoClock, watch: SizeWatch) -> _Walk:
     walk = _Walk()
     try:
         for packet in packets:

@@ -28,7 +28,7 @@ from apisr.video.containers import avi, matroska_edit
 from apisr.video.containers.registry import container_of
 from apisr.video.index import grid_rate
 from apisr.video.info import SourceInfo
-from apisr.video.libav import exact, open_write, reason
+from apisr.video.libav import AnyPacket, exact, open_write, reason
 from apisr.video.output_streams import Conversion, JoinSettings, OutputStreams, add_metadata, add_streams
 from apisr.video.probe import codec_name, open_file, packets_of
 from apisr.video.source import VideoSource
@@ -107,8 +107,8 @@ def join(
 
 def _mux_all(
     out: OutputContainer,
-    video: Iterator[tuple[Fraction, Packet[Any]]],
-    others: Iterator[tuple[Fraction, Packet[Any]]],
+    video: Iterator[tuple[Fraction, AnyPacket]],
+    others: Iterator[tuple[Fraction, AnyPacket]],
     on_packet: Callable[[int], None] | None,
 ) -> dict[int, int]:
     """Write all packets in the order of their times; return how many each stream of the output got."""
@@ -131,7 +131,7 @@ def _video_packets(
     source: SourceInfo,
     settings: JoinSettings,
     grid: Fraction | None,
-) -> Iterator[tuple[Fraction, Packet[Any]]]:
+) -> Iterator[tuple[Fraction, AnyPacket]]:
     """Yield (decoding time in seconds, packet) of the joined segments.
 
     Args:
@@ -212,7 +212,7 @@ class _Order:
         self._made = iter(made_anew) if made_anew is not None else None
         self._last: int | None = None
 
-    def set(self, packet: Packet[Any]) -> None:
+    def set(self, packet: AnyPacket) -> None:
         if self._made is not None and packet.size:
             packet.dts = next(self._made, packet.dts)
         if packet.dts is None:
@@ -233,7 +233,7 @@ def _other_packets(
     streams: OutputStreams,
     span: tuple[Fraction, Fraction | None] | None,
     problems: list[str],
-) -> Iterator[tuple[Fraction, Packet[Any]]]:
+) -> Iterator[tuple[Fraction, AnyPacket]]:
     numbers = sorted({*streams.copies, *streams.converts})
     if not numbers:
         return
@@ -276,7 +276,7 @@ def _reordered(source: VideoSource, number: int) -> list[int] | None:
     return decoding_times(shown, step=max(1, packets[0][2]))
 
 
-def _inside(packet: Packet[Any], span: tuple[Fraction, Fraction | None]) -> bool:
+def _inside(packet: AnyPacket, span: tuple[Fraction, Fraction | None]) -> bool:
     """Whether a packet falls into a span; moves its times so that the span begins at 0."""
     unit = exact(packet.time_base)
     begin = cast(int, packet.pts) * unit
@@ -290,11 +290,11 @@ def _inside(packet: Packet[Any], span: tuple[Fraction, Fraction | None]) -> bool
     return True
 
 
-def _converted(packet: Packet[Any], stream: Stream, function: Conversion) -> Packet[Any] | None:
+def _converted(packet: AnyPacket, stream: Stream, function: Conversion) -> AnyPacket | None:
     content = function(packet)
     if content is None:
         return None
-    changed: Packet[Any] = Packet(content)
+    changed: AnyPacket = Packet(content)
     changed.time_base = exact(packet.time_base)
     changed.pts, changed.dts, changed.duration = packet.pts, packet.dts, packet.duration
     changed.is_keyframe = True
@@ -303,8 +303,8 @@ def _converted(packet: Packet[Any], stream: Stream, function: Conversion) -> Pac
 
 
 def _merged(
-    video: Iterator[tuple[Fraction, Packet[Any]]], others: Iterator[tuple[Fraction, Packet[Any]]]
-) -> Iterator[tuple[bool, Packet[Any]]]:
+    video: Iterator[tuple[Fraction, AnyPacket]], others: Iterator[tuple[Fraction, AnyPacket]]
+) -> Iterator[tuple[bool, AnyPacket]]:
     one, two = next(video, None), next(others, None)
     while one is not None or two is not None:
         if two is None or (one is not None and one[0] <= two[0]):

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Generator, Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import av
 from av import logging as av_logging
@@ -80,6 +80,13 @@ def side_data(frame: av.VideoFrame) -> list[tuple[str, Any]]:
         number += 1
         with contextlib.suppress(ValueError):
             result.append((str(entry.type.name), entry))
+
+
+if TYPE_CHECKING:
+    #: A packet of any stream.
+    AnyPacket: TypeAlias = av.Packet[Any]
+else:  # where the class is no generic
+    AnyPacket = av.Packet
 
 
 class Report(NamedTuple):

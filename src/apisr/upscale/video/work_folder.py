@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from apisr.core.errors import InputError, RunError
-from apisr.core.files import sha256_file, write_atomic
+from apisr.core.files import name_with, sha256_file, write_atomic
 from apisr.core.locks import HeldLock, take_lock
 from apisr.upscale.video.cuts import Segment
 from apisr.video.writer import EncodedSegment
@@ -44,7 +44,7 @@ class WorkFolder:
     @classmethod
     def beside(cls, target: Path) -> WorkFolder:
         """Return the folder of an output (it need not exist)."""
-        return cls(target.with_name(target.name + FOLDER_SUFFIX))
+        return cls(target.with_name(name_with(target.name, FOLDER_SUFFIX)))
 
     def open(
         self, settings: Mapping[str, Value], segments: Sequence[Segment], *, restart: bool = False
