@@ -91,6 +91,19 @@ def test_texts_of_image_generators_are_kept(cases: Path, tmp_path: Path) -> None
     assert after["PNG:Software"] == before["PNG:Software"] == "NovelAI"
 
 
+def test_provenance_leaves_the_texts_of_image_generators(cases: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    source = cases / "sd_params.png"
+    for _ in range(2):  # a second time our own texts are replaced, not doubled
+        write_picture(tmp_path / "a.png", read_picture(source), overwrite=True, provenance={"Software": "apisr 9.9"})
+        source = tmp_path / "a.png"
+        texts = [(entry.keyword, entry.text) for entry in read_picture(source).metadata.text]
+        assert [text for keyword, text in texts if keyword == "Software"] == ["apisr 9.9", "NovelAI"]
+        with Image.open(cases / "sd_params.png") as before, Image.open(source) as after:
+            assert after.text == before.text  # what readers of prompts see
+
+
 def test_linear_light_stays_linear_light(cases: Path, tmp_path: Path) -> None:
     write_picture(tmp_path / "a.png", read_picture(cases / "gama10.png"))
     assert by_exiftool(tmp_path / "a.png")["PNG:Gamma"] == by_exiftool(cases / "gama10.png")["PNG:Gamma"]

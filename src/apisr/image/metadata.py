@@ -64,8 +64,9 @@ def with_provenance(metadata: Metadata, provenance: Mapping[str, str] | None, fo
     if not provenance or format_name == "BMP":
         return metadata
     if format_name == "PNG":
-        kept = [entry for entry in metadata.text if entry.keyword not in provenance]
-        return replace(metadata, text=(*kept, *(TextEntry(name, value) for name, value in provenance.items())))
+        # A text of another program stays and comes last: readers of prompts go by it ("Software": "NovelAI").
+        kept = [entry for entry in metadata.text if not _of_same_program(entry, provenance)]
+        return replace(metadata, text=(*(TextEntry(name, value) for name, value in provenance.items()), *kept))
     if format_name == "GIF":
         said = "; ".join(f"{name}: {value}" for name, value in provenance.items())
         return replace(metadata, text=(*metadata.text, TextEntry("Comment", said)))
@@ -148,6 +149,11 @@ def readable_exif(exif: bytes) -> bytes | None:
     """Return EXIF that can be written back, None if it is damaged."""
     parsed = _exif(exif)
     return _exif_bytes(parsed)
+
+
+def _of_same_program(entry: TextEntry, provenance: Mapping[str, str]) -> bool:
+    ours = provenance.get(entry.keyword)
+    return ours is not None and (entry.keyword != "Software" or entry.text.split()[:1] == ours.split()[:1])
 
 
 def _exif(content: bytes | None) -> Image.Exif:
