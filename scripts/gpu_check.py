@@ -97,7 +97,7 @@ def planned(output: Path, device: str, *, quick: bool) -> list[Step]:
     seconds = 20 if quick else 110
     upscale = [python, "-m", "apisr", "upscale", str(clip), "-o", str(output / "big.mkv"), "--overwrite", "--json"]
     train = [
-        *(python, "-m", "apisr", "train", "lite-x4", "--json"),
+        *(python, "-m", "apisr", "train", "apisr-x4-fast", "--json"),
         *("--set", f"data.folders={json.dumps([str(pictures)])}", "--set", f"run.max_seconds={seconds}"),
         *("--set", f"run.folder={json.dumps(str(output / 'runs'))}", "--set", f"run.steps={10 if quick else 2000}"),
     ]

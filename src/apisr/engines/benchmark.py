@@ -1,6 +1,6 @@
 """What this machine can do with a network: every engine, device and precision measured, and what to install.
 
->>> for row in benchmark("lite-x2", seconds=5).rows:            # doctest: +SKIP
+>>> for row in benchmark("apisr-x2-fast", seconds=5).rows:            # doctest: +SKIP
 ...     print(row.engine, row.precision, row.frames_per_s)
 openvino bf16 7.6
 """

@@ -53,7 +53,7 @@ class OnnxEngine:
         if request.device != "cpu":
             providers.append(PROVIDERS["cpu"][0])
         try:
-            self._session: Any = ort.InferenceSession(str(model.path), options, providers=providers)
+            self._session: Any = ort.InferenceSession(str(model.path), options, providers=providers, enable_fallback=0)
         except Exception as error:
             raise ModelError(
                 f"cannot load the model '{model.path}': {first_line(error)}", code="model-not-runnable"

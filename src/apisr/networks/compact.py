@@ -18,17 +18,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from apisr.core.errors import InputError
-from apisr.networks.registry import Architecture, Hyper
+from apisr.networks.registry import Architecture, Hyper, HyperDict
 from apisr.networks.traits import ModelTraits
 
 Activation = Literal["prelu", "relu", "leakyrelu", "silu"]
-DEFAULTS: dict[str, Any] = {
+DEFAULTS: HyperDict = {
     "features": 64,
     "depth": 16,
     "scale": 4,
@@ -126,7 +126,7 @@ def build(hyper: Hyper) -> Compact:
     )
 
 
-def detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def detect(state: Mapping[str, Tensor]) -> HyperDict | None:
     """Read the hyper-parameters.
 
     Activations without parameters cannot be told apart and are taken for ReLU; dilations leave no trace in the weights

@@ -12,13 +12,12 @@ so the traits say that it must not be cut.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr.networks.registry import Architecture, Hyper
+from apisr.networks.registry import Architecture, Hyper, HyperDict
 from apisr.networks.traits import ModelTraits
 
 _MARGIN = 18
@@ -136,7 +135,7 @@ def build(hyper: Hyper) -> CUNet:
     return CUNet()
 
 
-def detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def detect(state: Mapping[str, Tensor]) -> HyperDict | None:
     """Recognise the x2 network (its first U-Net ends in a 4x4 transposed convolution to 3 channels)."""
     bottom = state.get("unet1.conv_bottom.weight")
     if bottom is None or tuple(bottom.shape) != (64, 3, 4, 4) or "unet2.conv5.weight" not in state:

@@ -17,19 +17,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr.networks.registry import Architecture, Hyper
+from apisr.networks.registry import Architecture, Hyper, HyperDict
 from apisr.networks.traits import ModelTraits
 
 Upsampler = Literal["pixelshuffle", "pixelshuffledirect"]
 
 #: DAT-small as APISR uses it.
-DEFAULTS: dict[str, Any] = {
+DEFAULTS: HyperDict = {
     "features": 180,
     "depths": [6] * 6,
     "heads": [6] * 6,
@@ -107,7 +107,7 @@ class WindowAttention(nn.Module):
         mixed = mixed.reshape(batch, down, across, self.heads, self.rows, self.columns, features // self.heads)
         return mixed.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, height, width, features)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Leave the cache out of copies and pickles."""
         return {**self.__dict__, "_cached": None}
 
@@ -192,7 +192,7 @@ class SpatialAttention(Interaction):
                 self._masks[key] = (first, _shift_mask(height, width, columns, rows, device))
         return self._masks[key]
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Leave the cached masks out of copies and pickles."""
         return {**self.__dict__, "_masks": {}}
 
@@ -359,7 +359,7 @@ def build(hyper: Hyper) -> DAT:
     return DAT(**values)
 
 
-def detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def detect(state: Mapping[str, Tensor]) -> HyperDict | None:
     """Read the hyper-parameters.
 
     The split is in the stored offsets of official checkpoints; it is in no shape, so without them 8x16 is assumed.
@@ -374,7 +374,7 @@ def detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     offsets = state.get("layers.0.blocks.0.attn.attns.0.rpe_biases")
     if offsets is not None:
         split = [int(offsets[:, 0].max()) + 1, int(offsets[:, 1].max()) + 1]
-    hyper: dict[str, Any] = {
+    hyper: HyperDict = {
         "features": features,
         "depths": depths,
         "heads": heads,

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr.networks.registry import Architecture, Hyper
+from apisr.networks.registry import Architecture, Hyper, HyperDict
 from apisr.networks.traits import ModelTraits
 
 
@@ -110,7 +109,7 @@ def _build_unet(hyper: Hyper) -> UNet:
     return UNet(**hyper)
 
 
-def _detect_patch(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def _detect_patch(state: Mapping[str, Tensor]) -> HyperDict | None:
     first = state.get("dis_list.0.model.0.weight_orig")
     if first is None:
         return None
@@ -118,7 +117,7 @@ def _detect_patch(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     return {"features": int(first.shape[0]), "scales": scales}
 
 
-def _detect_unet(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def _detect_unet(state: Mapping[str, Tensor]) -> HyperDict | None:
     first = state.get("conv0.weight")
     if first is None or "conv9.weight" not in state or "conv1.weight_orig" not in state:
         return None

@@ -17,12 +17,12 @@ and pass gradients through to the picture.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from apisr.networks.registry import Architecture, Hyper
+from apisr.networks.registry import Architecture, Hyper, HyperDict
 from apisr.networks.traits import ModelTraits
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -175,11 +175,11 @@ def _build_vgg(hyper: Hyper) -> Vgg:
     return Vgg(hyper.get("depth", 19))
 
 
-def _detect_resnet(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def _detect_resnet(state: Mapping[str, Tensor]) -> HyperDict | None:
     return {} if "0.4.0.conv1.weight" in state and "0.7.2.conv3.weight" in state else None
 
 
-def _detect_vgg(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def _detect_vgg(state: Mapping[str, Tensor]) -> HyperDict | None:
     if "features.0.weight" not in state or tuple(state["features.0.weight"].shape) != (64, 3, 3, 3):
         return None
     if "features.34.weight" in state:

@@ -14,13 +14,12 @@ State-dict names are those of the released ``ck.pth``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr.networks.registry import Architecture, Hyper
+from apisr.networks.registry import Architecture, Hyper, HyperDict
 from apisr.networks.traits import ModelTraits
 
 #: Sides of the two branches' inputs in pixels.
@@ -146,7 +145,7 @@ def _build(hyper: Hyper) -> ICNet:
     return ICNet()
 
 
-def _detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def _detect(state: Mapping[str, Tensor]) -> HyperDict | None:
     return {} if "b1_1_slam.linear.0.weight" in state and "to_score_f.conv.weight" in state else None
 
 

@@ -19,16 +19,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr.networks.registry import Architecture, Hyper
+from apisr.networks.registry import Architecture, Hyper, HyperDict
 from apisr.networks.traits import ModelTraits
 
-DEFAULTS: dict[str, Any] = {
+DEFAULTS: HyperDict = {
     "features": 48,
     "depth": 8,
     "scale": 4,
@@ -128,7 +128,7 @@ def build(hyper: Hyper) -> Lite:
     return Lite(**{key: values[key] for key in DEFAULTS})
 
 
-def detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def detect(state: Mapping[str, Tensor]) -> HyperDict | None:
     """Read the hyper-parameters from the shapes."""
     names = {part: _numbers(state, part) for part in ("body", "context", "deep")}
     known = tuple(f"{part}." for part in names)
@@ -164,7 +164,7 @@ def traits(hyper: Hyper) -> ModelTraits:
     return ModelTraits(scale=values["scale"], halo_px=-(-reach // multiple) * multiple, multiple_px=multiple)
 
 
-def _first_seen(place: int, values: Mapping[str, Any]) -> int:
+def _first_seen(place: int, values: Hyper) -> int:
     """The first pixel of a line of the input that pixel `place` of it depends on: through all layers, backwards."""
     before = values["context_depth"] // 2  # convolutions of the branch, after its first, before the deep level
     block = (place - values["depth"] - 1) // BLOCK - (values["context_depth"] - before)

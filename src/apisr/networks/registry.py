@@ -70,6 +70,7 @@ _MAX_HYPER, _MAX_HYPER_ENTRIES = 4096, 64
 
 #: Hyper-parameters: plain values that fit in JSON.
 Hyper = Mapping[str, Any]
+HyperDict = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Architecture:
     title: str
     kind: Literal["upscaler", "discriminator", "features"]
     build: Callable[[Hyper], nn.Module]
-    detect: Callable[[Mapping[str, Tensor]], dict[str, Any] | None]
+    detect: Callable[[Mapping[str, Tensor]], HyperDict | None]
     traits: Callable[[Hyper], ModelTraits]
     flops_per_pixel: Callable[[Hyper], float]
     derived: tuple[str, ...] = ()
@@ -147,7 +148,7 @@ def build(name: str, hyper: Hyper | None = None) -> nn.Module:
     return architecture(name).build(hyper or {})
 
 
-def detect(state: Mapping[str, Tensor]) -> tuple[Architecture, dict[str, Any]] | None:
+def detect(state: Mapping[str, Tensor]) -> tuple[Architecture, HyperDict] | None:
     """Find the architecture and the hyper-parameters of a state dict (prefixes already removed); None if unknown."""
     for name in NETWORKS:
         candidate = architecture(name)

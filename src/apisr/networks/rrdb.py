@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr.networks.registry import Architecture, Hyper
+from apisr.networks.registry import Architecture, Hyper, HyperDict
 from apisr.networks.traits import ModelTraits
 
-DEFAULTS: dict[str, Any] = {"features": 64, "blocks": 6, "growth": 32, "scale": 4}
+DEFAULTS: HyperDict = {"features": 64, "blocks": 6, "growth": 32, "scale": 4}
 #: Halo in pixels of the body at which a cut tile and the whole picture agree to an 8-bit step (docs/networks.md).
 HALO_PX = 32
 
@@ -100,7 +99,7 @@ def build(hyper: Hyper) -> RRDB:
     return RRDB(**{**DEFAULTS, **hyper})
 
 
-def detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def detect(state: Mapping[str, Tensor]) -> HyperDict | None:
     """Read the hyper-parameters."""
     blocks = [int(m[1]) for key in state if (m := re.match(r"body\.(\d+)\.rdb1\.conv1\.weight", key))]
     first, growth = state.get("conv_first.weight"), state.get("body.0.rdb1.conv1.weight")

@@ -7,15 +7,9 @@ This package imports neither torch nor onnxruntime until a file needs them.
     2
 """
 
-from apisr.weights.model import (
-    ONNX_SUFFIXES,
-    TORCH_SUFFIXES,
-    Model,
-    choose_model,
-    default_model,
-    list_models,
-    resolve_model,
-)
+from apisr.weights.choose import choose_model
+from apisr.weights.model import ONNX_SUFFIXES, TORCH_SUFFIXES, Model, default_model, list_models
+from apisr.weights.resolve import resolve_model
 
 __all__ = [
     "ONNX_SUFFIXES",

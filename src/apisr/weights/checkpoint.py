@@ -24,7 +24,7 @@ from apisr.core.files import sha256_file
 from apisr.networks import NETWORKS, Architecture, Hyper, ModelTraits, architecture, check_hyper, detect, memory_per_px
 from apisr.weights.formats.pickle import read_pickle, without_prefixes
 from apisr.weights.formats.safetensors import read_safetensors, write_safetensors
-from apisr.weights.model import ONNX_SUFFIXES, Model
+from apisr.weights.model import ONNX_SUFFIXES, Card, CardDict, Model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,9 +44,9 @@ class Checkpoint:
 
     path: Path
     network: Architecture
-    hyper: dict[str, Any]
+    hyper: CardDict
     state: dict[str, Tensor]
-    card: dict[str, Any] = field(default_factory=dict[str, Any])
+    card: CardDict = field(default_factory=CardDict)
 
     @property
     def parameters(self) -> int:
@@ -167,7 +167,7 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def save_network(
-    module: nn.Module, path: Path, name: str, hyper: Hyper, *, card: Mapping[str, Any], overwrite: bool = False
+    module: nn.Module, path: Path, name: str, hyper: Hyper, *, card: Card, overwrite: bool = False
 ) -> None:
     """Write the network's learned values as a safetensors file with everything needed to load it.
 
@@ -197,11 +197,11 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, *, overwrite: bool = Fa
     write_safetensors(checkpoint.state, path, metadata, overwrite=overwrite)
 
 
-def _described(path: Path, metadata: Mapping[str, str]) -> tuple[Architecture, dict[str, Any], dict[str, Any]]:
+def _described(path: Path, metadata: Mapping[str, str]) -> tuple[Architecture, CardDict, CardDict]:
     """What a file of ours says of itself: network, hyper-parameters, card."""
     try:
-        hyper: dict[str, Any] = dict(json.loads(metadata["apisr.hyper"]))
-        card: dict[str, Any] = dict(json.loads(metadata.get("apisr.card", "{}")))
+        hyper: CardDict = dict(json.loads(metadata["apisr.hyper"]))
+        card: CardDict = dict(json.loads(metadata.get("apisr.card", "{}")))
         check_hyper(hyper)
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise ModelError(

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,9 @@ from apisr.core.errors import InputError, ModelError
 from apisr.core.files import atomic_path
 from apisr.weights.checkpoint import Checkpoint, load_network, read_checkpoint, write_checkpoint
 from apisr.weights.export import OPSET, embed_card, export_onnx, run_onnx
-from apisr.weights.model import Model, resolve_model
+from apisr.weights.model import CardDict, Model
 from apisr.weights.precision import reduce_precision
+from apisr.weights.resolve import resolve_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -110,27 +111,15 @@ def convert(
                 f"'{source}' is an ONNX file: its sizes cannot be fixed. Export the checkpoint.", code="fixed-sizes"
             )
         return convert_file(model, output, precision=precision, pictures=pictures, overwrite=overwrite)
-    checkpoint = _upscaler(read_checkpoint(model.path))
-    network = checkpoint.network
-    traits = network.traits(checkpoint.hyper)
-    if tile_px is not None and (tile_px < _SMALLEST_TILE_PX or tile_px % traits.multiple_px):
-        raise ModelError(
-            f"tiles of {tile_px} pixels do not fit {network.name}: give a multiple of {traits.multiple_px}.",
-            code="bad-tile",
-        )
-    module = load_network(checkpoint)
-    card = _card(checkpoint, source, precision)
-    fixed = None if tile_px is None else (tile_px, tile_px)
-    test = list(pictures or drawn_pictures(6, side=tile_px or _PICTURE_PX, multiple=traits.multiple_px))
-    with tempfile.TemporaryDirectory(prefix="apisr-") as folder:
-        plain = Path(folder) / "fp32.onnx"
-        export_onnx(module, plain, traits=traits, card=card, fixed_size=fixed, opset=opset)
-        with atomic_path(output, overwrite=overwrite) as partial:
-            reduce_precision(plain, partial, precision, test[: len(test) // 2])
-            embed_card(partial, traits=traits, card=card, fixed_size=fixed)
-            largest, psnr = _measure(_torch_runner(module), _onnx_runner(partial), test[len(test) // 2 :])
-            _require(psnr, precision, str(source))
-    return ExportReport(network.name, traits.scale, largest, psnr, output.stat().st_size)
+    return _convert_to_onnx(
+        read_checkpoint(model.path),
+        output,
+        precision=precision,
+        tile_px=tile_px,
+        opset=opset,
+        pictures=pictures,
+        overwrite=overwrite,
+    )
 
 
 def convert_file(
@@ -174,9 +163,42 @@ def drawn_pictures(count: int, *, side: int, multiple: int) -> list[NDArray[np.f
     return result
 
 
-def _card(checkpoint: Checkpoint, source: Path, precision: str) -> dict[str, Any]:
+def _convert_to_onnx(
+    checkpoint: Checkpoint,
+    output: Path,
+    *,
+    precision: str,
+    tile_px: int | None,
+    opset: int,
+    pictures: Sequence[NDArray[np.float32]] | None,
+    overwrite: bool,
+) -> ExportReport:
+    _upscaler(checkpoint)
+    network = checkpoint.network
+    traits = network.traits(checkpoint.hyper)
+    if tile_px is not None and (tile_px < _SMALLEST_TILE_PX or tile_px % traits.multiple_px):
+        raise ModelError(
+            f"tiles of {tile_px} pixels do not fit {network.name}: give a multiple of {traits.multiple_px}.",
+            code="bad-tile",
+        )
+    module = load_network(checkpoint)
+    card = _card(checkpoint, precision)
+    fixed = None if tile_px is None else (tile_px, tile_px)
+    test = list(pictures or drawn_pictures(6, side=tile_px or _PICTURE_PX, multiple=traits.multiple_px))
+    with tempfile.TemporaryDirectory(prefix="apisr-") as folder:
+        plain = Path(folder) / "fp32.onnx"
+        export_onnx(module, plain, traits=traits, card=card, fixed_size=fixed, opset=opset)
+        with atomic_path(output, overwrite=overwrite) as partial:
+            reduce_precision(plain, partial, precision, test[: len(test) // 2])
+            embed_card(partial, traits=traits, card=card, fixed_size=fixed)
+            largest, psnr = _measure(_torch_runner(module), _onnx_runner(partial), test[len(test) // 2 :])
+            _require(psnr, precision, str(checkpoint.path))
+    return ExportReport(network.name, traits.scale, largest, psnr, output.stat().st_size)
+
+
+def _card(checkpoint: Checkpoint, precision: str) -> CardDict:
     return {
-        "name": source.stem,
+        "name": checkpoint.path.stem,
         **checkpoint.card,
         "architecture": checkpoint.network.name,
         "hyper": checkpoint.hyper,
@@ -255,7 +277,7 @@ def _convert_to_arrays(
     test = list(pictures or drawn_pictures(3, side=_PICTURE_PX, multiple=traits.multiple_px))
     largest, psnr = _measure(_torch_runner(exact), _torch_runner(load_network(replace(checkpoint, state=state))), test)
     _require(psnr, precision, model.name)
-    card = _card(checkpoint, model.path, precision)
+    card = _card(checkpoint, precision)
     if output.suffix.lower() == ".pth":
         with atomic_path(output, overwrite=overwrite) as partial:
             torch.save({"params_ema": {name: value.contiguous().clone() for name, value in state.items()}}, partial)

@@ -27,6 +27,7 @@ from apisr.core.files import atomic_path, sha256_file
 from apisr.core.telemetry import import_onnxruntime
 from apisr.networks.traits import ModelTraits
 from apisr.weights.formats.onnx_weights import ENTRY, parameter_names
+from apisr.weights.model import Card
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,7 +40,7 @@ def export_onnx(
     path: Path,
     *,
     traits: ModelTraits,
-    card: Mapping[str, Any],
+    card: Card,
     fixed_size: tuple[int, int] | None = None,
     opset: int = OPSET,
     halves: bool = False,
@@ -79,7 +80,7 @@ def export_onnx(
     return difference
 
 
-def write_card(path: Path, *, traits: ModelTraits, card: Mapping[str, Any], overwrite: bool = False) -> Path:
+def write_card(path: Path, *, traits: ModelTraits, card: Card, overwrite: bool = False) -> Path:
     """Write the card of the model file `path` beside it (``NAME.json``) with the file's SHA-256; return its path."""
     content = {
         **card,
@@ -98,7 +99,7 @@ def embed_card(
     path: Path,
     *,
     traits: ModelTraits,
-    card: Mapping[str, Any],
+    card: Card,
     fixed_size: tuple[int, int] | None = None,
     parameters: Mapping[str, str] | None = None,
 ) -> None:
@@ -191,7 +192,7 @@ def run_onnx(path: Path, batch: NDArray[np.float32]) -> NDArray[np.float32]:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     (value,) = session.get_inputs()
     dtype = np.float16 if value.type == "tensor(float16)" else np.float32
     (output,) = session.run(None, {value.name: batch.astype(dtype)})

@@ -26,7 +26,8 @@ import numpy as np
 from apisr.core.errors import InputError, ModelError
 from apisr.core.files import atomic_path
 from apisr.weights.formats.onnx import GRAPH, INITIALISER, METADATA, Initialiser, fields, initialiser
-from apisr.weights.model import VIVID, Model, list_models, resolve_model
+from apisr.weights.model import VIVID, Model, list_models
+from apisr.weights.resolve import resolve_model
 
 
 def between(model: Model, strength: float, *, cache: Path | None = None) -> Model:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from apisr.core.errors import InputError, ModelError
+from apisr.core.errors import ModelError
 from apisr.core.files import sha256_file
 from apisr.networks import ModelTraits, memory_per_px
 
@@ -36,6 +36,11 @@ RUN_WEIGHTS = ("best.safetensors", "ema.safetensors")
 
 #: A card that states more than these is damaged or made to do harm: sizes are multiplied by them.
 MAX_SCALE, MAX_HALO_PX, MAX_FIXED_PX = 16, 1024, 16_384
+
+
+#: A card: JSON values by name.
+Card = Mapping[str, Any]
+CardDict = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Model:
     path: Path
     architecture: str
     traits: ModelTraits
-    card: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    card: Card = field(default_factory=CardDict)
     sha256: str = ""
 
     @property
@@ -102,76 +107,6 @@ def default_model(scale: int | None = None) -> str:
     return min(fitting, key=lambda model: (not model.card.get("default"), model.card.get("flops_per_pixel", 0))).name
 
 
-def resolve_model(name_or_path: str | Path, *, scale: int | None = None) -> Model:
-    """Find a model by name (shipped or fetched) or by the path of its file, and check it.
-
-    Args:
-        name_or_path: ``"NAME"``, a file ending in .onnx, .safetensors, .pth, .pt or .ckpt, or the folder of a training
-            run: its best weights, or else the last ones.
-        scale: what the model must enlarge by; None accepts any.
-
-    Returns:
-        The model; its file's SHA-256 equals the one in the card where there is one.
-
-    Raises:
-        ModelError: no such model, a damaged or unknown file, or another scale.
-        MissingExtra: the file needs torch, which is not installed.
-    """
-    model = _find(name_or_path, scale)
-    if scale is not None and model.scale != scale:
-        raise ModelError(
-            f"model '{model.name}' enlarges {model.scale} times, but {scale} times was asked. "
-            f"Use --scale {model.scale} or another model.",
-            code="model-other-scale",
-        )
-    return model
-
-
-def _find(name_or_path: str | Path, scale: int | None) -> Model:
-    text = str(name_or_path)
-    names = [text, *([f"{text}-x{scale}", f"{text}_x{scale}"] if scale else [])]
-    for name in names:
-        card = SHIPPED / f"{name}.json"
-        if "/" not in name and card.is_file():
-            return _verified(_shipped(card))
-    path = Path(name_or_path)
-    if path.is_file():
-        return _from_file(path)
-    of_run = next((path / name for name in RUN_WEIGHTS if (path / name).is_file()), None)
-    if of_run is not None:
-        return _from_file(of_run)
-    fetched = _fetched(names)
-    if fetched is not None:
-        return fetched
-    if path.suffix.lower() in ONNX_SUFFIXES + TORCH_SUFFIXES or len(path.parts) > 1:
-        raise ModelError(f"cannot read the model '{path}': no such file.", code="no-such-model")
-    known = ", ".join(model.name for model in list_models()) or "none shipped"
-    raise ModelError(
-        f"unknown model '{text}'. Known: {known}; to be fetched: apisr models list. "
-        "Give one of these or the path of a model file.",
-        code="no-such-model",
-    )
-
-
-def _fetched(names: list[str]) -> Model | None:
-    """A release of the catalogue that was fetched before; a message with what to do if it was not."""
-    from apisr.weights.releases import CATALOGUE, cached
-
-    for name in names:
-        release = CATALOGUE.get(name)
-        if release is None:
-            continue
-        path = cached(release)
-        if path is None:
-            raise ModelError(
-                f"the model '{name}' is not on this machine yet. Run: apisr models fetch {name}",
-                code="model-not-fetched",
-            )
-        model = _from_file(path)
-        return replace(model, name=name, card={**model.card, "license": release.licence, "paper": release.paper})
-    return None
-
-
 def _shipped(card_path: Path) -> Model:
     try:
         card = json.loads(card_path.read_text(encoding="utf-8"))
@@ -182,7 +117,7 @@ def _shipped(card_path: Path) -> Model:
         ) from error
 
 
-def from_card(card: Mapping[str, Any], path: Path, *, sha256: str) -> Model:
+def from_card(card: Card, path: Path, *, sha256: str) -> Model:
     """Make a :class:`Model` of a card with at least ``scale``; KeyError, TypeError or ValueError if it is wrong."""
     halo = card.get("halo_px")
     size = card.get("fixed_size")
@@ -197,7 +132,7 @@ def from_card(card: Mapping[str, Any], path: Path, *, sha256: str) -> Model:
     return Model(str(card.get("name", path.stem)), path, name, traits, dict(card), sha256)
 
 
-def _number(card: Mapping[str, Any], key: str, low: int, high: int) -> int:
+def _number(card: Card, key: str, low: int, high: int) -> int:
     value = int(card[key])
     if not low <= value <= high:
         raise ValueError(f"{key} is {value}, expected {low} to {high}")
@@ -209,6 +144,16 @@ def _size(value: Any) -> int:
     if not 1 <= number <= MAX_FIXED_PX:
         raise ValueError(f"fixed_size is {number}, expected 1 to {MAX_FIXED_PX}")
     return number
+
+
+def shipped_model(name: str) -> Model | None:
+    """Return the shipped model called `name`, None if there is none.
+
+    Raises:
+        ModelError: its card or file is missing or damaged (code ``shipped-model-damaged``).
+    """
+    card = SHIPPED / f"{name}.json"
+    return _verified(_shipped(card)) if "/" not in name and card.is_file() else None
 
 
 def _verified(model: Model) -> Model:
@@ -225,53 +170,3 @@ def _verified(model: Model) -> Model:
             code="shipped-model-damaged",
         )
     return model
-
-
-def _from_file(path: Path) -> Model:
-    suffix = path.suffix.lower()
-    if path.stat().st_size == 0:
-        raise ModelError(f"the model '{path}' is empty (0 bytes). Fetch it again.", code="model-damaged")
-    if suffix in ONNX_SUFFIXES:
-        from apisr.weights.formats.onnx_probe import read_onnx_model
-
-        return read_onnx_model(path)
-    if suffix in TORCH_SUFFIXES:
-        from apisr.weights.checkpoint import read_checkpoint_model
-
-        return read_checkpoint_model(path)
-    expected = ", ".join(ONNX_SUFFIXES + TORCH_SUFFIXES)
-    raise ModelError(f"'{path}' is not a model file (expected {expected}; found '{path.suffix}').", code="not-a-model")
-
-
-def choose_model(model: str | Path | None, *, scale: float | None = None, strength: float | None = None) -> Model:
-    """Find the model for a request: the one named, else the shipped one for the next whole scale (2 or 4).
-
-    With a strength it is the one between that model and its vivid twin (:mod:`apisr.weights.interpolate`).
-
-    Raises:
-        ModelError: unknown, damaged, or no model fits.
-        InputError: the factor is out of range (code ``bad-scale``), or a strength is given and the model has no vivid
-            twin.
-    """
-    chosen = _chosen_model(model, scale=scale)
-    if strength is None:
-        return chosen
-    from apisr.weights.interpolate import between
-
-    return between(chosen, strength)
-
-
-def _chosen_model(model: str | Path | None, *, scale: float | None) -> Model:
-    if scale is not None and not 0.1 <= scale <= 16:
-        raise InputError(
-            f"expected a scale from 0.1 to 16, got {scale:g}. The models' own scales are 2 and 4.", code="bad-scale"
-        )
-    base = 4 if scale is not None and scale > 2 else 2
-    if model is None:
-        return resolve_model(default_model(base))
-    try:
-        return resolve_model(model)
-    except InputError:
-        if Path(model).suffix:
-            raise
-        return resolve_model(model, scale=base)

@@ -29,11 +29,11 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from apisr.core.errors import ModelError, RunError
 from apisr.core.files import atomic_path, sha256_file
 from apisr.core.locks import wait_for_lock
+from apisr.weights.model import CardDict
 
 #: Called with (bytes so far, bytes in all or None).
 Progress = Callable[[int, int | None], None]
@@ -181,7 +181,7 @@ def release_named(name: str) -> Release:
         ModelError: there is none.
     """
     if name not in CATALOGUE:
-        raise ModelError(f"no release is called '{name}'. Known: {', '.join(CATALOGUE)}.")
+        raise ModelError(f"no release is called '{name}'. Known: {', '.join(CATALOGUE)}.", code="no-such-model")
     return CATALOGUE[name]
 
 
@@ -208,13 +208,16 @@ def check(release: Release, path: Path, *, recorded_for: Path | None = None) -> 
     size = path.stat().st_size
     advice = f"Fetch it again: apisr models fetch {release.name}"
     if size == 0:
-        raise ModelError(f"'{path}' is empty (0 bytes). {advice}")
+        raise ModelError(f"'{path}' is empty (0 bytes). {advice}", code="model-damaged")
     if release.size_bytes is not None and size != release.size_bytes:
-        raise ModelError(f"'{path}' has {size} bytes, expected {release.size_bytes}. {advice}")
+        raise ModelError(f"'{path}' has {size} bytes, expected {release.size_bytes}. {advice}", code="model-damaged")
     digest = sha256_file(path)
     expected = release.sha256 or _recorded(recorded_for or path) or release.sha256_prefix or ""
     if not digest.startswith(expected):
-        raise ModelError(f"'{path}' has the SHA-256 {digest[:16]}..., expected {expected[:16]}... {advice}")
+        raise ModelError(
+            f"'{path}' has the SHA-256 {digest[:16]}..., expected {expected[:16]}... {advice}",
+            code="model-damaged",
+        )
     return digest
 
 
@@ -245,7 +248,10 @@ def fetch(
     release = _with_sha256(release, sha256)
     if url is not None:
         if not url.startswith(("http://", "https://")):
-            raise ModelError(f"cannot fetch from '{url}': expected an address that begins with http:// or https://.")
+            raise ModelError(
+                f"cannot fetch from '{url}': expected an address that begins with http:// or https://.",
+                code="bad-address",
+            )
         release = replace(release, url=url)
     target = folder / release.file_name
     folder.mkdir(parents=True, exist_ok=True)
@@ -257,14 +263,17 @@ def fetch(
         if release.url is None:
             raise ModelError(
                 f"'{release.name}' has no direct address. Get {release.file_name} from {release.page}, then run: "
-                f"apisr models fetch {release.name} --file {release.file_name} (or --url ADDRESS)"
+                f"apisr models fetch {release.name} --file {release.file_name} (or --url ADDRESS)",
+                code="no-address",
             )
         partial = folder / f".{release.file_name}.download"
         _download(release, release.url, partial, progress)
         try:
             _keep(release, partial, target)
         except ModelError as error:
-            raise RunError(f"what {release.url} sends is not '{release.name}': {error}") from error
+            raise RunError(
+                f"what {release.url} sends is not '{release.name}': {error}", code="wrong-download"
+            ) from error
     return target
 
 
@@ -283,7 +292,10 @@ def adopt(release: Release, file: Path, *, folder: Path | None = None, sha256: s
     folder = folder or cache_folder()
     release = _with_sha256(release, sha256)
     if not file.is_file():
-        raise ModelError(f"cannot read '{file}': no such file. Give the file that you saved from {release.page}.")
+        raise ModelError(
+            f"cannot read '{file}': no such file. Give the file that you saved from {release.page}.",
+            code="no-such-model",
+        )
     target = folder / release.file_name
     folder.mkdir(parents=True, exist_ok=True)
     with wait_for_lock(folder / f".{release.file_name}.lock"):
@@ -294,13 +306,16 @@ def adopt(release: Release, file: Path, *, folder: Path | None = None, sha256: s
             if known is not None and known == sha256_file(file):
                 return target
             if known is not None:
-                raise ModelError(f"'{release.name}' is there already, and '{file}' is another file. Remove '{target}'.")
+                raise ModelError(
+                    f"'{release.name}' is there already, and '{file}' is another file. Remove '{target}'.",
+                    code="release-exists",
+                )
         partial = folder / f".{release.file_name}.download"
         shutil.copyfile(file, partial)
         try:
             _keep(release, partial, target)
         except ModelError as error:
-            raise ModelError(f"'{file}' is not '{release.name}': {error}") from error
+            raise ModelError(f"'{file}' is not '{release.name}': {error}", code="wrong-release") from error
     return target
 
 
@@ -325,7 +340,7 @@ def _check_network(release: Release, path: Path) -> None:
 
     found = read_checkpoint(path).network
     if found.name != release.architecture:
-        raise ModelError(f"it holds {found.title}, expected {release.architecture}.")
+        raise ModelError(f"it holds {found.title}, expected {release.architecture}.", code="wrong-release")
 
 
 def _with_sha256(release: Release, sha256: str | None) -> Release:
@@ -333,9 +348,11 @@ def _with_sha256(release: Release, sha256: str | None) -> Release:
         return release
     sha256 = sha256.strip().lower()
     if not re.fullmatch("[0-9a-f]{64}", sha256):
-        raise ModelError(f"'{sha256}' is no SHA-256: expected 64 hexadecimal digits.")
+        raise ModelError(f"'{sha256}' is not a SHA-256: expected 64 hexadecimal digits.", code="bad-sha256")
     if release.sha256 not in (None, sha256):
-        raise ModelError(f"'{release.name}' has the published SHA-256 {release.sha256}, not {sha256}.")
+        raise ModelError(
+            f"'{release.name}' has the published SHA-256 {release.sha256}, not {sha256}.", code="bad-sha256"
+        )
     return replace(release, sha256=sha256)
 
 
@@ -349,7 +366,9 @@ def _download(release: Release, url: str, partial: Path, progress: Progress | No
             if error.code == 416:  # the partial file is longer than the published one: start anew
                 partial.unlink(missing_ok=True)
             elif error.code < 500:
-                raise RunError(f"cannot fetch '{release.name}': {url} answers {error.code} {error.reason}.") from error
+                raise RunError(
+                    f"cannot fetch '{release.name}': {url} answers {error.code} {error.reason}.", code="download-failed"
+                ) from error
             problem: Exception = error
         except (OSError, EOFError) as error:
             problem = error
@@ -358,7 +377,8 @@ def _download(release: Release, url: str, partial: Path, progress: Progress | No
             continue
         raise RunError(
             f"cannot fetch '{release.name}' from {url}: {problem}. Try again (it goes on where it stopped), "
-            f"or get {release.file_name} from {release.page} by hand."
+            f"or get {release.file_name} from {release.page} by hand.",
+            code="download-failed",
         ) from problem
 
 
@@ -397,7 +417,7 @@ def _record_path(target: Path) -> Path:
 
 
 def _record(target: Path, release: Release, digest: str) -> None:
-    content: dict[str, Any] = {"name": release.name, "url": release.url, "sha256": digest, "licence": release.licence}
+    content: CardDict = {"name": release.name, "url": release.url, "sha256": digest, "licence": release.licence}
     with atomic_path(_record_path(target), overwrite=True) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

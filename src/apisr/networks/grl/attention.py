@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +89,7 @@ class CosineBias(nn.Module):
         scale = self.logit_scale.float().clamp(max=MAX_LOGIT_SCALE).exp()
         return scale.to(dtype), bias.to(dtype).contiguous()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Leave the cache out of copies and pickles."""
         return {**self.__dict__, "_cached": None}
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,13 +30,13 @@ from torch.nn import functional
 from apisr.networks.grl.attention import Attention, Exponents, Named
 from apisr.networks.grl.streaming import RowStream, leaky, phases, plain, to_planes, up_conv
 from apisr.networks.grl.windows import Grid, from_windows, is_tracing, make_grid, rolled_mask, to_windows
-from apisr.networks.registry import Architecture, Hyper
+from apisr.networks.registry import Architecture, Hyper, HyperDict
 from apisr.networks.traits import ModelTraits
 
 Upsampler = Literal["nearest+conv", "pixelshuffle", "pixelshuffledirect"]
 
 #: The paper's network ("tiny2" of the reference).
-DEFAULTS: dict[str, Any] = {
+DEFAULTS: HyperDict = {
     "features": 64,
     "depths": [4, 4, 4, 4],
     "heads_window": 2,
@@ -329,7 +329,7 @@ class GRL(nn.Module):
                 grid = self._grids[key] = make_grid(batch, rows, columns, self.window, x.device)
         return grid
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Leave the cached index lists out of copies and pickles."""
         return {**self.__dict__, "_grids": {}}
 
@@ -341,7 +341,7 @@ def build(hyper: Hyper) -> GRL:
     return GRL(**values)
 
 
-def detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def detect(state: Mapping[str, Tensor]) -> HyperDict | None:
     """Read the hyper-parameters; window and anchors come from stored tables, or are 8 and 2 where these are absent."""
     first = "layers.0.blocks.0.attn.window_attn.attn_transform.logit_scale"
     if first not in state or "conv_first.weight" not in state:
@@ -353,7 +353,7 @@ def detect(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     anchors = int(state["table_sh"].shape[-3]) + 1 - window if "table_sh" in state else window // 2
     if not 0 < anchors <= window or window % anchors:
         return None
-    hyper: dict[str, Any] = {
+    hyper: HyperDict = {
         "features": features,
         "depths": depths,
         "heads_window": int(state[first].shape[0]),

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from apisr.core.files import sha256_file
 from apisr.core.telemetry import import_onnxruntime
 from apisr.networks import ModelTraits
 from apisr.weights.formats.onnx import read_metadata
-from apisr.weights.model import Model, from_card
+from apisr.weights.model import CardDict, Model, from_card
 
 #: A tile may differ from the whole picture by this much (a quarter of an 8-bit step) where a foreign file is probed.
 PROBE_TOLERANCE = 1e-3
@@ -45,7 +44,7 @@ def read_onnx_model(path: Path) -> Model:
         return _probe(path, sha256)
     try:
         halo = metadata["apisr.halo_px"]
-        card: dict[str, Any] = {
+        card: CardDict = {
             **json.loads(metadata.get("apisr.card", "{}")),
             "scale": int(metadata["apisr.scale"]),
             "halo_px": int(halo) if halo else None,
@@ -70,7 +69,9 @@ class _Prober:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
         except Exception as error:
             raise ModelError(
                 f"cannot load the model '{path}': {_first_line(error)}", code="model-not-runnable"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from apisr.core.errors import ModelError
 from apisr.networks import architecture, check_hyper
 from apisr.weights.formats.onnx import read_arrays, read_metadata
+from apisr.weights.model import CardDict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,8 +97,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     refusal = f"'{path}' holds no weights to train on (expected a file of 'apisr export', not quantised)."
     try:
         network = architecture(metadata["apisr.architecture"])
-        card: dict[str, Any] = json.loads(metadata["apisr.card"])
-        hyper: dict[str, Any] = card["hyper"]
+        card: CardDict = json.loads(metadata["apisr.card"])
+        hyper: CardDict = card["hyper"]
         check_hyper(hyper)
         template = network.build(hyper).state_dict()
     except (KeyError, ValueError, TypeError, ModelError) as error:
