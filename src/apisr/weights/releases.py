@@ -363,6 +363,7 @@ def _download(release: Release, url: str, partial: Path, progress: Progress | No
             _download_once(url, partial, progress)
             return
         except urllib.error.HTTPError as error:
+            error.close()  # it holds the connection
             if error.code == 416:  # the partial file is longer than the published one: start anew
                 partial.unlink(missing_ok=True)
             elif error.code < 500:
