@@ -75,7 +75,7 @@ class NcnnEngine:
             card = _card_number(request.device)
             net.set_vulkan_device(card)
             heap = int(ncnn.get_gpu_device(card).get_heap_budget()) << 20
-            self._most_px = int(heap * _HEAP_SHARE / _BYTES_PER_PX)
+            self._most_px = int(heap * _HEAP_SHARE / max(_BYTES_PER_PX, self.traits.bytes_per_px))
         try:
             graph = GRAPHS[request.model.architecture](request.model.card["hyper"], arrays)
         except (KeyError, ValueError, TypeError, IndexError) as error:
