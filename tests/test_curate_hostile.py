@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -208,3 +209,28 @@ def test_rotated_clips_are_curated_upright(tmp_path: Path, quarter_turns: int) -
     assert (row.width, row.height, row.quarter_turns, row.mirrored) == (320, 180, quarter_turns, False)
     picture = read_rgb(tmp_path / "set" / row.file)
     assert np.abs(picture.astype(int) - upright).mean() < 6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is that of Linux")
+def test_low_memory_is_called_by_its_name(tmp_path: Path) -> None:
+    """In a process that may take 100 MB more than it has, a film of 4K frames cannot be decoded."""
+    film = short_film(tmp_path / "a.mkv", 1, scenes=1, width=3840, height=2160)
+    code = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from apisr.curate.run import curate\n"
+        "from apisr.curate.settings import load_settings\n"
+        "settings = load_settings(overrides={'score': 'classical', 'height': 'keep'})\n"
+        "if len(sys.argv) > 2:\n"
+        "    curate([Path(sys.argv[2])], Path(sys.argv[1] + '-warm'), settings=settings)\n"
+        "pages = int(Path('/proc/self/statm').read_text().split()[0])\n"
+        "limit = pages * resource.getpagesize() + (100 << 20)\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
+        "result = curate([Path(sys.argv[3])], Path(sys.argv[1]), settings=settings)\n"
+        "print(result.failed[0].reason if result.failed else 'decoded')\n"
+    )
+    small = short_film(tmp_path / "small.mkv", 2, scenes=1)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "set", small, film], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("there is not enough memory for it")

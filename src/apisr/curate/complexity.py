@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from apisr.core.config import nearest, unknown_name
 from apisr.core.errors import InputError, MissingExtra, ModelError
+from apisr.image.types import ImageU8
 from apisr.metrics import Metric, Undefined
 from apisr.metrics.registry import open_metric
 
@@ -63,7 +64,7 @@ class Scorer(Protocol):
         """Pictures need no longer side than this; None: full size."""
         ...
 
-    def __call__(self, picture: NDArray[np.uint8]) -> float:
+    def __call__(self, picture: ImageU8) -> float:
         """Score one RGB picture ``(H, W, 3)``."""
         ...
 
@@ -75,12 +76,12 @@ class ClassicalScorer:
     name: str = "classical"
     side_px: int | None = CLASSICAL_SIDE_PX
 
-    def __call__(self, picture: NDArray[np.uint8]) -> float:
+    def __call__(self, picture: ImageU8) -> float:
         """Score one RGB picture ``(H, W, 3)`` in [0, 1]."""
         return classical_complexity(picture)
 
 
-def classical_complexity(picture: NDArray[np.uint8]) -> float:
+def classical_complexity(picture: ImageU8) -> float:
     """Score the complexity of an RGB picture ``(H, W, 3)`` from 0 (empty) to 1, without a network.
 
     The mean over the scales 1, 1/2 and 1/4 (of 512 pixels) of the four measures of :func:`classical_measures`, each
@@ -99,7 +100,7 @@ def classical_complexity(picture: NDArray[np.uint8]) -> float:
     return total / (4 * len(CLASSICAL_SCALES))
 
 
-def classical_measures(gray: NDArray[np.uint8]) -> tuple[float, float, float, float]:
+def classical_measures(gray: ImageU8) -> tuple[float, float, float, float]:
     """Return the four measures of a gray picture ``(H, W)`` at one scale.
 
     Returns:
@@ -132,7 +133,7 @@ class MetricScorer:
         """What the manifest records: the metric's name."""
         return self.metric.name
 
-    def __call__(self, picture: NDArray[np.uint8]) -> float:
+    def __call__(self, picture: ImageU8) -> float:
         """Score one RGB picture ``(H, W, 3)``; pictures that the metric is not defined for come last."""
         try:
             return self.metric.goodness(self.metric.score(picture, None))
@@ -158,7 +159,7 @@ def open_scorer(name: str) -> Scorer:
     return _open_metric(name)
 
 
-def icnet_input(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+def icnet_input(picture: ImageU8) -> NDArray[np.float32]:
     """Prepare an RGB picture ``(H, W, 3)`` for IC9600: 512x512, ImageNet mean and std, ``(1, 3, 512, 512)``."""
     from apisr.image import resize, to_float, to_tensor
 
@@ -174,7 +175,7 @@ class NetworkScorer:
     name: str = "icnet"
     side_px: int | None = None
 
-    def __call__(self, picture: NDArray[np.uint8]) -> float:
+    def __call__(self, picture: ImageU8) -> float:
         """Score one RGB picture ``(H, W, 3)`` in [0, 1]."""
         import torch
 

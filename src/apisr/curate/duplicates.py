@@ -20,6 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from apisr.image.types import ImageU8
+
 #: Hashes that differ in more bits than this are different pictures.
 MAX_DISTANCE_BITS = 10
 #: Least correlation of the 32x32 gray pictures of duplicates.
@@ -40,7 +42,7 @@ class Fingerprint:
     small: bytes
 
 
-def fingerprint(picture: NDArray[np.uint8]) -> Fingerprint:
+def fingerprint(picture: ImageU8) -> Fingerprint:
     """Return the fingerprint of RGB ``(H, W, 3)``: signs of the lowest 8x8 DCT terms against their median."""
     gray = cv2.cvtColor(cv2.resize(picture, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     terms = cv2.dct(gray.astype(np.float32))[:8, :8].ravel()

@@ -20,6 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from apisr.image.types import ImageU8
+
 #: Every flag that curation can set, in the order of the review page.
 Flag = Literal[
     "nudity", "live_action", "credits", "subtitle", "combed", "bars", "fade", "black", "white", "flat", "duplicate"
@@ -65,10 +67,10 @@ class BarFinder:
     """
 
     def __init__(self) -> None:
-        self._rows: NDArray[np.uint8] | None = None
-        self._columns: NDArray[np.uint8] | None = None
+        self._rows: ImageU8 | None = None
+        self._columns: ImageU8 | None = None
 
-    def add(self, luma: NDArray[np.uint8]) -> None:
+    def add(self, luma: ImageU8) -> None:
         """Take note of one frame's luma ``(H, W)``, 0 to 255."""
         rows = np.asarray(cv2.reduce(luma, 1, cv2.REDUCE_MAX), np.uint8).ravel()
         columns = np.asarray(cv2.reduce(luma, 0, cv2.REDUCE_MAX), np.uint8).ravel()
@@ -86,7 +88,7 @@ class BarFinder:
         return Crop(top, bottom, left, right)
 
 
-def bars(luma: NDArray[np.uint8]) -> Crop:
+def bars(luma: ImageU8) -> Crop:
     """Return the picture area of one frame's luma ``(H, W)``."""
     finder = BarFinder()
     finder.add(luma)
@@ -94,7 +96,7 @@ def bars(luma: NDArray[np.uint8]) -> Crop:
     return crop or Crop(0, luma.shape[0], 0, luma.shape[1])
 
 
-def _bounds(brightest: NDArray[np.uint8]) -> tuple[int, int]:
+def _bounds(brightest: ImageU8) -> tuple[int, int]:
     size = len(brightest)
     lit = np.flatnonzero(brightest > BAR_LUMA)
     if lit.size == 0:
@@ -106,7 +108,7 @@ def _bounds(brightest: NDArray[np.uint8]) -> tuple[int, int]:
     return (first if first >= least else 0), (last if size - last >= least else size)
 
 
-def picture_flags(picture: NDArray[np.uint8]) -> tuple[Flag, ...]:
+def picture_flags(picture: ImageU8) -> tuple[Flag, ...]:
     """Return ``black``, ``white`` or ``flat`` for an RGB picture ``(H, W, 3)`` with nothing in it, else nothing."""
     luma = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     low, high, top = (float(value) for value in np.percentile(luma, (1, 99, 99.7)))
@@ -119,7 +121,7 @@ def picture_flags(picture: NDArray[np.uint8]) -> tuple[Flag, ...]:
     return ()
 
 
-def combed_share(luma: NDArray[np.uint8]) -> float:
+def combed_share(luma: ImageU8) -> float:
     """Return the share of 16x16 blocks of a full-size luma ``(H, W)`` in which two fields of different times are woven.
 
     A pixel is combed when it and its neighbours two lines away agree against both adjacent lines,
@@ -134,7 +136,7 @@ def combed_share(luma: NDArray[np.uint8]) -> float:
     return float(np.mean(blocks > 0.4))
 
 
-def in_fade(frames: Sequence[NDArray[np.uint8]]) -> bool:
+def in_fade(frames: Sequence[ImageU8]) -> bool:
     """Tell whether the first of consecutive small gray frames ``(H, W)`` lies in a fade or cross-fade.
 
     In a fade every frame is a mix ``(1 - a) A + a B`` with growing `a`: the differences between frames are the same
@@ -190,7 +192,7 @@ class Writing:
         return ("subtitle",) if self.bottom_lines else ()
 
 
-def find_writing(picture: NDArray[np.uint8]) -> Writing:
+def find_writing(picture: ImageU8) -> Writing:
     """Look for burnt-in subtitles and credits in an RGB picture ``(H, W, 3)``.
 
     Letters of one line are small bright (or dark) strokes of nearly the same height, side by side on a common base,
@@ -213,7 +215,7 @@ def find_writing(picture: NDArray[np.uint8]) -> Writing:
     return Writing(len(merged), sum(row > 320 for row in merged))
 
 
-def _text_rows(mask: NDArray[np.uint8]) -> list[float]:
+def _text_rows(mask: ImageU8) -> list[float]:
     """Return the vertical centres of rows of letter-like components of a mask."""
     _, _, boxes, centres = cv2.connectedComponentsWithStats(mask, connectivity=8)
     found: list[tuple[float, float, float, float, float]] = []

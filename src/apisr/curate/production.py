@@ -12,7 +12,6 @@ from typing import cast
 import cv2
 import numpy as np
 from av.video.frame import VideoFrame
-from numpy.typing import NDArray
 
 from apisr.core.files import sha256_file
 from apisr.curate.duplicates import Fingerprint, fingerprint
@@ -21,7 +20,7 @@ from apisr.curate.manifest import Row
 from apisr.curate.screen import Screen
 from apisr.curate.settings import CurateSettings
 from apisr.image import from_float, resize, to_float, write_picture
-from apisr.metrics import ImageU8
+from apisr.image.types import ImageU8
 from apisr.video.colour import describe
 from apisr.video.native import NativeHeight
 from apisr.video.rgb import ToRgb
@@ -205,12 +204,12 @@ def orientation_of(frame: VideoFrame) -> Orientation:
     return Orientation(1 if b > 0 else 3, mirrored)
 
 
-def luma_of(frame: VideoFrame) -> NDArray[np.uint8]:
+def luma_of(frame: VideoFrame) -> ImageU8:
     """Return the luma of a frame as it is stored, ``(H, W)``."""
     return np.asarray(frame.to_ndarray(format="gray"), np.uint8)
 
 
-def rgb_of(frame: VideoFrame, codec: str) -> NDArray[np.uint8]:
+def rgb_of(frame: VideoFrame, codec: str) -> ImageU8:
     """Return a frame as it is stored, as RGB ``(H, W, 3)`` by its own matrix and range."""
     colour = describe(
         matrix=int(frame.colorspace),
@@ -221,7 +220,7 @@ def rgb_of(frame: VideoFrame, codec: str) -> NDArray[np.uint8]:
         pixel_format=frame.format.name,
         codec=codec,
     )
-    return cast("NDArray[np.uint8]", ToRgb(colour, np.uint8)(frame))
+    return cast("ImageU8", ToRgb(colour, np.uint8)(frame))
 
 
 def _shrunk(picture: ImageU8, side_px: int) -> ImageU8:

@@ -23,12 +23,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from apisr.core.errors import InputError
+from apisr.image.types import ImageU8
 
 #: A score in [0, 1] of one RGB picture ``(H, W, 3)``.
-Screen = Callable[[NDArray[np.uint8]], float]
+Screen = Callable[[ImageU8], float]
 
 #: Class numbers of nudenet's detector that show what must not be in a training set.
 EXPOSED_CLASSES = {2: "buttocks", 3: "breast", 4: "genitalia", 6: "anus", 14: "genitalia"}
@@ -72,7 +72,7 @@ def _session(path: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
-def _nudity(session: Any, picture: NDArray[np.uint8]) -> float:
+def _nudity(session: Any, picture: ImageU8) -> float:
     """Highest score of an exposed class over all boxes; the picture is padded to a square at its right and bottom."""
     height, width = picture.shape[:2]
     side = max(height, width)
@@ -83,7 +83,7 @@ def _nudity(session: Any, picture: NDArray[np.uint8]) -> float:
     return float(boxes[[4 + number for number in EXPOSED_CLASSES]].max())
 
 
-def _anime(session: Any, picture: NDArray[np.uint8]) -> float:
+def _anime(session: Any, picture: ImageU8) -> float:
     """Softmax of the second class."""
     small = cv2.resize(picture, (224, 224), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     values = ((small - _IMAGENET_MEAN) / _IMAGENET_STD).transpose(2, 0, 1)[None].astype(np.float32)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from av.video.frame import VideoFrame
-from numpy.typing import NDArray
 
 from apisr.core.errors import RunError
 from apisr.curate.complexity import Scorer
@@ -26,7 +25,7 @@ from apisr.curate.production import Production, luma_of, orientation_of
 from apisr.curate.screen import Screen
 from apisr.curate.select import Candidate, select
 from apisr.curate.settings import CurateSettings
-from apisr.metrics import ImageU8
+from apisr.image.types import ImageU8
 from apisr.video.intra import IntraFrame, PacketStatistics
 from apisr.video.native import NativeHeight, estimate_native_height
 from apisr.video.source import VideoSource
@@ -282,7 +281,7 @@ def _native(frames: Sequence[VideoFrame]) -> NativeHeight | None:
     return estimate_native_height([orientation_of(frame).upright(luma_of(frame)) for frame in frames])
 
 
-def _small(frame: VideoFrame, side_px: int | None) -> NDArray[np.uint8]:
+def _small(frame: VideoFrame, side_px: int | None) -> ImageU8:
     """RGB for analysis: fast conversion, at most `side_px` long (None: full size)."""
     scale = min((side_px or 1 << 30) / max(frame.width, frame.height), 1.0)
     width, height = max(round(frame.width * scale), 16), max(round(frame.height * scale), 16)
@@ -290,7 +289,7 @@ def _small(frame: VideoFrame, side_px: int | None) -> NDArray[np.uint8]:
     return np.asarray(small.to_ndarray(), np.uint8)
 
 
-def _tiny(frame: VideoFrame) -> NDArray[np.uint8]:
+def _tiny(frame: VideoFrame) -> ImageU8:
     height = max(round(frame.height * FADE_WIDTH_PX / frame.width), 8)
     small = frame.reformat(width=FADE_WIDTH_PX, height=height, format="gray", interpolation="AREA")
     return np.asarray(small.to_ndarray(), np.uint8)

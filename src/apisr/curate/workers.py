@@ -18,16 +18,19 @@ from pathlib import Path
 
 from apisr.core.errors import ApisrError, InputError
 from apisr.core.files import sha256_file
+from apisr.core.memory import available_memory
 from apisr.core.processes import end_with_parent, usable_cores
 from apisr.core.text import printable
 from apisr.curate.dataset import VIDEO_FOLDERS, remove_leftovers, remove_tree, work_folder
 from apisr.curate.records import VideoRecord, read_record, record_path, write_record
 from apisr.curate.settings import CurateSettings
 from apisr.curate.video import Tools, Video, VideoResult, curate_video
-from apisr.metrics import ImageU8
+from apisr.image.types import ImageU8
 
 #: Decoders that a single worker runs side by side, at most.
 MAX_THREADS = 4
+#: With less memory than this left, a decoder that fails is taken to have failed for that.
+DECODER_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -155,11 +158,17 @@ def work(job: Job) -> WorkResult:
         write_record(job.dataset, video.name, _record(video, result, size, modified))
         return WorkResult(pictures=len(result.rows))
     except ApisrError as error:
-        return WorkResult(error=printable(str(error)))
-    except MemoryError:
-        return WorkResult(error="there is not enough memory for this video")
+        return WorkResult(error=_explained(printable(str(error))))
     except Exception as error:  # noqa: BLE001 - whatever a broken file does to a decoder must not stop the others
-        return WorkResult(error=printable(f"{type(error).__name__}: {error}"))
+        return WorkResult(error=_explained(printable(f"{type(error).__name__}: {error}")))
+
+
+def _explained(reason: str) -> str:
+    """Return why a video failed. Decoders without memory report many things, such as that a file is not there."""
+    left = available_memory()
+    if left >= DECODER_BYTES:
+        return reason
+    return f"there is not enough memory for it: {left >> 20} MB are left. Use fewer workers. ({reason})"
 
 
 def identity(path: Path) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.evaluate.report import MetricInfo, Report
-from apisr.metrics import ImageU8
+from apisr.image.types import ImageU8
 from apisr.metrics.metric import goodness
 
 #: Size of a crop, in output pixels.

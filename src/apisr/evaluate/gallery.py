@@ -28,7 +28,7 @@ from apisr.evaluate.crops import busiest_window, data_uri
 from apisr.evaluate.inputs import Entry, find_entries
 from apisr.evaluate.models import Enlarger, open_model
 from apisr.evaluate.options import Layout
-from apisr.metrics import ImageU8
+from apisr.image.types import ImageU8
 
 GALLERY_NAME = "gallery.html"
 #: Contestants that fit a screen and a keyboard.

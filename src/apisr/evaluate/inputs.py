@@ -34,7 +34,7 @@ from apisr.core.media import find_media, media_kind
 from apisr.core.text import printable
 from apisr.evaluate.options import Layout
 from apisr.image import read_rgb
-from apisr.metrics import ImageU8
+from apisr.image.types import ImageU8
 
 #: AVC-RealLQ: number of clips, and of frames in each.
 AVC_REALLQ = (46, 100)

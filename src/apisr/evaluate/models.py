@@ -17,7 +17,7 @@ import numpy as np
 from apisr.core.errors import InputError
 from apisr.evaluate.report import ModelInfo
 from apisr.image import Resampling, from_float, resize, to_float
-from apisr.metrics import ImageU8
+from apisr.image.types import ImageU8
 
 #: Names of `--model` that are not networks: the yardsticks of every table.
 BASELINES: tuple[Resampling, ...] = ("lanczos", "bicubic", "nearest")

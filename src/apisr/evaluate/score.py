@@ -19,7 +19,8 @@ from apisr.evaluate.models import Enlarger
 from apisr.evaluate.protocols import Protocol
 from apisr.evaluate.report import ClipScore, PictureScore
 from apisr.image import write_picture
-from apisr.metrics import ImageU8, Metric, Undefined, held_change
+from apisr.image.types import ImageU8
+from apisr.metrics import Metric, Undefined, held_change
 from apisr.metrics.temporal import FLICKER
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from apisr.metrics.artifacts import FlatNoise, edge_spread, flat_noise, halo
 from apisr.metrics.lines import EdgeScore, LineChange, edge_f1, line_change
-from apisr.metrics.metric import BORDER_PX, ImageU8, Metric, Undefined, luma
+from apisr.metrics.metric import BORDER_PX, Metric, Undefined, luma
 from apisr.metrics.niqe import niqe
 from apisr.metrics.pixel import ms_ssim, psnr, ssim
 from apisr.metrics.temporal import flicker, held_change
@@ -25,7 +25,6 @@ __all__ = [
     "BORDER_PX",
     "EdgeScore",
     "FlatNoise",
-    "ImageU8",
     "LineChange",
     "Metric",
     "Undefined",

@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.metrics.metric import Definition, ImageU8, Undefined, Values, checked_pair, luma
+from apisr.image.types import ImageU8
+from apisr.metrics.metric import Definition, Undefined, Values, checked_pair, luma
 
 #: How far across an edge luma is looked at, in pixels, and in which steps.
 REACH_PX, STEP_PX = 6.0, 0.125

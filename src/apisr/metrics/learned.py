@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from apisr.core.errors import MissingExtra
-from apisr.metrics.metric import Direction, ImageU8, Metric, Undefined, finite
+from apisr.image.types import ImageU8
+from apisr.metrics.metric import Direction, Metric, Undefined, finite
 
 if TYPE_CHECKING:
     from torch import Tensor

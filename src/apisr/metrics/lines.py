@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.metrics.metric import Definition, ImageU8, Undefined, Values, checked_pair, luma
+from apisr.image.types import ImageU8
+from apisr.metrics.metric import Definition, Undefined, Values, checked_pair, luma
 
 _EDGE_THRESHOLDS = (60, 160)
 _LINE_REACH_PX = 6

@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.errors import InputError
+from apisr.image.types import ImageU8
 
-#: uint8 RGB ``(H, W, 3)``.
-ImageU8 = NDArray[np.uint8]
 #: float64 of any shape, mostly one plane ``(H, W)``.
 Values = NDArray[np.float64]
 

@@ -15,7 +15,8 @@ from importlib import resources
 import cv2
 import numpy as np
 
-from apisr.metrics.metric import Definition, ImageU8, Undefined, Values, cut_border, luma
+from apisr.image.types import ImageU8
+from apisr.metrics.metric import Definition, Undefined, Values, cut_border, luma
 
 _BLOCK_PX = 96
 

@@ -16,7 +16,8 @@ from typing import Literal, cast
 import cv2
 import numpy as np
 
-from apisr.metrics.metric import PEAK, Definition, ImageU8, Undefined, Values, checked_pair, luma
+from apisr.image.types import ImageU8
+from apisr.metrics.metric import PEAK, Definition, Undefined, Values, checked_pair, luma
 
 _C1 = (0.01 * PEAK) ** 2
 _C2 = (0.03 * PEAK) ** 2

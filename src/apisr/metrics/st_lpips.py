@@ -17,7 +17,8 @@ import numpy as np
 
 from apisr.core.errors import MissingExtra
 from apisr.core.files import sha256_file
-from apisr.metrics.metric import ImageU8, Metric, Undefined, finite
+from apisr.image.types import ImageU8
+from apisr.metrics.metric import Metric, Undefined, finite
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from apisr.core.errors import InputError
-from apisr.metrics.metric import ImageU8, Undefined, check_sizes, cut_border, luma
+from apisr.image.types import ImageU8
+from apisr.metrics.metric import Undefined, check_sizes, cut_border, luma
 
 #: Flicker is a property of a clip, not of a picture: reports have it for every clip whose held drawings are known.
 FLICKER = "flicker"
