@@ -44,6 +44,9 @@ class Looker:
     """Reads files and keeps what is expensive: models, and the last frame."""
 
     _models: dict[UpscaleOptions, Engine] = field(default_factory=dict["UpscaleOptions", "Engine"])
+    _estimates: dict[tuple[Path, UpscaleOptions], tuple[float, int]] = field(
+        default_factory=dict[tuple[Path, "UpscaleOptions"], tuple[float, int]]
+    )
     _frame: tuple[tuple[Path, int, Fraction], ImageU8] | None = None
 
     def probe(self, path: Path, *, thumbnail: Path) -> dict[str, object]:
@@ -112,8 +115,14 @@ class Looker:
         options = options_of(settings, kind=media_kind(source) or "")
         networks = Networks(options)
         job = plan_jobs([source], folder, options, networks=networks).jobs[0]
-        row = DryRun(options, networks, estimate=False).describe(job)
+        dry_run = DryRun(options, networks, estimate=(source, options) not in self._estimates)
+        row = dry_run.describe(job)
+        if dry_run.total is not None:
+            self._estimates[source, options] = (dry_run.total.seconds, dry_run.total.size_bytes)
+        seconds, size_bytes = self._estimates.get((source, options), (None, None))
         return {
+            "seconds": seconds,
+            "bytes": size_bytes,
             "target": str(job.target),
             "name": job.target.name,
             "size": str(row["size"]).rsplit(" ", 1)[-1].replace("x", "×"),
