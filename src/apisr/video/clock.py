@@ -5,7 +5,7 @@ ahead by hours; players take the new clock and go on. Here the packets of the vi
 the file; at each break the following packets are shifted so that the new part begins where the old one would have
 gone on. The other streams take the same shifts, so that sound stays in step.
 
-    >>> walk = VideoClock(Fraction(1, 25), threshold_s=10.0)
+    >>> walk = VideoClock(Fraction(1, 10), threshold_s=10.0)
     >>> [walk.shifted(Packet(dts, dts, 1, dts in (0, 900))).dts for dts in (0, 1, 2, 0, 1, 900)]
     [0, 1, 2, 3, 4, 5]
     >>> [(part.first_packet, part.shift) for part in walk.parts]
