@@ -58,7 +58,7 @@ def command(folder: Path, pictures: Path, *sets: str, resume: bool = False) -> l
 def run(arguments: list[str]) -> dict[str, object]:
     done = subprocess.run([sys.executable, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout)
 
 
 def wait_for_step(stream: IO[str], step: int) -> None:
