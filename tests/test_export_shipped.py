@@ -24,7 +24,6 @@ SIDE_PX = 96
 #: A channel of GRL's last group reaches 83,000 before the closing norm: more than 16 bits hold (65,504).
 REFUSED = {
     "int8": {
-        "apisr-x2",
         "apisr-x4",
         "apisr-x4-max",
         "apisr-x2-fast",
