@@ -24,9 +24,10 @@ from apisr.image import ImageF32, ImageInt
 
 #: Largest side of a tile's core for still pictures, unless asked for: with it the halo costs little.
 DEFAULT_TILE_PX = 512
-#: Enough for every shipped network, with two windows of those that have windows: a flat picture comes out flat to the
-#: rim, within one level.
-RIM_PX = 6
+#: Enough for every shipped network (the second for those that look far or have windows): a flat picture comes out flat
+#: to the rim, within one level.
+RIM_PX, DEEP_RIM_PX = 8, 16
+DEEP_HALO_PX = 32
 _SMALLEST_TILE_PX = 64
 #: Share of the machine's memory that a tile may take in the network.
 _MEMORY_SHARE = 1 / 4
@@ -128,11 +129,13 @@ def rim_of(traits: ModelTraits) -> int:
     that takes one size only and looks at everything has no room for that.
 
     >>> rim_of(ModelTraits(2, 20)), rim_of(ModelTraits(4, 32, 8))
-    (6, 16)
+    (8, 16)
     """
     if traits.halo_px is None and traits.fixed_size is not None:
         return 0
-    return max(-(-RIM_PX // traits.multiple_px), min(2, traits.multiple_px)) * traits.multiple_px
+    deep = traits.halo_px is None or traits.halo_px >= DEEP_HALO_PX
+    rim_px = DEEP_RIM_PX if deep or traits.multiple_px > 2 else RIM_PX
+    return -(-rim_px // traits.multiple_px) * traits.multiple_px
 
 
 def bounds_of(height: int, width: int, rim_px: int) -> Rectangle:
