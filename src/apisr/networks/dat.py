@@ -8,7 +8,7 @@ The channel attention of every second block takes its statistics from the whole 
 differs a little from that of the whole picture (unlike windows and convolutions).
 
     >>> import torch
-    >>> net = DAT(features=16, depths=(2,), heads=(2,), split=(4, 8), scale=2).eval()
+    >>> net = DAT(features=32, depths=(2,), heads=(2,), split=(4, 8), scale=2).eval()
     >>> net(torch.rand(1, 3, 10, 12)).shape
     torch.Size([1, 3, 20, 24])
 """
