@@ -47,11 +47,10 @@ def finish_video(
         raise RunError(
             f"no frame of '{plan.source.path}' could be decoded. The file is damaged.", code="nothing-decoded"
         )
-    damaged = sum(segment.damaged for _, segment in pieces)
     problems = source_problems(
         plan.source,
         times,
-        damaged=damaged,
+        damaged=sum(segment.damaged for _, segment in pieces),
         fields_merged=plan.fields == "detelecine",
         span=(plan.segments[0].start, plan.segments[-1].end),
     )
