@@ -32,8 +32,9 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": {"upscale", "engines", "weights", "train", "video"},
     "app": {"upscale", "enhance", "degrade", "curate", "evaluate", "weights", "video", "engines"},
     "cli": {"*"},
+    "model": {"upscale", "engines", "weights"},
     "__main__": {"cli"},
-    "__init__": {"upscale"},
+    "__init__": {"*"},
 }
 HEAVY = {"numpy", "av", "cv2", "torch", "onnxruntime", "PIL", "pydantic", "pyarrow", "pooch", "tifffile", "lightning"}
 

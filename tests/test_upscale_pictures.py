@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import apisr
-from apisr.core.errors import InputError
 from apisr.engines import Engine, open_engine
 from apisr.image import Metadata, Picture, read_picture, write_picture
 from apisr.upscale import upscale_pixels
@@ -131,16 +129,6 @@ def test_losses_of_a_format_are_said(tmp_path: Path, engine: Engine) -> None:
     outcome = upscale_picture_file(tmp_path / "in.png", tmp_path / "out.jpg", engine)
     assert len(outcome.notices) == 2, outcome.notices
     assert read_picture(tmp_path / "out.jpg").pixels.shape == (16, 16, 3)
-
-
-def test_python_interface(tiny_x2: Path) -> None:
-    gray = np.zeros((5, 6), np.uint8)
-    assert apisr.upscale(gray, model=tiny_x2).shape == (10, 12)
-    assert apisr.upscale(np.zeros((5, 6, 3), np.uint16), scale=3, model=tiny_x2).shape == (15, 18, 3)
-    with pytest.raises(InputError, match="uint8 or uint16"):
-        apisr.upscale(np.zeros((5, 6, 3), np.float32), model=tiny_x2)
-    with pytest.raises(InputError, match=r"0\.1 to 16"):
-        apisr.upscale(gray, scale=99, model=tiny_x2)
 
 
 @pytest.mark.slow

@@ -139,7 +139,7 @@ def test_other_structures_are_refused(network: Path) -> None:
 
 def test_arrays_and_pictures_with_a_strength(network: Path, tmp_path: Path) -> None:
     picture = np.random.default_rng(1).integers(0, 256, (20, 24, 3), dtype=np.uint8)
-    results = [apisr.upscale(picture, model=network, strength=value) for value in (None, 0, 0.5, 1)]
+    results = [apisr.load(network, strength=value)(picture) for value in (None, 0, 0.5, 1)]
     assert np.array_equal(results[0], results[1])
     assert len({result.tobytes() for result in results}) == 3
     from apisr.image import Picture, write_picture

@@ -183,13 +183,9 @@ class Display:
             self._bar.update(
                 self._task, description=title, completed=event.done, total=event.total, speed=_speed(event, speed)
             )
-        elif now - self._shown >= LINES_EVERY_S:
+        elif self._mode == "lines" and (event.message or now - self._shown >= LINES_EVERY_S):
             self._shown = now
-            rest = ""
-            if event.total and speed:
-                rest = f" of {event.total:.6g}, {duration(max(0.0, (event.total - event.done) / speed))} left"
-            message = f"  {event.message}" if event.message else ""
-            note(f"{_title(event)}: {event.done:.6g}{rest} ({_speed(event, speed)}){message}")
+            note(_line(event, speed))
 
     def _write_json(self, event: Progress) -> None:
         now = time.monotonic()
@@ -208,6 +204,15 @@ class Display:
 def _title(event: Progress) -> str:
     number = f"[{event.index}/{event.count}] " if event.count > 1 else ""
     return f"{number}{event.item or event.stage}"
+
+
+def _line(event: Progress, per_s: float) -> str:
+    """Return an event as a line: how far, how fast; or with what the work itself says of it."""
+    of = f" of {event.total:.6g}" if event.total else ""
+    if event.message:
+        return f"{event.unit.removesuffix('s')} {event.done:.6g}{of}  {event.message}".lstrip()
+    left = f", {duration(max(0.0, (event.total - event.done) / per_s))} left" if event.total and per_s else ""
+    return f"{_title(event)}: {event.done:.6g}{of}{left} ({_speed(event, per_s)})"
 
 
 def _speed(event: Progress, per_s: float) -> str:

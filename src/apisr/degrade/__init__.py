@@ -12,11 +12,11 @@ called from several threads at once; the same parameters give the same bytes. `g
 ``bsrgan``, ``bicubic``, ``video`` (mild), ``tv`` (old and broadcast anime).
 
     >>> import numpy as np
-    >>> import apisr.degrade
-    >>> recipe = apisr.degrade.load_recipe("apisr", scale=4)
+    >>> from apisr.degrade import apply, load_recipe, sample
+    >>> recipe = load_recipe("apisr", scale=4)
     >>> high = np.full((96, 128, 3), 200, np.uint8)
-    >>> parameters = apisr.degrade.sample(recipe, np.random.default_rng(0), *high.shape[:2])
-    >>> apisr.degrade.apply(high, parameters).shape
+    >>> parameters = sample(recipe, np.random.default_rng(0), *high.shape[:2])
+    >>> apply(high, parameters).shape
     (24, 32, 3)
 """
 

@@ -167,6 +167,10 @@ class VideoSource:
             cancel=cancel,
         )
 
+    def __iter__(self) -> Iterator[Frame]:
+        """Read all frames in presentation order, as :meth:`frames` without arguments does."""
+        return self.frames()
+
     def intra_frames(
         self,
         *,

@@ -1,0 +1,142 @@
+"""A network that is loaded once and called many times: what :func:`apisr.load` returns.
+
+>>> import numpy as np, apisr
+>>> model = apisr.load(scale=2)
+>>> model(np.zeros((10, 12, 3), np.uint8)).shape
+(20, 24, 3)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apisr.core.errors import InputError
+
+if TYPE_CHECKING:
+    from apisr.engines import Engine, ModelTraits
+    from apisr.weights import Model
+
+Value = TypeVar("Value", np.uint8, np.uint16, np.float32)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network in an engine, ready to be called on pictures.
+
+    Attributes:
+        model: the file, its card, and what is known of it.
+        engine: what runs it.
+    """
+
+    model: Model
+    engine: Engine
+
+    @property
+    def name(self) -> str:
+        """Return the name of the model."""
+        return self.model.name
+
+    @property
+    def scale(self) -> int:
+        """Return the network's own factor."""
+        return self.engine.traits.scale
+
+    @property
+    def traits(self) -> ModelTraits:
+        """Return how the network relates output to input: scale, halo, multiple, fixed size."""
+        return self.engine.traits
+
+    @property
+    def card(self) -> Mapping[str, object]:
+        """Return the model's card: licence, data, training, scores."""
+        return self.model.card
+
+    def __call__(
+        self, pictures: NDArray[Value], *, scale: float | None = None, tile_px: int | None = None
+    ) -> NDArray[Value]:
+        """Upscale one picture or a batch.
+
+        Args:
+            pictures: ``(H, W)`` gray, ``(H, W, C)`` or a batch ``(N, H, W, C)``. uint8 and uint16 with C = 1 gray,
+                2 gray and alpha, 3 RGB, 4 RGB and alpha (straight); float32 in [0, 1] with C = 1 or 3.
+            scale: factor of the output; None is the network's own, others are resampled from it.
+            tile_px: side of the tiles that go through the network; None for what the memory allows.
+
+        Returns:
+            ``scale`` times as high and wide, with the dtype and the axes of the input. Floats are not clipped.
+
+        Raises:
+            InputError: another shape or dtype, or a factor out of range.
+        """
+        array = np.asarray(pictures)
+        _check(array)
+        if scale is not None and not 0.1 <= scale <= 16:
+            raise InputError(f"expected a scale from 0.1 to 16, got {scale:g}.", code="bad-scale")
+        if array.ndim == 4:
+            return np.stack([self._upscaled(picture, scale, tile_px) for picture in array])
+        if array.ndim == 2:
+            return self._upscaled(array[..., None], scale, tile_px)[..., 0]
+        return self._upscaled(array, scale, tile_px)
+
+    def __repr__(self) -> str:
+        """Return name, factor and engine."""
+        return f"<{self.name}: x{self.scale} on {self.engine.name}>"
+
+    def _upscaled(self, picture: NDArray[Value], scale: float | None, tile_px: int | None) -> NDArray[Value]:
+        from apisr.image import from_float, resize, to_float
+        from apisr.upscale.picture import upscale_pixels
+        from apisr.upscale.sizes import SizeRequest
+
+        height, width = picture.shape[:2]
+        rows, columns = SizeRequest(factor=scale).of_picture(height, width, scale=self.scale)
+        if picture.dtype == np.float32:
+            values = self._upscaled_floats(cast("NDArray[np.float32]", picture), tile_px)
+            return cast(
+                "NDArray[Value]", values if values.shape[:2] == (rows, columns) else resize(values, rows, columns)
+            )
+        output = cast(
+            "NDArray[Value]", upscale_pixels(cast("NDArray[np.uint8]", picture), self.engine, tile_px=tile_px)
+        )
+        if output.shape[:2] == (rows, columns):
+            return output
+        resized = resize(to_float(cast("NDArray[np.uint8]", output)), rows, columns)
+        return cast("NDArray[Value]", from_float(resized, cast("np.dtype[np.uint8]", picture.dtype)))
+
+    def _upscaled_floats(self, picture: NDArray[np.float32], tile_px: int | None) -> NDArray[np.float32]:
+        from apisr.upscale.tiles import default_tile_px, plan_tiles, rim_of, run_tile, window_of
+
+        height, width, channels = picture.shape
+        traits, scale = self.traits, self.scale
+        colour = picture if channels == 3 else np.repeat(picture, 3, axis=2)
+        core_px = traits.core_px(tile_px or default_tile_px(traits))
+        output = np.empty((scale * height, scale * width, 3), np.float32)
+        tiles = plan_tiles(
+            height, width, tile_px=core_px, halo_px=traits.halo_px, multiple_px=traits.multiple_px, rim_px=rim_of(traits)
+        )
+        for tile in tiles:
+            rows = slice(scale * tile.core.top, scale * (tile.core.top + tile.core.height))
+            columns = slice(scale * tile.core.left, scale * (tile.core.left + tile.core.width))
+            output[rows, columns] = run_tile(self.engine, window_of(colour, tile.window), tile)
+        return output if channels == 3 else output.mean(axis=2, keepdims=True)
+
+
+def _check(array: NDArray[np.generic]) -> None:
+    known = array.dtype.name in ("uint8", "uint16", "float32")
+    if not known or array.ndim not in (2, 3, 4) or 0 in array.shape:
+        raise InputError(
+            "expected an array (height, width), (height, width, channels) or (number, height, width, channels) of "
+            f"uint8, uint16 or float32, got shape {array.shape} of {array.dtype}. "
+            "Convert it first, for example with numpy.asarray(picture).",
+            code="bad-array",
+        )
+    channels = array.shape[-1] if array.ndim > 2 else 1
+    if channels > 4 or (array.dtype == np.float32 and channels not in (1, 3)):
+        expected = "1 or 3 channels last for float32" if array.dtype == np.float32 else "1 to 4 channels last"
+        raise InputError(
+            f"expected {expected}, got shape {array.shape}. Move the channels to the end.", code="bad-array"
+        )

@@ -1,0 +1,144 @@
+"""The public interface of Python: what is there, how it is typed, and that it works on arrays and files."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import pickle
+import pydoc
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import apisr
+from apisr.core.errors import InputError
+from apisr.image import read_picture, write_picture
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+FUNCTIONS = ("curate", "degrade", "enhance", "evaluate", "train", "upscale")
+
+
+def test_everything_public_is_there_with_a_signature_and_a_text() -> None:
+    page = pydoc.render_doc(apisr, renderer=pydoc.plaintext)
+    for name in apisr.__all__:
+        thing = getattr(apisr, name)
+        if name == "__version__":
+            continue
+        assert thing.__doc__, name
+        assert name in page, name
+        if inspect.isfunction(thing):
+            assert thing.__module__ == "apisr"
+            assert all(p.annotation is not p.empty for p in inspect.signature(thing).parameters.values()), name
+    with pytest.raises(AttributeError):
+        apisr.no_such_name  # noqa: B018
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_survive_the_import_of_the_package_of_their_name(name: str) -> None:
+    """In an interpreter of its own, whatever is imported first, the function stays and the package can be imported."""
+    inner = {"degrade": "recipe", "enhance": "", "train": "config", "upscale": "options"}.get(name, "options")
+    inner = "settings" if name == "curate" else inner
+    module = f"apisr.{name}.{inner}".rstrip(".")
+    lines = (
+        f"import {module}",
+        "import apisr",
+        f"from apisr import {name} as function",
+        f"from {module} import __doc__ as text",
+    )
+    code = "\n".join(
+        [
+            "import itertools, sys",
+            f"for order in itertools.permutations({lines!r}):",
+            "    for name in [name for name in sys.modules if name.split('.')[0] == 'apisr']:",
+            "        del sys.modules[name]",
+            "    scope = {}",
+            "    exec('\\n'.join(order), scope)",
+            "    import apisr",
+            f"    assert type(apisr.{name}).__name__ == 'function', order",
+            f"    assert scope['function'] is apisr.{name}, order",
+            "    assert scope['text'], order",
+            f"    assert not callable(sys.modules['apisr.{name}']), order",
+        ]
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_functions_can_be_pickled() -> None:
+    assert pickle.loads(pickle.dumps(apisr.upscale)) is apisr.upscale
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_loaded_model_takes_pictures_and_batches(tiny_x2: Path, dtype: type) -> None:
+    model = apisr.load(tiny_x2, engine="onnx", device="cpu")
+    assert (model.scale, model.traits.scale, model.name) == (2, 2, model.card.get("name", model.name))
+    generator = np.random.default_rng(0)
+    peak = 1.0 if dtype is np.float32 else np.iinfo(dtype).max
+    batch = (generator.random((2, 20, 24, 3)) * peak).astype(dtype)
+    big = model(batch)
+    assert (big.shape, big.dtype) == ((2, 40, 48, 3), batch.dtype)
+    for one, many in zip(batch, big, strict=True):
+        assert np.array_equal(model(one), many)
+    assert model(batch[0, ..., 0]).shape == (40, 48)
+    assert model(batch[0], scale=1.5).shape == (30, 36, 3)
+
+
+def test_floats_are_the_values_before_rounding(tiny_x2: Path) -> None:
+    model = apisr.load(tiny_x2, engine="onnx", device="cpu")
+    picture = np.random.default_rng(1).integers(0, 256, (40, 33, 3), dtype=np.uint8)
+    floats = model(picture.astype(np.float32) / np.float32(255), tile_px=16)
+    rounded = np.floor(floats * 255 + np.float32(0.5)).clip(0, 255).astype(np.uint8)
+    assert np.array_equal(rounded, model(picture, tile_px=16))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((4, 4, 5), np.uint8), np.zeros((4,), np.uint8), np.zeros((4, 4, 3), np.int64), np.zeros((4, 4, 4), "f4")],
+)
+def test_other_arrays_are_refused(tiny_x2: Path, array: np.ndarray) -> None:
+    with pytest.raises(InputError) as caught:
+        apisr.load(tiny_x2, engine="onnx", device="cpu")(array)
+    assert caught.value.code == "bad-array"
+
+
+def test_files_with_a_kept_model_progress_and_cancel(tiny_x2: Path, tmp_path: Path) -> None:
+    pictures = [tmp_path / f"{name}.png" for name in "ab"]
+    for path in pictures:
+        write_picture(path, np.zeros((20, 30, 3), np.uint8))
+    model = apisr.load(tiny_x2, engine="onnx", device="cpu")
+    events: list[apisr.Progress] = []
+    results = apisr.upscale(pictures, tmp_path / "out", model=model, progress=events.append)
+    assert [result.status for result in results] == ["done", "done"]
+    assert read_picture(tmp_path / "out" / "a.png").pixels.shape == (40, 60, 3)
+    assert [event.item for event in events if event.kind == "started"] == [str(path) for path in pictures]
+    assert [key for key, _ in itertools.groupby(event.index for event in events)] == [1, 2]
+    cancel = apisr.Cancel()
+    cancel.request()
+    stopped = apisr.upscale(pictures, tmp_path / "other", model=tiny_x2, cancel=cancel)
+    assert [result.status for result in stopped] == ["cancelled", "cancelled"]
+    assert not (tmp_path / "other").exists()
+    refused = apisr.upscale(
+        tmp_path / "a.png", tmp_path / "a.jpg", model=model, options=apisr.PictureOptions(quality=90)
+    )
+    assert [result.status for result in refused] == ["done"]
+
+
+def test_videos_are_opened_with_exact_times() -> None:
+    with apisr.open_video(EXAMPLES / "clip.mkv") as video:
+        times = list(video.index.pts)
+        frames = [frame for frame, _ in zip(video, range(3), strict=False)]
+    assert [frame.pts for frame in frames] == times[:3]
+    assert frames[0].rgb.dtype == np.uint8
+
+
+def test_degrade_and_enhance_keep_their_contracts() -> None:
+    picture = np.random.default_rng(2).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    low = apisr.degrade(picture, scale=2, seed=3)
+    assert (low.shape, low.dtype) == ((32, 48, 3), np.uint8)
+    assert np.array_equal(low, apisr.degrade(picture, scale=2, seed=3))
+    assert not np.array_equal(low, apisr.degrade(picture, scale=2, seed=4))
+    sharp = apisr.enhance(picture)
+    assert (sharp.shape, sharp.dtype) == (picture.shape, picture.dtype)
