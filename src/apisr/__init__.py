@@ -18,7 +18,7 @@ import sys
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast, overload
 
 from apisr.core.errors import ApisrError, Cancelled, InputError, MissingExtra, ModelError, RunError
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from apisr.curate.settings import CurateSettings
     from apisr.evaluate import Evaluation
     from apisr.evaluate.options import EvaluateOptions
-    from apisr.image import ImageF32, ImageInt, ImageU8
+    from apisr.image import ImageF32, ImageU8, ImageU16
     from apisr.model import LoadedModel
     from apisr.train.config import TrainConfig
     from apisr.train.trainer import TrainResult
@@ -187,9 +187,15 @@ def open_video(path: str | Path, *, stream: int | None = None, rate: Fraction | 
     return VideoSource.open(path, stream=stream, rate=rate)
 
 
+@overload
+def enhance(picture: ImageU8, *, preset: Literal["paper", "reference"] = ..., gamma: float = ...) -> ImageU8: ...
+@overload
+def enhance(picture: ImageU16, *, preset: Literal["paper", "reference"] = ..., gamma: float = ...) -> ImageU16: ...
+@overload
+def enhance(picture: ImageF32, *, preset: Literal["paper", "reference"] = ..., gamma: float = ...) -> ImageF32: ...
 def enhance(
-    picture: ImageInt | ImageF32, *, preset: Literal["paper", "reference"] = "paper", gamma: float = 0.975
-) -> ImageInt | ImageF32:
+    picture: ImageU8 | ImageU16 | ImageF32, *, preset: Literal["paper", "reference"] = "paper", gamma: float = 0.975
+) -> ImageU8 | ImageU16 | ImageF32:
     """Sharpen the hand-drawn lines of a picture and nothing else (the paper's pseudo ground truth, section 3.3).
 
     Args:
@@ -202,7 +208,7 @@ def enhance(
     """
     from apisr.enhance import enhance as enhance_lines
 
-    return enhance_lines(picture, preset=preset, gamma=gamma)
+    return enhance_lines(cast("ImageU8", picture), preset=preset, gamma=gamma)
 
 
 def degrade(picture: ImageU8 | ImageF32, *, recipe: str | Path = "apisr", scale: int = 4, seed: int = 0) -> ImageU8:
