@@ -116,7 +116,12 @@ class LoadedModel:
         core_px = traits.core_px(tile_px or default_tile_px(traits))
         output = np.empty((scale * height, scale * width, 3), np.float32)
         tiles = plan_tiles(
-            height, width, tile_px=core_px, halo_px=traits.halo_px, multiple_px=traits.multiple_px, rim_px=rim_of(traits)
+            height,
+            width,
+            tile_px=core_px,
+            halo_px=traits.halo_px,
+            multiple_px=traits.multiple_px,
+            rim_px=rim_of(traits),
         )
         for tile in tiles:
             rows = slice(scale * tile.core.top, scale * (tile.core.top + tile.core.height))
