@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from apisr.core.errors import InputError
 from apisr.engines import Engine, open_engine
 from apisr.image import Metadata, Picture, read_picture, write_picture
 from apisr.upscale import upscale_pixels
