@@ -1,0 +1,157 @@
+"""Pages of the documentation that are made from the program: commands, results as JSON, cards of models.
+
+MkDocs calls :func:`on_files` when it builds the site; ``python scripts/site.py`` prints the pages.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages."""
+    from mkdocs.structure.files import File
+
+    for uri, text in pages().items():
+        files.append(File.generated(config, uri, content=text))
+    return files
+
+
+def pages() -> dict[str, str]:
+    """Return the generated pages by their path below ``docs``."""
+    return {
+        "reference/commands.md": commands_page(),
+        "reference/results.md": results_page(),
+        "reference/cards.md": cards_page(),
+    }
+
+
+def commands_page() -> str:
+    """Return the reference of the command line, made from the commands themselves."""
+    import typer
+
+    from apisr.cli import program
+
+    command = program()
+    context = typer.Context(command, info_name="apisr")
+    lines = [
+        "# Commands",
+        "",
+        "Every command takes `--help`. Exit codes: 0 complete success, 1 a failed run, 2 bad input, 130 stopped.",
+        "Errors are one line on standard error; `--debug` shows where they come from.",
+    ]
+    for path, entry in _commands(command, context, ("apisr",)):
+        lines += ["", f"## {' '.join(path)}", "", *_described(entry)]
+    return "\n".join(lines) + "\n"
+
+
+def results_page() -> str:
+    """Return the JSON schema of what ``--json`` prints."""
+    lines = [
+        "# Results as JSON",
+        "",
+        "With `--json` a command prints its result on standard output, exactly as this schema says (JSON Schema 2020-12).",
+        "The Python functions return the same models. With `--progress json` progress goes to standard error, one event a",
+        "line: `stage`, `kind` (started, advanced, notice, ended), `item`, `index`, `count`, `done`, `total`, `unit`,",
+        "`message`.",
+    ]
+    for command, model in result_models().items():
+        schema = json.dumps(model.model_json_schema(mode="serialization"), indent=2)
+        lines += ["", f"## apisr {command} --json", "", "```json", schema, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def result_models() -> dict[str, Any]:
+    """Return what each command prints with ``--json``."""
+    from apisr.curate.run import CurateResult
+    from apisr.degrade.folder import DegradeResult
+    from apisr.enhance import EnhanceResult
+    from apisr.evaluate.report import Report
+    from apisr.train.trainer import TrainResult
+    from apisr.upscale.results import RunReport
+
+    return {
+        "upscale": RunReport,
+        "curate": CurateResult,
+        "enhance": EnhanceResult,
+        "degrade": DegradeResult,
+        "train": TrainResult,
+        "evaluate": Report,
+    }
+
+
+def cards_page() -> str:
+    """Return the cards of the shipped models."""
+    from apisr.cli.cards import score_table, text_sections
+    from apisr.weights import list_models
+
+    lines = ["# Cards of the shipped models"]
+    for model in list_models():
+        card = model.card
+        lines += ["", f"## {model.name}", "", f"{card.get('title', model.name)}.", ""]
+        lines += ["| | |", "|---|---|"]
+        for name, value in (
+            ("enlarges", f"x{model.scale}"),
+            ("network", model.architecture),
+            ("parameters", card.get("parameters")),
+            ("licence", card.get("license")),
+            ("default", "yes" if card.get("default") else "no"),
+            ("SHA-256", f"`{model.sha256}`"),
+        ):
+            lines.append(f"| {name} | {value} |")
+        for heading, text in text_sections(card):
+            lines += ["", f"**{heading}.** {_escaped(text)}"]
+        table = score_table(card)
+        if table:
+            lines += ["", "| " + " | ".join(table[0]) + " |", "|---" * len(table[0]) + "|"]
+            lines += ["| " + " | ".join(row) + " |" for row in table[1:]]
+    return "\n".join(lines) + "\n"
+
+
+def _commands(command: Any, context: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name in command.list_commands(context):
+        entry = command.get_command(context, name)
+        if entry is None or entry.hidden:
+            continue
+        yield (*path, name), entry
+        if hasattr(entry, "list_commands"):
+            yield from _commands(entry, context, (*path, name))
+
+
+def _described(entry: Any) -> list[str]:
+    lines = [_escaped((entry.help or "").strip()), ""]
+    if entry.epilog:
+        lines += ["```sh", *(line.strip() for line in entry.epilog.splitlines()[1:]), "```", ""]
+    rows = [row for row in map(_row, entry.params) if row]
+    if rows:
+        lines += ["| option | what it does | default |", "|---|---|---|", *rows]
+    return lines
+
+
+def _row(parameter: Any) -> str:
+    if getattr(parameter, "hidden", False):
+        return ""
+    names = [*parameter.opts, *getattr(parameter, "secondary_opts", [])]
+    if not any(name.startswith("-") for name in names):
+        names = [parameter.metavar or parameter.name.upper()]
+    shown = ", ".join(f"`{name}`" for name in names)
+    default = parameter.default
+    given = getattr(parameter, "show_default", True) is not False and not callable(default)
+    text = "" if default in (None, False, ()) or not given else f"`{default}`"
+    return f"| {shown} | {_escaped(getattr(parameter, 'help', None) or '')} | {text} |"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write("\n".join(pages().values()))
