@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import numpy as np
 import pytest
 from conftest import Ran, Run
 
-from apisr.cli import main
+from apisr.cli import COMMANDS, completing, main
+from apisr.cli.failures import failure_of
 from apisr.image import read_picture, write_picture
 from apisr.upscale import tiles
 
@@ -338,3 +340,186 @@ def test_numbered_pictures_become_a_video_and_the_other_way_round(apisr: Run, ti
     assert read_picture(made[0]).pixels.shape == (128, 192, 3)
     one_line(apisr("upscale", tmp_path / "in/%05d.png", "--model", tiny_x2), 2, "-o")
     one_line(apisr("upscale", tmp_path / "no/%05d.png", "-o", tmp_path / "x.mkv", "--model", tiny_x2), 2, "no picture")
+
+
+COMMANDS_WITH_HELP = [
+    path.split() for path in (*COMMANDS, "models list", "models show", "models fetch", "models verify")
+]
+
+
+@pytest.mark.parametrize("path", COMMANDS_WITH_HELP, ids=" ".join)
+def test_every_help_has_examples_and_no_type_of_flags(apisr: Run, path: list[str]) -> None:
+    shown = apisr(*path, "--help").stdout
+    assert "<bool>" not in shown
+    examples = shown.split("Examples:")[1]
+    assert examples.count(f"apisr {' '.join(path)}") >= (3 if len(path) == 1 and path != ["doctor"] else 1)
+
+
+def test_alone_the_program_shows_help_and_ends_well(apisr: Run) -> None:
+    alone = apisr()
+    assert alone.returncode == 0
+    assert alone.stdout == apisr("--help").stdout
+
+
+def test_usage_errors_name_the_help_of_the_command_and_the_value(apisr: Run) -> None:
+    one_line(apisr("upscale", "x.png", "--tile", "none"), 2, "'none'", "Try: apisr upscale --help", code="usage")
+    one_line(apisr("modles"), 2, "Did you mean 'models'?", code="usage")
+    one_line(apisr("upscale", "x.png", "--format", "jpq"), 2, "'jpq'", "Did you mean 'jpg'?", code="usage")
+
+
+@pytest.mark.parametrize("scale", ["2", "x2", "2x", "X2"])
+def test_factors_as_people_write_them(apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path, scale: str) -> None:
+    done = apisr("upscale", picture, "-o", tmp_path / "o.png", "-s", scale, "-m", tiny_x2, "--format", "PNG")
+    assert done.returncode == 0, done.stderr
+    assert read_picture(tmp_path / "o.png").pixels.shape == (40, 60, 3)
+
+
+def test_patterns_are_expanded(apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
+    write_picture(picture.with_name("b.png"), np.zeros((4, 4, 3), np.uint8))
+    done = apisr("upscale", picture.parent / "*.png", "-o", tmp_path / "out", "-m", tiny_x2, "--json")
+    assert [Path(file["source"]).name for file in done.json()["files"]] == ["a.png", "b.png"]
+    one_line(apisr("upscale", tmp_path / "*.tif", "-m", tiny_x2), 2, "*.tif", code="no-match")
+
+
+def test_results_are_the_documented_models(apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
+    from apisr.upscale.results import RunReport
+
+    (picture.parent / "notes.txt").write_text("left out")
+    done = apisr("upscale", picture.parent, "-o", tmp_path / "out", "-m", tiny_x2, "--json")
+    report = RunReport.model_validate_json(done.stdout)
+    assert report.files[0].status == "done"
+    assert [path.name for path in report.left_out] == ["notes.txt"]
+
+
+def test_progress_as_json_lines(apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
+    done = apisr("upscale", picture, "-o", tmp_path / "o.png", "-m", tiny_x2, "--progress", "json", "--json")
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [event["kind"] for event in events if event["kind"] != "advanced"][:1] == ["started"]
+    assert events[-1]["kind"] == "ended"
+    assert done.json()["files"][0]["status"] == "done"
+
+
+def test_settings_files_and_profiles(
+    apisr: Run, picture: Path, tiny_x4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apisr.cli.settings.user_file", lambda: tmp_path / "home" / "apisr.toml")
+    here = tmp_path / "here"
+    here.mkdir()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "apisr.toml").write_text("[upscale]\nscale = 3\nquality = 50\n")
+    (here / "apisr.toml").write_text('[upscale]\nformat = "tif"\ncrf = 12\n[profiles.mine.upscale]\nscale = "x1.5"\n')
+    settings = apisr("config", "upscale", "--json", cwd=here).json()["values"]["upscale"]
+    assert settings["scale"] == {"value": 3, "origin": str(tmp_path / "home" / "apisr.toml")}
+    assert settings["crf"]["value"] == 12
+    options = ("-m", tiny_x4, "--engine", "onnx", "-o", tmp_path / "out")
+    assert apisr("upscale", picture, *options, cwd=here).returncode == 0  # --crf of the file does not disturb pictures
+    assert read_picture(tmp_path / "out" / "a.tif").pixels.shape == (60, 90, 3)
+    assert apisr("upscale", picture, *options, "--profile", "mine", "--format", "png", cwd=here).returncode == 0
+    assert read_picture(tmp_path / "out" / "a.png").pixels.shape == (30, 45, 3)
+    one_line(apisr("upscale", picture, *options, "--crf", "9", cwd=here), 2, code="option-does-not-apply")
+    one_line(apisr("upscale", picture, "--profile", "mien", cwd=here), 2, "'mine'", code="unknown-profile")
+    (here / "apisr.toml").write_text("[upscale]\ncfr = 3\n")
+    one_line(apisr("upscale", picture, cwd=here), 2, "'cfr'", "'crf'", code="unknown-setting")
+    assert apisr("upscale", "--help", cwd=here).returncode == 0
+
+
+def test_a_folder_is_watched(apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
+    (picture.parent / "growing.png").touch()  # empty: somebody is about to write it
+    done = apisr("watch", picture.parent, "-o", tmp_path / "out", "-m", tiny_x2, "--once", "--every", "0.1")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+    one_line(apisr("watch", picture, "-o", tmp_path / "out"), 2, code="no-such-folder")
+
+
+def test_a_picture_and_a_video_through_pipes(picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
+    """The program between two processes of ffmpeg, as in the documents."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("the ffmpeg program is not on this machine")
+    clip = Path(__file__).resolve().parent.parent / "examples" / "clip.mkv"
+    program = [sys.executable, "-m", "apisr", "upscale", "-", "-o", "-", "-m", str(tiny_x2), "--engine", "onnx"]
+    read = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-i",
+        str(clip),
+        "-frames:v",
+        "5",
+        "-pix_fmt",
+        "yuv420p",
+        "-f",
+        "yuv4mpegpipe",
+        "-",
+    ]
+    write = ["ffmpeg", "-v", "error", "-i", "-", "-c:v", "ffv1", str(tmp_path / "out.mkv")]
+    stream = subprocess.run(read, capture_output=True, check=True).stdout
+    large = subprocess.run(program, input=stream, capture_output=True, check=True).stdout
+    subprocess.run(write, input=large, check=True)
+    import av
+
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        frames = list(container.decode(video=0))
+    assert [(frame.width, frame.height) for frame in frames] == [(1280, 720)] * 5
+    assert [round(float(frame.time or 0) * 24000 / 1001) for frame in frames] == [0, 1, 2, 3, 4]
+
+
+def test_a_picture_through_a_pipe(apisr: Run, picture: Path, tiny_x2: Path) -> None:
+    one_line(apisr("upscale", "-", "-o", "-", stdin=b""), 2, code="empty-input")
+    one_line(apisr("upscale", "-", "-o", "-", stdin=b"no picture at all"), 2, code="bad-pipe")
+    one_line(apisr("upscale", "-", picture, "-o", "-"), 2, code="bad-pipe")
+
+
+def test_names_that_steer_a_terminal_are_shown(apisr: Run, tiny_x2: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "a\x1b[31m\n.png"
+    bad.write_text("hello")
+    done = apisr("upscale", bad, "-o", tmp_path / "o.png", "-m", tiny_x2)
+    assert done.returncode == 2
+    assert "\x1b" not in done.stderr
+    assert "\\x1b[31m" in done.stderr
+
+
+def test_a_closed_standard_error_and_output_do_no_harm(picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
+    line = f"'{sys.executable}' -m apisr upscale '{picture}' -o '{tmp_path / 'o.png'}' -m '{tiny_x2}' --engine onnx"
+    assert subprocess.run(["bash", "-c", f"{line} >&- 2>&-"], check=False).returncode == 0
+    assert read_picture(tmp_path / "o.png").pixels.shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "code"),
+    [
+        (PermissionError(13, "Permission denied", "a.png"), 1, "system"),
+        (MemoryError(), 1, "out-of-memory"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), 2, "bad-text"),
+        (KeyboardInterrupt(), 130, "cancelled"),
+    ],
+)
+def test_errors_of_the_system_are_known(error: BaseException, exit_code: int, code: str) -> None:
+    failure = failure_of(error)
+    assert (failure.exit_code, failure.code) == (exit_code, code)
+    assert "unexpected" not in failure.line
+
+
+def test_completion_knows_models_codecs_presets_and_profiles() -> None:
+    assert completing.models("grl") == ["grl-x4", "grl-x4-vivid"]
+    assert completing.codecs("libx26") == ["libx264", "libx265"]
+    assert "paper-stage1" in completing.presets("apisr.train")("paper")
+    assert completing.profiles("d") == ["dvd"]
+    assert "psnr,ssim" in completing.metrics("psnr,ss")
+
+
+def test_the_pages_made_from_the_program() -> None:
+    """The reference of commands and results can be made, and names every command and every result."""
+    from importlib import util
+
+    spec = util.spec_from_file_location("site_pages", Path(__file__).resolve().parent.parent / "scripts" / "site.py")
+    assert spec is not None
+    assert spec.loader is not None
+    site = util.module_from_spec(spec)
+    spec.loader.exec_module(site)
+    pages = site.pages()
+    for name in COMMANDS:
+        assert f"## apisr {name}" in pages["reference/commands.md"]
+    for name in site.result_models():
+        assert f"## apisr {name} --json" in pages["reference/results.md"]
+    assert "`--tile`" in pages["reference/commands.md"]
+    assert "## " in pages["reference/cards.md"]

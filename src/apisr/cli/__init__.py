@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 #: Command name -> module. The order is that of the help page.
 COMMANDS = {
     "upscale": "apisr.cli.upscale",
+    "watch": "apisr.cli.watch",
     "app": "apisr.cli.app",
     "curate": "apisr.cli.curate",
     "review": "apisr.cli.review",

@@ -47,9 +47,14 @@ def command(
 ) -> None:
     """Upscale pictures and videos, x2 and x4, keeping everything of the source."""
     from apisr.cli.parsers import expand
+    from apisr.cli.pipe import is_pipe, upscale_pipe
     from apisr.upscale.jobs import run_jobs
     from apisr.upscale.models import Networks
 
+    if is_pipe(inputs, output):
+        with reporting.display() as display:
+            upscale_pipe(choice.options(), display)
+        return
     plan, options = planned(context, expand(inputs), output, choice)
     networks = Networks(options)
     if dry_run:

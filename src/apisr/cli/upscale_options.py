@@ -117,6 +117,17 @@ class Pictures:
         ),
     ] = None
 
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            "--max-pixels",
+            help="Refuse pictures of more pixels; by default what fits the memory.",
+            min=1,
+            show_default=False,
+            rich_help_panel=PICTURES,
+        ),
+    ] = None
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -190,6 +201,17 @@ class Encoding:
 class Frames:
     """Which streams and frames are taken, and what is done to frames before the network."""
 
+    video_stream: Annotated[
+        int | None,
+        typer.Option(
+            "--video-stream",
+            metavar="N",
+            help="Number of the video stream; by default the main one.",
+            min=0,
+            show_default=False,
+            rich_help_panel=VIDEOS,
+        ),
+    ] = None
     drop_streams: Annotated[
         list[str] | None,
         typer.Option(
@@ -389,7 +411,10 @@ class Choice:
             cluster=running.cluster,
             workers=running.workers,
             picture=PictureOptions(
-                tile_px=self.pictures.tile, quality=self.pictures.quality, format=self.pictures.format
+                tile_px=self.pictures.tile,
+                quality=self.pictures.quality,
+                format=self.pictures.format,
+                max_pixels=self.pictures.max_pixels,
             ),
             video=self._video_options(),
         )
@@ -416,6 +441,7 @@ class Choice:
             native=_native(frames.native),
             deinterlace=frames.deinterlace,
             detelecine=frames.detelecine,
+            stream=frames.video_stream,
             drop_streams=tuple(frames.drop_streams or ()),
             start=begin,
             end=end,
