@@ -56,9 +56,10 @@ def results_page() -> str:
     lines = [
         "# Results as JSON",
         "",
-        "With `--json` a command prints its result on standard output, exactly as its schema says. The Python functions",
-        "return the same models. With `--progress json` progress goes to standard error, one event a line: `stage`,",
-        "`kind` (started, advanced, notice, ended), `item`, `index`, `count`, `done`, `total`, `unit`, `message`.",
+        "With `--json` a command prints its result on standard output, exactly as its schema says. The Python",
+        "functions return the same models. With `--progress json` progress goes to standard error, one event a line:",
+        "`stage`, `kind` (started, advanced, notice, ended), `item`, `index`, `count`, `done`, `total`, `unit`,",
+        "`message`.",
     ]
     for command, model in result_models().items():
         schema = json.dumps(model.model_json_schema(mode="serialization"), indent=2)
