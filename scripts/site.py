@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def pages() -> dict[str, str]:
         "reference/commands.md": commands_page(),
         "reference/results.md": results_page(),
         "reference/cards.md": cards_page(),
+        "reference/licences.md": licences_page(),
     }
 
 
@@ -111,6 +113,22 @@ def cards_page() -> str:
         if table:
             lines += ["", "| " + " | ".join(table[0]) + " |", "|---" * len(table[0]) + "|"]
             lines += ["| " + " | ".join(row) + " |" for row in table[1:]]
+    return "\n".join(lines) + "\n"
+
+
+def licences_page() -> str:
+    """Return the licences of everything that ships: the program, its models and their data, the example files."""
+    from apisr.weights import list_models
+
+    root = Path(__file__).resolve().parent.parent
+    lines = ["# Licences", "", "```text", (root / "NOTICE").read_text(encoding="utf-8").strip(), "```"]
+    lines += ["", "## Models", "", "| model | licence | trained on |", "|---|---|---|"]
+    for model in list_models():
+        sources = model.card.get("data") or []
+        names = ", ".join(f"{source['name']} ({source['licence']})" for source in sources if isinstance(source, dict))
+        lines.append(f"| {model.name} | {model.card.get('license', '')} | {_escaped(names)} |")
+    examples = (root / "examples" / "README.md").read_text(encoding="utf-8").partition("\n")[2]
+    lines += ["", "## Example files", examples.strip()]
     return "\n".join(lines) + "\n"
 
 

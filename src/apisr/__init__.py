@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 
     from apisr.curate.run import CurateResult
     from apisr.curate.settings import CurateSettings
+    from apisr.engines import PrecisionChoice
     from apisr.evaluate import Evaluation
     from apisr.evaluate.options import EvaluateOptions
     from apisr.image import ImageF32, ImageU8, ImageU16
     from apisr.model import LoadedModel
     from apisr.train.config import TrainConfig
     from apisr.train.trainer import TrainResult
-    from apisr.upscale.options import EngineName, PictureOptions, PrecisionChoice, UpscaleOptions, VideoOptions
+    from apisr.upscale.options import PictureOptions, UpscaleOptions, VideoOptions
     from apisr.upscale.results import JobResult, PictureResult, VideoResult
     from apisr.video.source import VideoSource
 
@@ -86,7 +87,7 @@ def load(
     *,
     scale: float | None = None,
     strength: float | None = None,
-    engine: EngineName = "auto",
+    engine: str = "auto",
     device: str = "auto",
     precision: PrecisionChoice = "auto",
     threads: int | None = None,

@@ -126,7 +126,11 @@ class LoadedModel:
         for tile in tiles:
             rows = slice(scale * tile.core.top, scale * (tile.core.top + tile.core.height))
             columns = slice(scale * tile.core.left, scale * (tile.core.left + tile.core.width))
-            output[rows, columns] = run_tile(self.engine, window_of(colour, tile.window), tile)
+            output[rows, columns] = run_tile(
+                self.engine,
+                cast("NDArray[np.float32]", window_of(cast("NDArray[np.uint8]", colour), tile.window)),
+                tile,
+            )
         return output if channels == 3 else output.mean(axis=2, keepdims=True)
 
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from apisr.core.errors import InputError, RunError
 from apisr.core.progress import Progress
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import av
+    from av.container import InputContainer, OutputContainer
 
     from apisr.cli.display import Display
     from apisr.upscale.options import UpscaleOptions
@@ -90,7 +91,7 @@ def _upscale_y4m(source: BinaryIO, sink: BinaryIO, options: UpscaleOptions, disp
     done = 0
     try:
         with av.open(source, format="yuv4mpegpipe") as reader, av.open(sink, "w", format="yuv4mpegpipe") as writer:
-            for frame in _upscaled(reader, writer, options):
+            for frame in _upscaled(cast("InputContainer", reader), cast("OutputContainer", writer), options):
                 writer.mux(frame)
                 done += 1
                 display.show_or_stop(Progress("upscale", item="standard input", done=done, unit="frames"))
@@ -102,8 +103,8 @@ def _upscale_y4m(source: BinaryIO, sink: BinaryIO, options: UpscaleOptions, disp
 
 
 def _upscaled(
-    reader: av.container.InputContainer, writer: av.container.OutputContainer, options: UpscaleOptions
-) -> Iterator[list[av.Packet]]:
+    reader: InputContainer, writer: OutputContainer, options: UpscaleOptions
+) -> Iterator[list[av.Packet[Any]]]:
     """Give the packets of the upscaled frames."""
     import av
     import numpy as np
@@ -122,15 +123,17 @@ def _upscaled(
     )
     output = writer.add_stream("rawvideo", rate=stream.average_rate or 24)
     output.width, output.height, output.pix_fmt = width, height, stream.format.name
-    output.codec_context.time_base = 1 / (stream.average_rate or 24)
+    time_base: Any = 1 / (stream.average_rate or 24)  # PyAV 18 and 19 take different kinds of fractions
+    output.codec_context.time_base = time_base
     for number, frame in enumerate(reader.decode(stream)):
         rgb = frame.to_ndarray(format="rgb48le" if deep else "rgb24")
-        big = upscaler.process(rgb)
+        big = upscaler.process(cast("Any", rgb))
         if big.shape[:2] != (height, width):
             big = from_float(resize(to_float(big), height, width), big.dtype)
-        made = av.VideoFrame.from_ndarray(np.ascontiguousarray(big), format="rgb48le" if deep else "rgb24")
+        made = av.VideoFrame.from_ndarray(cast("Any", np.ascontiguousarray(big)), format="rgb48le" if deep else "rgb24")
         made = made.reformat(format=stream.format.name)
-        made.pts, made.time_base = number, output.codec_context.time_base
+        made.pts = number
+        made.time_base = time_base
         yield output.encode(made)
     yield output.encode(None)
 
