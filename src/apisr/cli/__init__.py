@@ -1,7 +1,7 @@
 """The command line: one file per command, which parses, calls and prints.
 
-Commands are listed in :data:`COMMANDS` and loaded when the program starts. Their modules import nothing heavy at the
-top (a test holds them to it); the work is imported inside the function. A command's module has a function or a
+Commands are listed in :mod:`apisr.cli.commands` and loaded when the program starts. Their modules import nothing heavy
+at the top (a test holds them to it); the work is imported inside the function. A command's module has a function or a
 ``typer.Typer`` called ``command``, and ``EXAMPLES`` for its help. Exit codes: see :mod:`apisr.cli.failures`.
 """
 
@@ -14,33 +14,14 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from apisr import __version__
+from apisr.cli.commands import COMMANDS
 
 if TYPE_CHECKING:
     from apisr.cli.helping import Program
 
-#: Command name -> module. The order is that of the help page.
-COMMANDS = {
-    "upscale": "apisr.cli.upscale",
-    "watch": "apisr.cli.watch",
-    "app": "apisr.cli.app",
-    "curate": "apisr.cli.curate",
-    "review": "apisr.cli.review",
-    "enhance": "apisr.cli.enhance",
-    "degrade": "apisr.cli.degrade",
-    "shards": "apisr.cli.shards",
-    "train": "apisr.cli.train",
-    "evaluate": "apisr.cli.evaluate",
-    "table": "apisr.cli.table",
-    "ablate": "apisr.cli.ablate",
-    "models": "apisr.cli.models",
-    "export": "apisr.cli.export",
-    "config": "apisr.cli.config",
-    "doctor": "apisr.cli.doctor",
-}
-
 
 def build() -> typer.Typer:
-    """Build the command-line application with every command of :data:`COMMANDS`."""
+    """Build the command-line application with every command of :data:`apisr.cli.commands.COMMANDS`."""
     from apisr.cli.helping import HELP_OPTIONS, Command, Program
 
     app = typer.Typer(

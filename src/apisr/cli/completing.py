@@ -6,6 +6,28 @@ from collections.abc import Callable
 
 from apisr.cli.parsers import names
 
+#: Video encoders that are completed, and looked for by 'apisr doctor'.
+ENCODERS = (
+    "libx264",
+    "libx265",
+    "libsvtav1",
+    "libaom-av1",
+    "libvpx-vp9",
+    "ffv1",
+    "prores_ks",
+    "h264_nvenc",
+    "hevc_nvenc",
+    "av1_nvenc",
+    "h264_qsv",
+    "hevc_qsv",
+    "h264_vaapi",
+    "hevc_vaapi",
+    "h264_videotoolbox",
+    "hevc_videotoolbox",
+    "h264_amf",
+    "hevc_amf",
+)
+
 
 def models(incomplete: str) -> list[str]:
     """Return shipped models that begin so."""
@@ -23,8 +45,6 @@ def releases(incomplete: str) -> list[str]:
 
 def codecs(incomplete: str) -> list[str]:
     """Return video encoders that begin so."""
-    from apisr.cli.doctor import ENCODERS
-
     return [name for name in ENCODERS if name.startswith(incomplete)]
 
 

@@ -33,7 +33,7 @@ def command(
 
     Settings are read from apisr.toml in the current folder and in the user's configuration folder.
     """
-    from apisr.cli import COMMANDS
+    from apisr.cli.commands import COMMANDS
     from apisr.cli.output import say, say_json
     from apisr.cli.settings import read_settings, user_file
     from apisr.core.config import unknown_name

@@ -96,18 +96,10 @@ class Finishing:
     ] = None
 
 
-@grouped
-def command(
-    choosing: Choosing,
-    finishing: Finishing,
-    reporting: Reporting,
-    videos: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="IN", help="Videos, folders that are searched for videos, and patterns."),
-    ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The dataset: a folder to make or to continue.")
-    ] = Path("dataset"),
+@dataclass(frozen=True)
+class Working:
+    """Where the rules come from, and where the work is done."""
+
     preset: Annotated[
         str,
         typer.Option(
@@ -115,10 +107,10 @@ def command(
             help="paper or reference (the released code's way).",
             autocompletion=completing.presets("apisr.curate"),
         ),
-    ] = "paper",
+    ] = "paper"
     config: Annotated[
         Path | None, typer.Option("--config", help="TOML file with options (see docs/curate.md).", show_default=False)
-    ] = None,
+    ] = None
     workers: Annotated[
         int | None,
         typer.Option(
@@ -128,8 +120,23 @@ def command(
             help="Processes, a video each; by default one for each core.",
             show_default=False,
         ),
+    ] = None
+    cluster: ClusterOption = None
+
+
+@grouped
+def command(
+    choosing: Choosing,
+    finishing: Finishing,
+    working: Working,
+    reporting: Reporting,
+    videos: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="IN", help="Videos, folders that are searched for videos, and patterns."),
     ] = None,
-    cluster: ClusterOption = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The dataset: a folder to make or to continue.")
+    ] = Path("dataset"),
 ) -> None:
     """Choose the best intra frames of videos and make a training set of them.
 
@@ -139,7 +146,6 @@ def command(
     from apisr.cli.output import note
     from apisr.cli.parsers import expand
     from apisr.core.errors import InputError
-    from apisr.curate.settings import load_settings
 
     again = finishing.report or finishing.compare is not None or finishing.license is not None
     if not videos and not again and finishing.export is None:
@@ -147,23 +153,7 @@ def command(
             "no videos given. Give videos or folders, or --report or --export for a dataset that exists.",
             code="no-videos",
         )
-    failed = False
-    if videos:
-        from apisr.curate.run import curate
-
-        settings = load_settings(preset=preset, config=config, overrides=choosing.overrides())
-        with reporting.display(resumes=True) as display:
-            result = curate(
-                expand(videos),
-                output,
-                settings=settings,
-                workers=workers,
-                cluster=cluster,
-                progress=display.show,
-                cancel=display.cancel,
-            )
-        _print_result(result, output, reporting)
-        failed = bool(result.failed)
+    failed = _curate(expand(videos), output, choosing, working, reporting) if videos else False
     if again:
         from apisr.curate.run import write_report_again
 
@@ -172,6 +162,26 @@ def command(
     if finishing.export is not None:
         note(_export(output, finishing.export))
     raise typer.Exit(1 if failed else 0)
+
+
+def _curate(videos: list[Path], output: Path, choosing: Choosing, working: Working, reporting: Reporting) -> bool:
+    """Work on videos, say what became of them, and return whether one failed."""
+    from apisr.curate.run import curate
+    from apisr.curate.settings import load_settings
+
+    settings = load_settings(preset=working.preset, config=working.config, overrides=choosing.overrides())
+    with reporting.display(resumes=True) as display:
+        result = curate(
+            videos,
+            output,
+            settings=settings,
+            workers=working.workers,
+            cluster=working.cluster,
+            progress=display.show,
+            cancel=display.cancel,
+        )
+    _print_result(result, output, reporting)
+    return bool(result.failed)
 
 
 def _print_result(result: CurateResult, output: Path, reporting: Reporting) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from apisr.cli.completing import ENCODERS
 from apisr.cli.helping import examples
 from apisr.cli.options import JsonOption
 
@@ -33,27 +34,6 @@ _PACKAGES = (
 )
 #: From this PSNR on, two outputs are called the same.
 _SAME_DB = 90.0
-#: Encoders that are looked for, and completed.
-ENCODERS = (
-    "libx264",
-    "libx265",
-    "libsvtav1",
-    "libaom-av1",
-    "libvpx-vp9",
-    "ffv1",
-    "prores_ks",
-    "h264_nvenc",
-    "hevc_nvenc",
-    "av1_nvenc",
-    "h264_qsv",
-    "hevc_qsv",
-    "h264_vaapi",
-    "hevc_vaapi",
-    "h264_videotoolbox",
-    "hevc_videotoolbox",
-    "h264_amf",
-    "hevc_amf",
-)
 
 
 def command(

@@ -181,7 +181,7 @@ def _profile(name: str, table: object, origin: str) -> Profile:
 
 
 def _command_table(name: str, content: object, where: str) -> Mapping[str, object]:
-    from apisr.cli import COMMANDS
+    from apisr.cli.commands import COMMANDS
 
     if name not in COMMANDS or not isinstance(content, dict):
         near = nearest(name, [*COMMANDS, "profile", "profiles"])
