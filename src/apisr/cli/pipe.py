@@ -91,7 +91,7 @@ def _upscale_y4m(source: BinaryIO, sink: BinaryIO, options: UpscaleOptions, disp
     done = 0
     try:
         with av.open(source, format="yuv4mpegpipe") as reader, av.open(sink, "w", format="yuv4mpegpipe") as writer:
-            for frame in _upscaled(cast("InputContainer", reader), cast("OutputContainer", writer), options):
+            for frame in _upscaled(cast("InputContainer", reader), writer, options):
                 writer.mux(frame)
                 done += 1
                 display.show_or_stop(Progress("upscale", item="standard input", done=done, unit="frames"))
