@@ -27,8 +27,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from apisr import degrade
-from apisr.degrade import codecs
+from apisr.degrade import Parameters, apply, codecs, load_recipe, sample
 from apisr.degrade.pixels import to_bytes
 from apisr.degrade.recipe import run_stage
 from apisr.degrade.stages import make_kernel
@@ -58,7 +57,7 @@ def run(*, quick: bool = False) -> list[Row]:
         raise Skip("the ffmpeg program is not installed")
     pictures = [scene(seed) for seed in range(3)]
     generator = np.random.default_rng(2024)
-    drawn = [degrade.sample(degrade.load_recipe("apisr", scale=4), generator, *SIZE) for _ in range(8 if quick else 40)]
+    drawn = [sample(load_recipe("apisr", scale=4), generator, *SIZE) for _ in range(8 if quick else 40)]
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -90,14 +89,14 @@ def scene(seed: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def _whole(pictures: list[np.ndarray], drawn: list[degrade.Parameters]) -> list[Row]:
-    degrade.apply(pictures[0], drawn[0])  # tables are made once
+def _whole(pictures: list[np.ndarray], drawn: list[Parameters]) -> list[Row]:
+    apply(pictures[0], drawn[0])  # tables are made once
     ours = theirs = 0.0
     for index, parameters in enumerate(drawn):
         picture = pictures[index % len(pictures)]
         with tempfile.TemporaryDirectory() as folder:
             theirs += _spent(lambda: reference_method(picture, parameters, Path(folder)))  # noqa: B023 - called at once
-        ours += _spent(lambda: degrade.apply(picture, parameters))  # noqa: B023
+        ours += _spent(lambda: apply(picture, parameters))  # noqa: B023
     return [_row(f"whole picture, {len(drawn)} draws", ours / len(drawn), theirs / len(drawn))]
 
 
@@ -120,7 +119,7 @@ def _steps(picture: np.ndarray, *, quick: bool) -> Iterator[Row]:
         yield _row(f"{stage['codec']}, 320x180, one frame", float(np.median(ours)), float(np.median(theirs)))
 
 
-def _shares(pictures: list[np.ndarray], drawn: list[degrade.Parameters]) -> Iterator[Row]:
+def _shares(pictures: list[np.ndarray], drawn: list[Parameters]) -> Iterator[Row]:
     spent: defaultdict[str, float] = defaultdict(float)
     for index, parameters in enumerate(drawn):
         state: Any = pictures[index % len(pictures)]
@@ -136,7 +135,7 @@ def _shares(pictures: list[np.ndarray], drawn: list[degrade.Parameters]) -> Iter
         yield _row(label, spent[name] / len(drawn), None)
 
 
-def reference_method(picture: np.ndarray, parameters: degrade.Parameters, folder: Path) -> np.ndarray:
+def reference_method(picture: np.ndarray, parameters: Parameters, folder: Path) -> np.ndarray:
     """Execute drawn parameters as the reference implementation does; returns the low picture, uint8."""
     import torch
     from torch.nn import functional

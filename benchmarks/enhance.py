@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from apisr import enhance as lines
+from apisr.enhance import GAMMA, enhance_steps, passively_dilated, unsharp_mask, without_outliers, xdog
 from benchmarks.degrade import scene
 
 Row = dict[str, object]
@@ -35,18 +35,16 @@ def run(*, quick: bool = False) -> list[Row]:
         reference_map, theirs = _spent(lambda: reference_method(picture))
         ours: list[float] = []
         for _ in range(5):
-            steps, spent = _spent(lambda: lines.enhance_steps(picture, preset="reference"))
+            steps, spent = _spent(lambda: enhance_steps(picture, preset="reference"))
             ours.append(spent)
         if (steps.map == reference_map).mean() < 0.999:
             raise RuntimeError("the maps of both methods differ in more than a thousandth of the pixels")
         values = picture.astype(np.float32) / 255
         gray = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)
         parts: dict[str, Callable[[], object]] = {
-            "of ours: three rounds of sharpening": lambda: [lines.unsharp_mask(values) for _ in range(3)],
-            "of ours: XDoG": lambda: lines.xdog(gray),
-            "of ours: outlier filter and dilation": lambda: lines.passively_dilated(
-                lines.without_outliers(steps.map_raw)
-            ),
+            "of ours: three rounds of sharpening": lambda: [unsharp_mask(values) for _ in range(3)],
+            "of ours: XDoG": lambda: xdog(gray),
+            "of ours: outlier filter and dilation": lambda: passively_dilated(without_outliers(steps.map_raw)),
         }
         size = f"{picture.shape[1]}x{picture.shape[0]}"
         rows = [_row(f"enhance, {size}", float(np.median(ours)), theirs)]
@@ -68,7 +66,7 @@ def reference_method(picture: np.ndarray) -> np.ndarray:
         soft = cv2.GaussianBlur(mask, (51, 51), 0)
         sharp = soft * np.clip(sharp + 0.5 * residual, 0, 1) + (1 - soft) * sharp
     gray = cv2.cvtColor(sharp, cv2.COLOR_RGB2GRAY)
-    difference = cv2.GaussianBlur(gray, (0, 0), 0.6) - lines.GAMMA * cv2.GaussianBlur(gray, (0, 0), 1.5)
+    difference = cv2.GaussianBlur(gray, (0, 0), 0.6) - GAMMA * cv2.GaussianBlur(gray, (0, 0), 1.5)
     difference /= difference.max()
     level = 1 + np.tanh(1e9 * (difference + 15 / 255))
     level[level >= 1] = 1

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apisr import degrade
 from apisr.cli import main
 from apisr.core.errors import Cancelled, InputError
 from apisr.core.progress import Cancel, Progress
+from apisr.degrade import apply, load_recipe, sample
 from apisr.degrade.folder import PARAMETERS_NAME, SHEET_NAME, DegradeOptions, degrade_folder
 from apisr.image import read_rgb, write_picture
 
@@ -53,14 +53,14 @@ def test_command_writes_pictures_parameters_and_sheet(
         low = read_rgb(output / line["file"])
         high = read_rgb(pictures / line["file"])
         assert line["seed"] == 3
-        np.testing.assert_array_equal(degrade.apply(high, line["parameters"]), low)
+        np.testing.assert_array_equal(apply(high, line["parameters"]), low)
     sheet = read_rgb(output / SHEET_NAME)
     assert sheet.shape[0] > 3 * 256
     assert sheet.std() > 10
 
 
 def test_workers_order_and_resume_do_not_change_a_byte(pictures: Path, tmp_path: Path) -> None:
-    recipe = degrade.load_recipe("apisr", scale=4)
+    recipe = load_recipe("apisr", scale=4)
     degrade_folder(pictures, tmp_path / "one", recipe, DegradeOptions(seed=5))
     degrade_folder(pictures, tmp_path / "many", recipe, DegradeOptions(seed=5, workers=3))
     expected = contents(tmp_path / "one")
@@ -111,7 +111,7 @@ def test_foreign_files_are_not_replaced(pictures: Path, tmp_path: Path) -> None:
     output.mkdir()
     (output / "p 0.png").write_text("mine")
     with pytest.raises(InputError) as caught:
-        degrade_folder(pictures, output, degrade.load_recipe("bicubic"))
+        degrade_folder(pictures, output, load_recipe("bicubic"))
     assert caught.value.code == "output-exists"
     assert contents(output) == {"p 0.png": b"mine"}
 
@@ -163,7 +163,7 @@ def test_bad_input_is_one_line(
 def test_tiny_pictures_have_their_place_on_the_sheet(size: tuple[int, int], tmp_path: Path) -> None:
     high = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     write_picture(tmp_path / "a.png", high)
-    result = degrade_folder(tmp_path / "a.png", tmp_path / "out", degrade.load_recipe("bicubic"))
+    result = degrade_folder(tmp_path / "a.png", tmp_path / "out", load_recipe("bicubic"))
     assert result.done == ("a.png",)
     assert read_rgb(tmp_path / "out" / SHEET_NAME).shape[0] > 256
 
@@ -172,9 +172,9 @@ def test_the_example_of_the_note_is_a_recipe(tmp_path: Path) -> None:
     note = Path(__file__).parent.parent / "docs" / "degrade.md"
     text = note.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
     (tmp_path / "old-dvd.toml").write_text(text, encoding="utf-8")
-    recipe = degrade.load_recipe(tmp_path / "old-dvd.toml", scale=2)
-    parameters = degrade.sample(recipe, np.random.default_rng(0), 64, 64)
-    assert degrade.apply(np.zeros((64, 64, 3), np.uint8), parameters).shape == (32, 32, 3)
+    recipe = load_recipe(tmp_path / "old-dvd.toml", scale=2)
+    parameters = sample(recipe, np.random.default_rng(0), 64, 64)
+    assert apply(np.zeros((64, 64, 3), np.uint8), parameters).shape == (32, 32, 3)
 
 
 def test_two_inputs_with_one_output_name(pictures: Path, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_two_inputs_with_one_output_name(pictures: Path, tmp_path: Path) -> None
     write_picture(folder / "a.png", high)
     write_picture(folder / "a.bmp", high)
     with pytest.raises(InputError) as caught:
-        degrade_folder(folder, tmp_path / "out", degrade.load_recipe("bicubic"))
+        degrade_folder(folder, tmp_path / "out", load_recipe("bicubic"))
     assert caught.value.code == "name-taken"
 
 
@@ -196,7 +196,7 @@ def test_a_stopped_run_keeps_what_is_finished_and_goes_on(pictures: Path, tmp_pa
         if event.done == 2:
             cancel.request()
 
-    recipe = degrade.load_recipe("bicubic")
+    recipe = load_recipe("bicubic")
     with pytest.raises(Cancelled):
         degrade_folder(pictures, tmp_path / "out", recipe, progress=stop_after_two, cancel=cancel)
     assert events[:2] == [("degrade", 1, 5), ("degrade", 2, 5)]

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apisr import degrade
 from apisr.core.errors import InputError
+from apisr.degrade import SCALES, Parameters, apply, load_recipe, low_size, preset_names, sample
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +24,10 @@ def picture(data: Path) -> np.ndarray:
         return np.ascontiguousarray(arrays["0.input_rgb"][:97, :130])
 
 
-def draws(name: str, scale: int, count: int, seed: int = 0) -> list[degrade.Parameters]:
-    recipe = degrade.load_recipe(name, scale=scale)
+def draws(name: str, scale: int, count: int, seed: int = 0) -> list[Parameters]:
+    recipe = load_recipe(name, scale=scale)
     generator = np.random.default_rng(seed)
-    return [degrade.sample(recipe, generator, 720, 1280) for _ in range(count)]
+    return [sample(recipe, generator, 720, 1280) for _ in range(count)]
 
 
 def close(found: int, count: int, share: float) -> bool:
@@ -35,17 +35,17 @@ def close(found: int, count: int, share: float) -> bool:
     return abs(found - count * share) < 4.5 * math.sqrt(count * share * (1 - share))
 
 
-@pytest.mark.parametrize("scale", degrade.SCALES)
-@pytest.mark.parametrize("name", degrade.preset_names())
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", preset_names())
 def test_presets_give_exact_sizes_and_repeat_from_json(name: str, scale: int, picture: np.ndarray) -> None:
-    recipe = degrade.load_recipe(name, scale=scale)
+    recipe = load_recipe(name, scale=scale)
     generator = np.random.default_rng(scale)
     for _ in range(3):
-        parameters = degrade.sample(recipe, generator, *picture.shape[:2])
-        low = degrade.apply(picture, parameters)
+        parameters = sample(recipe, generator, *picture.shape[:2])
+        low = apply(picture, parameters)
         assert low.dtype == np.uint8
         assert low.shape == (-(-97 // scale), -(-130 // scale), 3)
-        replayed = degrade.apply(picture, json.loads(json.dumps(parameters)))
+        replayed = apply(picture, json.loads(json.dumps(parameters)))
         np.testing.assert_array_equal(low, replayed)
 
 
@@ -174,36 +174,36 @@ def test_real_esrgan_ends_in_both_of_its_ways() -> None:
 @given(
     st.integers(1, 70),
     st.integers(1, 70),
-    st.sampled_from(degrade.SCALES),
-    st.sampled_from([name for name in degrade.preset_names() if name not in ("video", "tv")]),
+    st.sampled_from(SCALES),
+    st.sampled_from([name for name in preset_names() if name not in ("video", "tv")]),
     st.integers(0, 10_000),
 )
 def test_any_size_gives_its_exact_low_size(height: int, width: int, scale: int, name: str, seed: int) -> None:
     generator = np.random.default_rng(seed)
     high = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
     before = high.copy()
-    parameters = degrade.sample(degrade.load_recipe(name, scale=scale), generator, height, width)
-    low = degrade.apply(high, parameters)
-    assert low.shape == (*degrade.low_size(height, width, scale), 3)
+    parameters = sample(load_recipe(name, scale=scale), generator, height, width)
+    low = apply(high, parameters)
+    assert low.shape == (*low_size(height, width, scale), 3)
     np.testing.assert_array_equal(high, before)
 
 
 def test_float_pictures_are_taken_as_well(picture: np.ndarray) -> None:
     parameters = draws_for(picture, "apisr", 7)
-    from_bytes = degrade.apply(picture, parameters)
-    from_floats = degrade.apply(picture.astype(np.float32) / 255, parameters)
+    from_bytes = apply(picture, parameters)
+    from_floats = apply(picture.astype(np.float32) / 255, parameters)
     assert np.abs(from_bytes.astype(int) - from_floats).max() <= 2
 
 
-def draws_for(picture: np.ndarray, name: str, seed: int) -> degrade.Parameters:
-    return degrade.sample(degrade.load_recipe(name, scale=4), np.random.default_rng(seed), *picture.shape[:2])
+def draws_for(picture: np.ndarray, name: str, seed: int) -> Parameters:
+    return sample(load_recipe(name, scale=4), np.random.default_rng(seed), *picture.shape[:2])
 
 
 def test_threads_give_the_same_bytes(picture: np.ndarray) -> None:
     drawn = [draws_for(picture, "apisr", seed) for seed in range(12)]
-    alone = [degrade.apply(picture, parameters) for parameters in drawn]
+    alone = [apply(picture, parameters) for parameters in drawn]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda parameters: degrade.apply(picture, parameters), drawn))
+        together = list(pool.map(lambda parameters: apply(picture, parameters), drawn))
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -213,7 +213,7 @@ def test_bicubic_is_pillows_bicubic(picture: np.ndarray) -> None:
 
     parameters = draws_for(picture[:96, :128], "bicubic", 0)
     theirs = np.asarray(Image.fromarray(picture[:96, :128]).resize((32, 24), Image.Resampling.BICUBIC))
-    ours = degrade.apply(np.ascontiguousarray(picture[:96, :128]), parameters)
+    ours = apply(np.ascontiguousarray(picture[:96, :128]), parameters)
     assert np.abs(ours.astype(int) - theirs).max() <= 1
 
 
@@ -234,11 +234,11 @@ codecs = { vp9 = { weight = 1, crf = [30, 40], speed = 8, frames = [1, 2], matri
 """
     path = tmp_path / "mine.toml"
     path.write_text(text)
-    recipe = degrade.load_recipe(path, scale=2)
-    parameters = degrade.sample(recipe, np.random.default_rng(0), *picture.shape[:2])
+    recipe = load_recipe(path, scale=2)
+    parameters = sample(recipe, np.random.default_rng(0), *picture.shape[:2])
     assert [stage["stage"] for stage in parameters["stages"]] == ["analog", "resize", "compress"]
     assert parameters["stages"][-1]["matrix"] == "bt709"
-    assert degrade.apply(picture, parameters).shape == (49, 65, 3)
+    assert apply(picture, parameters).shape == (49, 65, 3)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_bad_recipe_files_are_one_clear_line(text: str, code: str, words: str, t
     path = tmp_path / "bad.toml"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
-        degrade.load_recipe(path)
+        load_recipe(path)
     assert caught.value.code == code
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -275,19 +275,19 @@ def test_bad_recipe_files_are_one_clear_line(text: str, code: str, words: str, t
 def test_bad_requests_are_refused(picture: np.ndarray, tmp_path: Path) -> None:
     parameters = draws_for(picture, "apisr", 0)
     for code, request in (
-        ("unknown-preset", lambda: degrade.load_recipe("aspir")),
-        ("unknown-scale", lambda: degrade.load_recipe("apisr", scale=3)),
-        ("cannot-read", lambda: degrade.load_recipe(tmp_path / "none.toml")),
-        ("parameters-size", lambda: degrade.apply(picture[:50], parameters)),
-        ("bad-picture", lambda: degrade.apply(picture[..., 0], parameters)),
-        ("parameters-format", lambda: degrade.apply(picture, parameters | {"format": 9})),
-        ("bad-parameters", lambda: degrade.apply(picture, parameters | {"stages": [{"stage": "blur"}]})),
+        ("unknown-preset", lambda: load_recipe("aspir")),
+        ("unknown-scale", lambda: load_recipe("apisr", scale=3)),
+        ("cannot-read", lambda: load_recipe(tmp_path / "none.toml")),
+        ("parameters-size", lambda: apply(picture[:50], parameters)),
+        ("bad-picture", lambda: apply(picture[..., 0], parameters)),
+        ("parameters-format", lambda: apply(picture, parameters | {"format": 9})),
+        ("bad-parameters", lambda: apply(picture, parameters | {"stages": [{"stage": "blur"}]})),
         (
             "bad-parameters",
-            lambda: degrade.apply(picture, parameters | {"stages": [{"stage": "soften", "sigma": [1]}]}),
+            lambda: apply(picture, parameters | {"stages": [{"stage": "soften", "sigma": [1]}]}),
         ),
-        ("unknown-stage", lambda: degrade.apply(picture, parameters | {"stages": [{"stage": "melt"}]})),
-        ("bad-picture", lambda: degrade.sample(degrade.load_recipe("apisr"), np.random.default_rng(0), 0, 10)),
+        ("unknown-stage", lambda: apply(picture, parameters | {"stages": [{"stage": "melt"}]})),
+        ("bad-picture", lambda: sample(load_recipe("apisr"), np.random.default_rng(0), 0, 10)),
     ):
         with pytest.raises(InputError) as caught:
             request()
@@ -298,7 +298,7 @@ def test_tv_draws_all_that_it_names_and_ends_in_codecs() -> None:
     """One to four generations; softness in pixels of the low picture; every stage and codec is drawn at some time."""
     seen: Counter[str] = Counter()
     generations: Counter[int] = Counter()
-    recipe = degrade.load_recipe("tv", scale=2)
+    recipe = load_recipe("tv", scale=2)
     for parameters in draws("tv", 2, 1500):
         stages = parameters["stages"]
         generations[sum(stage["stage"] == "compress" for stage in stages)] += 1

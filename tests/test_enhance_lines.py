@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as array_strategy
 
-from apisr import enhance as lines
 from apisr.core.errors import InputError
+from apisr.enhance import PRESETS, enhance, enhance_steps, passively_dilated, without_outliers
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def golden(data: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_maps_and_result_equal_the_reference(index: int, golden: dict[str, np.ndarray]) -> None:
-    steps = lines.enhance_steps(golden[f"{index}.input_rgb"], preset="reference", gamma=0.975)
+    steps = enhance_steps(golden[f"{index}.input_rgb"], preset="reference", gamma=0.975)
     # Seen to be equal in every pixel; other processors round otherwise, hence a thousandth.
     for name, found in (("raw", steps.map_raw), ("filtered", steps.map_filtered), ("dilated", steps.map)):
         assert (found == golden[f"{index}.map_{name}"]).mean() >= 0.999, name
@@ -35,7 +35,7 @@ def test_maps_and_result_equal_the_reference(index: int, golden: dict[str, np.nd
 @pytest.mark.parametrize("index", [0, 1])
 def test_sharpened_pictures_equal_the_reference(index: int, shared: Path) -> None:
     with np.load(shared / "golden" / "lines.npz") as arrays:
-        steps = lines.enhance_steps(arrays[f"{index}.input_rgb"], preset="reference")
+        steps = enhance_steps(arrays[f"{index}.input_rgb"], preset="reference")
         for name, found in (("sharp_once", steps.sharp_once), ("sharp_thrice", steps.sharp)):
             difference = np.abs(found * 255 - arrays[f"{index}.{name}"].astype(np.float32) / 256)
             assert (difference <= 0.05).mean() >= 0.999, name
@@ -43,7 +43,7 @@ def test_sharpened_pictures_equal_the_reference(index: int, shared: Path) -> Non
 
 def test_presets_differ_only_outside_the_map(golden: dict[str, np.ndarray]) -> None:
     picture = golden["0.input_rgb"]
-    paper, reference = (lines.enhance_steps(picture, preset=preset) for preset in ("paper", "reference"))
+    paper, reference = (enhance_steps(picture, preset=preset) for preset in ("paper", "reference"))
     inside = paper.map.astype(bool)
     np.testing.assert_array_equal(paper.map, reference.map)
     np.testing.assert_array_equal(paper.result[inside], paper.sharp[inside])
@@ -54,23 +54,21 @@ def test_presets_differ_only_outside_the_map(golden: dict[str, np.ndarray]) -> N
 
 def test_outside_the_map_not_one_level_changes(golden: dict[str, np.ndarray]) -> None:
     picture = golden["1.input_rgb"]
-    result = lines.enhance(picture)
-    outside = lines.enhance_steps(picture).map == 0
+    result = enhance(picture)
+    outside = enhance_steps(picture).map == 0
     np.testing.assert_array_equal(result[outside], picture[outside])
     assert (result != picture).mean() > 0.02
 
 
 def test_lines_become_darker_and_steeper(golden: dict[str, np.ndarray]) -> None:
     picture = golden["0.input_rgb"]
-    steps = lines.enhance_steps(picture)
+    steps = enhance_steps(picture)
     inside = steps.map.astype(bool)
     assert steps.result[inside].mean() < (picture / 255)[inside].mean() - 0.01
 
 
 def test_larger_gamma_finds_more_lines(golden: dict[str, np.ndarray]) -> None:
-    found = [
-        lines.enhance_steps(golden["0.input_rgb"], gamma=gamma).map_raw.sum() for gamma in (0.9, 0.97, 0.975, 0.98)
-    ]
+    found = [enhance_steps(golden["0.input_rgb"], gamma=gamma).map_raw.sum() for gamma in (0.9, 0.97, 0.975, 0.98)]
     assert found == sorted(found)
     assert found[0] < found[-1]
 
@@ -79,10 +77,10 @@ PICTURES = array_strategy(np.uint8, st.tuples(st.integers(1, 24), st.integers(1,
 
 
 @settings(max_examples=60, deadline=None)
-@given(PICTURES, st.sampled_from(lines.PRESETS), st.floats(0.9, 1.0))
+@given(PICTURES, st.sampled_from(PRESETS), st.floats(0.9, 1.0))
 def test_size_type_and_alpha_are_kept(picture: np.ndarray, preset: Any, gamma: float) -> None:
     before = picture.copy()
-    result = lines.enhance(picture, preset=preset, gamma=gamma)
+    result = enhance(picture, preset=preset, gamma=gamma)
     assert result.shape == picture.shape
     assert result.dtype == picture.dtype
     np.testing.assert_array_equal(picture, before)
@@ -91,10 +89,10 @@ def test_size_type_and_alpha_are_kept(picture: np.ndarray, preset: Any, gamma: f
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.tuples(*[st.integers(0, 255)] * 3), st.integers(1, 80), st.integers(1, 80), st.sampled_from(lines.PRESETS))
+@given(st.tuples(*[st.integers(0, 255)] * 3), st.integers(1, 80), st.integers(1, 80), st.sampled_from(PRESETS))
 def test_flat_pictures_are_unchanged(colour: tuple[int, int, int], height: int, width: int, preset: Any) -> None:
     flat = np.full((height, width, 3), colour, np.uint8)
-    np.testing.assert_array_equal(lines.enhance(flat, preset=preset), flat)
+    np.testing.assert_array_equal(enhance(flat, preset=preset), flat)
 
 
 MAPS = array_strategy(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.integers(0, 1))
@@ -119,14 +117,14 @@ def components(mask: np.ndarray) -> list[set[tuple[int, int]]]:
 @settings(max_examples=60, deadline=None)
 @given(MAPS, st.integers(1, 40))
 def test_small_components_are_gone_and_large_ones_stay(mask: np.ndarray, smallest: int) -> None:
-    kept = lines.without_outliers(mask, min_pixels=smallest)
+    kept = without_outliers(mask, min_pixels=smallest)
     expected = np.zeros_like(mask)
     for component in components(mask):
         if len(component) >= smallest:
             for place in component:
                 expected[place] = 1
     np.testing.assert_array_equal(kept, expected)
-    np.testing.assert_array_equal(lines.without_outliers(kept, min_pixels=smallest), kept)
+    np.testing.assert_array_equal(without_outliers(kept, min_pixels=smallest), kept)
 
 
 @settings(max_examples=60, deadline=None)
@@ -141,14 +139,14 @@ def test_passive_dilation_counts_neighbours_once(mask: np.ndarray) -> None:
         if down or right
     )
     expected = mask | (neighbours >= 3).astype(np.uint8)
-    np.testing.assert_array_equal(lines.passively_dilated(mask), expected)
+    np.testing.assert_array_equal(passively_dilated(mask), expected)
 
 
 def test_sixteen_bit_and_float_follow_eight_bit(golden: dict[str, np.ndarray]) -> None:
     picture = golden["0.input_rgb"][:120, :150]
-    eight = lines.enhance(picture)
-    sixteen = lines.enhance(picture.astype(np.uint16) * 257)
-    floats = lines.enhance((picture / np.float32(255)).astype(np.float32))
+    eight = enhance(picture)
+    sixteen = enhance(picture.astype(np.uint16) * 257)
+    floats = enhance((picture / np.float32(255)).astype(np.float32))
     assert sixteen.dtype == np.uint16
     assert floats.dtype == np.float32
     assert np.abs(sixteen / 257 - eight).max() <= 0.51
@@ -168,5 +166,5 @@ def test_sixteen_bit_and_float_follow_eight_bit(golden: dict[str, np.ndarray]) -
 )
 def test_bad_arguments_are_refused(picture: np.ndarray, options: dict[str, Any], code: str) -> None:
     with pytest.raises(InputError) as caught:
-        lines.enhance(picture, **options)
+        enhance(picture, **options)
     assert caught.value.code == code
