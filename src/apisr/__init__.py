@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal, cast, overload
 
 from apisr.core.errors import ApisrError, Cancelled, InputError, MissingExtra, ModelError, RunError
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
+from apisr.core.version import __version__
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from apisr.upscale.options import PictureOptions, UpscaleOptions, VideoOptions
     from apisr.upscale.results import JobResult, PictureResult, VideoResult
     from apisr.video.source import VideoSource
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ApisrError",

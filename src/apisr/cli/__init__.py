@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from apisr import __version__
 from apisr.cli.commands import COMMANDS
+from apisr.core.version import __version__
 
 if TYPE_CHECKING:
     from apisr.cli.helping import Program

@@ -83,7 +83,7 @@ def _examine() -> dict[str, dict[str, Any]]:
 
     from PIL import features
 
-    from apisr import __version__
+    from apisr.core.version import __version__
     from apisr.engines import ENGINES, engine_kind
     from apisr.engines.base import usable_threads
     from apisr.weights import list_models

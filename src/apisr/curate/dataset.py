@@ -20,11 +20,11 @@ import shutil
 from collections.abc import Generator
 from pathlib import Path
 
-from apisr import __version__
 from apisr.core.errors import InputError
 from apisr.core.files import write_atomic
 from apisr.core.locks import hold_lock
 from apisr.core.text import printable
+from apisr.core.version import __version__
 from apisr.curate.records import record_path
 from apisr.curate.settings import CurateSettings, load_settings
 

@@ -25,11 +25,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from apisr import __version__
 from apisr.core.errors import InputError, MissingExtra
 from apisr.core.files import atomic_path
 from apisr.core.memory import check_memory
 from apisr.core.text import printable
+from apisr.core.version import __version__
 
 try:
     import pyarrow as pa

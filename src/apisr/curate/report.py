@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from apisr import __version__
 from apisr.core.errors import InputError
 from apisr.core.files import write_atomic
 from apisr.core.media import find_media
 from apisr.core.pages import render
 from apisr.core.text import printable
+from apisr.core.version import __version__
 from apisr.curate.charts import histogram, packet_chart, score_chart, score_range
 from apisr.curate.manifest import Row
 from apisr.curate.records import VideoRecord

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr import __version__
 from apisr.core.errors import ApisrError
 from apisr.core.files import write_atomic
 from apisr.core.locks import wait_for_lock
+from apisr.core.version import __version__
 from apisr.engines.base import (
     AUTOMATIC_PSNR_DB,
     LOWEST_PSNR_DB,

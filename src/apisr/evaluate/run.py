@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from apisr import __version__
 from apisr.core.errors import InputError, MissingExtra
 from apisr.core.files import check_target, write_atomic
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.core.text import printable
+from apisr.core.version import __version__
 from apisr.evaluate.compare import compare
 from apisr.evaluate.crops import ComparisonCrop, chosen_pictures, cut_comparison
 from apisr.evaluate.inputs import Entry, MediaInput, find_entries

@@ -14,9 +14,9 @@ from typing import cast
 
 import torch
 
-from apisr import __version__
 from apisr.core.errors import InputError
 from apisr.core.files import write_atomic
+from apisr.core.version import __version__
 from apisr.train.checkpoint import list_checkpoints
 from apisr.train.config import TrainConfig, load_config, to_toml
 

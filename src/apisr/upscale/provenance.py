@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apisr import __version__
+from apisr.core.version import __version__
 from apisr.upscale.options import PictureOptions, UpscaleOptions, VideoOptions
 from apisr.upscale.results import Kind
 

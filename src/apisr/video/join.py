@@ -25,6 +25,7 @@ from apisr.core.errors import RunError
 from apisr.core.files import flush_to_disk
 from apisr.video.clock import decoding_times
 from apisr.video.containers import avi, matroska_edit
+from apisr.video.containers.base import Container
 from apisr.video.containers.registry import container_of
 from apisr.video.index import grid_rate
 from apisr.video.info import SourceInfo
@@ -76,11 +77,7 @@ def join(
         grid = None if container.variable_rate else grid_rate(source.index, source.info.video) or settings.rate
         streams.video.time_base = source.info.video.time_base if grid is None else 1 / grid
         video = _video_packets(streams.video, segments, source.info, settings, grid)
-        framed = {
-            streams.copies[plan.stream.index].index
-            for plan in plans
-            if plan.action == "copy" and plan.stream.codec in avi.FRAMED_AUDIO
-        }
+        framed = _framed_sound(streams, plans)
         problems: list[str] = []
         others = _other_packets(origin, source, streams, settings.span, problems)
         try:
@@ -97,12 +94,28 @@ def join(
             ) from error
     if container.muxer == "avi":
         avi.correct_sound_headers(partial, {number: count for number, count in counts.items() if number in framed})
+    _keep_what_libav_cannot_write(partial, container, source, settings)
+    flush_to_disk(partial)
+    return tuple(problems)
+
+
+def _framed_sound(streams: OutputStreams, plans: Sequence[StreamPlan]) -> set[int]:
+    """Return the numbers of copied sound tracks whose packets are frames of their own in AVI."""
+    return {
+        streams.copies[plan.stream.index].index
+        for plan in plans
+        if plan.action == "copy" and plan.stream.codec in avi.FRAMED_AUDIO
+    }
+
+
+def _keep_what_libav_cannot_write(
+    partial: Path, container: Container, source: VideoSource, settings: JoinSettings
+) -> None:
+    """Put display size, nested chapters and levels of tags into a finished Matroska file."""
     if container.muxer in ("matroska", "webm"):
         matroska_edit.set_display_size(partial, settings.sar)
     if container.structure and source.info.structure and settings.span is None:
         matroska_edit.keep_structure(partial, source.path, {*settings.tags, "ENCODER"})
-    flush_to_disk(partial)
-    return tuple(problems)
 
 
 def _mux_all(

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr import image
+import apisr.image as image
 from apisr.core.errors import InputError
 from apisr.image import ImageF32
 

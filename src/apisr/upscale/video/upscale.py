@@ -19,10 +19,10 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-from apisr import __version__
 from apisr.core.errors import ApisrError, Cancelled, RunError
 from apisr.core.files import check_target, write_error
 from apisr.core.progress import Cancel, Progress, ProgressFn, ProgressKind, no_progress
+from apisr.core.version import __version__
 from apisr.upscale.options import VideoOptions
 from apisr.upscale.results import HoldStats, ReuseStats, StageSeconds, VideoResult
 from apisr.upscale.video.estimate import estimate_video
