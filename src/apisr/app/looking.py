@@ -245,7 +245,7 @@ def models() -> list[dict[str, object]]:
     return [
         {
             "name": model.name,
-            "text": str(model.card.get("description", "")),
+            "text": str(model.card.get("title", "")).partition(": ")[2],
             "scale": model.scale,
             "default": model.name == default,
             "has_strength": f"{model.name}-vivid" in {other.name for other in shipped},
