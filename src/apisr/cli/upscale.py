@@ -96,8 +96,9 @@ def run_report(plan: JobPlan, results: Sequence[JobResult], networks: Networks, 
     """Return what became of a run."""
     from apisr.upscale.results import ModelSummary, RunReport
 
+    made_with = {result.result.model for result in results if result.result is not None}
     return RunReport(
-        models=tuple(ModelSummary.of(model) for model in networks.used),
+        models=tuple(ModelSummary.of(model) for model in networks.named(made_with)),
         seconds=round(seconds, 3),
         files=tuple(results),
         left_out=plan.left_out,

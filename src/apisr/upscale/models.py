@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,10 @@ class Networks:
     def used(self) -> tuple[Model, ...]:
         """The models that were chosen so far, each once."""
         return tuple({model.path: model for model in self._models.values()}.values())
+
+    def named(self, names: Collection[str]) -> tuple[Model, ...]:
+        """Return those of :attr:`used` that results name; all of them where no result names one."""
+        return tuple(model for model in self.used if model.name in names) or self.used
 
     def model_for(
         self,
