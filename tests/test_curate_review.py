@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import shutil
 import socket
@@ -163,8 +164,7 @@ def test_ten_thousand_pictures_by_keyboard(tmp_path: Path, page: Any) -> None:
         page.wait_for_selector("body[data-saving='0']", state="attached")
         assert {row.id: row for row in read_manifest(folder)[0]}[shown[1][0]].decision == "review"
         keys(page, "z")
-        page.wait_for_load_state("networkidle")
-        assert page.evaluate("() => document.querySelector('#zoom img').naturalWidth") == 159
+        page.wait_for_function("() => document.querySelector('#zoom img')?.naturalWidth === 159")
         keys(page, "Escape", "End")  # Escape, End
         assert page.evaluate("() => here") == COUNT - 1
         assert page.evaluate("() => document.querySelectorAll('.card').length") < 200
@@ -250,7 +250,7 @@ def test_bodies_that_are_not_decisions(tmp_path: Path) -> None:
 
 
 def test_slow_and_many_connections_do_not_stop_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apisr.curate.review.IDLE_S", 0.5)
+    monkeypatch.setattr(importlib.import_module("apisr.curate.review"), "IDLE_S", 0.5)
     make_dataset(tmp_path, 5)
     with serving(tmp_path) as review:
         port = int(review.url.split(":")[2].split("/")[0])

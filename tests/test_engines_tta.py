@@ -114,7 +114,7 @@ def test_where_it_can_be_asked_for(apisr: Run, tmp_path: Path, tiny_x2: Path) ->
     wanted = upscale_pixels(picture, open_engine(tiny_x2, device="cpu", tta=True))
     plain = upscale_pixels(picture, open_engine(tiny_x2, device="cpu"))
     assert not np.array_equal(wanted, plain)
-    np.testing.assert_array_equal(package.upscale(picture, model=tiny_x2, tta=True), wanted)
+    np.testing.assert_array_equal(package.load(tiny_x2, device="cpu", tta=True)(picture), wanted)
     write_picture(tmp_path / "in" / "a.png", picture)
     made = tmp_path / "out"
     done = apisr("upscale", tmp_path / "in", "-o", made, "--model", tiny_x2, "--tta")

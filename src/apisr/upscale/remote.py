@@ -129,12 +129,14 @@ def pictures_on_cluster(jobs: Sequence[Job], context: JobContext) -> dict[int, J
             if refused is None:
                 try:
                     content = job.source.read_bytes()
+                    model = model_of(job, context)
+                    tags = provenance_tags(mark_of(job, context, model), model, options, "picture")
                 except OSError as error:
                     message = f"cannot read '{job.source}': {error.strerror or error}."
                     refused = failed_result(job, InputError(message, code="cannot-read"))
+                except ApisrError as error:
+                    refused = failed_result(job, error)
                 else:
-                    model = model_of(job, context)
-                    tags = provenance_tags(mark_of(job, context, model), model, options, "picture")
                     yield PictureFile(number, job.source, job.target, content, tags)
                     continue
             finish(number, refused)
