@@ -13,13 +13,10 @@ from apisr.core.errors import ApisrError, InputError
 from apisr.core.files import check_target
 from apisr.image import open_picture
 from apisr.upscale.job import Job, JobContext, failed_result, job_result
-from apisr.upscale.preprocess import plan_preprocess
 from apisr.upscale.provenance import carries_mark, distinguishing_label, run_mark, settings_of
 from apisr.upscale.results import JobResult
 from apisr.upscale.softness import file_edge_width
-from apisr.upscale.video_job import video_model
 from apisr.video.sequence import sha256_of
-from apisr.video.source import VideoSource
 from apisr.weights import Model
 
 
@@ -59,6 +56,10 @@ def model_of(job: Job, context: JobContext) -> Model:
         most = options.picture.max_pixels
         with open_picture(job.source, max_pixels=most) as picture:
             return context.networks.model_for(picture.info.height, partial(file_edge_width, job.source, most))
+    from apisr.upscale.preprocess import plan_preprocess
+    from apisr.upscale.video_job import video_model
+    from apisr.video.source import VideoSource  # pictures do without the video libraries
+
     with VideoSource.open(job.source, stream=options.video.stream, rate=options.video.rate) as source:
         return video_model(source, plan_preprocess(source, options.video)[0], context.networks)
 
