@@ -11,7 +11,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from apisr.core.errors import ApisrError, InputError
+from apisr.core.errors import ApisrError, InputError, MissingExtra
 from apisr.core.memory import check_memory
 from apisr.image.types import Frame, PictureInfo
 
@@ -78,6 +78,7 @@ def decoder_errors(path: Path) -> Generator[None]:
 
     Raises:
         InputError: ``"damaged-picture"``, or ``"too-large"`` when memory ran out.
+        MissingExtra: a decoder of the extra ``formats`` is needed.
     """
     _silence_libraries()
     try:
@@ -90,6 +91,8 @@ def decoder_errors(path: Path) -> Generator[None]:
         ) from error
     except Exception as error:
         detail = " ".join(str(error).split()) or type(error).__name__
+        if "requires the 'imagecodecs' package" in detail:  # so says tifffile of rare ways to compress
+            raise MissingExtra("formats", f"to read '{path}'") from error
         raise InputError(
             f"cannot read '{path}': the picture is damaged, cut off or of a kind that is not supported ({detail}).",
             code="damaged-picture",
