@@ -169,7 +169,7 @@ class Shipment:
 
     def deliver(self, worker: Any) -> None:
         """Give the source to a new worker if it does not see it."""
-        import ray
+        import ray  # pyright: ignore
 
         if ray.get(worker.sees_source.remote()):
             return
