@@ -80,7 +80,7 @@ def last_state(folder: Path) -> dict[str, object]:
 
 @pytest.mark.slow
 def test_killed_run_goes_on_bit_for_bit(tmp_path: Path, pictures: Path) -> None:
-    sets = ["run.steps=60", "checkpoint.every=7"]
+    sets = ["run.steps=500", "checkpoint.every=7"]
     run(command(tmp_path, pictures, "run.name=whole", *sets))
     killed = subprocess.Popen(
         [sys.executable, *command(tmp_path, pictures, "run.name=parts", *sets, "run.steps=100000")],
@@ -96,7 +96,7 @@ def test_killed_run_goes_on_bit_for_bit(tmp_path: Path, pictures: Path) -> None:
     step = list_checkpoints(tmp_path / "parts")[-1][0]
     assert step >= 14
     assert step % 7 == 0
-    if step >= 60:
+    if step >= 500:
         pytest.fail("the run was killed too late to show anything")
     result = run(command(tmp_path, pictures, "run.name=parts", *sets, resume=True))
     assert result["complete"] is True
