@@ -202,7 +202,18 @@ def test_equals_the_ffmpeg_program(
     coded, decoded = tmp_path / f"coded{ending}", tmp_path / "out.png"
     filled = [option.format(**settings) for option in options]
     exact = ["-vf", "scale=flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"]
-    command = [ffmpeg, "-v", "error", "-i", str(tmp_path / "in.png"), *exact, "-pix_fmt", "yuv420p", *filled, str(coded)]
+    command = [
+        ffmpeg,
+        "-v",
+        "error",
+        "-i",
+        str(tmp_path / "in.png"),
+        *exact,
+        "-pix_fmt",
+        "yuv420p",
+        *filled,
+        str(coded),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     subprocess.run([ffmpeg, "-v", "error", "-i", str(coded), *exact, "-frames:v", "1", str(decoded)], check=True)
     probe = ["ffprobe", "-v", "error", "-show_entries", "packet=size", "-of", "csv=p=0", str(coded)]

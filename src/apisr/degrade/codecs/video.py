@@ -116,9 +116,9 @@ def _decode(
     colours = Colorspace[_MATRICES[matrix]]
     return [
         np.ascontiguousarray(
-            scaler.reformat(
-                frame, format="rgb24", src_colorspace=colours, interpolation=_SWSCALE
-            ).to_ndarray()[: size[0], : size[1]],
+            scaler.reformat(frame, format="rgb24", src_colorspace=colours, interpolation=_SWSCALE).to_ndarray()[
+                : size[0], : size[1]
+            ],
             np.uint8,
         )
         for frame in frames
