@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "app": {"upscale", "enhance", "degrade", "curate", "evaluate", "weights", "video", "engines"},
     "cli": {"*"},
     "model": {"upscale", "engines", "weights"},
+    "vapoursynth": {"model", "upscale", "video"},
     "__main__": {"cli"},
     "__init__": {"*"},
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from apisr.core.errors import InputError
 
 if TYPE_CHECKING:
     from apisr.engines import Engine, ModelTraits
+    from apisr.upscale.sequence import FrameSequence
     from apisr.weights import Model
 
 Value = TypeVar("Value", np.uint8, np.uint16, np.float32)
@@ -82,6 +83,32 @@ class LoadedModel:
         if array.ndim == 2:
             return self._upscaled(array[..., None], scale, tile_px)[..., 0]
         return self._upscaled(array, scale, tile_px)
+
+    def sequence(
+        self, *, scale: float | None = None, height: int | None = None, reuse: Literal["exact", "off"] = "exact"
+    ) -> FrameSequence:
+        """Return what upscales the frames of one video in order and does not compute again what did not change.
+
+        >>> import numpy as np, apisr
+        >>> frames = apisr.load(scale=2).sequence()
+        >>> drawing = np.zeros((40, 40, 3), np.uint8)
+        >>> for frame in (drawing, drawing, drawing):
+        ...     big = frames(frame)
+        >>> frames.stats.frames, frames.stats.whole_frames
+        (3, 2)
+
+        Args:
+            scale: factor of the output; None is the network's own, others are resampled from it.
+            height: rows of the output, in place of a factor.
+            reuse: ``off`` computes every frame whole; the results are the same bits.
+
+        Raises:
+            InputError: a scale and a height, or one of them is out of range.
+        """
+        from apisr.upscale.sequence import FrameSequence
+        from apisr.upscale.sizes import SizeRequest
+
+        return FrameSequence(self.engine, size=SizeRequest(scale, height), reuse=reuse)
 
     def __repr__(self) -> str:
         """Return name, factor and engine."""

@@ -109,27 +109,22 @@ def _upscaled(
     import av
     import numpy as np
 
-    from apisr.image import from_float, resize, to_float
     from apisr.upscale.models import Networks
-    from apisr.upscale.reuse import CanvasUpscaler
+    from apisr.upscale.sequence import FrameSequence
 
     stream = reader.streams.video[0]
     networks = Networks(options)
     model = networks.model_for(stream.height)
-    upscaler = CanvasUpscaler(networks.engine(model), reuse=options.video.reuse)
+    upscaler = FrameSequence(networks.engine(model), size=options.size, reuse=options.video.reuse)
     deep = stream.format.components[0].bits > 8
-    width, height = options.size.of_video(
-        (stream.width, stream.height), (stream.width * model.scale, stream.height * model.scale)
-    )
+    height, width = upscaler.size_of(stream.height, stream.width)
     output = writer.add_stream("rawvideo", rate=stream.average_rate or 24)
     output.width, output.height, output.pix_fmt = width, height, stream.format.name
     time_base: Any = 1 / (stream.average_rate or 24)  # PyAV 18 and 19 take different kinds of fractions
     output.codec_context.time_base = time_base
     for number, frame in enumerate(reader.decode(stream)):
         rgb = frame.to_ndarray(format="rgb48le" if deep else "rgb24")
-        big = upscaler.process(cast("Any", rgb))
-        if big.shape[:2] != (height, width):
-            big = from_float(resize(to_float(big), height, width), big.dtype)
+        big = upscaler(cast("Any", rgb))
         made = av.VideoFrame.from_ndarray(cast("Any", np.ascontiguousarray(big)), format="rgb48le" if deep else "rgb24")
         made = made.reformat(format=stream.format.name)
         made.pts = number

@@ -25,13 +25,14 @@ import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from apisr.engines import Engine
-from apisr.image import ImageInt, from_float, to_float
+from apisr.image import ImageF32, ImageInt, from_float, to_float
 from apisr.upscale.options import Reuse
 from apisr.upscale.results import ReuseStats
 from apisr.upscale.tiles import Rectangle, Tile, bounds_of, padded_size, plan_tiles, rim_of, run_tile, window_of
@@ -80,7 +81,7 @@ class CanvasUpscaler:
         """Upscale the next frame.
 
         Args:
-            rgb: ``(H, W, 3)`` uint8 or uint16.
+            rgb: ``(H, W, 3)`` uint8 or uint16, or float32 in [0, 1] (outputs are not clipped then).
 
         Returns:
             ``(s*H, s*W, 3)`` of the same dtype; treat it as read-only, it may be delivered again for a held frame.
@@ -185,8 +186,10 @@ class CanvasUpscaler:
                 self._run(Tile(core, core.grown(halo, bounds).aligned(traits.multiple_px, bounds)), rgb, high)
 
     def _run(self, tile: Tile, rgb: ImageInt, high: ImageInt) -> None:
-        output = run_tile(self.engine, to_float(window_of(rgb, tile.window)), tile)
-        high[tile.core.scaled(self.engine.traits.scale).slices] = from_float(output, rgb.dtype)
+        window = window_of(rgb, tile.window)
+        floats = rgb.dtype == np.float32
+        output = run_tile(self.engine, cast("ImageF32", window) if floats else to_float(window), tile)
+        high[tile.core.scaled(self.engine.traits.scale).slices] = output if floats else from_float(output, rgb.dtype)
         self.stats.computed_px += tile.window.area_px
 
     def _all_cells(self) -> list[tuple[slice, slice]]:
