@@ -1,9 +1,11 @@
 """Shipped models and released peers on the validation pairs
 
-Means over the first 8 scenes of ../shared/data/val against the ground truth: PSNR and SSIM of the RGB pictures (8 bits,
-8 pixels cut at each side), ST-LPIPS (lower is better), and the share of the ground truth's dark lines that are lost.
-Peers are those of ../shared/weights. "auto" takes, of a model with a twin for soft sources, the strength that the
-measured softness of each picture asks for, as `apisr upscale` does. Networks run in float32.
+Means against the ground truth: PSNR and SSIM of the RGB pictures (8 bits, 8 pixels cut at each side), ST-LPIPS (lower
+is better), and the share of the ground truth's dark lines that are lost. The pairs are the first 8 scenes of
+../shared/data/val where they are, else the six of the folder `validation`. Peers are those of ../shared/weights, else
+those that `apisr models fetch` has fetched (with torch); animevideov3 enlarges by 4, for x2 its output is halved by a
+box. "auto" takes, of a model with a twin for soft sources, the strength that the measured softness of each picture
+asks for, as `apisr upscale` does. Networks run in float32.
 
 Run: python -m benchmarks validation
 """
@@ -11,10 +13,13 @@ Run: python -m benchmarks validation
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from apisr.core.errors import MissingExtra
@@ -28,81 +33,150 @@ from apisr.upscale.baselines import ResampleEngine
 from apisr.upscale.models import SOFT_TWIN
 from apisr.upscale.softness import edge_width, strength_for
 from apisr.weights import choose_model, list_models, resolve_model
+from apisr.weights.releases import CATALOGUE, cached
 from benchmarks import Skip
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-VALIDATION = SHARED / "data" / "val"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+LARGE, SMALL = SHARED / "data" / "val", ROOT / "validation"
 ROWS = (
     *("clean_x2", "web_x2", "dvd_x2", "compressed_x2", "old_x2"),
     *("clean_x4", "compressed_x4", "old_x4"),
 )
-PEERS = {2: ("realcugan-se-x2-conservative",), 4: ("realesr-animevideov3-x4", "realesrgan-x4plus-anime")}
+#: The peers: (name in the tables, scale of the table, scale of the network, file of ../shared/weights, release).
+PEERS = (
+    ("animevideov3", 2, 4, "realesr-animevideov3-x4", "realesr-animevideov3"),
+    ("Real-CUGAN", 2, 2, "realcugan-se-x2-conservative", None),
+    ("animevideov3", 4, 4, "realesr-animevideov3-x4", "realesr-animevideov3"),
+)
 METRICS = {"psnr": "PSNR dB", "ssim": "SSIM", "st-lpips": "ST-LPIPS", "line_lost": "lines lost"}
 BORDER_PX, SCENES, QUICK_SCENES = 8, 8, 2
 
 
+@dataclass(frozen=True)
+class Upscaler:
+    """One way to enlarge: the network is opened when it is first used; ``identity`` changes when its weights do."""
+
+    identity: str
+    engine_for: Callable[[np.ndarray], Engine]
+    halvings: int = 0
+
+    def apply(self, low: np.ndarray, *, part_of: np.ndarray | None = None) -> np.ndarray:
+        """Enlarge ``low``; where it is a crop, what is measured of the source is measured of ``part_of``."""
+        high = upscale_pixels(low, self.engine_for(low if part_of is None else part_of))
+        for _ in range(self.halvings):
+            high = cv2.resize(high, (high.shape[1] // 2, high.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        return high
+
+
 def run(*, quick: bool = False) -> list[dict[str, object]]:
     """Score every shipped model and peer on every row of its scale."""
-    if not VALIDATION.is_dir():
-        raise Skip("the validation pairs (../shared/data/val) are not on this machine")
-    opened = _metrics()
+    folder = LARGE if LARGE.is_dir() else SMALL
+    if not folder.is_dir():
+        raise Skip("neither the folder `validation` nor ../shared/data/val is here")
+    opened = metrics()
     rows: list[dict[str, object]] = []
     for row in ROWS:
-        scale = int(row[-1])
-        pictures = sorted((VALIDATION / row).glob("*.png"))[: QUICK_SCENES if quick else SCENES]
-        truths = [read_rgb(VALIDATION / "gt" / path.name) for path in pictures]
-        lows = [read_rgb(path) for path in pictures]
-        for name, engine_of in _upscalers(scale).items():
-            highs = [upscale_pixels(low, engine_of(low)) for low in lows]
-            scores = {
-                METRICS[metric]: _mean(opened[metric], highs, truths) if metric in opened else "-" for metric in METRICS
-            }
-            rows.append({"set": row, "model": name, **scores})
+        lows, truths = pairs(folder, row, QUICK_SCENES if quick else SCENES)
+        for name, upscaler in upscalers(int(row[-1])).items():
+            scored = score(opened, [upscaler.apply(low) for low in lows], truths)
+            rows.append(
+                {"set": row, "model": name, **{head: shown(name, scored.get(name)) for name, head in METRICS.items()}}
+            )
     return rows
 
 
-def _upscalers(scale: int) -> dict[str, Callable[[np.ndarray], Engine]]:
-    """Name -> the engine for a low picture."""
-    fixed: dict[str, Engine] = {"lanczos": ResampleEngine(scale)}
-    for peer in PEERS[scale]:
-        path = SHARED / "weights" / f"{peer}.safetensors"
-        if path.is_file():
-            fixed[peer] = open_engine(resolve_model(path), engine="torch", precision="fp32")
-    pairs: dict[str, Callable[[np.ndarray], Engine]] = {}
+def pairs(folder: Path, row: str, count: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the first low pictures of a row and their ground truths."""
+    paths = scenes(folder, row)[:count]
+    return [read_rgb(path) for path in paths], [read_rgb(folder / "gt" / path.name) for path in paths]
+
+
+def scenes(folder: Path, row: str) -> list[Path]:
+    """Return the pictures of a row."""
+    return sorted(path for path in (folder / row).iterdir() if path.suffix in (".png", ".webp"))
+
+
+def upscalers(scale: int) -> dict[str, Upscaler]:
+    """Return every way to enlarge by this factor that can be had here, by its name in the tables."""
+    found = {"lanczos": Upscaler("lanczos", partial(_same, ResampleEngine(scale)))}
+    for name, of_table, of_network, file, release in PEERS:
+        path = _peer(file, release)
+        if of_table == scale and path is not None:
+            found[name] = Upscaler(f"{name} x{of_network}", partial(_peer_engine, path), of_network // scale - 1)
     for model in list_models():
         if model.scale == scale:
-            fixed[model.name] = open_engine(choose_model(model.name), engine="onnx", precision="fp32")
+            found[model.name] = Upscaler(model.sha256, partial(_fixed, model.name))
             if model.card.get(SOFT_TWIN):
-                pairs[f"{model.name}, auto"] = partial(_engine_for, model.name)
-    return {**{name: partial(_same, engine) for name, engine in fixed.items()}, **pairs}
+                twin = resolve_model(f"{model.name}-vivid").sha256
+                found[f"{model.name}, auto"] = Upscaler(f"{model.sha256} {twin}", partial(_auto, model.name))
+    return found
+
+
+def metrics(names: Sequence[str] = tuple(METRICS)) -> dict[str, Metric]:
+    """Open the metrics of these names that are installed."""
+    opened: dict[str, Metric] = {}
+    for name in names:
+        with contextlib.suppress(MissingExtra):
+            opened[name] = open_metric(name, border_px=BORDER_PX)
+    return opened
+
+
+def score(
+    opened: dict[str, Metric], highs: Sequence[np.ndarray], truths: Sequence[np.ndarray]
+) -> dict[str, list[float | None]]:
+    """Return the scores of each metric, one a picture; None where a metric says nothing about a picture."""
+    return {
+        name: [_score(metric, high, truth) for high, truth in zip(highs, truths, strict=True)]
+        for name, metric in opened.items()
+    }
+
+
+def shown(metric: str, scores: Sequence[float | None] | None) -> str:
+    """Return the mean as a table shows it."""
+    known = [value for value in scores or [] if value is not None]
+    if not known:
+        return "-"
+    return f"{np.mean(known):.2f}" if metric == "psnr" else f"{np.mean(known):.4f}"
+
+
+def _score(metric: Metric, high: np.ndarray, truth: np.ndarray) -> float | None:
+    try:
+        return metric.score(high, truth)
+    except Undefined:
+        return None
+
+
+def _peer(file: str, release: str | None) -> Path | None:
+    if find_spec("torch") is None:
+        return None
+    shared = SHARED / "weights" / f"{file}.safetensors"
+    if shared.is_file():
+        return shared
+    return cached(CATALOGUE[release]) if release else None
 
 
 def _same(engine: Engine, low: np.ndarray) -> Engine:
     return engine
 
 
-def _engine_for(name: str, low: np.ndarray) -> Engine:
-    return _open_between(name, strength_for(edge_width(low)))
+def _peer_engine(path: Path, low: np.ndarray) -> Engine:
+    return _open_peer(path)
+
+
+def _fixed(name: str, low: np.ndarray) -> Engine:
+    return _open(name, None)
+
+
+def _auto(name: str, low: np.ndarray) -> Engine:
+    return _open(name, strength_for(edge_width(low)))
 
 
 @cache
-def _open_between(name: str, strength: float) -> Engine:
+def _open(name: str, strength: float | None) -> Engine:
     return open_engine(choose_model(name, strength=strength), engine="onnx", precision="fp32")
 
 
-def _metrics() -> dict[str, Metric]:
-    opened: dict[str, Metric] = {}
-    for name in METRICS:
-        with contextlib.suppress(MissingExtra):
-            opened[name] = open_metric(name, border_px=BORDER_PX)
-    return opened
-
-
-def _mean(metric: Metric, highs: list[np.ndarray], truths: list[np.ndarray]) -> str:
-    scores: list[float] = []
-    for high, truth in zip(highs, truths, strict=True):
-        try:
-            scores.append(metric.score(high, truth))
-        except Undefined:
-            continue
-    return f"{np.mean(scores):.2f}" if metric.name == "psnr" else f"{np.mean(scores):.4f}"
+@cache
+def _open_peer(path: Path) -> Engine:
+    return open_engine(resolve_model(path), engine="torch", precision="fp32")

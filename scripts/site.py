@@ -6,6 +6,7 @@ MkDocs calls :func:`on_files` when it builds the site; ``python scripts/site.py`
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
+
+    from apisr.weights import Model
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -29,8 +34,8 @@ def pages() -> dict[str, str]:
     return {
         "reference/commands.md": commands_page(),
         "reference/results.md": results_page(),
-        "reference/cards.md": cards_page(),
         "reference/licences.md": licences_page(),
+        **card_pages(),
     }
 
 
@@ -55,6 +60,8 @@ def commands_page() -> str:
 
 def results_page() -> str:
     """Return the JSON schema of what ``--json`` prints."""
+    from pydantic import TypeAdapter
+
     lines = [
         "# Results as JSON",
         "",
@@ -63,16 +70,19 @@ def results_page() -> str:
         "`stage`, `kind` (started, advanced, notice, ended), `item`, `index`, `count`, `done`, `total`, `unit`,",
         "`message`.",
     ]
-    for command, model in result_models().items():
-        schema = json.dumps(model.model_json_schema(mode="serialization"), indent=2)
+    for command, kind in result_models().items():
+        schema = json.dumps(TypeAdapter(kind).json_schema(mode="serialization"), indent=2)
         lines += ["", f"## apisr {command} --json", "", "```json", schema, "```"]
+    lines += ["", "`apisr models show` prints a model's card, or what is known of a release, as it is written there."]
     return "\n".join(lines) + "\n"
 
 
 def result_models() -> dict[str, Any]:
     """Return what each command prints with ``--json``."""
+    from apisr.cli.schemas import Machine, ModelRow, Settings
     from apisr.curate.run import CurateResult
     from apisr.degrade.folder import DegradeResult
+    from apisr.engines.benchmark import Benchmark
     from apisr.enhance import EnhanceResult
     from apisr.evaluate.report import Report
     from apisr.train.trainer import TrainResult
@@ -85,34 +95,59 @@ def result_models() -> dict[str, Any]:
         "degrade": DegradeResult,
         "train": TrainResult,
         "evaluate": Report,
+        "models": list[ModelRow],
+        "config": Settings,
+        "doctor": Machine,
+        "doctor --benchmark": Benchmark,
     }
 
 
-def cards_page() -> str:
-    """Return the cards of the shipped models."""
-    from apisr.cli.cards import score_table, text_sections
+def card_pages() -> dict[str, str]:
+    """Return a page for each shipped model, with its picture, and the list of them."""
     from apisr.weights import list_models
 
-    lines = ["# Cards of the shipped models"]
+    pages: dict[str, str] = {}
+    lines = [
+        "# Cards of the shipped models",
+        "",
+        "| model | enlarges | network | parameters | licence |",
+        "|---" * 5 + "|",
+    ]
     for model in list_models():
         card = model.card
-        lines += ["", f"## {model.name}", "", f"{card.get('title', model.name)}.", ""]
-        lines += ["| | |", "|---|---|"]
-        for name, value in (
-            ("enlarges", f"x{model.scale}"),
-            ("network", model.architecture),
-            ("parameters", card.get("parameters")),
-            ("licence", card.get("license")),
-            ("default", "yes" if card.get("default") else "no"),
-            ("SHA-256", f"`{model.sha256}`"),
-        ):
-            lines.append(f"| {name} | {value} |")
-        for heading, text in text_sections(card):
-            lines += ["", f"**{heading}.** {_escaped(text)}"]
-        table = score_table(card)
-        if table:
-            lines += ["", "| " + " | ".join(table[0]) + " |", "|---" * len(table[0]) + "|"]
-            lines += ["| " + " | ".join(row) + " |" for row in table[1:]]
+        pages[f"reference/cards/{model.name}.md"] = card_page(model)
+        name = f"[{model.name}](cards/{model.name}.md)" + (" (default)" if card.get("default") else "")
+        parameters, licence = card.get("parameters", ""), card.get("license", "")
+        lines.append(f"| {name} | x{model.scale} | {model.architecture} | {parameters} | {licence} |")
+    return {"reference/cards.md": "\n".join(lines) + "\n", **pages}
+
+
+def card_page(model: Model) -> str:
+    """Return the card of a shipped model as a page."""
+    from apisr.cli.cards import score_table, text_sections
+
+    card = model.card
+    title = str(card.get("title", model.name)).partition(": ")[2]
+    lines = [f"# {model.name}", "", f"{title[:1].upper()}{title[1:]}." if title else "", ""]
+    picture = model.name.removesuffix("-vivid")
+    if (ROOT / "docs" / "models" / f"{picture}.webp").is_file():
+        lines += [f"![Crops: input, Lanczos, {picture}, original](../../models/{picture}.webp)", ""]
+    lines += ["| | |", "|---|---|"]
+    for name, value in (
+        ("enlarges", f"x{model.scale}"),
+        ("network", model.architecture),
+        ("parameters", card.get("parameters")),
+        ("licence", card.get("license")),
+        ("default", "yes" if card.get("default") else "no"),
+        ("SHA-256", f"`{model.sha256}`"),
+    ):
+        lines.append(f"| {name} | {value} |")
+    for heading, text in text_sections(card):
+        lines += ["", f"## {heading}", "", _escaped(text)]
+    table = score_table(card)
+    if table:
+        lines += ["", "## Scores", "", "| " + " | ".join(table[0]) + " |", "|---" * len(table[0]) + "|"]
+        lines += ["| " + " | ".join(row) + " |" for row in table[1:]]
     return "\n".join(lines) + "\n"
 
 
@@ -120,14 +155,13 @@ def licences_page() -> str:
     """Return the licences of everything that ships: the program, its models and their data, the example files."""
     from apisr.weights import list_models
 
-    root = Path(__file__).resolve().parent.parent
-    lines = ["# Licences", "", "```text", (root / "NOTICE").read_text(encoding="utf-8").strip(), "```"]
+    lines = ["# Licences", "", "```text", (ROOT / "NOTICE").read_text(encoding="utf-8").strip(), "```"]
     lines += ["", "## Models", "", "| model | licence | trained on |", "|---|---|---|"]
     for model in list_models():
         sources = model.card.get("data") or []
         names = ", ".join(f"{source['name']} ({source['licence']})" for source in sources if isinstance(source, dict))
         lines.append(f"| {model.name} | {model.card.get('license', '')} | {_escaped(names)} |")
-    examples = (root / "examples" / "README.md").read_text(encoding="utf-8").partition("\n")[2]
+    examples = (ROOT / "examples" / "README.md").read_text(encoding="utf-8").partition("\n")[2]
     lines += ["", "## Example files", examples.strip()]
     return "\n".join(lines) + "\n"
 
@@ -170,6 +204,4 @@ def _escaped(text: str) -> str:
 
 
 if __name__ == "__main__":
-    import sys
-
     sys.stdout.write("\n".join(pages().values()))

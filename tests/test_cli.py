@@ -522,4 +522,4 @@ def test_the_pages_made_from_the_program() -> None:
     for name in site.result_models():
         assert f"## apisr {name} --json" in pages["reference/results.md"]
     assert "`--tile`" in pages["reference/commands.md"]
-    assert "## " in pages["reference/cards.md"]
+    assert "apisr-x2" in pages["reference/cards.md"]
