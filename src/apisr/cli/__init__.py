@@ -1,27 +1,34 @@
 """The command line: one file per command, which parses, calls and prints.
 
-Commands are listed in :mod:`apisr.cli.commands` and loaded when the program starts. Their modules import nothing heavy
-at the top (a test holds them to it); the work is imported inside the function. A command's module has a function or a
-``typer.Typer`` called ``command``, and ``EXAMPLES`` for its help. Exit codes: see :mod:`apisr.cli.failures`.
+Commands are listed in :mod:`apisr.cli.commands`; the one that is called is loaded, all of them for the help. Their
+modules import nothing heavy at the top (a test holds them to it); the work is imported inside the function. A
+command's module has a function or a ``typer.Typer`` called ``command``, and ``EXAMPLES`` for its help. Exit codes: see
+:mod:`apisr.cli.failures`.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from apisr.cli.commands import COMMANDS
+from apisr.core.processes import loading
 from apisr.core.version import __version__
 
 if TYPE_CHECKING:
     from apisr.cli.helping import Program
 
 
-def build() -> typer.Typer:
-    """Build the command-line application with every command of :data:`apisr.cli.commands.COMMANDS`."""
+def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """Build the command-line application.
+
+    Args:
+        names: commands that it has, by default all of :data:`apisr.cli.commands.COMMANDS`.
+    """
     from apisr.cli.helping import HELP_OPTIONS, Command, Program
 
     app = typer.Typer(
@@ -34,8 +41,8 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": list(HELP_OPTIONS)},
     )
     app.callback(invoke_without_command=True)(_root)
-    for name, module_name in COMMANDS.items():
-        module = importlib.import_module(module_name)
+    for name in names:
+        module = importlib.import_module(COMMANDS[name])
         if isinstance(module.command, typer.Typer):
             app.add_typer(module.command, name=name, epilog=module.EXAMPLES)
         else:
@@ -43,16 +50,20 @@ def build() -> typer.Typer:
     return app
 
 
-def program() -> Program:
-    """Return the whole program as one command (what ``apisr`` runs, tests run and the documentation describes)."""
+def program(names: Iterable[str] = COMMANDS) -> Program:
+    """Return the program as one command (what ``apisr`` runs, tests run and the documentation describes)."""
     from typing import cast
 
-    return cast("Program", typer.main.get_command(build()))
+    return cast("Program", typer.main.get_command(build(names)))
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    program().main(arguments)
+    line = list(sys.argv[1:] if arguments is None else arguments)
+    called = next((word for word in line if not word.startswith("-")), "")
+    with loading():
+        command = program([called] if called in COMMANDS else COMMANDS)
+    command.main(line)
 
 
 def _print_version(requested: bool) -> None:

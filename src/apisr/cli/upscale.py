@@ -14,6 +14,7 @@ from apisr.cli.grouping import grouped
 from apisr.cli.helping import examples
 from apisr.cli.options import RUNNING, Reporting
 from apisr.cli.upscale_options import Choice, OutputOption
+from apisr.core.processes import loading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,10 +47,11 @@ def command(
     ] = False,
 ) -> None:
     """Upscale pictures and videos, x2 and x4, keeping everything of the source."""
-    from apisr.cli.parsers import expand
-    from apisr.cli.pipe import is_pipe, upscale_pipe
-    from apisr.upscale.jobs import run_jobs
-    from apisr.upscale.models import Networks
+    with loading():
+        from apisr.cli.parsers import expand
+        from apisr.cli.pipe import is_pipe, upscale_pipe
+        from apisr.upscale.jobs import run_jobs
+        from apisr.upscale.models import Networks
 
     if is_pipe(inputs, output):
         with reporting.display() as display:

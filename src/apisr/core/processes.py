@@ -1,4 +1,4 @@
-"""Being a good neighbour: how many cores there are, workers that end with their parent, threads that give way.
+"""Being a good neighbour: a quick start, the cores there are, workers that end with their parent, giving way.
 
 SVT-AV1, when it runs as the administrator (in a container, say), puts the calling thread and its own threads under the
 real-time scheduler at the highest priority; everything else on the machine then waits. :func:`leave_realtime` undoes
@@ -11,16 +11,30 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import multiprocessing
+import gc
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _WATCH_EVERY_S = 1.0
+
+
+@contextlib.contextmanager
+def loading() -> Generator[None]:
+    """Import without looking for garbage: what is loaded stays to the end, and looking through it slows the start."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
 
 
 def end_with_parent() -> None:
@@ -30,6 +44,8 @@ def end_with_parent() -> None:
     a thread looks once a second whether the parent is still there. The signal is bound to the thread that forked the
     worker, so the thread that makes a pool must live as long as the pool; the watching thread covers the rest.
     """
+    import multiprocessing
+
     started_by = multiprocessing.parent_process()  # known even if it ended before this line
     parent = os.getppid() if started_by is None or started_by.pid is None else started_by.pid
     if sys.platform == "linux":

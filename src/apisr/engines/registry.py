@@ -11,12 +11,13 @@ To add an engine: write a file of this package that holds an ``ENGINE``; nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apisr.core.config import nearest, unknown_name
-from apisr.core.discovery import modules_with
+from apisr.core.discovery import file_names
 from apisr.core.errors import InputError, MissingExtra, ModelError
 from apisr.engines.base import (
     LOWEST_PSNR_DB,
@@ -33,11 +34,33 @@ from apisr.engines.base import (
 if TYPE_CHECKING:
     from apisr.weights import Model
 
-_parts = modules_with("apisr.engines", "ENGINE", passed_over={"benchmark", "choice", "registry"})
-#: Name -> engine, in the order of preference where two are equally fast.
-ENGINES: dict[str, EngineKind] = {
-    module.ENGINE.name: module.ENGINE for module in sorted(_parts, key=lambda module: module.ENGINE.rank)
-}
+#: Files of this package that hold no engine.
+_OTHER_FILES = {"base", "benchmark", "choice", "fallback", "ncnn_graph", "registry", "split", "tta"}
+
+
+class _Engines(Mapping[str, EngineKind]):
+    """The engines by name; the file of one is imported when it is asked for, all of them when they are listed."""
+
+    def __init__(self) -> None:
+        self._files = [name for name in file_names("apisr.engines") if name not in _OTHER_FILES]
+
+    def __getitem__(self, name: str) -> EngineKind:
+        if name not in self._files:
+            raise KeyError(name)
+        return importlib.import_module(f"apisr.engines.{name}").ENGINE
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._files, key=lambda name: self[name].rank))
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
+
+
+#: Name of an engine, which is that of its file -> engine, in the order of preference where two are equally fast.
+ENGINES: Mapping[str, EngineKind] = _Engines()
 Candidate = tuple[EngineKind, Request]
 PRECISIONS: tuple[PrecisionChoice, ...] = ("auto", "fp32", "fp16", "bf16", "int8")
 
@@ -78,8 +101,6 @@ def open_engine(
         ModelError: the engine cannot run the model (code ``engine-cannot-run``).
         MissingExtra: the engine's package is not installed.
     """
-    from apisr.engines import choice
-    from apisr.engines.fallback import FallbackEngine
     from apisr.weights import choose_model
 
     if isinstance(model, (str, Path)):
@@ -90,8 +111,12 @@ def open_engine(
     if len(candidates) == 1:
         opened = open_checked(*candidates[0], named=precision != "auto")
     else:
+        from apisr.engines import choice
+
         opened = choice.open_fastest(candidates, named_precision=precision != "auto")
     if chosen_device(opened) != "cpu":
+        from apisr.engines.fallback import FallbackEngine
+
         opened = FallbackEngine(opened, lambda: _on_processor(model, threads))
     if not tta:
         return opened

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from xml.sax.saxutils import escape, quoteattr
+from html import escape
 
 from PIL import Image, TiffImagePlugin
 
@@ -171,9 +171,17 @@ def _exif_bytes(exif: Image.Exif) -> bytes | None:
     return exif.tobytes() if len(exif) else None
 
 
+def _attribute(value: str) -> str:
+    """Return the value of an XML attribute in quotes; line breaks and tabs in it are kept."""
+    text = escape(value)
+    for character in "\t\n\r":
+        text = text.replace(character, f"&#{ord(character)};")
+    return f'"{text}"'
+
+
 def _xmp_with(xmp: bytes | None, provenance: Mapping[str, str]) -> bytes:
     attributes = "".join(
-        f"\n  apisr:{re.sub(r'[^A-Za-z0-9_]', '', name) or 'Note'}={quoteattr(value)}"
+        f"\n  apisr:{re.sub(r'[^A-Za-z0-9_]', '', name) or 'Note'}={_attribute(value)}"
         for name, value in provenance.items()
         if name != "Software"
     )

@@ -24,8 +24,6 @@ import os
 import re
 import shutil
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -358,6 +356,8 @@ def _with_sha256(release: Release, sha256: str | None) -> Release:
 
 def _download(release: Release, url: str, partial: Path, progress: Progress | None) -> None:
     """Fill `partial`; try again from where it stopped when the connection breaks."""
+    import urllib.error
+
     for attempt in range(_ATTEMPTS):
         try:
             _download_once(url, partial, progress)
@@ -384,6 +384,8 @@ def _download(release: Release, url: str, partial: Path, progress: Progress | No
 
 
 def _download_once(url: str, partial: Path, progress: Progress | None) -> None:
+    import urllib.request
+
     have = partial.stat().st_size if partial.is_file() else 0
     tag_path = partial.with_name(partial.name + ".tag")
     tag = tag_path.read_text(encoding="utf-8") if have and tag_path.is_file() else ""
