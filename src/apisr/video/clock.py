@@ -71,12 +71,18 @@ class VideoClock:
             self._shift += jump
             self.parts.append(ClockPart(number, self._shift))
             moved = _moved(packet, self._shift)
-        self._step = packet.duration or self._step
+        self._step = packet.duration or self._distance(moved) or self._step
         if moved.dts is not None or moved.pts is not None:
             self._last = moved
         if moved.pts is not None:
             self._latest = moved.pts if self._latest is None else max(self._latest, moved.pts)
         return moved
+
+    def _distance(self, moved: Packet) -> int:
+        """Return how far a packet is from the one before it, 0 where that is not known."""
+        if self._last is None or self._last.dts is None or moved.dts is None:
+            return 0
+        return max(0, moved.dts - self._last.dts)
 
     def _break(self, moved: Packet) -> int:
         """Return what must be added to go on without a break; 0 where there is none."""
@@ -131,6 +137,18 @@ class FollowingClock:
 
     def _wanted(self) -> int:
         return self._expected or 0
+
+
+def seam_packets(parts: Sequence[ClockPart]) -> set[int]:
+    """Return the packets around every break of the clock: the two before it and the one after it.
+
+    Where two recordings meet, the counters of transport packets break as well. The demuxer then marks a packet there
+    (by the delay of its parser, up to two too early) as damaged. Whether it is, is for the decoder to say.
+
+    >>> sorted(seam_packets([ClockPart(3, 7)]))
+    [1, 2, 3]
+    """
+    return {part.first_packet + place for part in parts for place in (-2, -1, 0)}
 
 
 def shifts_by_packet(parts: Sequence[ClockPart], count: int) -> list[int]:

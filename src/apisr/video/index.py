@@ -15,8 +15,8 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from apisr.core.errors import InputError
-from apisr.video.clock import JUMP_S, ClockPart, Packet, VideoClock
-from apisr.video.info import SourceInfo, VideoInfo
+from apisr.video.clock import JUMP_S, ClockPart, Packet, VideoClock, seam_packets
+from apisr.video.info import RAW_CONTAINERS, SourceInfo, VideoInfo
 from apisr.video.libav import AnyPacket, demuxer_problems, reason, reports
 from apisr.video.sizes import SizeWatch
 
@@ -46,7 +46,7 @@ class PacketIndex:
         problems: what the demuxer reported: parts of the file are damaged.
         hidden: packets that an edit list hides.
         parts: where the clock breaks and what is added from there on.
-        marked_corrupt: packets that the demuxer marks as damaged.
+        marked_corrupt: packets that the demuxer marks as damaged, without those at a break of the clock.
         sizes: (width, height) of later parts of the stream whose pictures have another header.
     """
 
@@ -72,6 +72,10 @@ class PacketIndex:
         """Whether reading can begin at a keyframe by its time (the clock is one, and packets carry it)."""
         return self.has_timestamps and not self.parts
 
+    def breaks_s(self, unit: Fraction) -> list[float]:
+        """Return the seconds after the first frame at which the clock breaks."""
+        return [float((int(self.pts[part.first_packet]) - int(self.pts[0])) * unit) for part in self.parts]
+
     def duration_s(self, unit: Fraction) -> Fraction:
         """Return the seconds from the first frame to the end of the last."""
         last = int(self.duration[-1]) * unit or 1 / self.rate
@@ -87,7 +91,7 @@ class _Walk:
     durations: list[int] = field(default_factory=list[int])
     keys: list[int] = field(default_factory=list[int])
     hidden: int = 0
-    corrupt: int = 0
+    corrupt: list[int] = field(default_factory=list[int])
     failure: str | None = None
     sizes: tuple[tuple[int, int], ...] = ()
 
@@ -110,7 +114,7 @@ def read_index(packets: Iterable[AnyPacket], source: SourceInfo, *, jumps: bool)
     problems = demuxer_problems(lines, source.container) + (() if walk.failure is None else (walk.failure,))
     if not walk.times:
         raise InputError(f"cannot read '{source.path}': its video stream holds no frames.", code="no-frames")
-    return _index(walk, video, clock, problems)
+    return _index(walk, source, clock, problems)
 
 
 def _walk(packets: Iterable[AnyPacket], clock: VideoClock, watch: SizeWatch) -> _Walk:
@@ -124,21 +128,22 @@ def _walk(packets: Iterable[AnyPacket], clock: VideoClock, watch: SizeWatch) -> 
             if packet.is_keyframe:
                 walk.keys.append(len(walk.times))
                 watch.look_at(packet)
+            if packet.is_corrupt:
+                walk.corrupt.append(len(walk.times))
             walk.times.append(moved.pts)
             walk.decoded.append(moved.dts)
             walk.durations.append(moved.duration)
-            walk.corrupt += packet.is_corrupt
     except FFmpegError as error:
         walk.failure = reason(error)
     walk.sizes = tuple(watch.sizes)
     return walk
 
 
-def _index(walk: _Walk, video: VideoInfo, clock: VideoClock, problems: tuple[str, ...]) -> PacketIndex:
-    count = len(walk.times)
+def _index(walk: _Walk, source: SourceInfo, clock: VideoClock, problems: tuple[str, ...]) -> PacketIndex:
+    video, count = source.video, len(walk.times)
     has_timestamps = not video.synthetic_timestamps and None not in walk.times
     if video.synthetic_timestamps:
-        times = _turns(walk)
+        times = list(range(count)) if source.container in RAW_CONTAINERS else _turns(walk)
         keys = times  # frames are counted from the start, wherever reading begins: any of them may begin a part
     else:
         times = _filled(walk)
@@ -147,7 +152,8 @@ def _index(walk: _Walk, video: VideoInfo, clock: VideoClock, problems: tuple[str
     pts = np.array(times, np.int64)[order]
     durations = np.array(walk.durations, np.int64)[order]
     if video.synthetic_timestamps:
-        last = int(durations[-1]) if walk.decoded[-1] is not None else 1
+        raw = source.container in RAW_CONTAINERS
+        last = int(durations[-1]) if walk.decoded[-1] is not None and not raw else 1
         durations = np.append(np.diff(pts), max(1, last))
     rate, variable = _rate(pts, video)
     return PacketIndex(
@@ -160,7 +166,7 @@ def _index(walk: _Walk, video: VideoInfo, clock: VideoClock, problems: tuple[str
         problems=problems,
         hidden=walk.hidden,
         parts=tuple(clock.parts),
-        marked_corrupt=walk.corrupt,
+        marked_corrupt=len(set(walk.corrupt) - seam_packets(clock.parts)),
         sizes=walk.sizes,
     )
 

@@ -9,6 +9,13 @@ from typing import Literal
 
 from apisr.video.colour import Colour
 
+#: Containers whose packets carry no presentation times; their frames take the times of the index in turn.
+WITHOUT_TIMES = frozenset(
+    {"avi", "h264", "hevc", "vvc", "m4v", "mpegvideo", "obu", "image2", "rawvideo", "yuv4mpegpipe"}
+)
+#: Of these, the ones whose packets have no place in time either: the frame rate is all there is.
+RAW_CONTAINERS = WITHOUT_TIMES - {"avi"}
+
 StreamKind = Literal["video", "audio", "subtitle", "attachment", "data", "cover", "unknown"]
 
 

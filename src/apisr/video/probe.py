@@ -25,20 +25,27 @@ from av.video.stream import VideoStream
 
 from apisr.core.errors import InputError
 from apisr.video.colour import ChromaPosition, describe
-from apisr.video.containers import avi, matroska, mpegts, quicktime
-from apisr.video.info import MasteringDisplay, SourceInfo, StreamInfo, StreamKind, VideoInfo
-from apisr.video.libav import open_read, rational, reason, reports, side_data
+from apisr.video.containers import matroska, mpegts, quicktime
+from apisr.video.info import (
+    RAW_CONTAINERS,
+    WITHOUT_TIMES,
+    MasteringDisplay,
+    SourceInfo,
+    StreamInfo,
+    StreamKind,
+    VideoInfo,
+)
+from apisr.video.integrity import check_joined, truncation
+from apisr.video.libav import AnyPacket, open_read, rational, reason, reports, side_data
 from apisr.video.sequence import check_sequence, is_sequence
 
 _PROBE_PACKETS = 400
 _CHROMA_FIELD = re.compile(r"chroma_sample_(?:loc_type_top_field|position)\s+[01]+ = (\d)")
-#: Containers whose packets carry no presentation times; their frames take the times of the index in turn.
-_WITHOUT_TIMES = {"avi", "h264", "hevc", "vvc", "m4v", "mpegvideo", "obu", "image2", "rawvideo", "yuv4mpegpipe"}
-#: Of these, the ones whose packets have no place in time either: the frame rate is all there is.
-RAW_CONTAINERS = _WITHOUT_TIMES - {"avi"}
 #: libav's flag of formats whose clock may break (AVFMT_TS_DISCONT).
 _CLOCK_MAY_JUMP = 0x0200
 _STILL_CODECS = {"mjpeg", "png", "bmp", "webp", "tiff", "gif", "jpegxl"}
+#: The bit of a packet's first byte that only headers have.
+_HEADER_MARKS = {"theora": 0x80, "vorbis": 0x01}
 _THUMBNAIL = Disposition.timed_thumbnails | Disposition.still_image
 
 
@@ -101,8 +108,9 @@ def probe_container(
         rate: frames per second where the file has no times of its own.
 
     Raises:
-        InputError: no video stream, or a video stream whose frames cannot be decoded.
+        InputError: no video stream, a video stream whose frames cannot be decoded, or several files in one.
     """
+    check_joined(path, container.format.name)
     streams = tuple(stream_info(entry) for entry in container.streams)
     chosen = main_stream(streams, path, stream)
     video = cast(VideoStream, container.streams[chosen.index])
@@ -125,7 +133,7 @@ def probe_container(
         chapters=len(container.chapters()),
         duration=duration,
         start=Fraction(container.start_time or 0, 1_000_000),
-        truncated=_truncation(path, name),
+        truncated=truncation(path, name),
         notices=_notices(path, name, streams, chosen, info, rate),
         structure=matroska.structure(path) if "matroska" in name else (),
         clock_may_jump=bool(int(container.format.flags) & _CLOCK_MAY_JUMP),
@@ -169,12 +177,19 @@ def main_stream(streams: Sequence[StreamInfo], path: Path, number: int | None = 
 
 
 def packets_of(container: InputContainer, index: int) -> Iterator[av.Packet[VideoStream]]:
-    """Yield the packets of one stream that hold something; the other streams are not read."""
+    """Yield the packets of one stream that hold a picture; the other streams are not read."""
     stream = cast(VideoStream, container.streams[index])
+    codec = codec_name(stream)
     for other in container.streams:
         if other.index != index:
             other.discard = Discard.all
-    return (packet for packet in container.demux(stream) if packet.size)
+    return (packet for packet in container.demux(stream) if packet.size and not is_header(packet, codec))
+
+
+def is_header(packet: AnyPacket, codec: str) -> bool:
+    """Whether a packet is a header of its codec: where Ogg files are joined, those of the next one come as packets."""
+    mark = _HEADER_MARKS.get(codec)
+    return mark is not None and bool(memoryview(cast(Any, packet))[0] & mark)
 
 
 def codec_name(stream: Stream) -> str:
@@ -244,7 +259,7 @@ def _video_info(
 ) -> VideoInfo:
     format_name, codec = container.format.name, codec_name(stream)
     declared = rational(stream.guessed_rate) or rational(stream.average_rate)
-    synthetic = format_name in _WITHOUT_TIMES
+    synthetic = format_name in WITHOUT_TIMES
     time_base = rational(stream.time_base) or Fraction(1, 90_000)
     if format_name in RAW_CONTAINERS:
         declared = rate or declared or Fraction(24)
@@ -379,16 +394,6 @@ def _light_level(data: bytes | None) -> tuple[int, int] | None:
     if data is None or len(data) < 8:
         return None
     return struct.unpack("=2I", data[:8])
-
-
-def _truncation(path: Path, container: str) -> str | None:
-    """Compare the size that a container declares with the size of the file."""
-    if is_sequence(path):
-        return None
-    readers = {"matroska": matroska.declared_end, "mov": quicktime.declared_end, "avi": avi.declared_end}
-    reader = next((reader for name, reader in readers.items() if name in container), None)
-    declared, size = None if reader is None else reader(path), path.stat().st_size
-    return f"it declares {declared} bytes and has {size}" if declared is not None and declared > size else None
 
 
 def _notices(

@@ -28,12 +28,14 @@ from apisr.core.errors import RunError
 from apisr.core.progress import Cancel
 from apisr.image import ImageInt
 from apisr.video import ffv1
+from apisr.video.clock import seam_packets
 from apisr.video.fields import FieldFilter, TimedFrame, filtered_fields
 from apisr.video.index import PacketIndex
 from apisr.video.info import SourceInfo
 from apisr.video.libav import reason
 from apisr.video.probe import open_file, packets_of
 from apisr.video.rgb import ToRgb
+from apisr.video.sizes import stream_header
 
 _SAFE_DISTANCE_KEYFRAMES = 1
 _MOST_PROBLEMS = 5
@@ -178,6 +180,9 @@ class _Pass:
         self._report = report
         self._threads = threads
         self._parts = list(index.parts) if index is not None else []
+        self._seams = seam_packets(self._parts)
+        self._sizes_change = bool(index is not None and index.sizes)
+        self._header: bytes | None = None
         self._turns = zip(index.pts.tolist(), index.duration.tolist(), strict=True) if index is not None else iter(())
         self._step = max(1, round((1 / (source.video.declared_rate or Fraction(24))) / source.video.time_base))
         self._last: int | None = None
@@ -203,6 +208,9 @@ class _Pass:
                     return
                 yield from self._timed(self._decode(first))
             while (packet := self._next(packets)) is not None:
+                if self._begins_anew(packet):
+                    yield from self._timed(self._flush(stream))
+                    stream.codec_context.flush_buffers()
                 yield from self._timed(self._decode(packet))
             yield from self._timed(self._flush(stream))
 
@@ -213,7 +221,16 @@ class _Pass:
             self._report.note(reason(error))
             return None
 
+    def _begins_anew(self, packet: av.Packet[VideoStream]) -> bool:
+        """Whether pictures of another size begin: decoders throw away what they still hold."""
+        if not self._sizes_change or not packet.is_keyframe:
+            return False
+        before, header = self._header, stream_header(self._source.video.codec, bytes(packet))
+        self._header = header or before
+        return before is not None and header is not None and header != before
+
     def _decode(self, packet: av.Packet[VideoStream]) -> list[av.VideoFrame]:
+        at_seam = self._number in self._seams
         if not packet.is_discard:
             while self._parts and self._parts[0].first_packet <= self._number:
                 self._shift = self._parts.pop(0).shift
@@ -221,7 +238,7 @@ class _Pass:
         if self._shift:
             packet.pts = None if packet.pts is None else packet.pts + self._shift
             packet.dts = None if packet.dts is None else packet.dts + self._shift
-        if packet.is_corrupt:
+        if packet.is_corrupt and not at_seam:
             self._report.note("a damaged packet")
         if self._source.video.codec == "ffv1" and (bad := ffv1.damaged_slices(bytes(packet))):
             self._report.note(f"{bad} slices of a frame fail their checksum")

@@ -38,7 +38,7 @@ class SizeWatch:
         """Look at a keyframe."""
         if self._codec not in _HEADER_UNITS or len(self._headers) >= _MOST_HEADERS:
             return
-        header = self._header(bytes(packet))
+        header = stream_header(self._codec, bytes(packet))
         if header is None or header in self._headers:
             return
         self._headers.add(header)
@@ -47,15 +47,19 @@ class SizeWatch:
             if size is not None:
                 self.sizes.append(size)
 
-    def _header(self, data: bytes) -> bytes | None:
-        mask, kind = _HEADER_UNITS[self._codec]
-        at = data.find(_START)
-        while at >= 0 and at + 3 < len(data):
-            following = data.find(_START, at + 3)
-            if data[at + 3] & mask == kind:
-                return data[at + 3 : following if following >= 0 else len(data)][:256]
-            at = following
+
+def stream_header(codec: str, data: bytes) -> bytes | None:
+    """Return the header inside a keyframe that states the picture size, None where there is none."""
+    if codec not in _HEADER_UNITS:
         return None
+    mask, kind = _HEADER_UNITS[codec]
+    at = data.find(_START)
+    while at >= 0 and at + 3 < len(data):
+        following = data.find(_START, at + 3)
+        if data[at + 3] & mask == kind:
+            return data[at + 3 : following if following >= 0 else len(data)][:256]
+        at = following
+    return None
 
 
 def _decoded_size(codec: str, data: bytes) -> tuple[int, int] | None:

@@ -32,14 +32,16 @@ from apisr.core.progress import Cancel
 from apisr.video.clock import FollowingClock
 from apisr.video.fields import FieldFilter, combed_share
 from apisr.video.index import PacketIndex, read_index
-from apisr.video.info import SourceInfo
+from apisr.video.info import RAW_CONTAINERS, SourceInfo
 from apisr.video.intra import IntraReader
 from apisr.video.libav import demuxer_problems, exact, reason, reports
-from apisr.video.probe import RAW_CONTAINERS, Probed, open_file, packets_of, probe_container
+from apisr.video.probe import Probed, is_header, open_file, packets_of, probe_container
 from apisr.video.reader import Frame, ReadReport, decoded_frames, read_frames
 from apisr.video.sequence import is_sequence, numbers_of, picture_at, sha256_of
 
 _PROBED_BYTES = 1 << 16
+#: Ogg's last page may end before its last packet begins; libav gives the difference as a number without a sign.
+_NEGATIVE_DURATION = 1 << 31
 #: A recording whose sound goes on for this share of a leap of the video's clock has a pause there, not a break.
 _SOUND_GOES_ON = 0.5
 
@@ -212,6 +214,7 @@ class VideoSource:
         unit = self.info.video.time_base
         shifts = [part.shift * unit for part in self.index.parts]
         clocks: dict[int, FollowingClock] = {}
+        codecs = {stream.index: stream.codec for stream in self.info.streams}
         packets = container.demux([container.streams[number] for number in sorted(streams)])
         while True:
             try:
@@ -222,6 +225,10 @@ class VideoSource:
                 return
             if packet is None:
                 return
+            if packet.size and is_header(packet, codecs[packet.stream.index]):
+                continue
+            if (packet.duration or 0) >= _NEGATIVE_DURATION:
+                packet.duration = 0
             if shifts and packet.size:
                 number = packet.stream.index
                 if number not in clocks:

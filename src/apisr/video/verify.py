@@ -17,6 +17,7 @@ import numpy as np
 
 from apisr.core.errors import RunError
 from apisr.video.index import PacketIndex
+from apisr.video.integrity import lost_parts
 from apisr.video.source import VideoSource
 
 #: A frame that is not shown within this share of its own length of its packet's time is missing.
@@ -102,6 +103,7 @@ def source_problems(
     reported = [*info.problems, *index.problems]
     if reported:
         problems.append(f"reading it: {reported[0]}")
+    problems += lost_parts(info, index.frames + index.hidden)
     if index.marked_corrupt:
         problems.append(f"{index.marked_corrupt} packets are marked as damaged")
     if damaged:

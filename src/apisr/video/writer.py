@@ -146,6 +146,8 @@ class SegmentWriter:
         if self.frames:
             self._mux(self._stream.encode(None))
         self._container.close()
+        if not self.frames:  # none could be decoded; libav makes no file for nothing
+            self.path.touch()
         if sorted(self._order) != list(range(self.frames)):
             raise RunError(
                 f"the encoder gave {len(self._order)} pictures for {self.frames} frames in '{self.path.name}'.",

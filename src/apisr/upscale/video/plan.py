@@ -168,6 +168,12 @@ def _plan_fields(source: VideoSource, options: VideoOptions) -> tuple[FieldFilte
 def _source_notices(source: VideoSource) -> list[str]:
     video = source.info.video
     notices = list(source.info.notices)
+    if source.index.parts:
+        places = ", ".join(_time(moment) for moment in source.index.breaks_s(video.time_base))
+        notices.append(
+            f"the clock of the file restarts or jumps at {places}; what follows goes on there without a gap, "
+            "and the other streams move with it."
+        )
     if any(video.crop):
         top, bottom, left, right = video.crop
         notices.append(
@@ -195,5 +201,8 @@ def _stream_notices(streams: Sequence[StreamPlan]) -> list[str]:
 
 
 def _clock(index: PacketIndex, unit: Fraction) -> str:
-    seconds = float((int(index.pts[-1]) - int(index.pts[0])) * unit)
+    return _time(float((int(index.pts[-1]) - int(index.pts[0])) * unit))
+
+
+def _time(seconds: float) -> str:
     return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{seconds % 60:05.2f}"

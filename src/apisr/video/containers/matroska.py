@@ -46,6 +46,8 @@ _CROPS = {0x54BB: "top", 0x54AA: "bottom", 0x54CC: "left", 0x54DD: "right"}
 _VIDEO_TRACK = 1
 _USUAL_LEVEL = 50
 _LIBAV_ATTACHMENT_LIMIT = 1 << 28
+#: libav reads this many segments of a file.
+READ_SEGMENTS = 2
 
 
 def declared_end(path: Path) -> int | None:
@@ -114,6 +116,12 @@ def oversized_attachments(path: Path) -> int:
                 for attached in _named(file, element, ATTACHED_FILE):
                     count += (attached.size or 0) > _LIBAV_ATTACHMENT_LIMIT
     return count
+
+
+def joined_files(path: Path) -> int:
+    """Return how many segments follow one another in a file: each was a file of its own."""
+    with path.open("rb") as file:
+        return sum(element.number == SEGMENT for element in elements(file, 0, path.stat().st_size))
 
 
 def _segment(file: BinaryIO, path: Path) -> Element | None:

@@ -93,6 +93,14 @@ def declared_end(path: Path) -> int | None:
     return end
 
 
+def joined_files(path: Path) -> int:
+    """Return how many movies that are complete in themselves (not in fragments) follow one another in a file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        movies = [(start, end) for _, start, end in _named(file, 0, size, b"moov")]
+        return sum(next(_named(file, start, end, b"mvex"), None) is None for start, end in movies)
+
+
 def _of_track(file: BinaryIO, start: int, end: int) -> tuple[int, int, int, int]:
     for name in _TO_TABLE:
         found = next(_named(file, start, end, name), None)

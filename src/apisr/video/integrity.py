@@ -1,0 +1,97 @@
+"""What a file says about itself beside its packets: declared sizes, indexes, page and packet numbers.
+
+libav passes over what is damaged and goes on, often without a word. These numbers do not come from what it reads, so
+they show what it passed over. Nothing here decodes anything.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from apisr.core.errors import InputError
+from apisr.video.colour import bit_depth, chroma_shift
+from apisr.video.containers import avi, matroska, ogg, quicktime, realmedia
+from apisr.video.info import SourceInfo
+from apisr.video.sequence import is_sequence
+
+_Y4M_FRAME = b"FRAME\n"
+_Y4M_HEADER_BYTES = 4096
+
+
+def truncation(path: Path, container: str) -> str | None:
+    """Compare the size that a container declares with the size of the file; return what is wrong, in words."""
+    if is_sequence(path):
+        return None
+    readers = {"matroska": matroska.declared_end, "mov": quicktime.declared_end, "avi": avi.declared_end}
+    reader = next((reader for name, reader in readers.items() if name in container), None)
+    declared, size = None if reader is None else reader(path), path.stat().st_size
+    return f"it declares {declared} bytes and has {size}" if declared is not None and declared > size else None
+
+
+def check_joined(path: Path, container: str) -> None:
+    """Check that nothing follows in a file that players and libav leave out.
+
+    Raises:
+        InputError: several complete files stand one after another in it, and only the first are read.
+    """
+    if is_sequence(path):
+        return
+    counters = (
+        ("matroska", matroska.joined_files, matroska.READ_SEGMENTS),
+        ("mov", quicktime.joined_files, 1),
+        ("avi", avi.joined_files, 1),
+    )
+    for name, count, read in counters:
+        found = count(path) if name in container.split(",") else 0
+        if found > read:
+            raise InputError(
+                f"'{path}' is {found} files joined end to end, of which {read} can be read. Take them apart, or join "
+                "them with a program that knows the format (mkvmerge, ffmpeg).",
+                code="joined-files",
+            )
+
+
+def lost_parts(source: SourceInfo, frames: int) -> list[str]:
+    """Return what is missing in a file by its own numbers, in words.
+
+    Args:
+        source: the file.
+        frames: how many packets of its video were found.
+    """
+    path, container = source.path, source.container
+    if is_sequence(path):
+        return []
+    if container == "ogg":
+        missing, open_ended = ogg.missing_pages(path)
+        return [
+            *([f"{missing} pages are missing"] if missing else []),
+            *([f"{open_ended} streams end without their last page"] if open_ended else []),
+        ]
+    if container == "avi":
+        problem = avi.index_problem(path)
+        return [problem] if problem else []
+    if container == "rm":
+        missing, declared = realmedia.missing_packets(path)
+        return [f"{missing} of {declared} packets cannot be reached"] if missing else []
+    if container == "yuv4mpegpipe":
+        return _uneven_y4m(source, frames)
+    return []
+
+
+def _uneven_y4m(source: SourceInfo, frames: int) -> list[str]:
+    """Compare the size of a file of plain frames with that of its frames."""
+    with source.path.open("rb") as file:
+        head = file.read(_Y4M_HEADER_BYTES)
+    begin = head.find(b"\n") + 1
+    name = source.video.pixel_format
+    if not begin or not head.startswith(_Y4M_FRAME, begin):
+        return []
+    width, height = source.video.width, source.video.height
+    across, down = chroma_shift(name)
+    planes = 1 if name.startswith("gray") else 3 + name.startswith("yuva")
+    samples = width * height * (2 if planes == 4 else 1)
+    if planes > 1:
+        samples += 2 * (-(-width >> across)) * (-(-height >> down))
+    size = begin + frames * (len(_Y4M_FRAME) + samples * (2 if bit_depth(name) > 8 else 1))
+    actual = source.path.stat().st_size
+    return [f"{frames} frames take {size} bytes and it has {actual}"] if size != actual else []
