@@ -15,6 +15,7 @@ from apisr.core.errors import ApisrError
 CODINGS = {
     "ogv": ["-c:v", "libtheora", "-q:v", "7", "-c:a", "libvorbis"],
     "rm": ["-c:v", "rv20", "-q:v", "4", "-c:a", "ac3"],
+    "wmv": ["-c:v", "wmv2", "-q:v", "4", "-c:a", "wmav2"],
     "avi": ["-c:v", "huffyuv", "-c:a", "pcm_s16le"],
     "y4m": ["-pix_fmt", "yuv420p"],
 }
@@ -43,6 +44,7 @@ def damaged(content: bytes, how: str) -> bytes:
     ("suffix", "how"),
     [
         *(("ogv", "end"), ("ogv", "lost"), ("rm", "lost"), ("rm", "inserted")),
+        *(("wmv", "end"), ("wmv", "lost"), ("wmv", "inserted")),
         *(("avi", "zeros"), ("avi", "inserted"), ("y4m", "end")),
     ],
 )

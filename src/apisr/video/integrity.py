@@ -10,7 +10,7 @@ from pathlib import Path
 
 from apisr.core.errors import InputError
 from apisr.video.colour import bit_depth, chroma_shift
-from apisr.video.containers import avi, matroska, ogg, quicktime, realmedia
+from apisr.video.containers import asf, avi, matroska, ogg, quicktime, realmedia
 from apisr.video.info import SourceInfo
 from apisr.video.sequence import is_sequence
 
@@ -22,7 +22,12 @@ def truncation(path: Path, container: str) -> str | None:
     """Compare the size that a container declares with the size of the file; return what is wrong, in words."""
     if is_sequence(path):
         return None
-    readers = {"matroska": matroska.declared_end, "mov": quicktime.declared_end, "avi": avi.declared_end}
+    readers = {
+        "matroska": matroska.declared_end,
+        "mov": quicktime.declared_end,
+        "avi": avi.declared_end,
+        "asf": asf.declared_end,
+    }
     reader = next((reader for name, reader in readers.items() if name in container), None)
     declared, size = None if reader is None else reader(path), path.stat().st_size
     return f"it declares {declared} bytes and has {size}" if declared is not None and declared > size else None
@@ -70,6 +75,9 @@ def lost_parts(source: SourceInfo, frames: int) -> list[str]:
     if container == "avi":
         problem = avi.index_problem(path)
         return [problem] if problem else []
+    if container == "asf":
+        breaks = asf.broken_numbers(path)
+        return [f"the numbers of its pieces break at {breaks} places"] if breaks else []
     if container == "rm":
         missing, declared = realmedia.missing_packets(path)
         return [f"{missing} of {declared} packets cannot be reached"] if missing else []

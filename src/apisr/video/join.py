@@ -8,8 +8,10 @@ missing or do not increase they are made anew, for muxers refuse such packets at
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -35,6 +37,9 @@ from apisr.video.probe import codec_name, open_file, packets_of
 from apisr.video.source import VideoSource
 from apisr.video.streams import StreamPlan
 from apisr.video.writer import COUNT_UNIT, EncodedSegment
+
+#: What the system says of a disk; libav uses the other numbers of errors for whatever a muxer refuses.
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 
 
 def join(
@@ -62,12 +67,13 @@ def join(
         What went wrong while the other streams were read: the source is damaged.
 
     Raises:
-        RunError: a segment cannot be read, or the file cannot be written (code ``join-failed``: what was written until
-            then is a playable file).
+        StreamRefused: the format does not take a stream; the file is not finished.
+        RunError: a segment cannot be read, or the file cannot be written.
     """
     container = container_of(target)
     source.check_unchanged()
     with (
+        _refusals(),
         open_file(source.path) as origin,
         open_file(segments[0][0]) as first,
         open_write(partial, format=container.muxer, options=dict(container.options)) as out,
@@ -80,18 +86,7 @@ def join(
         framed = _framed_sound(streams, plans)
         problems: list[str] = []
         others = _other_packets(origin, source, streams, settings.span, problems)
-        try:
-            out.start_encoding()
-            counts = _mux_all(out, video, others, on_packet)
-        except FFmpegError as error:
-            if isinstance(error, OSError):  # a full disk, say
-                raise
-            raise RunError(
-                f"cannot finish '{target.name}': the format '{container.muxer}' refused a packet ({reason(error)}). "
-                "What was written until then and all finished segments are kept. Leave a stream out with "
-                "--drop-streams, or write to .mkv.",
-                code="join-failed",
-            ) from error
+        counts = _mux_all(out, video, others, on_packet)
     if container.muxer == "avi":
         avi.correct_sound_headers(partial, {number: count for number, count in counts.items() if number in framed})
     _keep_what_libav_cannot_write(partial, container, source, settings)
@@ -118,15 +113,22 @@ def _keep_what_libav_cannot_write(
         matroska_edit.keep_structure(partial, source.path, {*settings.tags, "ENCODER"})
 
 
+class StreamRefused(RunError):  # noqa: N818 - what happened, and to which part of the work
+    """A format does not take one of the streams; the message is what its muxer said."""
+
+    default_code = "join-failed"
+
+
 def _mux_all(
     out: OutputContainer,
     video: Iterator[tuple[Fraction, AnyPacket]],
     others: Iterator[tuple[Fraction, AnyPacket]],
     on_packet: Callable[[int], None] | None,
 ) -> dict[int, int]:
-    """Write all packets in the order of their times; return how many each stream of the output got."""
+    """Write the header and all packets in the order of their times; return how many each stream of the output got."""
     written = 0
     counts: dict[int, int] = {}
+    out.start_encoding()
     for is_video, packet in _merged(video, others):
         number = packet.stream.index
         counts[number] = counts.get(number, 0) + (1 if packet.size else 0)
@@ -136,6 +138,17 @@ def _mux_all(
             if on_packet is not None:
                 on_packet(written)
     return counts
+
+
+@contextlib.contextmanager
+def _refusals() -> Generator[None]:
+    """Turn what the muxer refuses into one error; what the system refuses stays as it is."""
+    try:
+        yield
+    except FFmpegError as error:
+        if error.errno in _DISK_ERRORS:
+            raise
+        raise StreamRefused(reason(error)) from error
 
 
 def _video_packets(
@@ -268,7 +281,7 @@ def _other_packets(
         if span is not None and infos[index].kind != "cover" and not _inside(packet, span):
             continue
         if index in streams.converts:
-            converted = _converted(packet, *streams.converts[index])
+            converted = _converted(packet, *streams.converts[index], problems)
             if converted is not None:
                 yield cast(int, converted.dts) * exact(converted.time_base), converted
         else:
@@ -303,8 +316,12 @@ def _inside(packet: AnyPacket, span: tuple[Fraction, Fraction | None]) -> bool:
     return True
 
 
-def _converted(packet: AnyPacket, stream: Stream, function: Conversion) -> AnyPacket | None:
-    content = function(packet)
+def _converted(packet: AnyPacket, stream: Stream, function: Conversion, problems: list[str]) -> AnyPacket | None:
+    try:
+        content = function(packet)
+    except FFmpegError as error:
+        problems.append(f"a packet of stream {packet.stream.index} cannot be decoded: {reason(error)}")
+        return None
     if content is None:
         return None
     changed: AnyPacket = Packet(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from apisr.upscale.video.plan import VideoPlan
 from apisr.upscale.video.work_folder import WorkFolder
 from apisr.video.animation import write_animation
 from apisr.video.containers.registry import container_of
-from apisr.video.join import join
+from apisr.video.join import StreamRefused, join
 from apisr.video.output_streams import JoinSettings
 from apisr.video.sequence import is_sequence, picture_at
 from apisr.video.source import VideoSource
@@ -105,11 +106,8 @@ def _write_file(
     playable = False
     try:
         with atomic_path(plan.target, overwrite=plan.output.overwrite, keep_partial=True):
-            try:
-                problems += join(partial, plan.target, plan.source, plan.streams, pieces, settings, on_packet=on_packet)
-            except RunError as error:
-                playable = error.code == "join-failed"
-                raise
+            refused, late = _join_what_fits(plan, partial, pieces, settings, on_packet)
+            problems += late
             found = check_output(
                 partial,
                 times,
@@ -118,8 +116,10 @@ def _write_file(
                 variable_rate=container_of(plan.target).variable_rate,
             )
             plan.source.check_unchanged()
-            if problems and not accept_damage:
-                playable = True
+            playable = bool(refused) or (bool(problems) and not accept_damage)
+            if refused:
+                raise _refusal(plan, refused, partial)
+            if playable:
                 raise _damage(
                     plan,
                     problems,
@@ -127,13 +127,51 @@ def _write_file(
                     "Repair the source, or add --accept-damage to keep the result as it is.",
                 )
             return found
-    except RunError as error:
-        if error.code == "join-failed":
-            raise RunError(f"{error} What was joined is in '{partial}'.", code=error.code) from error
-        raise
     finally:
         if not playable:
             partial.unlink(missing_ok=True)
+
+
+def _join_what_fits(
+    plan: VideoPlan,
+    partial: Path,
+    pieces: Sequence[Piece],
+    settings: JoinSettings,
+    on_packet: Callable[[int], None],
+) -> tuple[list[int], tuple[str, ...]]:
+    """Join everything; where the format refuses that, all but one of the other streams, else the video alone.
+
+    Which stream it is that is refused does not show: muxers hold packets back until those of all streams are there.
+
+    Returns:
+        The numbers of the streams that were left out, and what went wrong while the others were read.
+
+    Raises:
+        RunError: the video itself cannot be written.
+    """
+    others = [one.stream.index for one in plan.streams if one.action in ("copy", "convert", "attach")]
+    refusal: StreamRefused | None = None
+    for refused in ([], *([number] for number in others), others):
+        streams = tuple(replace(one, action="drop") if one.stream.index in refused else one for one in plan.streams)
+        try:
+            return refused, join(partial, plan.target, plan.source, streams, pieces, settings, on_packet=on_packet)
+        except StreamRefused as error:
+            refusal = error
+    raise RunError(
+        f"cannot finish '{plan.target}': its format refuses the video ({refusal}). All finished segments are kept. "
+        "Write to .mkv, or choose another --codec.",
+        code="join-failed",
+    ) from refusal
+
+
+def _refusal(plan: VideoPlan, refused: Sequence[int], partial: Path) -> RunError:
+    named = ", ".join(one.stream.label for one in plan.streams if one.stream.index in refused)
+    drop = " ".join(f"--drop-streams {number}" for number in refused)
+    return RunError(
+        f"cannot finish '{plan.target}': its format refuses {named}. The video and everything else is in "
+        f"'{partial}', and all finished segments are kept: add {drop}, or write to .mkv.",
+        code="join-failed",
+    )
 
 
 def _damage(plan: VideoPlan, problems: Sequence[str], result: str) -> RunError:
