@@ -33,7 +33,8 @@ def broken_numbers(path: Path) -> int:
     last: dict[int, int] = {}
     breaks = 0
     with path.open("rb") as file:
-        if file.seek(at) is not None and file.read(16) != _DATA:
+        file.seek(at)
+        if file.read(16) != _DATA:
             return 0
         file.seek(at + _DATA_BYTES)
         while len(packet := file.read(size)) == size:
