@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +173,17 @@ def test_a_file_that_is_no_network_is_refused(engine: str, tmp_path: Path, tiny_
     with pytest.raises(ApisrError) as caught:
         engine_kind(engine).open(Request(Model("broken", broken, "compact", ModelTraits(2, 8, 2)), "cpu", "fp32"))
     assert caught.value.code in ("model-not-runnable", "bad-model", "not-an-onnx-file", "no-weights")
+
+
+def test_where_there_is_no_card_torch_is_not_loaded_to_look_for_one() -> None:
+    pytest.importorskip("torch")
+    from apisr.engines.torch import may_have_card
+
+    if may_have_card():
+        pytest.skip("this machine has the driver of a card")
+    program = "import sys, apisr.engines as e; e.open_engine('apisr-x2-fast'); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_every_engine_says_what_it_needs() -> None:

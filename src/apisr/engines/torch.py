@@ -6,8 +6,12 @@ CUDA, half precision where it is accurate enough (measured by the registry).
 
 from __future__ import annotations
 
+import ctypes.util
 import importlib.metadata
 import importlib.util
+import platform
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +27,10 @@ if TYPE_CHECKING:
     from apisr.weights import Model
 
 _FULL = ("not enough memory", "out of memory")
+#: What the drivers of graphics cards leave on Linux: NVIDIA's, AMD's, Windows's inside WSL, NVIDIA's small computers.
+_CARD_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvmap")
+#: Libraries of the drivers on Windows.
+_CARD_LIBRARIES = ("nvcuda", "amdhip64")
 
 
 class TorchEngine:
@@ -92,6 +100,8 @@ class TorchEngine:
 def _devices() -> dict[str, str]:
     if importlib.util.find_spec("torch") is None:
         return {}
+    if not may_have_card():
+        return {"cpu": "processor"}
     import torch
 
     cards = range(torch.cuda.device_count()) if torch.cuda.is_available() else range(0)
@@ -99,6 +109,17 @@ def _devices() -> dict[str, str]:
     if torch.backends.mps.is_available():
         found["mps"] = "Apple graphics"
     return {**found, "cpu": "processor"}
+
+
+def may_have_card() -> bool:
+    """Whether torch could find a graphics card here; to import torch and ask it takes a second of every start."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if sys.platform == "win32":
+        return any(ctypes.util.find_library(name) for name in _CARD_LIBRARIES)
+    if importlib.metadata.version("torch").endswith("+cpu"):
+        return False
+    return any(Path(node).exists() for node in _CARD_NODES)
 
 
 def _runs(model: Model) -> bool:

@@ -104,6 +104,7 @@ class SegmentWriter:
         self._durations: list[int] = []
         self._order: list[int] = []
         self._damaged = 0
+        self._before: tuple[ImageInt, av.VideoFrame] | None = None
         self._convert = FromRgb(colour, choice.pixel_format)
         self._container = open_write(path, format="matroska")
         self._stream = cast(VideoStream, self._container.add_stream(choice.name, rate=rate))
@@ -121,8 +122,13 @@ class SegmentWriter:
         return self._convert(rgb)
 
     def write(self, rgb: ImageInt, pts: int, duration: int, *, damaged: bool = False) -> None:
-        """Encode one frame; `pts` and `duration` are in units of the source."""
-        frame = self.convert(rgb)
+        """Encode one frame; `pts` and `duration` are in units of the source.
+
+        A picture that is the same object as the one before it, which must not have been changed, is not converted again.
+        """
+        if self._before is None or self._before[0] is not rgb:
+            self._before = rgb, self.convert(rgb)
+        frame = self._before[1]
         frame.pts = self.frames
         if self._shape is not None:
             self._shape.push(frame)
