@@ -44,7 +44,7 @@ from benchmarks import Skip
 
 HERE = Path(__file__).parent
 TARGET = HERE.parent / "docs" / "benchmarks.md"
-VERSIONS_OF = ("apisr", "numpy", "opencv-python-headless", "onnxruntime", "av", "torch", "ncnn")
+VERSIONS_OF = ("apisr", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "av", "torch", "ncnn")
 
 Row = dict[str, object]
 

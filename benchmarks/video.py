@@ -67,7 +67,7 @@ def run(*, quick: bool = False) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out.mkv"
-        _run(CLIPS / f"{NAMES[0]}.mkv", target, lambda: CanvasUpscaler(engine, reuse="off"), 1)  # loads everything
+        run_clip(CLIPS / f"{NAMES[0]}.mkv", target, lambda: CanvasUpscaler(engine, reuse="off"), 1)  # loads everything
         peer = None if quick else _peer_speed(CLIPS / "talk/web.mkv", target)
         counts = (6, 2) if quick else (FRAMES, PLAIN_FRAMES)
         names = ("talk/web",) if quick else (*NAMES, EPISODE)
@@ -80,11 +80,11 @@ def _clip(
     name: str, target: Path, engine: Engine, peer: float | None, frames: int, plain_frames: int
 ) -> dict[str, object]:
     source = CLIPS / f"{name}.mkv"
-    loop = _plain_loop(source, target, engine, plain_frames)
-    plain = _run(source, target, lambda: CanvasUpscaler(engine, reuse="off"), plain_frames)
-    exact = _speed(_run(source, target, lambda: CanvasUpscaler(engine), frames))
-    hold = _speed(_run(source, target, lambda: CanvasUpscaler(engine), frames, preprocess=Preprocess("auto")))
-    off = _speed(plain)
+    loop = plain_loop(source, target, engine, plain_frames)
+    plain = run_clip(source, target, lambda: CanvasUpscaler(engine, reuse="off"), plain_frames)
+    exact = speed_of(run_clip(source, target, lambda: CanvasUpscaler(engine), frames))
+    hold = speed_of(run_clip(source, target, lambda: CanvasUpscaler(engine), frames, preprocess=Preprocess("auto")))
+    off = speed_of(plain)
     busy = plain.seconds.upscale / (plain.seconds.total - plain.seconds.join)
     return _row(
         {
@@ -108,11 +108,12 @@ def _row(values: dict[str, object]) -> dict[str, object]:
     return {head: values.get(head) for head in HEADS}
 
 
-def _speed(outcome: VideoResult) -> float:
+def speed_of(outcome: VideoResult) -> float:
+    """Frames a second of a whole run."""
     return outcome.frames_out / outcome.seconds.total
 
 
-def _run(
+def run_clip(
     source: Path,
     target: Path,
     make: Callable[[], CanvasUpscaler],
@@ -131,7 +132,7 @@ def _run(
         return upscale_video(opened, output, processing, options)
 
 
-def _plain_loop(source: Path, target: Path, engine: Engine, frames: int) -> float:
+def plain_loop(source: Path, target: Path, engine: Engine, frames: int) -> float:
     """Upscale as a script would, one thing after the other; return frames per second."""
     began = time.perf_counter()
     reader = cv2.VideoCapture(str(source))
@@ -162,7 +163,7 @@ def _peer_speed(source: Path, target: Path) -> float | None:
     onnx = target.with_name("animevideov3.onnx")
     export_animevideov3(stem, onnx)
     engine = open_engine(choose_model(onnx), device="cpu")
-    return _speed(_run(source, target, lambda: CanvasUpscaler(engine, reuse="off"), PEER_FRAMES, scale=4))
+    return speed_of(run_clip(source, target, lambda: CanvasUpscaler(engine, reuse="off"), PEER_FRAMES, scale=4))
 
 
 def export_animevideov3(stem: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 
 from apisr.core.errors import ApisrError, InputError, MissingExtra, RunError
 from apisr.engines import ENGINES, engine_kind, open_engine
-from apisr.engines.base import Request, is_shape_exact, psnr_db
+from apisr.engines.base import Request, psnr_db
+from apisr.engines.exactness import is_shape_exact
 from apisr.engines.fallback import FallbackEngine
 from apisr.engines.split import OutOfMemory, run_in_parts
 from apisr.networks import ModelTraits
@@ -301,3 +303,52 @@ def test_the_table_of_the_machine(tiny_x2: Path) -> None:
     for row in table.rows:
         assert row.problem or row.frames_per_s > 0
         assert row.precision != "fp32" or row.problem or row.psnr_db > 80
+
+
+@pytest.mark.parametrize("engine", INSTALLED)
+@pytest.mark.parametrize("name", ["apisr-x2-fast", "apisr-x4-fast"])
+def test_whole_numbers_are_what_the_floats_round_to(name: str, engine: str) -> None:
+    """Half up; in fp32 one level in ten thousand values may fall on the other side of a half."""
+    from apisr.engines.pixels import run_pixels
+    from apisr.image import from_float, to_float, to_tensor
+
+    opened = open_engine(name, engine=engine, device="cpu", precision="fp32")
+    pixels = np.random.default_rng(2).integers(0, 256, (40, 64, 3), dtype=np.uint8)
+    output = run_pixels(opened, pixels)
+    expected = from_float(opened.run(to_tensor(to_float(pixels)))[0].transpose(1, 2, 0), np.uint8)
+    difference = np.abs(output.astype(np.int16) - expected.astype(np.int16))
+    assert output.dtype == np.uint8
+    assert difference.max() <= 1
+    assert np.count_nonzero(difference) <= difference.size / 10_000
+    wide = run_pixels(opened, pixels.astype(np.uint16) * np.uint16(257))
+    assert wide.dtype == np.uint16
+    assert np.abs(wide.astype(np.int32) - expected.astype(np.int32) * 257).max() <= 129
+
+
+def test_lack_of_memory_splits_whole_numbers_too(tiny_x2: Path) -> None:
+    model = resolve_model(tiny_x2)
+    engine = open_engine(model, engine="openvino", device="cpu", precision="fp32")
+    pixels = np.random.default_rng(3).integers(0, 256, (1, 96, 160, 3), dtype=np.uint8)
+    sizes: list[int] = []
+
+    def limited(batch: np.ndarray) -> np.ndarray:
+        if batch.shape[1] * batch.shape[2] > 90 * 96:
+            raise OutOfMemory("full (limit of the test).")
+        sizes.append(batch.shape[2])
+        return engine.run_pixels(batch[0])[None]  # type: ignore[attr-defined]
+
+    output = run_in_parts(limited, pixels, model.traits, rows_axis=1)
+    assert len(sizes) > 1
+    np.testing.assert_array_equal(output[0], engine.run_pixels(pixels[0]))  # type: ignore[attr-defined]
+
+
+def test_what_is_known_of_an_engine_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_x2: Path) -> None:
+    monkeypatch.setenv("APISR_CACHE", str(tmp_path / "cache"))
+    engine = open_engine(tiny_x2, engine="onnx", device="cpu", threads=1)
+    found = engine.shape_exact
+    (kept,) = (tmp_path / "cache").rglob("exact-*.json")
+    assert json.loads(kept.read_text()) == {"shape_exact": found}
+    kept.write_text(json.dumps({"shape_exact": not found}))
+    assert open_engine(tiny_x2, engine="onnx", device="cpu", threads=1).shape_exact is not found
+    kept.write_text("{")
+    assert open_engine(tiny_x2, engine="onnx", device="cpu", threads=1).shape_exact is found

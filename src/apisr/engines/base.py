@@ -7,10 +7,13 @@ and opens a model.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -114,6 +117,21 @@ def usable_threads() -> int:
     return len(affinity(0)) if affinity else (os.cpu_count() or 1)
 
 
+def machine() -> list[str]:
+    """Return the processor with what it can do, and the system: part of the key of what is measured."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    found = {line.split(":")[0].strip(): line.split(":", 1)[1].strip() for line in lines if ":" in line}
+    return [
+        platform.system(),
+        platform.machine(),
+        found.get("model name", platform.processor()),
+        hashlib.sha256(found.get("flags", "").encode()).hexdigest()[:16],
+    ]
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, shortened, or the name of its type."""
     text = str(error).strip()
@@ -148,35 +166,3 @@ def check_precision(name: str, precision: Precision, found_db: float) -> None:
             f"{LOWEST_PSNR_DB:.0f} required). Use --precision fp32.",
             code="precision-not-accurate",
         )
-
-
-def is_shape_exact(engine: Engine) -> bool:
-    """Compare windows of several sizes and places, bit by bit, with the same pixels of a larger picture."""
-    traits = engine.traits
-    if traits.halo_px is None or traits.fixed_size is not None:
-        return False
-    halo = -(-traits.halo_px // 16) * 16
-    side = 2 * halo + 96
-    picture = np.random.default_rng(7).random((1, 3, side, side + 48), dtype=np.float32)
-    whole = engine.run(picture)
-    step, scale = traits.multiple_px, traits.scale
-    for height, width, top, left in (
-        (16, 16, 48, 16),
-        (16, 48, 0, 48),
-        (48, 16, 16, 0),
-        (32, 80, 32, 32),
-        (80, 96, 16, 48),
-        (16 + step, 16 + 3 * step, step, 5 * step),
-    ):
-        window = picture[:, :, top : top + height + 2 * halo, left : left + width + 2 * halo]
-        part = engine.run(np.ascontiguousarray(window))
-        rows, columns = slice(scale * halo, scale * (halo + height)), slice(scale * halo, scale * (halo + width))
-        same = whole[
-            :,
-            :,
-            scale * (top + halo) : scale * (top + halo + height),
-            scale * (left + halo) : scale * (left + halo + width),
-        ]
-        if not np.array_equal(part[:, :, rows, columns], same):
-            return False
-    return True

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +29,7 @@ from apisr.engines.base import (
     Engine,
     EngineKind,
     Request,
+    machine,
     probe_picture,
     psnr_db,
     usable_threads,
@@ -131,7 +131,7 @@ def measured(candidates: Sequence[Candidate], *, folder: Path | None = None) -> 
             if known is not None:
                 return known
             table = list(measure(candidates))
-            content = {"measurements": [asdict(entry) for entry in table], "machine": _machine()}
+            content = {"measurements": [asdict(entry) for entry in table], "machine": machine()}
             write_atomic(path, (json.dumps(content, indent=2) + "\n").encode(), overwrite=True)
             return table
     except OSError as error:  # a read-only home: measured at every start
@@ -191,28 +191,13 @@ def _key(candidates: Sequence[Candidate]) -> str:
     model = candidates[0][1].model
     parts = [
         __version__,
-        *_machine(),
+        *machine(),
         model.sha256,
         str(candidates[0][1].threads or usable_threads()),
         *(f"{kind.version()} {request.device} {request.precision}" for kind, request in candidates),
         *(f"{kind.name} {kind.devices().get(request.device)}" for kind, request in candidates),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-
-
-def _machine() -> list[str]:
-    """The processor with what it can do, and the system."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    found = {line.split(":")[0].strip(): line.split(":", 1)[1].strip() for line in lines if ":" in line}
-    return [
-        platform.system(),
-        platform.machine(),
-        found.get("model name", platform.processor()),
-        hashlib.sha256(found.get("flags", "").encode()).hexdigest()[:16],
-    ]
 
 
 def _read(path: Path) -> list[Measurement] | None:

@@ -9,12 +9,17 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.errors import RunError
 from apisr.engines.base import Engine
+from apisr.engines.pixels import run_pixels
+from apisr.image import ImageU8
+
+T = TypeVar("T", np.float32, np.uint8)
 
 _log = logging.getLogger(__name__)
 
@@ -44,14 +49,21 @@ class FallbackEngine:
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :meth:`apisr.engines.base.Engine.run`."""
+        return self._tried(lambda engine: engine.run(batch))
+
+    def run_pixels(self, pixels: ImageU8) -> ImageU8:
+        """See :func:`apisr.engines.pixels.run_pixels`."""
+        return self._tried(lambda engine: np.asarray(run_pixels(engine, pixels), np.uint8))
+
+    def _tried(self, work: Callable[[Engine], NDArray[T]]) -> NDArray[T]:
         engine = self._engine
         try:
-            return engine.run(batch)
+            return work(engine)
         except RunError as error:
             with self._lock:
                 if engine is self._engine:
                     self._take_over(error)
-            return self._engine.run(batch)
+            return work(self._engine)
 
     def _take_over(self, error: RunError) -> None:
         if self._failed:

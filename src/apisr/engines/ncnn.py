@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.errors import MissingExtra, ModelError, RunError
-from apisr.engines.base import EngineKind, Precision, Request, is_shape_exact, usable_threads
+from apisr.engines.base import EngineKind, Precision, Request, usable_threads
+from apisr.engines.exactness import kept_shape_exact
 from apisr.engines.split import OutOfMemory, run_in_parts
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class NcnnEngine:
         ncnn = _library()
         arrays = _arrays(request.model)
         self._on_card = request.device != "cpu"
+        self._request = request
         self.device = request.device
         self.precision: Precision = request.precision
         self.name = f"ncnn ({request.device}, {request.precision})"
@@ -95,7 +97,7 @@ class NcnnEngine:
     def shape_exact(self) -> bool:
         """Whether a pixel's bits do not depend on the window's size and place: measured once, on the processor only."""
         if self._shape_exact is None:
-            self._shape_exact = not self._on_card and is_shape_exact(self)
+            self._shape_exact = not self._on_card and kept_shape_exact(self, self._request, _version())
         return self._shape_exact
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from apisr.core.errors import ModelError, RunError
 from apisr.core.telemetry import import_onnxruntime
-from apisr.engines.base import EngineKind, Precision, Request, first_line, is_shape_exact, usable_threads
+from apisr.engines.base import EngineKind, Precision, Request, first_line, usable_threads
+from apisr.engines.exactness import kept_shape_exact
 from apisr.engines.split import OutOfMemory, run_in_parts
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class OnnxEngine:
         self._input: str = self._session.get_inputs()[0].name
         self._half = "float16" in self._session.get_inputs()[0].type
         self._shape_exact: bool | None = None
+        self._request = request
         self.device = request.device
         self.precision: Precision = request.precision
         self.name = f"onnx ({request.device}, {request.precision})"
@@ -70,7 +72,7 @@ class OnnxEngine:
     def shape_exact(self) -> bool:
         """Whether a pixel's bits do not depend on the window's size and place: measured once, on the processor only."""
         if self._shape_exact is None:
-            self._shape_exact = self.device == "cpu" and is_shape_exact(self)
+            self._shape_exact = self.device == "cpu" and kept_shape_exact(self, self._request, _version())
         return self._shape_exact
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ cache folder, so that a second start takes milliseconds.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import threading
 from collections import OrderedDict
@@ -19,8 +20,10 @@ from numpy.typing import NDArray
 
 from apisr.core.errors import ModelError, RunError
 from apisr.core.telemetry import import_openvino
-from apisr.engines.base import EngineKind, Precision, Request, first_line, is_shape_exact, usable_threads
+from apisr.engines.base import EngineKind, Precision, Request, first_line, usable_threads
+from apisr.engines.exactness import kept_shape_exact
 from apisr.engines.split import OutOfMemory, run_in_parts
+from apisr.image import ImageU8
 
 if TYPE_CHECKING:
     from apisr.weights import Model
@@ -44,6 +47,7 @@ class OpenvinoEngine:
     def __init__(self, request: Request) -> None:
         from apisr.weights.derived import as_onnx
 
+        self._request = request
         self.device = request.device
         self.precision: Precision = request.precision
         self.name = f"openvino ({request.device}, {request.precision})"
@@ -68,7 +72,7 @@ class OpenvinoEngine:
     def shape_exact(self) -> bool:
         """Whether a pixel's bits do not depend on the window's size and place: measured once, on the processor only."""
         if self._shape_exact is None:
-            self._shape_exact = self._on_processor and is_shape_exact(self)
+            self._shape_exact = self._on_processor and kept_shape_exact(self, self._request, _version())
         return self._shape_exact
 
     @property
@@ -79,31 +83,41 @@ class OpenvinoEngine:
         """See :meth:`apisr.engines.base.Engine.run`."""
         return run_in_parts(self._run, batch, self.traits)
 
+    def run_pixels(self, pixels: ImageU8) -> ImageU8:
+        """See :func:`apisr.engines.pixels.run_pixels`: the conversion is a part of the network."""
+        return run_in_parts(self._run_whole_numbers, pixels[None], self.traits, rows_axis=1)[0]
+
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(self._inferred(batch, f"{batch.shape[3]}x{batch.shape[2]}"), np.float32)
+
+    def _run_whole_numbers(self, batch: ImageU8) -> ImageU8:
+        return np.asarray(self._inferred(batch, f"{batch.shape[2]}x{batch.shape[1]}"), np.uint8)
+
+    def _inferred(self, batch: NDArray[np.float32 | np.uint8], size: str) -> NDArray[np.float32 | np.uint8]:
+        """Run the network in the type of the batch, and return a copy of what it gives."""
         with self._lock:
             try:
-                request = self._infer_request(batch.shape)
+                request = self._infer_request(batch.shape, whole_numbers=batch.dtype == np.uint8)
                 request.infer([np.ascontiguousarray(batch)])
-                return np.array(request.get_output_tensor().data, dtype=np.float32)
+                return request.get_output_tensor().data.copy()
             except RuntimeError as error:
-                size = f"{batch.shape[3]}x{batch.shape[2]}"
                 if any(sign in str(error).lower() for sign in _FULL):
                     raise OutOfMemory(f"{self.name} does not have enough memory for {size} pixels.") from error
                 raise RunError(
                     f"the network failed on a picture of {size}: {_reason(error)}", code="network-failed"
                 ) from error
 
-    def _infer_request(self, shape: tuple[int, ...]) -> Any:
+    def _infer_request(self, shape: tuple[int, ...], *, whole_numbers: bool = False) -> Any:
         """Return the compiled network for a size: one for all on the processor."""
-        key = () if self._on_processor else shape
+        key = (int(whole_numbers), *(() if self._on_processor else shape))
         if key in self._requests:
             self._requests.move_to_end(key)
             return self._requests[key]
         core = _core()
         try:
-            network = self._network.clone()
-            if key:
-                network.reshape(list(key))
+            network = _in_whole_numbers(self._network) if whole_numbers else self._network.clone()
+            if key[1:]:
+                network.reshape(list(key[1:]))
             compiled = core.compile_model(network, self.device.upper(), self._options)
         except RuntimeError as error:
             raise ModelError(
@@ -113,6 +127,26 @@ class OpenvinoEngine:
         if len(self._requests) > _KEPT_SIZES:
             self._requests.popitem(last=False)
         return self._requests[key]
+
+
+def _in_whole_numbers(network: Any) -> Any:
+    """Return a network of ``(N, H, W, 3)`` uint8 on both sides around one of floats in [0, 1].
+
+    The processor plugin computes what follows the last convolution in float32 whatever the precision, so that rounding
+    is exact.
+    """
+    openvino = import_openvino()
+    nodes, steps = (importlib.import_module(f"openvino.{name}") for name in ("opset13", "preprocess"))
+    around = steps.PrePostProcessor(network.clone())
+    around.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    around.input().model().set_layout(openvino.Layout("NCHW"))
+    around.input().preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
+    inner = around.build()
+    values = inner.get_results()[0].input_value(0)
+    values = nodes.add(nodes.multiply(values, np.float32(255)), np.float32(0.5))
+    values = nodes.floor(nodes.clamp(values, 0.0, 255.0))
+    whole = nodes.convert(nodes.transpose(values, np.array([0, 2, 3, 1])), "u8")
+    return openvino.Model([whole], inner.get_parameters(), network.get_friendly_name())
 
 
 @lru_cache(maxsize=1)

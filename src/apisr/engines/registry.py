@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from apisr.weights import Model
 
 #: Files of this package that hold no engine.
-_OTHER_FILES = {"base", "benchmark", "choice", "fallback", "ncnn_graph", "registry", "split", "tta"}
+_OTHER_FILES = {
+    *("base", "benchmark", "choice", "exactness", "fallback", "ncnn_graph", "pixels", "registry", "split", "tta")
+}
 
 
 class _Engines(Mapping[str, EngineKind]):

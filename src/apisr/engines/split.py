@@ -6,6 +6,7 @@ The parts carry the network's halo, so that the joined result is that of the who
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,16 +24,19 @@ class OutOfMemory(RunError):  # noqa: N818 - it is what happened
     default_code = "out-of-memory"
 
 
-Runner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+T = TypeVar("T", np.float32, np.uint8)
 
 
-def run_in_parts(run: Runner, batch: NDArray[np.float32], traits: ModelTraits) -> NDArray[np.float32]:
+def run_in_parts(
+    run: Callable[[NDArray[T]], NDArray[T]], batch: NDArray[T], traits: ModelTraits, *, rows_axis: int = 2
+) -> NDArray[T]:
     """Run a batch, in parts where the memory does not suffice.
 
     Args:
         run: maps ``(N, 3, H, W)`` to ``(N, 3, scale*H, scale*W)`` or raises :class:`OutOfMemory`.
         batch: ``(N, 3, H, W)``.
         traits: of the network.
+        rows_axis: where H stands: 1 for ``(N, H, W, 3)``.
 
     Raises:
         OutOfMemory: not even the smallest part fits.
@@ -44,19 +48,22 @@ def run_in_parts(run: Runner, batch: NDArray[np.float32], traits: ModelTraits) -
     # Outside the handler, so that what the failed attempt holds is free.
     if batch.shape[0] > 1:
         middle = batch.shape[0] // 2
-        return np.concatenate([run_in_parts(run, half, traits) for half in (batch[:middle], batch[middle:])])
-    return _in_two_parts(run, batch, traits, message)
+        halves = (batch[:middle], batch[middle:])
+        return np.concatenate([run_in_parts(run, half, traits, rows_axis=rows_axis) for half in halves])
+    return _in_two_parts(run, batch, traits, message, rows_axis)
 
 
-def _in_two_parts(run: Runner, batch: NDArray[np.float32], traits: ModelTraits, message: str) -> NDArray[np.float32]:
-    axis = 2 if batch.shape[2] >= batch.shape[3] else 3
+def _in_two_parts(
+    run: Callable[[NDArray[T]], NDArray[T]], batch: NDArray[T], traits: ModelTraits, message: str, rows_axis: int
+) -> NDArray[T]:
+    axis = rows_axis if batch.shape[rows_axis] >= batch.shape[rows_axis + 1] else rows_axis + 1
     side, scale, unit = batch.shape[axis], traits.scale, traits.multiple_px
     middle = -(-side // (2 * unit)) * unit
     halo = traits.aligned_halo_px
     if traits.halo_px is None or traits.fixed_size or middle < SMALLEST_PART_PX or middle + halo >= side:
         raise OutOfMemory(f"{message} Use smaller tiles, another device or precision, or a smaller model.")
-    first = run_in_parts(run, _cut(batch, axis, 0, middle + halo), traits)
-    second = run_in_parts(run, _cut(batch, axis, middle - halo, side), traits)
+    first = run_in_parts(run, _cut(batch, axis, 0, middle + halo), traits, rows_axis=rows_axis)
+    second = run_in_parts(run, _cut(batch, axis, middle - halo, side), traits, rows_axis=rows_axis)
     return np.concatenate(
         [
             _cut(first, axis, 0, middle * scale),
@@ -66,7 +73,7 @@ def _in_two_parts(run: Runner, batch: NDArray[np.float32], traits: ModelTraits, 
     )
 
 
-def _cut(values: NDArray[np.float32], axis: int, start: int, end: int) -> NDArray[np.float32]:
+def _cut(values: NDArray[T], axis: int, start: int, end: int) -> NDArray[T]:
     index = [slice(None)] * 4
     index[axis] = slice(start, end)
     return np.ascontiguousarray(values[tuple(index)])

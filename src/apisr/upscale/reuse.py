@@ -25,17 +25,16 @@ import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from apisr.engines import Engine
-from apisr.image import ImageF32, ImageInt, from_float, to_float
+from apisr.image import ImageInt
 from apisr.upscale.options import Reuse
 from apisr.upscale.results import ReuseStats
-from apisr.upscale.tiles import Rectangle, Tile, bounds_of, padded_size, plan_tiles, rim_of, run_tile, window_of
+from apisr.upscale.tiles import Rectangle, Tile, bounds_of, padded_size, plan_tiles, rim_of, run_tile_pixels, window_of
 
 Box = tuple[int, int, int, int]
 """Top, bottom, left and right of a rectangle of blocks."""
@@ -186,10 +185,8 @@ class CanvasUpscaler:
                 self._run(Tile(core, core.grown(halo, bounds).aligned(traits.multiple_px, bounds)), rgb, high)
 
     def _run(self, tile: Tile, rgb: ImageInt, high: ImageInt) -> None:
-        window = window_of(rgb, tile.window)
-        floats = rgb.dtype == np.float32
-        output = run_tile(self.engine, cast("ImageF32", window) if floats else to_float(window), tile)
-        high[tile.core.scaled(self.engine.traits.scale).slices] = output if floats else from_float(output, rgb.dtype)
+        output = run_tile_pixels(self.engine, window_of(rgb, tile.window), tile)
+        high[tile.core.scaled(self.engine.traits.scale).slices] = output
         self.stats.computed_px += tile.window.area_px
 
     def _all_cells(self) -> list[tuple[slice, slice]]:

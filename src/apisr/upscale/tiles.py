@@ -14,13 +14,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from apisr.core.errors import InputError
 from apisr.core.memory import total_memory
 from apisr.engines.base import Engine, ModelTraits
+from apisr.engines.pixels import run_pixels
 from apisr.image import ImageF32, ImageInt
+
+V = TypeVar("V", bound=np.generic)
 
 #: Largest side of a tile's core for still pictures, unless asked for: with it the halo costs little.
 DEFAULT_TILE_PX = 512
@@ -168,24 +173,38 @@ def run_window(engine: Engine, values: ImageF32) -> ImageF32:
         InputError: the network takes one size only and the window is larger.
     """
     height, width = values.shape[:2]
-    padded_height, padded_width = engine.traits.fixed_size or padded_size(height, width, engine.traits.multiple_px)
+    batch = np.ascontiguousarray(_fitted(values, engine.traits).transpose(2, 0, 1)[None], dtype=np.float32)
+    output = engine.run(batch)[0]
+    scale = engine.traits.scale
+    return output[:, : scale * height, : scale * width].transpose(1, 2, 0)
+
+
+def _fitted(values: NDArray[V], traits: ModelTraits) -> NDArray[V]:
+    """Continue a window to a size that the network takes."""
+    height, width = values.shape[:2]
+    padded_height, padded_width = traits.fixed_size or padded_size(height, width, traits.multiple_px)
     if padded_height < height or padded_width < width:
         raise InputError(
             f"the model takes pictures of {padded_width}x{padded_height} only, got {width}x{height}. "
             "Export it with free sizes."
         )
-    if (padded_height, padded_width) != (height, width):
-        values = np.pad(values, ((0, padded_height - height), (0, padded_width - width), (0, 0)), mode="edge")
-    batch = np.ascontiguousarray(values.transpose(2, 0, 1)[None], dtype=np.float32)
-    output = engine.run(batch)[0]
-    scale = engine.traits.scale
-    return output[:, : scale * height, : scale * width].transpose(1, 2, 0)
+    if (padded_height, padded_width) == (height, width):
+        return values
+    return np.pad(values, ((0, padded_height - height), (0, padded_width - width), (0, 0)), mode="edge")
 
 
 def run_tile(engine: Engine, window_values: ImageF32, tile: Tile) -> ImageF32:
     """Run a tile's window and return the output of its core ``(s*h, s*w, 3)``."""
     scale = engine.traits.scale
     output = run_window(engine, window_values)
+    top, left = tile.core.top - tile.window.top, tile.core.left - tile.window.left
+    return output[scale * top : scale * (top + tile.core.height), scale * left : scale * (left + tile.core.width)]
+
+
+def run_tile_pixels(engine: Engine, window: NDArray[V], tile: Tile) -> NDArray[V]:
+    """Run a tile's window ``(h, w, 3)``, whole numbers or floats, and return its core ``(s*h, s*w, 3)`` in that type."""
+    scale = engine.traits.scale
+    output = run_pixels(engine, np.ascontiguousarray(_fitted(window, engine.traits)))
     top, left = tile.core.top - tile.window.top, tile.core.left - tile.window.left
     return output[scale * top : scale * (top + tile.core.height), scale * left : scale * (left + tile.core.width)]
 

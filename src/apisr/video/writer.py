@@ -124,7 +124,7 @@ class SegmentWriter:
     def write(self, rgb: ImageInt, pts: int, duration: int, *, damaged: bool = False) -> None:
         """Encode one frame; `pts` and `duration` are in units of the source.
 
-        A picture that is the same object as the one before it, which must not have been changed, is not converted again.
+        A picture that is the same object as the one before it is not converted again; it must not have been changed.
         """
         if self._before is None or self._before[0] is not rgb:
             self._before = rgb, self.convert(rgb)

@@ -1,0 +1,94 @@
+"""Whether an engine gives a pixel the same bits whatever the size and place of the window that it is computed in.
+
+Where it does, exact reuse may cut windows freely. It is measured once for a machine, a version and a network, and kept
+in the cache beside the choice of the engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apisr.core.files import write_atomic
+from apisr.core.version import __version__
+from apisr.engines.base import Engine, Request, machine, usable_threads
+from apisr.image import ImageU8, to_tensor
+
+#: Rows, columns, top and left of the windows that are compared, without their halo; two more begin at the network's
+#: own step.
+_WINDOWS = ((16, 16, 48, 16), (16, 48, 0, 48), (48, 16, 16, 0), (32, 80, 32, 32), (80, 96, 16, 48))
+
+T = TypeVar("T", np.float32, np.uint8)
+
+_log = logging.getLogger(__name__)
+
+
+def kept_shape_exact(engine: Engine, request: Request, version: str) -> bool:
+    """Return what :func:`is_shape_exact` found for this engine here, from the cache or measured now.
+
+    Args:
+        engine: what was opened.
+        request: with this.
+        version: of the engine's package.
+    """
+    from apisr.weights.releases import cache_folder
+
+    parts = [
+        *(__version__, version, *machine(), request.model.sha256),
+        *(request.device, request.precision, str(request.threads or usable_threads())),
+    ]
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+    path = cache_folder().parent / "engines" / f"exact-{digest}.json"
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))["shape_exact"]
+    except (OSError, ValueError, KeyError, TypeError):
+        known = None
+    if isinstance(known, bool):
+        return known
+    found = is_shape_exact(engine)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps({"shape_exact": found}).encode(), overwrite=True)
+    except OSError as error:  # a read-only home: measured at every start
+        _log.warning("cannot keep a measurement in '%s': %s", path, error.strerror or error)
+    return found
+
+
+def is_shape_exact(engine: Engine) -> bool:
+    """Compare windows of several sizes and places, bit by bit, with the same pixels of a larger picture.
+
+    Both ways through an engine are compared: floats, and whole numbers where it converts them itself.
+    """
+    traits = engine.traits
+    if traits.halo_px is None or traits.fixed_size is not None:
+        return False
+    side = 2 * _halo_px(engine) + 96
+    picture = np.random.default_rng(7).random((side, side + 48, 3), dtype=np.float32)
+    if not _same_windows(engine, lambda values: engine.run(to_tensor(values))[0].transpose(1, 2, 0), picture):
+        return False
+    own = cast("Callable[[ImageU8], ImageU8] | None", getattr(engine, "run_pixels", None))
+    return own is None or _same_windows(engine, own, (picture * 255).astype(np.uint8))
+
+
+def _same_windows(engine: Engine, run: Callable[[NDArray[T]], NDArray[T]], picture: NDArray[T]) -> bool:
+    halo, step, scale = _halo_px(engine), engine.traits.multiple_px, engine.traits.scale
+    whole = run(picture)
+    for height, width, top, left in (*_WINDOWS, (16 + step, 16 + 3 * step, step, 5 * step)):
+        window = picture[top : top + height + 2 * halo, left : left + width + 2 * halo]
+        part = run(np.ascontiguousarray(window))
+        inner = part[scale * halo : scale * (halo + height), scale * halo : scale * (halo + width)]
+        rows = slice(scale * (top + halo), scale * (top + halo + height))
+        columns = slice(scale * (left + halo), scale * (left + halo + width))
+        if not np.array_equal(inner, whole[rows, columns]):
+            return False
+    return True
+
+
+def _halo_px(engine: Engine) -> int:
+    return -(-(engine.traits.halo_px or 0) // 16) * 16
