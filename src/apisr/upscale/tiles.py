@@ -202,7 +202,7 @@ def run_tile(engine: Engine, window_values: ImageF32, tile: Tile) -> ImageF32:
 
 
 def run_tile_pixels(engine: Engine, window: NDArray[V], tile: Tile) -> NDArray[V]:
-    """Run a tile's window ``(h, w, 3)``, whole numbers or floats, and return its core ``(s*h, s*w, 3)`` in that type."""
+    """Run a window ``(h, w, 3)``, whole numbers or floats, and return the tile's core ``(s*h, s*w, 3)`` in its type."""
     scale = engine.traits.scale
     output = run_pixels(engine, np.ascontiguousarray(_fitted(window, engine.traits)))
     top, left = tile.core.top - tile.window.top, tile.core.left - tile.window.left
