@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import sys
 import tempfile
@@ -37,7 +38,11 @@ SOFTWARE = "(software)"
 _HEAP_SHARE, _BYTES_PER_PX = 0.5, 2048
 #: Kind of a Vulkan device that is the processor.
 _PROCESSOR_KIND = 3
+#: What ncnn returns where memory could not be had.
+_NO_MEMORY = -100
 _NETWORKS = ("compact", "lite", "rrdb")
+
+_log = logging.getLogger(__name__)
 
 
 class NcnnEngine:
@@ -117,6 +122,12 @@ class NcnnEngine:
             failed, output = extractor.extract("out0")
             scale = self.traits.scale
             size = (3, scale * picture.shape[1], scale * picture.shape[2])
+            if failed == _NO_MEMORY:
+                self._most_px = picture.shape[1] * picture.shape[2] // 2  # not tried again with every picture
+                _log.warning("%s: its memory is full; pictures are computed in smaller parts from now on.", self.name)
+                raise OutOfMemory(
+                    f"{self.name} does not have enough memory for {picture.shape[2]}x{picture.shape[1]} pixels."
+                )
             if failed or (output.c, output.h, output.w) != size:
                 raise RunError(
                     f"{self.name} failed on a picture of {picture.shape[2]}x{picture.shape[1]}.", code="network-failed"

@@ -1,0 +1,134 @@
+"""A device that fails in the middle of a video: smaller parts, or the processor goes on; every frame arrives."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from video_clips import make_clip, upscale_video
+
+from apisr.core.errors import RunError
+from apisr.engines import Engine, engine_kind, open_engine
+from apisr.engines.fallback import FallbackEngine
+from apisr.engines.split import OutOfMemory, run_in_parts
+from apisr.upscale.options import VideoOptions
+from apisr.upscale.reuse import CanvasUpscaler
+from apisr.weights import Model, resolve_model
+
+FRAMES, SIZE = 12, (280, 120)
+
+
+class Device:
+    """A graphics card, as an engine sees it: from some call on it is lost, or its memory does not suffice.
+
+    Args:
+        model: the network, which onnxruntime runs.
+        lost_at: number of the call from which on the device is lost.
+        full_at: number of the call from which on pictures of more than 150 columns do not fit.
+    """
+
+    name = "device (gpu, fp32)"
+    shape_exact = False
+
+    def __init__(self, model: Model, *, lost_at: int | None = None, full_at: int | None = None) -> None:
+        self._engine = open_engine(model, engine="onnx", device="cpu", threads=1)
+        self.traits = self._engine.traits
+        self._lost_at, self._full_at = lost_at, full_at
+        self.calls = self.small_calls = 0
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        return run_in_parts(self._run, batch, self.traits)
+
+    def _run(self, batch: np.ndarray) -> np.ndarray:
+        self.calls += 1
+        if self._lost_at is not None and self.calls >= self._lost_at:
+            raise RunError("the device is lost.", code="network-failed")
+        if self._full_at is not None and self.calls >= self._full_at and batch.shape[3] > 150:
+            raise OutOfMemory("its memory is full.")
+        self.small_calls += batch.shape[3] <= 150
+        return self._engine.run(batch)
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="yuv420p") for frame in container.decode(video=0)]
+
+
+def upscaled(source: Path, target: Path, engine: Engine) -> list[np.ndarray]:
+    options = VideoOptions(codec="ffv1", deinterlace="off")
+    result = upscale_video(source, target, lambda: CanvasUpscaler(engine), options, scale=2)
+    assert result.frames_in == result.frames_out == FRAMES
+    return frames_of(target)
+
+
+@pytest.mark.parametrize("failure", [{"lost_at": 8}, {"full_at": 8}], ids=["lost", "memory"])
+def test_a_device_that_fails_in_a_video_loses_no_frame(
+    failure: dict[str, int], tmp_path: Path, tiny_x2: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = resolve_model(tiny_x2)
+    clip = make_clip(tmp_path / "clip.mkv", frames=FRAMES, size=SIZE)
+
+    def on_processor() -> Engine:
+        return open_engine(model, engine="onnx", device="cpu", threads=1)
+
+    sound, failing = Device(model), Device(model, **failure)
+    expected = upscaled(clip, tmp_path / "sound.mkv", FallbackEngine(sound, on_processor))
+    assert sound.calls > 2 * FRAMES / 3
+    found = upscaled(clip, tmp_path / "failing.mkv", FallbackEngine(failing, on_processor))
+    assert len(found) == len(expected) == FRAMES
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    notices = [record.getMessage() for record in caplog.records if record.name == "apisr.engines.fallback"]
+    if "lost_at" in failure:
+        assert failing.calls == failure["lost_at"]
+        assert len(notices) == 1
+        assert "onnx (cpu, fp32)" in notices[0]
+    else:
+        assert failing.small_calls > 0
+        assert not notices
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is Linux's")
+@pytest.mark.skipif("vulkan" not in engine_kind("ncnn").devices(), reason="no Vulkan device")
+def test_a_vulkan_device_whose_memory_runs_out_goes_on_in_smaller_parts() -> None:
+    """The memory really runs out: lavapipe's is that of the process, which gets a limit in the middle.
+
+    The limit is lifted when the failure was reported, since the rest of the process lives under it too.
+    """
+    program = textwrap.dedent(
+        """
+        import logging, resource
+        from pathlib import Path
+        import numpy as np
+        from apisr.engines import engine_kind
+        from apisr.engines.base import Request, psnr_db
+        from apisr.weights import resolve_model
+
+        class Lift(logging.Handler):
+            count = 0
+            def emit(self, record):
+                Lift.count += 1
+                resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+        logging.getLogger("apisr.engines").addHandler(Lift())
+        model = resolve_model("apisr-x2-fast")
+        processor, card = (engine_kind("ncnn").open(Request(model, name, "fp32", 1)) for name in ("cpu", "vulkan"))
+        card.run(np.zeros((1, 3, 48, 64), np.float32))
+        picture = np.random.default_rng(0).random((1, 3, 200, 264), dtype=np.float32)
+        expected = processor.run(picture)
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (8 << 20), resource.RLIM_INFINITY))
+        output = card.run(picture)
+        print(Lift.count, output.shape == expected.shape, psnr_db(output, expected) > 90)
+        card.run(picture)
+        print(Lift.count)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["1", "True", "True", "1"]
