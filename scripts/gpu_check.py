@@ -7,7 +7,9 @@
 
 Every step is a process of its own with a time limit; one that fails or runs over does not stop the others. OUT gets the
 output of each step, `summary.json` and `summary.md` with the card, its driver, the versions and the date: what
-docs/benchmarks.md says of a card comes from there. The exit code is 0 only if every step that ran succeeded.
+docs/benchmarks.md says of a card comes from there. The summary is written after every step, and the same command goes
+on where it stopped: steps that succeeded are not run again (`--again` runs all). The exit code is 0 only if every step
+succeeded.
 """
 
 from __future__ import annotations
@@ -30,6 +32,46 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("apisr", "torch", "onnxruntime", "onnxruntime-gpu", "openvino", "ncnn", "av", "numpy")
 #: A clip of this size is made and upscaled, for so many frames.
 CLIP_SIZE, CLIP_FRAMES, QUICK_SIZE, QUICK_FRAMES = (1920, 1080), 48, (320, 180), 6
+
+#: Every network on every device that is no processor, on a frame of so many lines: frames a second, PSNR against fp32
+#: of the processor, peak memory where torch knows it. Without such a device the processor is measured, for a dry run.
+CARD_PROGRAM = """
+import sys, time
+import numpy as np
+from apisr.core.errors import ApisrError
+from apisr.engines.base import probe_picture, psnr_db
+from apisr.engines.pixels import run_pixels
+from apisr.engines.registry import candidate_requests, open_engine
+from apisr.weights import list_models
+
+lines = int(sys.argv[1])
+for model in list_models():
+    if model.name.endswith("-vivid"):
+        continue
+    small = probe_picture(64, 64)
+    exact = open_engine(model, engine="onnx", device="cpu", precision="fp32").run(small)
+    found = list(candidate_requests(model, engine="auto", device="auto", precision="auto", threads=None, every=True))
+    cards = [one for one in found if one[1].device not in ("cpu", "tensorrt")]
+    for kind, request in cards or found[:1]:
+        name = f"{model.name} {kind.name} {request.device} {request.precision}"
+        try:
+            engine = kind.open(request)
+            close = psnr_db(engine.run(small), exact)
+            side = lines if model.architecture in ("compact", "lite") else lines // 4
+            shape = (side // 8 * 8, side * 16 // 9 // 8 * 8, 3)
+            frame = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+            run_pixels(engine, frame)
+            best = float("inf")
+            for _ in range(3):
+                start = time.perf_counter()
+                run_pixels(engine, frame)
+                best = min(best, time.perf_counter() - start)
+            size = f"{frame.shape[1]}x{frame.shape[0]}"
+            sys.stdout.write(f"{name}: {1 / best:.2f} frames/s at {size}, {close:.1f} dB\\n")
+        except ApisrError as error:
+            sys.stdout.write(f"{name}: {error}\\n")
+        sys.stdout.flush()
+"""
 
 
 @dataclass
@@ -60,6 +102,7 @@ def main() -> int:
     parser.add_argument("--device", default=None, help="device of torch and of the video; by default the card")
     parser.add_argument("--wheels", type=Path, help="folder of wheels to install first")
     parser.add_argument("--quick", action="store_true", help="short steps, for a dry run on the processor")
+    parser.add_argument("--again", action="store_true", help="run steps again that succeeded before")
     parser.add_argument("--only", action="append", metavar="STEP", help="these steps only; may be repeated")
     options = parser.parse_args()
     output: Path = options.output.resolve()
@@ -73,9 +116,27 @@ def main() -> int:
     unknown = sorted(set(options.only or []) - set(names))
     if unknown:
         parser.error(f"there is no step '{unknown[0]}'. There are: {', '.join(names)}.")
-    done = [run(step, output) for step in steps if not options.only or step.name in options.only]
-    write_summary(done, output)
-    return int(any(step.result != "ok" for step in done))
+    before = {} if options.again else succeeded(output)
+    chosen = [step for step in steps if not options.only or step.name in options.only]
+    for number, step in enumerate(steps):
+        kept = before.get(step.name)
+        if kept is not None and kept.command == step.command:
+            steps[number] = kept
+            sys.stdout.write(f"{step.name}: done before, {kept.seconds} s. {kept.figures}\n")
+        elif step in chosen:
+            run(step, output)
+        write_summary([step for step in steps if step.result != "not run"], output)
+    return int(any(step.result not in ("ok", "not run") for step in steps))
+
+
+def succeeded(output: Path) -> dict[str, Step]:
+    """Return the steps of an earlier run into this folder that succeeded, by their names."""
+    try:
+        steps = json.loads((output / "summary.json").read_text(encoding="utf-8"))["steps"]
+        found = [Step(**step) for step in steps]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {step.name: step for step in found if step.result == "ok"}
 
 
 def found_device() -> str:
@@ -103,8 +164,13 @@ def planned(output: Path, device: str, *, quick: bool) -> list[Step]:
     ]
     tests = ["tests/test_engines.py", "tests/test_engines_choice.py"]
     return [
-        Step("engines", [python, "-m", "pytest", "-q", *tests, "-k", "same_picture or table" if quick else ""], limit),
+        Step(
+            "engines",
+            [python, "-m", "pytest", "-q", *tests, *(["-k", "repeat or whole_numbers"] if quick else [])],
+            limit,
+        ),
         Step("doctor", [python, "-m", "apisr", "doctor", "--benchmark", "--json"], limit),
+        Step("card", [python, "-c", CARD_PROGRAM, "256" if quick else "1080"], limit),
         Step("networks", [python, "-m", "benchmarks", "engines", "--dry-run", *(["--quick"] if quick else [])], limit),
         Step("video", [*upscale, "--device", device, "--reuse", "off"], limit),
         Step("training", train, limit),
@@ -144,13 +210,10 @@ def run(step: Step, output: Path) -> Step:
     sys.stdout.flush()
     environment = {**os.environ, "APISR_CACHE": str(output / "cache"), "PYTHONPATH": str(ROOT / "src")}
     start = time.monotonic()
-    command = [part for part in step.command if part]
-    if command[-1] == "-k":
-        command.pop()
     with (output / f"{step.name}.txt").open("w", encoding="utf-8") as file:
         try:
             done = subprocess.run(
-                command, cwd=ROOT, env=environment, stdout=file, stderr=file, timeout=step.limit_s, check=False
+                step.command, cwd=ROOT, env=environment, stdout=file, stderr=file, timeout=step.limit_s, check=False
             )
             step.result = "ok" if done.returncode == 0 else f"failed ({done.returncode})"
         except subprocess.TimeoutExpired:
@@ -166,6 +229,8 @@ def figures(step: Step, text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
     if step.name == "engines" and lines:
         return lines[-1].strip("= ")
+    if step.name == "card" and lines:
+        return "; ".join(lines)
     if step.name == "doctor" and step.result == "ok":
         rows = json.loads(text)["rows"]
         best = rows[0]
