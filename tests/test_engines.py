@@ -13,7 +13,7 @@ import pytest
 
 from apisr.core.errors import ApisrError, InputError, MissingExtra, RunError
 from apisr.engines import ENGINES, engine_kind, open_engine
-from apisr.engines.base import Request, psnr_db
+from apisr.engines.base import Request, probe_picture, psnr_db
 from apisr.engines.exactness import is_shape_exact
 from apisr.engines.fallback import FallbackEngine
 from apisr.engines.split import OutOfMemory, run_in_parts
@@ -21,6 +21,7 @@ from apisr.networks import ModelTraits
 from apisr.weights import Model, list_models, resolve_model
 
 SHIPPED = [model.name for model in list_models()]
+GRL = resolve_model("grl-x4")
 INSTALLED = [name for name in ENGINES if "cpu" in engine_kind(name).devices()]
 
 
@@ -70,6 +71,18 @@ def test_reduced_precision_is_close_to_fp32() -> None:
     reduced = open_engine("apisr-x2-fast", engine="openvino", device="cpu", precision="bf16")
     batch = batch_of(1, 64, 64)
     assert psnr_db(reduced.run(batch), exact.run(batch)) > 45  # noise, on which rounding is worst
+
+
+@pytest.mark.skipif(
+    not engine_kind("openvino").devices() or "bf16" not in engine_kind("openvino").precisions("cpu", GRL),
+    reason="no openvino, or a processor without units for bf16",
+)
+def test_the_end_of_grl_stays_exact() -> None:
+    """In bf16 throughout it has 49.6 dB, too few to be chosen by itself."""
+    exact = open_engine(GRL, engine="openvino", device="cpu", precision="fp32")
+    reduced = open_engine(GRL, engine="openvino", device="cpu", precision="bf16")
+    picture = probe_picture(64, 64)
+    assert 55 < psnr_db(reduced.run(picture), exact.run(picture)) < 200
 
 
 def test_a_precision_that_is_not_accurate_is_refused(tmp_path: Path) -> None:
