@@ -130,6 +130,40 @@ def test_files_left_out_are_named_and_content_decides(picture: Path, tiny_x2: Pa
     assert [path.name for path in plan.left_out] == ["notes.txt"]
 
 
+@pytest.mark.parametrize("suffix", [".png", ".bmp"])
+def test_outputs_beside_their_sources_are_not_taken_again(tmp_path: Path, tiny_x2: Path, suffix: str) -> None:
+    """A mark tells them from a file that somebody named so; BMP has no place for one."""
+    folder = tmp_path / "in"
+    write_picture(folder / f"a{suffix}", np.zeros((8, 8, 3), np.uint8))
+    write_picture(folder / "own_x2.png", np.zeros((8, 8, 3), np.uint8))
+    write_picture(folder / "own.png", np.zeros((8, 8, 3), np.uint8))
+    options = UpscaleOptions(model=str(tiny_x2))
+    run_jobs(plan_jobs([folder / f"a{suffix}"], None, options).jobs, options)
+    assert (folder / f"a_x2{suffix}").exists()
+    plan = plan_jobs([folder], tmp_path / "out", options)
+    assert [job.source.name for job in plan.jobs] == [f"a{suffix}", "own.png", "own_x2.png"]
+    assert [path.name for path in plan.left_out] == [f"a_x2{suffix}"]
+    assert len(plan_jobs([folder / f"a_x2{suffix}"], tmp_path / "out", options).jobs) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code"),
+    [
+        ("a.svg", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not-a-picture"),
+        ("b.svg", b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "not-a-picture"),
+        ("a.pdf", b"%PDF-1.7\n" + bytes(50), "not-a-picture"),
+        ("a.bin", bytes(range(200)), "not-a-video"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_by_its_name(
+    tmp_path: Path, tiny_x2: Path, name: str, content: bytes, code: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    options = UpscaleOptions(model=str(tiny_x2))
+    (result,) = run_jobs(plan_jobs([tmp_path / name], tmp_path / "out", options).jobs, options)
+    assert (result.status, result.code) == ("failed", code)
+
+
 def test_the_height_chooses_the_network(tmp_path: Path) -> None:
     """From 48 to 180 lines is more than twice: the x4 network, and then down; to 96 lines it is the x2 network."""
     source = make_clip(tmp_path / "in.mkv", size=(64, 48), frames=3)

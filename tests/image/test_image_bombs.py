@@ -132,3 +132,11 @@ def test_a_gif_of_a_hundred_thousand_frames_is_refused_whole_and_given_one_by_on
     with open_picture(tmp_path / "many.gif", max_pixels=3600) as source:
         assert source.info.frame_count == 100_002
         assert next(source.frames()).pixels.shape == (60, 60, 3)
+
+
+def test_many_frames_of_a_gif_are_counted_without_composing_them(tmp_path: Path) -> None:
+    frame = b"!\xf9\4\0\1\0\0\0," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x44\1\0"
+    head = b"GIF89a" + struct.pack("<HHBBB", 2000, 2000, 0x80, 0, 0) + bytes(6)
+    (tmp_path / "a.gif").write_bytes(head + frame * 50_000 + b";")
+    with open_picture(tmp_path / "a.gif") as picture:
+        assert (picture.info.frame_count, picture.info.width) == (50_000, 2000)

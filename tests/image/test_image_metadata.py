@@ -6,9 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from image_judges import by_exiftool, by_imagemagick
 
-from apisr.image import FORMATS, Metadata, Picture, TextEntry, losses, read_picture, write_picture
+from apisr.image import (
+    FORMATS,
+    Metadata,
+    Picture,
+    PictureInfo,
+    TextEntry,
+    losses,
+    open_picture,
+    read_picture,
+    write_picture,
+)
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 33, 3)).astype(np.uint8)
 XMP = (
@@ -220,3 +231,50 @@ def test_blocks_too_long_for_jpeg_are_named(tmp_path: Path) -> None:
     for suffix in (".jpg", ".webp"):
         write_picture(tmp_path / f"a{suffix}", picture)
         assert ("XMP:Format" in by_exiftool(tmp_path / f"a{suffix}")) == (suffix == ".webp")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate"])
+def test_a_turned_tiff_is_turned_once(tmp_path: Path, orientation: int, compression: str) -> None:
+    """Its tag counts, else its XMP; in every way to store the pixels, and in 16 bit."""
+    from PIL import Image, ImageOps
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(PIXELS)
+    stored.save(tmp_path / "tag.tif", compression=compression, exif=exif)
+    with Image.open(tmp_path / "tag.tif") as image:
+        upright = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(read_picture(tmp_path / "tag.tif").pixels, upright)
+
+    xmp = XMP.replace(b'tiff:Orientation="6"', f'tiff:Orientation="{orientation}"'.encode())
+    stored.save(tmp_path / "xmp.tif", compression=compression, tiffinfo={700: xmp})
+    np.testing.assert_array_equal(read_picture(tmp_path / "xmp.tif").pixels, upright)
+
+    tags = [(700, "B", len(xmp), xmp, True)]
+    tifffile.imwrite(tmp_path / "deep.tif", PIXELS.astype(np.uint16) * 257, photometric="rgb", extratags=tags)
+    np.testing.assert_array_equal(read_picture(tmp_path / "deep.tif").pixels // 257, upright)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp", ".webp", ".avif"])
+def test_dots_per_inch_are_kept(tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"a{suffix}"
+    write_picture(target, Picture((PIXELS,), metadata=Metadata(dpi=(300.0, 300.0))))
+    found = by_exiftool(target)
+    if suffix in (".png", ".bmp"):
+        assert next(value for key, value in found.items() if "PixelsPer" in key) == pytest.approx(11811, abs=1)
+    else:
+        keys = ("EXIF:XResolution", "JFIF:XResolution")
+        assert next(float(found[key]) for key in keys if key in found) == pytest.approx(300, abs=0.01)
+
+
+def test_gif_says_that_it_holds_no_dots_per_inch(tmp_path: Path) -> None:
+    info = read_picture_info(tmp_path, Metadata(dpi=(300.0, 300.0)))
+    assert any("dots per inch" in line for line in losses(info, Path("a.gif")))
+    assert not any("dots per inch" in line for line in losses(info, Path("a.webp")))
+
+
+def read_picture_info(folder: Path, metadata: Metadata) -> PictureInfo:
+    write_picture(folder / "source.png", Picture((PIXELS,), metadata=metadata))
+    with open_picture(folder / "source.png") as picture:
+        return picture.info

@@ -159,14 +159,15 @@ def summary(report: RunReport) -> str:
 
 
 def left_out_line(paths: Sequence[Path]) -> str:
-    """Return the files of searched folders that are neither pictures nor videos, as a line of its own."""
+    """Return the files of searched folders that were not taken, as a line of its own."""
     from apisr.cli.output import counted
 
     if not paths:
         return ""
     names = ", ".join(path.name for path in paths[:NAMED_LEFT_OUT])
     more = f" and {len(paths) - NAMED_LEFT_OUT} more" if len(paths) > NAMED_LEFT_OUT else ""
-    return f"\n{counted(len(paths), 'file')} left out: {names}{more}"
+    count = counted(len(paths), "file")
+    return f"\n{count} left out (not pictures or videos, or written by an earlier run): {names}{more}"
 
 
 def _print_plan(plan: JobPlan, options: UpscaleOptions, networks: Networks, *, as_json: bool) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from PIL import Image
+
 from apisr.core.errors import ApisrError, InputError, MissingExtra
 from apisr.core.memory import check_memory
 from apisr.image.types import Frame, PictureInfo
@@ -88,6 +90,10 @@ def decoder_errors(path: Path) -> Generator[None]:
     except MemoryError as error:
         raise InputError(
             f"'{path}' needs more memory than there is. Use a smaller picture.", code="too-large"
+        ) from error
+    except Image.DecompressionBombError as error:  # a picture inside the file is larger than its head says
+        raise InputError(
+            f"'{path}' holds a picture that is too large ({' '.join(str(error).split())}).", code="too-large"
         ) from error
     except Exception as error:
         detail = " ".join(str(error).split()) or type(error).__name__

@@ -14,7 +14,7 @@ from apisr.core.errors import InputError
 from apisr.image.colour import gamma_profile, profile_fits
 from apisr.image.convert import from_float, over_white, to_eight_bit, to_float
 from apisr.image.formats import JPEG_EXIF_BYTES, JPEG_XMP_BYTES, WRITTEN
-from apisr.image.metadata import comment_of, exif_with_texts
+from apisr.image.metadata import comment_of, exif_with_resolution, exif_with_texts
 from apisr.image.stream import WholeFrameWriter
 from apisr.image.types import ImageInt, Metadata, PictureInfo
 
@@ -216,6 +216,8 @@ def _options(name: str, metadata: Metadata, channels: int, quality: int | None, 
     if profile and entry.profile and profile_fits(profile, channels):
         options["icc_profile"] = profile
     exif = exif_with_texts(metadata) if entry.exif else None
+    if metadata.dpi and name in ("WEBP", "AVIF"):
+        exif = exif_with_resolution(exif, metadata.dpi)
     if exif and not (name == "JPEG" and len(exif) > JPEG_EXIF_BYTES):
         options["exif"] = exif
     if metadata.xmp and entry.xmp and not (name == "JPEG" and len(metadata.xmp) > JPEG_XMP_BYTES):

@@ -164,6 +164,11 @@ def not_a_picture(path: Path, head: bytes) -> InputError:
     return InputError(f"cannot read '{path}': {kind}. Expected one of {', '.join(READ)}.", code="not-a-picture")
 
 
+def is_named_kind(head: bytes) -> bool:
+    """Whether the first bytes of a file name a kind of file that is not read (an SVG drawing, a PDF document)."""
+    return _refused_as(head) is not None
+
+
 def _refused_as(head: bytes) -> str | None:
     if head[4:8] == b"ftyp":
         return "an MP4 or QuickTime video"
@@ -275,6 +280,7 @@ def _metadata_losses(info: PictureInfo, entry: PictureFormat) -> list[str]:
             ("EXIF", metadata.exif is not None, entry.exif and _fits(entry, metadata.exif, JPEG_EXIF_BYTES)),
             ("XMP", metadata.xmp is not None, entry.xmp and _fits(entry, metadata.xmp, JPEG_XMP_BYTES)),
             ("the gamma of its values", metadata.gamma is not None, entry.name == "PNG" or entry.profile),
+            ("the dots per inch", metadata.dpi is not None, entry.name != "GIF"),
             ("cICP (colour signalling)", metadata.cicp is not None, entry.name == "PNG"),
         )
         if present and not kept

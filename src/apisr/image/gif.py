@@ -81,8 +81,8 @@ class GifDecoder:
             raise ValueError("it ends in its header")
         budget.check(*struct.unpack("<HH", head[6:10]), bytes_per_pixel=16)
         self._file = parse_gif(head + file.read())
-        for frame in self._file.frames:
-            budget.check(frame.width, frame.height, bytes_per_pixel=16)
+        largest = max(self._file.frames, key=lambda frame: frame.width * frame.height)
+        budget.check(largest.width, largest.height, bytes_per_pixel=16)
         opaque = self._is_opaque()
         count = len(self._file.frames)
         self.info = PictureInfo(

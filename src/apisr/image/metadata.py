@@ -18,6 +18,7 @@ _MAKE, _MODEL = 271, 272
 _GPS_IFD = 0x8825
 _ORIENTATION = 0x0112
 _SOFTWARE = 0x0131
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 _EXIF_IFD = 0x8769
 _USER_COMMENT = 0x9286
 _XMP_ORIENTATION = re.compile(
@@ -100,6 +101,16 @@ def exif_with_texts(metadata: Metadata) -> bytes | None:
         details[_USER_COMMENT] = b"UNICODE\0" + texts["parameters"].encode("utf-16-be")
         exif[_EXIF_IFD] = details
     return _exif_bytes(exif)
+
+
+def exif_with_resolution(exif: bytes | None, dpi: tuple[float, float]) -> bytes | None:
+    """Return EXIF with the dots per inch, where it does not state them itself."""
+    parsed = _exif(exif)
+    if _X_RESOLUTION not in parsed:
+        for tag, value in zip((_X_RESOLUTION, _Y_RESOLUTION), dpi, strict=True):
+            parsed[tag] = TiffImagePlugin.IFDRational(round(value * 1000), 1000)
+        parsed[_RESOLUTION_UNIT] = 2
+    return _exif_bytes(parsed)
 
 
 def described(source: Image.Exif) -> bytes | None:

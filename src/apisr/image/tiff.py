@@ -19,7 +19,7 @@ from PIL import TiffImagePlugin
 from apisr.image.colour import profile_fits
 from apisr.image.convert import straight_alpha, upright
 from apisr.image.decoding import MAX_METADATA_BYTES, Budget
-from apisr.image.metadata import TEXT_TAGS, described, without_orientation
+from apisr.image.metadata import TEXT_TAGS, described, orientation_of, without_orientation
 from apisr.image.pillow import pixels_of
 from apisr.image.pnm import integers_of_floats
 from apisr.image.types import Frame, ImageInt, Metadata, PictureInfo, TextEntry
@@ -127,22 +127,28 @@ class TiffDecoder:
             int(page.photometric),
             int(page.compression),
             tuple(int(value) for value in (values if isinstance(values, tuple) else (values,))),
-            int(turned.value) if turned is not None and isinstance(turned.value, int) else 1,
+            int(turned.value) if turned is not None and isinstance(turned.value, int) else self._xmp_orientation(page),
         )
+
+    def _xmp_orientation(self, page: tifffile.TiffPage) -> int:
+        tag = page.tags.get(_XMP)
+        known = tag is not None and isinstance(tag.value, bytes) and tag.count <= MAX_METADATA_BYTES
+        return orientation_of(None, tag.value if known and tag is not None else None)
 
     def _decoded(self, page: _Page) -> tuple[ImageInt, list[str]]:
         said: list[str] = []
         if page.bits <= 8 and not page.extra:
             pixels = self._by_pillow(page)
         elif page.direct:
-            pixels = self._direct(page, said)
+            return upright(self._direct(page, said), page.orientation), said
         else:
             pixels = self._by_pillow(page)
             if page.bits > 8:
                 said.append(f"its {page.bits} bit were read as 8")
-        return upright(pixels, page.orientation), said
+        return pixels, said
 
     def _by_pillow(self, page: _Page) -> ImageInt:
+        """Let Pillow decode a page; it turns the pixels upright by itself."""
         self._file.seek(0)
         image = TiffImagePlugin.TiffImageFile(self._file, "")
         if page.index:
@@ -152,8 +158,6 @@ class TiffDecoder:
         twelve = page.bits == 12 and image.mode == "I;16"
         if not twelve and (image.mode in ("I", "F") or image.mode.startswith("I;")):
             raise ValueError(f"{page.bits} bit of kind '{page.sample_kind}'")
-        exif = image.getexif()
-        exif.pop(_ORIENTATION, None)  # the pixels are turned by us, once
         image.load()
         if twelve:
             return (np.asarray(image, np.uint32)[..., None] * 65535 // 4095).astype(np.uint16)

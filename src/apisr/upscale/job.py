@@ -36,7 +36,7 @@ class JobPlan:
 
     Attributes:
         jobs: one per file.
-        left_out: files of searched folders that are neither pictures nor videos.
+        left_out: files of searched folders that are neither pictures nor videos, or that an earlier run wrote.
     """
 
     jobs: tuple[Job, ...]

@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 
 from apisr.core.errors import Cancelled, InputError
-from apisr.core.media import MediaListing, find_media, kind_of_name, media_kind
+from apisr.core.media import HEAD_BYTES, MediaListing, find_media, kind_of_name, media_kind
 from apisr.core.progress import Cancel, ProgressFn, no_progress
 from apisr.upscale.existing import mark_of, resolve_existing
 from apisr.upscale.job import Job, JobContext, JobPlan, JobReport, failed_result, job_result
 from apisr.upscale.models import Networks
 from apisr.upscale.options import PictureOptions, UpscaleOptions, VideoOptions
-from apisr.upscale.outputs import check_output, default_target, output_suffix, part_label
+from apisr.upscale.outputs import check_output, default_target, earlier_outputs, output_suffix, part_label
 from apisr.upscale.provenance import provenance_tags
 from apisr.upscale.results import JobResult, Kind, PictureResult, VideoResult
 from apisr.video.sequence import is_sequence
@@ -52,8 +52,10 @@ def plan_jobs(
             resolved = source.resolve()
             base = output if output is not None else resolved.with_name(f"{resolved.name}_{label}")
             listing = _media_below(source, base)
-            left_out += listing.left_out
-            jobs += [_job_below(source, path, base, options, named=output is not None) for path in listing.found]
+            earlier = earlier_outputs(listing.found)
+            left_out += [*listing.left_out, *sorted(earlier)]
+            taken = [path for path in listing.found if path not in earlier]
+            jobs += [_job_below(source, path, base, options, named=output is not None) for path in taken]
         else:
             jobs.append(_listed_job(source, output, label, options, single=single))
     if not jobs:
@@ -176,12 +178,20 @@ def _listed_job(source: Path, output: Path | None, label: str, options: UpscaleO
         )
     if not sequence and not source.exists():
         raise InputError(f"cannot read '{source}': no such file or folder.", code="no-such-file")
-    kind: Kind = "video" if sequence else media_kind(source) or "video"
+    kind: Kind = "video" if sequence else media_kind(source) or _kind_of_neither(source)
     suffix = part_label(kind, options) + output_suffix(source, kind, options)
     target = default_target(source, output, label=label, suffix=suffix, single=single)
     if kind == "picture" and kind_of_name(target) == "video":
         kind = "video"  # an animation becomes a video
     return Job(source, target, kind, default_name=output is None)
+
+
+def _kind_of_neither(source: Path) -> Kind:
+    """Return as what a file is tried that is neither: as a picture if its refusal can name it, else by libav."""
+    from apisr.image.formats import is_named_kind
+
+    with source.open("rb") as file:
+        return "picture" if is_named_kind(file.read(HEAD_BYTES)) else "video"
 
 
 def _check_distinct(jobs: Sequence[Job]) -> None:

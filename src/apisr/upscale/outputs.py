@@ -6,16 +6,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from apisr.core.errors import InputError
 from apisr.core.media import VIDEO_SUFFIXES, kind_of_name
 from apisr.upscale.options import UpscaleOptions
+from apisr.upscale.provenance import MARK, carries_mark
 from apisr.upscale.results import Kind
 
 #: Containers that are written as they were; other videos become ``.mkv``.
 KEPT_CONTAINERS = frozenset({".mkv", ".mp4", ".m4v", ".mov", ".webm", ".avi", ".ts", ".m2ts", ".mts"})
+_LABEL = re.compile(r"_(?=x\d|\d+p)")
+#: Endings of formats that have no place for provenance.
+_UNMARKED = frozenset({".bmp", ".dib", ".ts", ".m2ts", ".mts"})
 #: Endings that a purpose asks for.
 _PURPOSE_SUFFIXES = {"archive": ".mkv", "share": ".mp4", "edit": ".mov"}
 
@@ -44,6 +49,28 @@ def default_target(source: Path, output: Path | None, *, label: str, suffix: str
     if single and not output.is_dir() and is_file_name(output):
         return output
     return output / f"{source.stem}{suffix}"
+
+
+def earlier_outputs(found: Sequence[Path]) -> set[Path]:
+    """Return the files that an earlier run wrote beside their sources.
+
+    Their names go on from that of another file beside them (``a.png``, ``a_x2.png``), and they carry the mark of a run;
+    in formats without a place for it the name decides.
+
+    >>> sorted(path.name for path in earlier_outputs([Path("a.bmp"), Path("a_x2.bmp"), Path("b_x2.bmp")]))
+    ['a_x2.bmp']
+    """
+    stems = {(path.parent, path.stem) for path in found}
+
+    def follows_another(path: Path) -> bool:
+        places = [place.start() for place in _LABEL.finditer(path.stem)]
+        return any((path.parent, path.stem[:place]) in stems for place in places)
+
+    return {
+        path
+        for path in found
+        if follows_another(path) and (path.suffix.lower() in _UNMARKED or carries_mark(path, MARK))
+    }
 
 
 def output_suffix(source: Path, kind: Kind, options: UpscaleOptions) -> str:

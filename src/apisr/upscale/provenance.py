@@ -23,6 +23,8 @@ from apisr.upscale.results import Kind
 if TYPE_CHECKING:
     from apisr.weights import Model
 
+#: How every mark begins.
+MARK = "apisr-run-"
 #: How much of the beginning and of the end of a file is searched for its mark.
 SEARCHED_BYTES = 4 << 20
 
@@ -39,7 +41,7 @@ _WITHOUT_EFFECT = {
 def run_mark(source_sha256: str, model_sha256: str, settings: dict[str, object]) -> str:
     """Return the mark of an output: the same for the same source, model and settings."""
     content = json.dumps([source_sha256, model_sha256, settings], sort_keys=True, default=str)
-    return f"apisr-run-{hashlib.sha256(content.encode()).hexdigest()[:40]}"
+    return f"{MARK}{hashlib.sha256(content.encode()).hexdigest()[:40]}"
 
 
 def settings_of(options: UpscaleOptions, kind: Kind, model: Model) -> dict[str, object]:
