@@ -50,6 +50,8 @@ PEERS = (
     ("animevideov3", 4, 4, "realesr-animevideov3-x4", "realesr-animevideov3"),
 )
 METRICS = {"psnr": "PSNR dB", "ssim": "SSIM", "st-lpips": "ST-LPIPS", "line_lost": "lines lost"}
+#: In float32 both give the same pictures (docs/machines.md); the first is the faster one.
+ENGINE = "openvino" if find_spec("openvino") else "onnx"
 BORDER_PX, SCENES, QUICK_SCENES = 8, 8, 2
 
 
@@ -137,7 +139,8 @@ def shown(metric: str, scores: Sequence[float | None] | None) -> str:
     known = [value for value in scores or [] if value is not None]
     if not known:
         return "-"
-    return f"{np.mean(known):.2f}" if metric == "psnr" else f"{np.mean(known):.4f}"
+    digits = {"psnr": 2, "line_lost": 3}.get(metric, 4)
+    return f"{np.mean(known):.{digits}f}"
 
 
 def _score(metric: Metric, high: np.ndarray, truth: np.ndarray) -> float | None:
@@ -174,9 +177,9 @@ def _auto(name: str, low: np.ndarray) -> Engine:
 
 @cache
 def _open(name: str, strength: float | None) -> Engine:
-    return open_engine(choose_model(name, strength=strength), engine="onnx", precision="fp32")
+    return open_engine(choose_model(name, strength=strength), engine=ENGINE, device="cpu", precision="fp32")
 
 
 @cache
 def _open_peer(path: Path) -> Engine:
-    return open_engine(resolve_model(path), engine="torch", precision="fp32")
+    return open_engine(resolve_model(path), engine=ENGINE, device="cpu", precision="fp32")

@@ -29,7 +29,7 @@ from benchmarks.validation import SMALL, Upscaler, upscalers  # noqa: E402
 IMAGES, MODELS = ROOT / "docs" / "images", ROOT / "docs" / "models"
 #: Low pixels around a crop, so that the networks see what surrounds it; Real-CUGAN looks at the whole picture.
 MARGIN_PX, WHOLE = 48, ("Real-CUGAN",)
-LABEL_PX, GAP_PX = 30, 4
+LABEL_PX, FONT_PX, GAP_PX = 36, 26, 4
 PAPER, INK = (255, 255, 255), (20, 20, 20)
 
 
@@ -68,7 +68,13 @@ OF_MODELS = {
     4: (Crop("clean_x4", "03", (392, 150)), Crop("old_x4", "00", (1020, 150)), Crop("compressed_x4", "02", (690, 270))),
 }
 NAMES = {"lanczos": "Lanczos"}
-INPUTS = {"old": "old transfer", "web": "H.264", "dvd": "MPEG-2", "clean": "clean", "compressed": "all damage"}
+INPUTS = {
+    "old": "input: old transfer",
+    "web": "input: H.264",
+    "dvd": "input: MPEG-2",
+    "clean": "input: clean",
+    "compressed": "input: all damage",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -201,7 +207,7 @@ def _named(way: str, scale: int, found: dict[str, Upscaler]) -> Upscaler:
 def _label(way: str, crop: Crop) -> str:
     kind = INPUTS[crop.row.partition("_")[0]]
     names = {
-        "input": f"input: {kind}",
+        "input": kind,
         "lanczos": "Lanczos",
         "apisr": f"apisr-x{crop.scale}",
         "apisr fast": f"apisr-x{crop.scale}-fast",
@@ -213,7 +219,7 @@ def _labelled(pixels: np.ndarray, text: str, zoom: int) -> np.ndarray:
     height, width = pixels.shape[0] * zoom, pixels.shape[1] * zoom
     picture = Image.new("RGB", (width + GAP_PX, height + LABEL_PX + GAP_PX), PAPER)
     picture.paste(Image.fromarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_NEAREST)), (0, LABEL_PX))
-    ImageDraw.Draw(picture).text((4, 3), text, font=ImageFont.load_default(20), fill=INK)
+    ImageDraw.Draw(picture).text((4, 3), text, font=ImageFont.load_default(FONT_PX), fill=INK)
     return np.asarray(picture)
 
 

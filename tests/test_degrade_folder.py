@@ -46,7 +46,8 @@ def test_command_writes_pictures_parameters_and_sheet(
     assert code == 0
     assert "5 pictures degraded" in out
     names = sorted(contents(output))
-    assert names == ["below/p 4.png", SHEET_NAME, "p 0.png", "p 1.png", "p 2.png", "p 3.png", PARAMETERS_NAME]
+    assert names.pop(0) == "_look/.not-sources"
+    assert names == [SHEET_NAME, "below/p 4.png", "p 0.png", "p 1.png", "p 2.png", "p 3.png", PARAMETERS_NAME]
     lines = [json.loads(line) for line in (output / PARAMETERS_NAME).read_text().splitlines()]
     assert [line["file"] for line in lines] == ["below/p 4.png", "p 0.png", "p 1.png", "p 2.png", "p 3.png"]
     for line in lines:

@@ -68,3 +68,22 @@ def test_every_page_is_in_the_navigation(site: ModuleType) -> None:
     made = {page for page in site.pages() if not page.startswith("reference/cards/")}
     for page in sorted(written | made):
         assert f": {page}\n" in navigation, page
+
+
+@pytest.mark.parametrize(
+    "form", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")), ids=lambda form: form.name
+)
+def test_issue_forms_can_be_read(form: Path) -> None:
+    """What the host of the repository demands of a form: known elements, ids that differ, labels."""
+    yaml = pytest.importorskip("yaml", reason="the forms are YAML")
+    read = yaml.safe_load(form.read_text(encoding="utf-8"))
+    if form.name == "config.yml":
+        assert read == {"blank_issues_enabled": True}
+        return
+    assert {"name", "description", "body"} <= set(read) <= {"name", "description", "body", "labels", "title"}
+    assert {element["type"] for element in read["body"]} <= {"markdown", "input", "textarea", "dropdown", "checkboxes"}
+    names = [element["id"] for element in read["body"]]
+    assert len(names) == len(set(names))
+    for element in read["body"]:
+        assert element["attributes"]["label"]
+        assert set(element) <= {"type", "id", "attributes", "validations"}

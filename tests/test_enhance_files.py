@@ -36,7 +36,7 @@ def test_one_picture_to_a_file_with_a_panel(
     assert code == 0
     assert "1 picture enhanced" in out
     np.testing.assert_array_equal(read_rgb(tmp_path / "b.png"), enhance(picture))
-    panel = read_rgb(tmp_path / "b.panel.png")
+    panel = read_rgb(tmp_path / "_look" / "b.panel.png")
     assert panel.shape == (100, 3 * 140 + 16, 3)
     np.testing.assert_array_equal(panel[:, :140], picture)
     assert set(np.unique(panel[:, 148:288])) == {0, 255}

@@ -31,6 +31,7 @@ from typing_extensions import TypeIs
 from apisr.core.config import unknown_name
 from apisr.core.errors import ApisrError, Cancelled, InputError
 from apisr.core.files import check_target
+from apisr.core.media import LOOK_FOLDER, set_apart
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.image import (
     ImageF32,
@@ -245,7 +246,7 @@ class EnhanceOptions:
         gamma: as for :func:`enhance`.
         gamma_range: draw gamma for each picture from this range instead, from `seed` and the picture's name.
         seed: of these draws.
-        show: also write ``NAME.panel.png``.
+        show: also write ``_look/NAME.panel.png``.
         overwrite: replace files that exist.
         max_pixels: refuse inputs of more pixels than this; None: what the memory allows.
         provenance: what made the outputs, written into them where their format has a place.
@@ -373,6 +374,7 @@ def _enhance_file(source: Path, target: Path, gamma: float, options: EnhanceOpti
                 if options.show and shown is None:
                     shown = panel(frame.pixels, steps)
     if shown is not None:
+        set_apart(_panel_path(target).parent)
         write_picture(_panel_path(target), shown, overwrite=options.overwrite)
     return said
 
@@ -386,7 +388,7 @@ def _check_gamma(gamma: float) -> None:
 
 
 def _panel_path(target: Path) -> Path:
-    return target.with_name(f"{target.stem}.panel.png")
+    return target.parent / LOOK_FOLDER / f"{target.stem}.panel.png"
 
 
 def _blurred(values: ImageF32 | ImageU8) -> ImageF32:

@@ -49,7 +49,8 @@ def command(
 ) -> None:
     """Degrade pictures as real anime is: blur, noise, resize, codecs.
 
-    Writes the low-resolution pictures (PNG), parameters.jsonl with everything that was drawn, and contact_sheet.png.
+    Writes the low-resolution pictures (PNG), parameters.jsonl with everything that was drawn, and
+    _look/contact_sheet.png.
     An interrupted run goes on where it stopped.
     """
     from apisr.cli.output import counted, duration, note, say, say_json

@@ -39,7 +39,9 @@ def command(
         typer.Option("--gamma-range", help="Draw gamma for each picture, in place of --gamma.", show_default=False),
     ] = None,
     seed: SeedOption = 0,
-    show: Annotated[bool, typer.Option("--show", help="Also write NAME.panel.png: input, line map, result.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Also write _look/NAME.panel.png: input, line map, result.")
+    ] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Sharpen hand-drawn lines and nothing else (the paper's pseudo ground truth).

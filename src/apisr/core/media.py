@@ -116,6 +116,10 @@ _HEADS: tuple[tuple[bytes, MediaKind], ...] = (
 )
 #: Work of a run that is not finished.
 _UNFINISHED = ".partial.segments"
+#: Where commands put sheets and panels, and the file by which such a folder is known.
+LOOK_FOLDER, _SET_APART = "_look", ".not-sources"
+#: A folder with this file is a dataset (:mod:`apisr.curate`): its pictures lie in one folder, thumbnails beside them.
+_MANIFEST, _DATASET_PICTURES = "manifest.parquet", "images"
 _PICTURE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"}
 
 
@@ -178,6 +182,20 @@ def media_kind(path: Path) -> MediaKind | None:
     return kind_of_content(head) or kind_of_name(path)
 
 
+def set_apart(folder: Path) -> Path:
+    """Make a folder for sheets, panels and thumbnails: :func:`find_media` does not take them for pictures.
+
+    >>> import tempfile
+    >>> look = set_apart(Path(tempfile.mkdtemp()) / LOOK_FOLDER)
+    >>> _ = (look / "sheet.png").write_bytes(bytes.fromhex("89504e470d0a1a0a"))
+    >>> find_media(look.parent).found
+    ()
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _SET_APART).touch()
+    return folder
+
+
 def find_media(
     folder: Path,
     *,
@@ -187,8 +205,9 @@ def find_media(
 ) -> MediaListing:
     """Search a folder.
 
-    Hidden files and folders (a name that begins with a dot) and unfinished work (``NAME.partial.ext``,
-    ``NAME.partial.segments``) are passed over without being counted. Folders reached twice through
+    Hidden files and folders (a name that begins with a dot), unfinished work (``NAME.partial.ext``,
+    ``NAME.partial.segments``) and folders of pictures to look at (:func:`set_apart`) are passed over without being
+    counted; of a dataset only its pictures are searched, not thumbnails and records. Folders reached twice through
     links are visited once.
 
     Args:
@@ -217,10 +236,15 @@ def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> It
             folders.clear()
             continue
         visited.add(real)
+        if _MANIFEST in names:
+            folders[:], names = [name for name in folders if name == _DATASET_PICTURES], []
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".") and not name.endswith(_UNFINISHED) and not skip(here / name)
+            if not name.startswith(".")
+            and not name.endswith(_UNFINISHED)
+            and not (here / name / _SET_APART).exists()
+            and not skip(here / name)
         )
         for name in sorted(names):
             path = here / name

@@ -2,7 +2,7 @@
 
 Each picture draws from its own generator, seeded by the run's seed and its relative name, so that the result depends
 neither on the order nor on the number of workers nor on what was done before. The output folder holds the pictures
-(PNG, under their relative names), ``parameters.jsonl`` with one line a picture, and ``contact_sheet.png``.
+(PNG, under their relative names), ``parameters.jsonl`` with one line a picture, and ``_look/contact_sheet.png``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from apisr.core.errors import ApisrError, InputError, RunError
+from apisr.core.media import LOOK_FOLDER, set_apart
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.degrade.journal import Journal, Record, read_records
 from apisr.degrade.recipe import Recipe, apply, low_size, sample
@@ -24,7 +25,7 @@ from apisr.degrade.sheet import Example, contact_sheet
 from apisr.image import find_pictures, read_rgb, write_picture
 
 PARAMETERS_NAME = "parameters.jsonl"
-SHEET_NAME = "contact_sheet.png"
+SHEET_NAME = f"{LOOK_FOLDER}/contact_sheet.png"
 #: Pictures shown on the contact sheet.
 SHEET_EXAMPLES = 12
 
@@ -169,6 +170,7 @@ class _Run:
         shown = [name for name in self.pictures if name in records][:: max(1, len(records) // SHEET_EXAMPLES)]
         examples = [self._example(name) for name in shown[:SHEET_EXAMPLES]]
         if examples:
+            set_apart(path.parent)
             write_picture(path, contact_sheet(examples), overwrite=True)
         return path
 
