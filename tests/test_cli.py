@@ -501,7 +501,7 @@ def test_errors_of_the_system_are_known(error: BaseException, exit_code: int, co
 
 def test_completion_knows_models_codecs_presets_and_profiles() -> None:
     assert completing.models("grl") == ["grl-x4", "grl-x4-vivid"]
-    assert completing.codecs("libx26") == ["libx264", "libx265"]
+    assert completing.words(completing.ENCODERS)("libx26") == ["libx264", "libx265"]
     assert "paper-stage1" in completing.presets("apisr.train")("paper")
     assert completing.profiles("d") == ["dvd"]
     assert "psnr,ssim" in completing.metrics("psnr,ss")

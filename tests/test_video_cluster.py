@@ -244,8 +244,9 @@ def test_pictures_and_videos_of_a_folder_by_the_command(
             assert there["result"]["size"] == here["result"]["size"]
             assert there["result"]["frames"] == here["result"]["frames"]
     clip_here, clip_there = (next(row["result"] for row in report if row["kind"] == "video") for report in reports)
-    assert clip_there["notices"] == clip_here["notices"], "what the hold filter did is gathered too"
-    assert any(notice.startswith("hold filter:") for notice in clip_there["notices"])
+    assert clip_there["notices"] == clip_here["notices"]
+    assert clip_there["hold"] == clip_here["hold"], "what the hold filter did is gathered too"
+    assert clip_there["hold"]["blocks"] > 0
     assert clip_there["reuse"]["total_px"] == 24 * 96 * 64
     again = json.loads(apisr(*common, "-o", tmp_path / "out", "--cluster", two_nodes, "--json").stdout)
     assert [row["status"] for row in again["files"]].count("skipped") == 7

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args, overload
@@ -31,7 +31,7 @@ from typing_extensions import TypeIs
 from apisr.core.config import unknown_name
 from apisr.core.errors import ApisrError, Cancelled, InputError
 from apisr.core.files import check_target
-from apisr.core.media import LOOK_FOLDER, set_apart
+from apisr.core.media import LOOK_FOLDER, kind_of_name, set_apart
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.image import (
     ImageF32,
@@ -279,17 +279,17 @@ class EnhanceResult(BaseModel):
 
 
 def enhance_files(
-    source: Path,
+    source: Path | Sequence[Path],
     output: Path,
     options: EnhanceOptions = EnhanceOptions(),
     *,
     progress: ProgressFn = no_progress,
     cancel: Cancel | None = None,
 ) -> EnhanceResult:
-    """Enhance a picture file or a folder of them; animations and pages one by one; metadata is kept.
+    """Enhance picture files and folders of them; animations and pages one by one; metadata is kept.
 
     Args:
-        source: a picture or a folder (searched with its subfolders).
+        source: a picture or a folder (searched with its subfolders), or several.
         output: a folder, or a file name if `source` is one picture.
         options: preset, gamma, what is written.
         progress: called after each picture.
@@ -324,13 +324,19 @@ def enhance_files(
     return EnhanceResult(done=done, failed=failed, notices=notices)
 
 
-def _jobs(source: Path, output: Path, options: EnhanceOptions) -> dict[Path, tuple[Path, Path]]:
+def _jobs(source: Path | Sequence[Path], output: Path, options: EnhanceOptions) -> dict[Path, tuple[Path, Path]]:
     """Return target -> (source, its relative name) after all checks that need no decoding."""
     jobs: dict[Path, tuple[Path, Path]] = {}
-    for path, relative in find_pictures(source, without=output):
+    found = find_pictures(source, without=output)
+    one = source if isinstance(source, Path) else source[0] if len(source) == 1 else None
+    if one is None and output.suffix and not output.is_dir() and kind_of_name(output) is not None:
+        raise InputError(
+            f"{len(found)} pictures cannot become the one file '{output}'. Give a folder with -o.", code="one-output"
+        )
+    for path, relative in found:
         suffix = ".png" if path.suffix.lower() in _LOSSY_SUFFIXES else output_suffix(path)
         target = (output / relative).with_suffix(suffix)
-        if source.is_file() and not output.is_dir() and output.suffix:
+        if one is not None and one.is_file() and not output.is_dir() and output.suffix:
             target = output
             format_of(target)
         if target in jobs:

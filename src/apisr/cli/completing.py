@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from apisr.cli.parsers import names
 
@@ -27,6 +27,17 @@ ENCODERS = (
     "h264_amf",
     "hevc_amf",
 )
+#: Speed settings of libx264 and libx265, from the fastest.
+SPEEDS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+
+
+def words(known: Collection[str]) -> Callable[[str], list[str]]:
+    """Return what completes some words."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in known if word.startswith(incomplete)]
+
+    return complete
 
 
 def models(incomplete: str) -> list[str]:
@@ -41,11 +52,6 @@ def releases(incomplete: str) -> list[str]:
     from apisr.weights.releases import CATALOGUE
 
     return [name for name in CATALOGUE if name.startswith(incomplete)]
-
-
-def codecs(incomplete: str) -> list[str]:
-    """Return video encoders that begin so."""
-    return [name for name in ENCODERS if name.startswith(incomplete)]
 
 
 def presets(package: str) -> Callable[[str], list[str]]:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from apisr.cli.completing import profiles
+from apisr.cli.commands import COMMANDS
+from apisr.cli.completing import profiles, words
 from apisr.cli.helping import examples
 from apisr.cli.options import JsonOption
 
@@ -19,7 +20,10 @@ EXAMPLES = examples(
 
 def command(
     name: Annotated[
-        str | None, typer.Argument(metavar="COMMAND", help="Only this command.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="COMMAND", help="Only this command.", show_default=False, autocompletion=words(tuple(COMMANDS))
+        ),
     ] = None,
     profile: Annotated[
         str | None,
@@ -33,7 +37,6 @@ def command(
 
     Settings are read from apisr.toml in the current folder and in the user's configuration folder.
     """
-    from apisr.cli.commands import COMMANDS
     from apisr.cli.output import say, say_json
     from apisr.cli.settings import read_settings, user_file
     from apisr.core.config import unknown_name

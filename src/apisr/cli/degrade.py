@@ -12,7 +12,7 @@ from apisr.cli import completing
 from apisr.cli.grouping import grouped
 from apisr.cli.helping import examples
 from apisr.cli.options import OverwriteOption, Reporting, SeedOption
-from apisr.cli.parsers import factor
+from apisr.cli.parsers import expand, factor
 
 EXAMPLES = examples(
     "apisr degrade drawings -o low                          a quarter of the size, as real anime is damaged",
@@ -23,7 +23,9 @@ EXAMPLES = examples(
 
 @grouped
 def command(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A picture, or a folder of pictures.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="IN", help="Pictures, folders of them, and patterns like '*.png'.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.", show_default=False)],
     reporting: Reporting,
     preset: Annotated[
@@ -64,7 +66,7 @@ def command(
     options = DegradeOptions(seed=seed, workers=workers, overwrite=overwrite, sheet=sheet, replay=replay)
     began = time.monotonic()
     with reporting.display(resumes=True) as display:
-        result = degrade_folder(source, output, recipe, options, progress=display.show, cancel=display.cancel)
+        result = degrade_folder(expand(inputs), output, recipe, options, progress=display.show, cancel=display.cancel)
     for name, reason in result.failed.items():
         note(f"apisr: error: {name}: {reason}")
     if reporting.as_json:

@@ -34,6 +34,8 @@ ProgressMode = Literal["auto", "bar", "lines", "json", "none"]
 LINES_EVERY_S = 10.0
 #: Seconds between two JSON events of kind "advanced".
 JSON_EVERY_S = 0.2
+#: What stages are called where they stand in place of a file.
+_STAGES = {"join": "finishing the file"}
 _Handler = Callable[[int, FrameType | None], object] | int | None
 
 
@@ -156,7 +158,8 @@ class Display:
         self._item = (event.stage, event.item)
         self._began = self._shown = time.monotonic()
         if self._mode == "lines":
-            note(_title(event))
+            if event.kind == "started":
+                note(_title(event))
             return
         from rich.console import Console
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -203,7 +206,7 @@ class Display:
 
 def _title(event: Progress) -> str:
     number = f"[{event.index}/{event.count}] " if event.count > 1 else ""
-    return f"{number}{event.item or event.stage}"
+    return f"{number}{event.item or _STAGES.get(event.stage, event.stage)}"
 
 
 def _line(event: Progress, per_s: float) -> str:

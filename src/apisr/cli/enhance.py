@@ -21,7 +21,9 @@ EXAMPLES = examples(
 
 @grouped
 def command(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A picture, or a folder of pictures.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="IN", help="Pictures, folders of them, and patterns like '*.png'.")
+    ],
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="Folder to write to, or a file for one picture.", show_default=False),
@@ -49,6 +51,7 @@ def command(
     Alpha, 16 bit and metadata are kept. JPEG and AVIF inputs become PNG, other formats stay.
     """
     from apisr.cli.output import counted, duration, note, say, say_json
+    from apisr.cli.parsers import expand
     from apisr.enhance import EnhanceOptions, enhance_files
 
     options = EnhanceOptions(
@@ -61,7 +64,7 @@ def command(
     )
     began = time.monotonic()
     with reporting.display() as display:
-        result = enhance_files(source, output, options, progress=display.show, cancel=display.cancel)
+        result = enhance_files(expand(inputs), output, options, progress=display.show, cancel=display.cancel)
     for path, said in result.notices.items():
         for line in said:
             note(f"apisr: note: {path}: {line}")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -92,15 +93,37 @@ def leave_output() -> None:
 
 def _usage_line(error: BaseException, message: str, line: Sequence[str]) -> str:
     command = getattr(getattr(error, "ctx", None), "command_path", None) or " ".join(["apisr", *line[:1]])
-    text = _one_line(message)
+    text = _tidy(_one_line(message))
+    near = getattr(error, "possibilities", None)
+    if near and " (Possible options:" in text:
+        text = f"{text.partition(' (Possible options:')[0]}. Did you mean '{_closest(error, near)}'?"
     options: list[str] = getattr(getattr(error, "param", None), "opts", None) or []
     for number, argument in enumerate(line):
         name, _, value = argument.partition("=")
         if name in options and not value:
             value = line[number + 1] if number + 1 < len(line) else ""
-        if name in options and value and value not in text:
+        if name in options and value and f"'{value}'" not in text:
             text = f"{text.rstrip('.')}, got '{value}'"
     return f"{text}{'' if text.endswith(('.', '?')) else '.'} Try: {command} --help"
+
+
+def _tidy(text: str) -> str:
+    """Return a usage error without the words of the packages that found it.
+
+    >>> _tidy("Invalid value for '--tile': Input should be a valid integer, unable to parse string as an integer")
+    "Invalid value for '--tile': expected a whole number"
+    """
+    return re.sub(r"Input should be a valid (\w+).*", _expected, text.replace(": Value error, ", ": "))
+
+
+def _expected(match: re.Match[str]) -> str:
+    return {"integer": "expected a whole number", "number": "expected a number"}.get(match[1], match[0])
+
+
+def _closest(error: BaseException, names: Sequence[str]) -> str:
+    from apisr.core.config import nearest
+
+    return nearest(str(getattr(error, "option_name", "")), names) or names[0]
 
 
 def _one_line(text: str) -> str:

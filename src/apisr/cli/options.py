@@ -77,6 +77,15 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on standard output.", rich_help_panel=RUNNING)
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=RUNNING)]
+VerboseOption = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Also print internals: engines, stages, what was held and what was computed.",
+        rich_help_panel=RUNNING,
+    ),
+]
 ProgressOption = Annotated[
     Literal["auto", "bar", "lines", "json", "none"],
     typer.Option(
@@ -105,3 +114,14 @@ class Reporting:
         """Return the display of these options; see :class:`apisr.cli.display.Display`."""
         mode: ProgressMode = self.progress
         return Display(mode, quiet=self.quiet or self.as_json, resumes=resumes, cancels=cancels)
+
+
+@dataclass(frozen=True)
+class WorkReporting(Reporting):
+    """What a command prints that upscales.
+
+    Attributes:
+        verbose: internals too.
+    """
+
+    verbose: VerboseOption = False

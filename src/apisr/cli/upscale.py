@@ -12,7 +12,7 @@ import typer
 
 from apisr.cli.grouping import grouped
 from apisr.cli.helping import examples
-from apisr.cli.options import RUNNING, Reporting
+from apisr.cli.options import RUNNING, Reporting, WorkReporting
 from apisr.cli.upscale_options import Choice, OutputOption
 from apisr.core.processes import loading
 
@@ -31,6 +31,8 @@ EXAMPLES = examples(
 )
 #: So many names of files that were left out are printed.
 NAMED_LEFT_OUT = 5
+#: Endings of pictures that have a quality.
+LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".heic")
 
 
 @grouped
@@ -40,7 +42,7 @@ def command(
         list[Path], typer.Argument(metavar="IN", help="Pictures, videos, folders, and patterns like '*.png'.")
     ],
     choice: Choice,
-    reporting: Reporting,
+    reporting: WorkReporting,
     output: OutputOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and stop.", rich_help_panel=RUNNING)
@@ -67,6 +69,7 @@ def command(
         results = run_jobs(plan.jobs, options, progress=display.show_or_stop, cancel=display.cancel, networks=networks)
     report = run_report(plan, results, networks, time.monotonic() - began)
     print_report(report, reporting, stopped=display.stopped_line())
+    print_details(report, networks, reporting)
     raise typer.Exit(report.exit_code)
 
 
@@ -85,13 +88,43 @@ def planned(
     for groups in ((), ("pictures",), ("encoding", "frames", "part"), ("pictures", "encoding", "frames", "part")):
         options = choice.without_settings(context, *groups).options()
         try:
-            return plan_jobs(inputs, output, options), options
+            plan = plan_jobs(inputs, output, options)
+            check_given(context, plan, options)
+            return plan, options
         except InputError as error:
             if error.code != "option-does-not-apply":
                 raise
             refused = error
     assert refused is not None
     raise refused
+
+
+def check_given(context: typer.Context, plan: JobPlan, options: UpscaleOptions) -> None:
+    """Refuse what stands on the command line and can do nothing for this plan; settings files may say more than that.
+
+    Raises:
+        InputError: ``--quality`` without a lossy picture, ``--workers`` without a video, or ``--source`` for a model
+            that has one set of weights.
+    """
+    from dataclasses import replace
+
+    from apisr.core.errors import InputError
+    from apisr.upscale.models import SOFT_TWIN, Networks
+
+    def given(name: str) -> bool:
+        return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+
+    reason = ""
+    if given("quality") and not any(job.target.suffix.lower() in LOSSY_SUFFIXES for job in plan.jobs):
+        reason = "--quality is for JPEG, WebP and AVIF, and no output is one of them. Leave --quality out."
+    elif given("workers") and options.cluster is None and all(job.kind == "picture" for job in plan.jobs):
+        reason = "--workers is for videos, and there is no video among the inputs. Leave --workers out."
+    elif options.source != "auto" and given("source"):
+        model = Networks(replace(options, source="auto")).model_for()
+        if not model.card.get(SOFT_TWIN):
+            reason = f"{model.name} has one set of weights for crisp and soft sources. Leave --source out."
+    if reason:
+        raise InputError(reason, code="cannot-apply")
 
 
 def run_report(plan: JobPlan, results: Sequence[JobResult], networks: Networks, seconds: float) -> RunReport:
@@ -126,8 +159,18 @@ def print_report(report: RunReport, reporting: Reporting, *, stopped: str = "sto
             if "--debug" in sys.argv and result.error is not None:
                 traceback.print_exception(result.error)
             note(f"apisr: error: {result.message}")
-    if any(result.status == "cancelled" for result in report.files):
-        note(f"apisr: {stopped}")
+    cancelled = [result for result in report.files if result.status == "cancelled"]
+    if cancelled:
+        note(f"apisr: {cancelled[0].message if cancelled[0].kind == 'video' else stopped}")
+
+
+def print_details(report: RunReport, networks: Networks, reporting: WorkReporting) -> None:
+    """Print the internals of a run on standard error, where they are asked for."""
+    from apisr.cli.details import run_details
+    from apisr.cli.output import note
+
+    for line in run_details(report, networks) if reporting.verbose else ():
+        note(line)
 
 
 def summary(report: RunReport) -> str:

@@ -91,6 +91,7 @@ class Pictures:
             metavar="|".join(parsers.PICTURE_FORMATS),
             parser=parsers.one_of(parsers.PICTURE_FORMATS, parsers.FORMAT_ALIASES),
             help="Format of picture outputs; by default that of the input.",
+            autocompletion=completing.words(parsers.PICTURE_FORMATS),
             show_default=False,
             rich_help_panel=PICTURES,
         ),
@@ -149,6 +150,7 @@ class Encoding:
             metavar="|".join(parsers.CONTAINERS),
             parser=parsers.one_of(parsers.CONTAINERS, {"matroska": "mkv"}),
             help="Container of video outputs; by default that of the input.",
+            autocompletion=completing.words(parsers.CONTAINERS),
             show_default=False,
             rich_help_panel=VIDEOS,
         ),
@@ -160,7 +162,7 @@ class Encoding:
             help="Video encoder: libx264, libx265, libsvtav1, h264_nvenc, ...; by default that of the container.",
             show_default=False,
             rich_help_panel=VIDEOS,
-            autocompletion=completing.codecs,
+            autocompletion=completing.words(completing.ENCODERS),
         ),
     ] = None
     crf: Annotated[
@@ -174,7 +176,13 @@ class Encoding:
     ] = None
     preset: Annotated[
         str | None,
-        typer.Option("--preset", help="Speed preset of the encoder.", show_default=False, rich_help_panel=VIDEOS),
+        typer.Option(
+            "--preset",
+            help="Speed preset of the encoder.",
+            show_default=False,
+            rich_help_panel=VIDEOS,
+            autocompletion=completing.words(completing.SPEEDS),
+        ),
     ] = None
     pix_fmt: Annotated[
         str | None,

@@ -11,7 +11,7 @@ import typer
 
 from apisr.cli.grouping import grouped
 from apisr.cli.helping import examples
-from apisr.cli.options import Reporting
+from apisr.cli.options import WorkReporting
 from apisr.cli.upscale_options import Choice
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder; its subfolders are watched too.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the outputs.", show_default=False)],
     choice: Choice,
-    reporting: Reporting,
+    reporting: WorkReporting,
     every: Annotated[
         float, typer.Option("--every", metavar="SECONDS", help="Time between two looks at the folder.", min=0.1)
     ] = 5.0,
@@ -44,7 +44,7 @@ def command(
     not done again. Ctrl-C ends the watch; a video that was begun is continued by the next one.
     """
     from apisr.cli.output import note
-    from apisr.cli.upscale import planned, print_report, run_report
+    from apisr.cli.upscale import planned, print_details, print_report, run_report
     from apisr.core.errors import InputError
     from apisr.upscale.jobs import run_jobs
     from apisr.upscale.models import Networks
@@ -72,6 +72,7 @@ def command(
             )
             report = run_report(plan, results, networks, time.monotonic() - began)
             print_report(report, reporting, stopped=display.stopped_line())
+            print_details(report, networks, reporting)
             codes.append(report.exit_code)
     raise typer.Exit(max(codes, default=0) if once else 0)
 

@@ -68,7 +68,7 @@ class DegradeResult(BaseModel):
 
 
 def degrade_folder(
-    source: Path,
+    source: Path | Sequence[Path],
     output: Path,
     recipe: Recipe,
     options: DegradeOptions = DegradeOptions(),
@@ -76,10 +76,10 @@ def degrade_folder(
     progress: ProgressFn = no_progress,
     cancel: Cancel | None = None,
 ) -> DegradeResult:
-    """Degrade a picture or a folder of pictures.
+    """Degrade pictures and folders of pictures.
 
     Args:
-        source: a picture file or a folder (searched with its subfolders).
+        source: a picture file or a folder (searched with its subfolders), or several.
         output: folder to write to; a run that was interrupted is taken up where it stopped.
         recipe: what may happen, and the scale.
         options: seed, workers and what is written.
@@ -103,7 +103,7 @@ def degrade_folder(
             else:
                 failed[name] = str(error)
             finished = len(run.before) + len(done) + len(failed)
-            progress(Progress("degrade", item=str(source), done=finished, total=total, unit="pictures"))
+            progress(Progress("degrade", item=str(output), done=finished, total=total, unit="pictures"))
     cancel.check()
     run.journal.write_sorted(run.pictures)
     sheet = run.write_sheet(anew=bool(done)) if options.sheet else None
@@ -113,7 +113,7 @@ def degrade_folder(
 class _Run:
     """One call of :func:`degrade_folder`: its pictures, its journal, and the work on one picture."""
 
-    def __init__(self, source: Path, output: Path, recipe: Recipe, options: DegradeOptions) -> None:
+    def __init__(self, source: Path | Sequence[Path], output: Path, recipe: Recipe, options: DegradeOptions) -> None:
         if options.workers < 1:
             raise InputError(f"{options.workers} workers are out of range. Give 1 or more.", code="out-of-range")
         if output.exists() and not output.is_dir():

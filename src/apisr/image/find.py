@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from apisr.core.errors import InputError
 from apisr.core.media import find_media
 
 
-def find_pictures(source: Path, *, without: Path | None = None) -> list[tuple[Path, Path]]:
-    """List the pictures of a folder with its subfolders, or the one file given, with their relative names.
+def find_pictures(source: Path | Sequence[Path], *, without: Path | None = None) -> list[tuple[Path, Path]]:
+    """List the pictures of folders with their subfolders, and single files, with their relative names.
 
     Args:
-        source: a picture file or a folder.
+        source: a picture file or a folder, or several.
         without: a folder (that of the output) that is left out.
 
     Raises:
         InputError: no such file or folder (``"cannot-read"``), or no picture in it (``"nothing-found"``).
     """
+    sources = [source] if isinstance(source, Path) else source
+    return list(dict.fromkeys(found for one in sources for found in _pictures_of(one, without)))
+
+
+def _pictures_of(source: Path, without: Path | None) -> list[tuple[Path, Path]]:
     if source.is_file():
         return [(source, Path(source.name))]
     if not source.is_dir():

@@ -76,6 +76,7 @@ class JobReport:
         self._count = count
         self._progress = progress
         self._began = time.monotonic()
+        self._said: set[str] = set()
         self._send("started")
 
     def advanced(self, done: float, total: float | None) -> None:
@@ -88,7 +89,10 @@ class JobReport:
         self._progress(replace(event, **known))
 
     def notice(self, message: str) -> None:
-        """Report a sentence that the user should know."""
+        """Report a sentence that the user should know, once."""
+        if message in self._said:
+            return
+        self._said.add(message)
         self._send("notice", message=message)
 
     def ended(self, result: JobResult) -> JobResult:

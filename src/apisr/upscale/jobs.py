@@ -224,6 +224,7 @@ def _check_options(jobs: Sequence[Job], options: UpscaleOptions) -> None:
         if changed:
             names = ", ".join(f"--{name.removesuffix('_px').replace('_', '-')}" for name in changed)
             raise InputError(
-                f"{names}: for {kind}s, and there is no {kind} among the inputs. Leave {names} out.",
+                f"{names} {'is' if len(changed) == 1 else 'are'} for {kind}s, and there is no {kind} among the inputs. "
+                f"Leave {names} out.",
                 code="option-does-not-apply",
             )

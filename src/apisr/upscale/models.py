@@ -124,6 +124,12 @@ class Networks:
                 self._models[key] = name
         return self._models[key]
 
+    def engine_names(self) -> tuple[str, ...]:
+        """Return what ran where and how, for people: ``"apisr-x2: openvino (cpu, bf16)"``."""
+        return tuple(
+            f"{model.name}: {self._engines[model.path].name}" for model in self.used if model.path in self._engines
+        )
+
     def engine(self, model: Model) -> Engine:
         """Load a model, once."""
         with self._lock:

@@ -89,6 +89,8 @@ def upscale_video_file(job: Job, context: JobContext, report: JobReport) -> Vide
     """
     options = context.options
     with plan_video_job(job, context) as planned:
+        for notice in planned.notices:
+            report.notice(notice)
         result = upscale_video(
             planned.source,
             planned.output,
@@ -98,14 +100,7 @@ def upscale_video_file(job: Job, context: JobContext, report: JobReport) -> Vide
             progress=report.forward,
             cancel=context.cancel,
         )
-    notices = list(planned.notices)
-    held = result.hold
-    if held is not None and held.blocks:
-        notices.append(
-            f"hold filter: {100 * held.held_blocks / held.blocks:.1f} % of the blocks were held, "
-            f"{held.whole_frames} of {held.frames} frames whole, {held.shots} shots."
-        )
-    return result.model_copy(update={"model": planned.model.name, "notices": (*notices, *result.notices)})
+    return result.model_copy(update={"model": planned.model.name, "notices": (*planned.notices, *result.notices)})
 
 
 def _processing(context: JobContext, model: Model, preprocess: Preprocess) -> Processing:

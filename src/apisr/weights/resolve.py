@@ -9,8 +9,22 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from apisr.core.config import nearest
 from apisr.core.errors import ModelError
 from apisr.weights.model import ONNX_SUFFIXES, RUN_WEIGHTS, TORCH_SUFFIXES, Model, list_models, shipped_model
+
+#: What people call the networks of others, without capitals and separators, and our names of them.
+ALIASES = {
+    "animevideov3": "realesr-animevideov3",
+    "realesrganimevideov3": "realesr-animevideov3",
+    "realesrgananimevideov3": "realesr-animevideov3",
+    "anime6b": "apisr-x4-max",
+    "x4plusanime": "apisr-x4-max",
+    "x4plusanime6b": "apisr-x4-max",
+    "realesrgananime": "apisr-x4-max",
+    "realesrganx4plusanime": "apisr-x4-max",
+    "realesrganx4plusanime6b": "apisr-x4-max",
+}
 
 
 def resolve_model(name_or_path: str | Path, *, scale: int | None = None) -> Model:
@@ -54,14 +68,42 @@ def _find(name_or_path: str | Path, scale: int | None) -> Model:
     fetched = _fetched(names)
     if fetched is not None:
         return fetched
+    other = known_as(text)
+    if other is not None and other != text:
+        return _find(other, scale)
     if path.suffix.lower() in ONNX_SUFFIXES + TORCH_SUFFIXES or len(path.parts) > 1:
         raise ModelError(f"cannot read the model '{path}': no such file.", code="no-such-model")
+    near = nearest(text.lower(), _names())
+    hint = f" Did you mean '{near}'?" if near else ""
     known = ", ".join(model.name for model in list_models()) or "none shipped"
     raise ModelError(
-        f"unknown model '{text}'. Known: {known}; to be fetched: apisr models list. "
+        f"unknown model '{text}'.{hint} Known: {known}; to be fetched: apisr models list. "
         "Give one of these or the path of a model file.",
         code="no-such-model",
     )
+
+
+def known_as(text: str) -> str | None:
+    """Return the model that a name means, whatever its capitals and separators; None if there is none.
+
+    >>> known_as("APISR_x2"), known_as("RealESRGAN_x4plus_anime_6B"), known_as("nobody")
+    ('apisr-x2', 'apisr-x4-max', None)
+    """
+    from apisr.weights.releases import CATALOGUE
+
+    files = {_plain(Path(release.file_name).stem): name for name, release in CATALOGUE.items()}
+    return (files | ALIASES | {_plain(name): name for name in _names()}).get(_plain(text))
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _names() -> list[str]:
+    from apisr.weights.releases import CATALOGUE
+
+    networks = (name for name, release in CATALOGUE.items() if release.scale is not None)
+    return [*(model.name for model in list_models()), *networks]
 
 
 def _fetched(names: list[str]) -> Model | None:

@@ -171,7 +171,7 @@ def _for_pictures(options: VideoOptions, target: Path, depth: int) -> VideoOptio
     """
     if options.codec not in (None, "ffv1") or options.pix_fmt or options.crf is not None or options.preset:
         raise InputError(
-            f"'{target.name}' are pictures: leave --codec, --crf, --preset and --pix-fmt out.",
+            f"the frames of '{target.name}' are pictures: leave --codec, --crf, --preset and --pix-fmt out.",
             code="option-does-not-apply",
         )
     return replace(options, codec="ffv1", pix_fmt="bgr0" if depth <= 8 else "gbrp16le")

@@ -77,7 +77,7 @@ def upscale_video(
         if missing:
             runner = runner or LocalRunner()
             run = VideoRun(plan, folder, missing, processing, options)
-            with events.stop_at_frame():
+            with events.stop_at_frame(folder):
                 if runner.local and sum(segment.frames for segment in missing) >= ESTIMATE_FROM_FRAMES:
                     events.notice(f"{estimate_video(run).text}.")
                 runner.run(run, events)
@@ -140,8 +140,11 @@ class RunEvents:
             self._hold.add(hold)
 
     @contextlib.contextmanager
-    def stop_at_frame(self) -> Generator[None]:
-        """Say where a run stopped.
+    def stop_at_frame(self, folder: WorkFolder) -> Generator[None]:
+        """Say where a run stopped, and where the next one goes on.
+
+        Args:
+            folder: holds the segments that are complete.
 
         Raises:
             Cancelled: a stop was asked for inside the block.
@@ -151,7 +154,9 @@ class RunEvents:
         except Cancelled as error:
             if not self.cancel.requested:
                 raise
-            raise Cancelled(f"stopped at frame {self._done} of {self._total}; the same command goes on.") from error
+            kept = sum(len(folder.segment(number).pts) for number in folder.finished())
+            where = f"goes on at frame {kept}" if kept else "begins again, for no segment is complete"
+            raise Cancelled(f"stopped at frame {self._done} of {self._total}; the same command {where}.") from error
 
     def statistics_of_run(self, *, held: bool) -> dict[str, object]:
         """Return what the workers counted, as fields of a result."""

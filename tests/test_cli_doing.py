@@ -1,0 +1,167 @@
+"""How work is done on the command line: several inputs, names that people know, what is said before, during, after."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Ran, Run
+
+from apisr.image import read_picture, write_picture
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+@pytest.fixture
+def drawings(tmp_path: Path) -> Path:
+    """Return a folder with two folders of one drawing each."""
+    generator = np.random.default_rng(0)
+    for name in ("one/a.png", "two/b.png"):
+        write_picture(tmp_path / "in" / name, generator.integers(0, 256, (48, 64, 3)).astype(np.uint8))
+    return tmp_path / "in"
+
+
+def refused(ran: Ran, code: str, *says: str) -> None:
+    assert (ran.returncode, ran.code) == (2, code), ran.stderr
+    assert len([line for line in ran.stderr.splitlines() if line.startswith("apisr: error:")]) == 1
+    assert all(part in ran.stderr for part in says), ran.stderr
+
+
+@pytest.mark.parametrize("command", ["enhance", "degrade"])
+def test_patterns_and_several_inputs(apisr: Run, drawings: Path, tmp_path: Path, command: str) -> None:
+    for number, inputs in enumerate(
+        (
+            [drawings / "*" / "*.png"],
+            [drawings / "one", drawings / "two" / "b.png"],
+            [drawings / "one", drawings / "t*"],
+        )
+    ):
+        out = tmp_path / f"out{number}"
+        done = apisr(command, *inputs, "-o", out)
+        assert done.returncode == 0, done.stderr
+        assert {"a.png", "b.png"} <= {path.name for path in out.iterdir()}
+    refused(apisr(command, drawings / "*.tif", "-o", tmp_path / "no"), "no-match", "*.tif")
+
+
+def test_several_pictures_cannot_become_one_file(apisr: Run, drawings: Path, tmp_path: Path) -> None:
+    refused(apisr("enhance", drawings / "one", drawings / "two", "-o", tmp_path / "o.png"), "one-output", "o.png")
+    assert apisr("enhance", drawings / "one" / "*.png", "-o", tmp_path / "o.png").returncode == 0
+    assert read_picture(tmp_path / "o.png").pixels.shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("APISR_x2", "apisr-x2"),
+        ("RealESRGAN_x4plus_anime_6B", "apisr-x4-max"),
+        ("grl", "grl-x4"),
+    ],
+)
+def test_names_that_people_know(apisr: Run, drawings: Path, asked: str, meant: str) -> None:
+    scale = ["--scale", "4"] if meant.endswith("x4") else []
+    done = apisr("upscale", drawings / "one", "--model", asked, "--dry-run", "--json", *scale)
+    assert done.returncode == 0, done.stderr
+    assert done.json()["files"][0]["model"].startswith(meant)
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "says"),
+    [
+        ("apisr-x3", "no-such-model", "Did you mean 'apisr-x"),
+        ("realesrgan", "no-such-model", "Did you mean 'realesrgan-anime-6b'?"),
+        ("animevideov3", "model-not-fetched", "apisr models fetch realesr-animevideov3"),
+        ("4x_APISR_GRL_GAN_generator", "model-not-fetched", "apisr models fetch apisr-grl-x4"),
+    ],
+)
+def test_a_model_that_is_not_here(
+    apisr: Run, drawings: Path, tmp_path: Path, asked: str, code: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APISR_CACHE", str(tmp_path / "cache"))
+    refused(apisr("upscale", drawings / "one", "--model", asked), code, says)
+
+
+def test_internals_are_said_only_when_asked_for(apisr: Run, tiny_x2: Path, tmp_path: Path) -> None:
+    line = (
+        "upscale",
+        EXAMPLES / "clip.mkv",
+        "-m",
+        tiny_x2,
+        "--engine",
+        "onnx",
+        "--preview",
+        "0.5s",
+        "--preset",
+        "ultrafast",
+    )
+    plain = apisr(*line, "-o", tmp_path / "plain.mkv")
+    verbose = apisr(*line, "-o", tmp_path / "verbose.mkv", "--verbose")
+    assert plain.returncode == verbose.returncode == 0, plain.stderr + verbose.stderr
+    internals = ("hold filter", "reuse:", "busy:", "onnx (cpu")
+    assert not [word for word in internals if word in plain.stderr + plain.stdout]
+    assert all(word in verbose.stderr for word in internals), verbose.stderr
+    assert "join" not in plain.stderr
+
+
+def test_ctrl_c_says_how_far_and_what_the_next_run_does(tiny_x2: Path, tmp_path: Path) -> None:
+    line = ["upscale", str(EXAMPLES / "clip.mkv"), "-o", str(tmp_path / "o.mkv"), "--model", "apisr-x4-max"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "apisr", *line, "--engine", "onnx", "--progress", "json"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert running.stderr is not None
+    for event in running.stderr:  # one frame takes seconds: the run is surely inside the video
+        if '"kind": "advanced"' in event:
+            break
+    time.sleep(0.2)
+    running.send_signal(signal.SIGINT)
+    rest = running.stderr.read()
+    assert running.wait(timeout=120) == 130, rest
+    last = rest.splitlines()[-1]
+    assert last.startswith("apisr: stopped at frame ")
+    assert last.endswith("of 120; the same command begins again, for no segment is complete.")
+    assert not (tmp_path / "o.mkv").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--quality", "80", "--format", "png"],
+        ["--workers", "2"],
+        ["--source", "soft", "--model", "apisr-x4-max"],
+    ],
+)
+def test_options_that_can_do_nothing_are_refused(apisr: Run, drawings: Path, options: list[str]) -> None:
+    refused(apisr("upscale", drawings, *options, "--dry-run"), "cannot-apply", options[0])
+
+
+def test_options_of_settings_files_need_not_apply(apisr: Run, drawings: Path) -> None:
+    (drawings / "apisr.toml").write_text('[upscale]\nquality = 80\nworkers = 2\nsource = "soft"\nscale = 4\n')
+    done = apisr("upscale", drawings / "one", "--dry-run", "--json", cwd=drawings)
+    assert done.returncode == 0, done.stderr
+    assert done.json()["files"][0]["model"].startswith("apisr-x4")
+    assert apisr("upscale", drawings / "one", "--format", "webp", "--quality", "80", "--dry-run").returncode == 0
+    assert apisr("upscale", drawings / "one", "--source", "soft", "--dry-run").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--modle", "x"], "Did you mean '--model'? Try: apisr upscale --help"),
+        (["--height", "abc"], "expected a whole number, got 'abc'. Try: apisr upscale --help"),
+        (["--crf", "x"], "expected a number, got 'x'."),
+        (["--engine", "onx"], "'onx' is not one of 'auto', 'onnx'"),
+    ],
+)
+def test_usage_errors_are_plain(apisr: Run, arguments: list[str], says: str) -> None:
+    ran = apisr("upscale", "a.png", *arguments)
+    refused(ran, "usage", says)
+    assert "Value error" not in ran.stderr
