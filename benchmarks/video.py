@@ -40,6 +40,7 @@ from apisr.upscale.results import VideoResult
 from apisr.upscale.reuse import CanvasUpscaler
 from apisr.upscale.sizes import SizeRequest
 from apisr.upscale.video.output import OutputRequest
+from apisr.upscale.video.plan import plan_video
 from apisr.upscale.video.run import Processing
 from apisr.upscale.video.upscale import upscale_video
 from apisr.video.source import VideoSource
@@ -129,7 +130,8 @@ def run_clip(
     output = OutputRequest(target, SizeRequest(2.0), overwrite=True)
     processing = Processing(make, scale, preprocess=preprocess or Preprocess())
     with VideoSource.open(source) as opened:
-        return upscale_video(opened, output, processing, options)
+        plan = plan_video(opened, output, scale=scale, options=options)
+        return upscale_video(opened, plan, processing, options)
 
 
 def plain_loop(source: Path, target: Path, engine: Engine, frames: int) -> float:
@@ -211,6 +213,7 @@ def _memory(minutes: int, folder: Path) -> dict[str, object]:
         from apisr.upscale.reuse import CanvasUpscaler
         from apisr.upscale.options import VideoOptions
         from apisr.upscale.video.output import OutputRequest
+        from apisr.upscale.video.plan import plan_video
         from apisr.upscale.video.run import Processing
         from apisr.upscale.video.upscale import upscale_video
         from apisr.video.source import VideoSource
@@ -219,7 +222,8 @@ def _memory(minutes: int, folder: Path) -> dict[str, object]:
         engine = NearestEngine(2)
         output = OutputRequest(Path({str(folder / f"{minutes}_x2.mkv")!r}))
         with VideoSource.open({str(source)!r}) as opened:
-            done = upscale_video(opened, output, Processing(lambda: CanvasUpscaler(engine), 2), options)
+            plan = plan_video(opened, output, scale=2, options=options)
+            done = upscale_video(opened, plan, Processing(lambda: CanvasUpscaler(engine), 2), options)
         status = Path("/proc/self/status").read_text()  # not getrusage: that remembers the process it was forked from
         peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
         print(done.frames_out, time.perf_counter() - began, peak)

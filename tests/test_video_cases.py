@@ -145,7 +145,8 @@ def test_rate_of_a_raw_stream_is_reported_and_can_be_set(tmp_path: Path) -> None
 
 def test_the_main_video_is_not_the_thumbnail(tmp_path: Path) -> None:
     plan = plan_video(CASES / "thumbfirst.mp4", tmp_path / "out.mkv", FAST)
-    assert (plan.source.info.video.index, plan.source.info.video.width) == (1, 160)
+    with VideoSource.open(CASES / "thumbfirst.mp4") as source:
+        assert (source.info.video.index, source.info.video.width) == (1, 160)
     assert any("--video-stream" in notice for notice in plan.notices)
     with VideoSource.open(CASES / "thumbfirst.mp4", stream=0) as source:
         assert (source.info.video.width, source.index.frames) == (96, 1)

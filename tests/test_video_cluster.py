@@ -31,6 +31,7 @@ from apisr.upscale.results import ReuseStats
 from apisr.upscale.reuse import CanvasUpscaler
 from apisr.upscale.video.run import Processing, VideoRun
 from apisr.upscale.video.work_folder import WorkFolder
+from apisr.video.source import VideoSource
 from apisr.weights import choose_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -154,10 +155,14 @@ def test_a_worker_that_does_not_see_the_source_gets_a_copy(two_nodes: str, tmp_p
             return False
 
     plan = plan_video(source, tmp_path / "out.mkv", OPTIONS, 2)
-    run = VideoRun(plan, WorkFolder.beside(tmp_path / "out.mkv"), plan.segments, Processing(Make(marks), 2), OPTIONS)
+    with VideoSource.open(source) as opened:
+        opened.index  # noqa: B018 - read while it is open
+    run = VideoRun(
+        opened, plan, WorkFolder.beside(tmp_path / "out.mkv"), plan.segments, Processing(Make(marks), 2), OPTIONS
+    )
     pool: ActorPool[Any, Any] = ActorPool(Elsewhere, (run,), address=two_nodes)
     worker = pool.start_worker()
-    cluster.Shipment(plan.source).deliver(worker)
+    cluster.Shipment(opened).deliver(worker)
     source.rename(tmp_path / "moved.mkv")
     made = ray.get(worker.work.remote(plan.segments[0]))
     ray.kill(worker)

@@ -28,6 +28,7 @@ from apisr.upscale.options import VideoOptions
 from apisr.upscale.sizes import SizeRequest
 from apisr.upscale.video import upscale
 from apisr.upscale.video.output import OutputRequest
+from apisr.upscale.video.plan import plan_video as plan_opened
 from apisr.upscale.video.run import Processing
 from apisr.upscale.video.work_folder import WorkFolder
 from apisr.video.source import VideoSource
@@ -218,7 +219,7 @@ def test_a_stop_says_where_and_the_next_run_where_it_goes_on(source: Path, tmp_p
     with VideoSource.open(source) as opened:
         upscale.upscale_video(
             opened,
-            OutputRequest(target),
+            plan_opened(opened, OutputRequest(target), scale=2, options=FAST),
             Processing(Nearest, 2),
             FAST,
             progress=lambda event: notices.append(event.message) if event.kind == "notice" else None,

@@ -74,9 +74,10 @@ def upscale_video(
             on_progress(event.done, event.total)
 
     with VideoSource.open(source, rate=options.rate) as opened:
+        output = OutputRequest(target, size or SizeRequest(), overwrite)
         return upscale.upscale_video(
             opened,
-            OutputRequest(target, size or SizeRequest(), overwrite),
+            plan.plan_video(opened, output, scale=scale, options=options),
             Processing(make_upscaler, scale, identity, preprocess or Preprocess()),
             options,
             runner=runner or LocalRunner(workers),

@@ -33,7 +33,7 @@ def watch(path: str) -> str:
         packets = sum(1 for _ in source.packets(others, late)) if others else 0
         with source.intra_frames() as reader:
             intra = sum(1 for _ in reader)
-        problems = [*source_problems(source, times, damaged=report.damaged), *late, *_said(source)]
+        problems = [*source_problems(source.info, source.index, times, damaged=report.damaged), *late, *_said(source)]
     if any(one >= two for one, two in itertools.pairwise(times)):
         raise AssertionError("times do not increase")
     return f"{len(times)} frames, {intra} intra, {packets} packets, problems: {'; '.join(problems) or 'none'}"

@@ -265,7 +265,7 @@ def _video_frames(path: Path) -> Iterator[ImageU8]:
         for frame in source.frames(report=report):
             times.append(frame.pts)
             yield np.asarray(frame.rgb, np.uint8)
-        problems = source_problems(source, times, damaged=report.damaged)
+        problems = source_problems(source.info, source.index, times, damaged=report.damaged)
     if problems:
         raise InputError(
             f"cannot score '{printable(path)}': the video is damaged ({printable(problems[0])}). "

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from apisr.upscale.video.estimate import JobEstimate
     from apisr.upscale.video.plan import VideoPlan
     from apisr.upscale.video_job import PlannedVideo
+    from apisr.video.info import VideoInfo
     from apisr.video.streams import StreamPlan
     from apisr.weights import Model
 
@@ -68,7 +69,7 @@ class DryRun:
         with plan_video_job(job, self._context) as planned:
             plan, model = planned.plan, planned.model
             estimate = self._estimate(planned) if self._tries else None
-        video = plan.source.info.video
+        video = planned.source.info.video
         return {
             "model": model.name,
             "size": f"{video.width}x{video.height} -> {plan.format.size[0]}x{plan.format.size[1]}",
@@ -78,7 +79,7 @@ class DryRun:
             "segments": len(plan.segments),
             "streams": [_stream_line(item) for item in plan.streams],
             "notices": [*planned.notices, *plan.notices],
-            "memory": _megabytes(_video_memory(plan, model, options)),
+            "memory": _megabytes(_video_memory(video, plan, model, options)),
             "estimate": None if estimate is None else estimate.text,
         }
 
@@ -87,11 +88,12 @@ class DryRun:
         from apisr.upscale.video.run import VideoRun
         from apisr.upscale.video.work_folder import WorkFolder
 
-        plan = planned.plan
-        key = (planned.model.sha256, plan.source.info.video.width, plan.source.info.video.height, plan.format.size)
+        plan, video = planned.plan, planned.source.info.video
+        key = (planned.model.sha256, video.width, video.height, plan.format.size)
         if key not in self._tried:
             folder = WorkFolder.beside(plan.target)
-            run = VideoRun(plan, folder, plan.segments, planned.processing, self._context.options.video)
+            options = self._context.options.video
+            run = VideoRun(planned.source, plan, folder, plan.segments, planned.processing, options)
             self._tried[key] = (estimate_video(run), plan.frames)
         tried, frames = self._tried[key]
         share = plan.frames / frames
@@ -131,8 +133,7 @@ def _picture(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str,
     return row
 
 
-def _video_memory(plan: VideoPlan, model: Model, options: UpscaleOptions) -> int:
-    video = plan.source.info.video
+def _video_memory(video: VideoInfo, plan: VideoPlan, model: Model, options: UpscaleOptions) -> int:
     frame_bytes = 3 * (2 if plan.format.dtype == "uint16" else 1)
     input_px = video.width * video.height
     final_px = plan.format.size[0] * plan.format.size[1]

@@ -93,7 +93,7 @@ def upscale_video_file(job: Job, context: JobContext, report: JobReport) -> Vide
             report.notice(notice)
         result = upscale_video(
             planned.source,
-            planned.output,
+            planned.plan,
             planned.processing,
             options.video,
             runner=_runner(options),

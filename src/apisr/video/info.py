@@ -136,6 +136,25 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
+class FileStructure:
+    """What a Matroska file has that libav flattens or leaves out; empty for other files.
+
+    Attributes:
+        words: what is flattened, for people: nested or ordered chapters, levels of tags.
+        title: of the file, None if it has none.
+        chapters: the element of all chapters, byte for byte (as `tags` and `identity`, only where `words` says so).
+        tags: the elements of the tags that belong to the file, not to a track or an attachment.
+        identity: by what other files refer to this one.
+    """
+
+    words: tuple[str, ...] = ()
+    title: str | None = None
+    chapters: bytes = b""
+    tags: tuple[bytes, ...] = ()
+    identity: bytes = b""
+
+
+@dataclass(frozen=True)
 class SourceInfo:
     """A video file.
 
@@ -150,7 +169,7 @@ class SourceInfo:
         truncated: how it shows that the file is cut off, None if it is not.
         problems: what the demuxer reported while the file was opened: parts of it are damaged.
         notices: what is worth knowing about the file, one sentence each.
-        structure: what the file has that libav flattens: nested or ordered chapters, levels of tags.
+        structure: what the file has that libav flattens.
         clock_may_jump: whether the clock of this kind of file may restart or jump (transport and program streams).
     """
 
@@ -164,5 +183,5 @@ class SourceInfo:
     truncated: str | None
     problems: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
-    structure: tuple[str, ...] = ()
+    structure: FileStructure = FileStructure()
     clock_may_jump: bool = False

@@ -29,11 +29,10 @@ from apisr.video.clock import decoding_times
 from apisr.video.containers import avi, matroska_edit
 from apisr.video.containers.base import Container
 from apisr.video.containers.registry import container_of
-from apisr.video.index import grid_rate
-from apisr.video.info import SourceInfo
+from apisr.video.info import FileStructure
 from apisr.video.libav import AnyPacket, exact, open_write, reason
 from apisr.video.output_streams import Conversion, JoinSettings, OutputStreams, add_metadata, add_streams
-from apisr.video.probe import codec_name, open_file, packets_of
+from apisr.video.probe import codec_name, open_file
 from apisr.video.source import VideoSource
 from apisr.video.streams import StreamPlan
 from apisr.video.writer import COUNT_UNIT, EncodedSegment
@@ -71,25 +70,23 @@ def join(
         RunError: a segment cannot be read, or the file cannot be written.
     """
     container = container_of(target)
-    source.check_unchanged()
     with (
         _refusals(),
-        open_file(source.path) as origin,
+        source.reopened() as origin,
         open_file(segments[0][0]) as first,
         open_write(partial, format=container.muxer, options=dict(container.options)) as out,
     ):
-        streams = add_streams(out, origin, first, source.info, plans, settings, container.muxer)
-        add_metadata(out, origin, source.info, settings)
-        grid = None if container.variable_rate else grid_rate(source.index, source.info.video) or settings.rate
-        streams.video.time_base = source.info.video.time_base if grid is None else 1 / grid
-        video = _video_packets(streams.video, segments, source.info, settings, grid)
+        streams = add_streams(out, origin, first, source, plans, settings, container.muxer)
+        add_metadata(out, origin, source.info.structure.title, settings)
+        streams.video.time_base = settings.unit if settings.grid is None else 1 / settings.grid
+        video = _video_packets(streams.video, segments, settings)
         framed = _framed_sound(streams, plans)
         problems: list[str] = []
         others = _other_packets(origin, source, streams, settings.span, problems)
         counts = _mux_all(out, video, others, on_packet)
     if container.muxer == "avi":
         avi.correct_sound_headers(partial, {number: count for number, count in counts.items() if number in framed})
-    _keep_what_libav_cannot_write(partial, container, source, settings)
+    _keep_what_libav_cannot_write(partial, container, source.info.structure, settings)
     flush_to_disk(partial)
     return tuple(problems)
 
@@ -104,13 +101,13 @@ def _framed_sound(streams: OutputStreams, plans: Sequence[StreamPlan]) -> set[in
 
 
 def _keep_what_libav_cannot_write(
-    partial: Path, container: Container, source: VideoSource, settings: JoinSettings
+    partial: Path, container: Container, structure: FileStructure, settings: JoinSettings
 ) -> None:
     """Put display size, nested chapters and levels of tags into a finished Matroska file."""
     if container.muxer in ("matroska", "webm"):
         matroska_edit.set_display_size(partial, settings.sar)
-    if container.structure and source.info.structure and settings.span is None:
-        matroska_edit.keep_structure(partial, source.path, {*settings.tags, "ENCODER"})
+    if container.structure and structure.words and settings.span is None:
+        matroska_edit.keep_structure(partial, structure, {*settings.tags, "ENCODER"})
 
 
 class StreamRefused(RunError):  # noqa: N818 - what happened, and to which part of the work
@@ -154,20 +151,16 @@ def _refusals() -> Generator[None]:
 def _video_packets(
     stream: VideoStream,
     segments: Sequence[tuple[Path, EncodedSegment]],
-    source: SourceInfo,
     settings: JoinSettings,
-    grid: Fraction | None,
 ) -> Iterator[tuple[Fraction, AnyPacket]]:
     """Yield (decoding time in seconds, packet) of the joined segments.
 
     Args:
         stream: where they go.
         segments: files and what is in them.
-        source: whose units the times have.
-        settings: rate and start.
-        grid: constant rate on whose grid the frames lie (for containers without times), None for exact times.
+        settings: unit, rate, grid and start.
     """
-    unit = source.video.time_base
+    unit, grid = settings.unit, settings.grid
     shift = round(settings.span[0] / unit) if settings.span else 0
     times = [pts - shift for _, segment in segments for pts in segment.pts]
     durations = [duration for _, segment in segments for duration in segment.durations]
@@ -278,22 +271,22 @@ def _other_packets(
             ends[index] = packet.pts + (packet.duration or 0)
         if packet.size:
             orders[index].set(packet)
-        if span is not None and infos[index].kind != "cover" and not _inside(packet, span):
+        unit = exact(packet.time_base)
+        if span is not None and infos[index].kind != "cover" and not _inside(packet, unit, span):
             continue
+        moment = cast(int, packet.dts) * unit
         if index in streams.converts:
-            converted = _converted(packet, *streams.converts[index], problems)
+            converted = _converted(packet, unit, *streams.converts[index], problems)
             if converted is not None:
-                yield cast(int, converted.dts) * exact(converted.time_base), converted
+                yield moment, converted
         else:
-            moment = cast(int, packet.dts) * exact(packet.time_base)
             packet.stream = streams.copies[index]
             yield moment, packet
 
 
 def _reordered(source: VideoSource, number: int) -> list[int] | None:
     """Return decoding times of a further video stream, None where its own can be used."""
-    with open_file(source.path) as container:
-        packets = [(packet.pts, packet.dts, packet.duration or 0) for packet in packets_of(container, number)]
+    packets = [(packet.pts, packet.dts, packet.duration or 0) for packet in source.packets({number}) if packet.size]
     shown = [pts for pts, _, _ in packets if pts is not None]
     decoded = [dts for _, dts, _ in packets if dts is not None]
     own = len(decoded) == len(packets) and all(one < two for one, two in itertools.pairwise(decoded))
@@ -302,9 +295,8 @@ def _reordered(source: VideoSource, number: int) -> list[int] | None:
     return decoding_times(shown, step=max(1, packets[0][2]))
 
 
-def _inside(packet: AnyPacket, span: tuple[Fraction, Fraction | None]) -> bool:
+def _inside(packet: AnyPacket, unit: Fraction, span: tuple[Fraction, Fraction | None]) -> bool:
     """Whether a packet falls into a span; moves its times so that the span begins at 0."""
-    unit = exact(packet.time_base)
     begin = cast(int, packet.pts) * unit
     finish = begin + (packet.duration or 0) * unit
     subtitle = packet.stream.type == "subtitle"
@@ -316,7 +308,9 @@ def _inside(packet: AnyPacket, span: tuple[Fraction, Fraction | None]) -> bool:
     return True
 
 
-def _converted(packet: AnyPacket, stream: Stream, function: Conversion, problems: list[str]) -> AnyPacket | None:
+def _converted(
+    packet: AnyPacket, unit: Fraction, stream: Stream, function: Conversion, problems: list[str]
+) -> AnyPacket | None:
     try:
         content = function(packet)
     except FFmpegError as error:
@@ -325,7 +319,7 @@ def _converted(packet: AnyPacket, stream: Stream, function: Conversion, problems
     if content is None:
         return None
     changed: AnyPacket = Packet(content)
-    changed.time_base = exact(packet.time_base)
+    changed.time_base = unit
     changed.pts, changed.dts, changed.duration = packet.pts, packet.dts, packet.duration
     changed.is_keyframe = True
     changed.stream = stream

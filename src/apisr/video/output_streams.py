@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, cast
 
 import av
@@ -17,11 +16,11 @@ from av.video.stream import VideoStream
 
 from apisr.core.errors import RunError
 from apisr.video.colour import Colour
-from apisr.video.containers import matroska
 from apisr.video.containers.matroska_edit import NAME_PADDING
-from apisr.video.info import SourceInfo
+from apisr.video.info import VideoInfo
 from apisr.video.libav import exact
-from apisr.video.probe import codec_name, open_file
+from apisr.video.probe import codec_name
+from apisr.video.source import VideoSource
 from apisr.video.streams import StreamPlan
 from apisr.video.subtitles import ASS_HEADER, srt_to_tx3g, tx3g_to_srt
 from apisr.video.writer import COUNT_UNIT, describe_pictures
@@ -40,16 +39,20 @@ class JoinSettings:
     """How the output is described.
 
     Attributes:
+        unit: seconds of one unit of the times of the segments.
         rate: nominal frames per second.
         colour: tags of the video.
         sar: pixel aspect ratio, None if unknown.
+        grid: constant rate on whose grid the frames lie (for containers without times), None for exact times.
         span: (start, end) in seconds to take from the other streams; times are moved so that start becomes 0.
         tags: further tags of the file, such as the program, its version, the model and the settings.
     """
 
+    unit: Fraction
     rate: Fraction
     colour: Colour
     sar: Fraction | None
+    grid: Fraction | None = None
     span: tuple[Fraction, Fraction | None] | None = None
     tags: dict[str, str] = field(default_factory=dict[str, str])
 
@@ -67,12 +70,22 @@ def add_streams(
     out: OutputContainer,
     origin: InputContainer,
     first: InputContainer,
-    source: SourceInfo,
+    source: VideoSource,
     plans: Sequence[StreamPlan],
     settings: JoinSettings,
     muxer: str,
 ) -> OutputStreams:
-    """Add all streams that a plan keeps, in the order of the source."""
+    """Add all streams that a plan keeps, in the order of the source.
+
+    Args:
+        out: the output.
+        origin: the source, open.
+        first: the first segment, open.
+        source: the source.
+        plans: what becomes of each stream.
+        settings: how the output is described.
+        muxer: of the output.
+    """
     streams: OutputStreams | None = None
     copies: dict[int, Stream] = {}
     converts: dict[int, tuple[Stream, Conversion]] = {}
@@ -80,19 +93,19 @@ def add_streams(
         origin_stream = origin.streams[plan.stream.index]
         if plan.action == "upscale":
             video = out.add_stream_from_template(first.streams.video[0], opaque=True)
-            _describe_video(video, source, settings, muxer)
+            _describe_video(video, source.info.video.display_matrix, settings, muxer)
             streams = OutputStreams(video, copies, converts)
             made: Stream = video
         elif plan.action == "copy":
             made = out.add_stream_from_template(origin_stream, opaque=True)
             if plan.stream.codec == "dvd_subtitle":
-                _set_raster(made, source)
+                _set_raster(made, source.info.video)
             copies[plan.stream.index] = made
         elif plan.action == "convert":
             made, function = _converted_stream(out, origin_stream, plan.codec)
             converts[plan.stream.index] = (made, function)
         elif plan.action == "attach":
-            made = _attach(out, origin, origin_stream, plan)
+            made = _attach(out, source, origin_stream, plan)
         else:
             continue
         if plan.action == "upscale":
@@ -103,7 +116,7 @@ def add_streams(
         if plan.action != "attach":
             made.disposition = Disposition(int(origin_stream.disposition))
             if muxer == "mpegts":
-                made.id = origin_stream.id if "mpegts" in source.container else 0
+                made.id = origin_stream.id if "mpegts" in source.info.container else 0
     if streams is None:
         raise RunError("the plan holds no video stream.", code="no-video-stream")
     return streams
@@ -122,7 +135,7 @@ def _kept_tags(tags: dict[str, str], plan: StreamPlan) -> dict[str, str]:
     return kept
 
 
-def _describe_video(video: VideoStream, source: SourceInfo, settings: JoinSettings, muxer: str) -> None:
+def _describe_video(video: VideoStream, matrix: tuple[int, ...] | None, settings: JoinSettings, muxer: str) -> None:
     context = video.codec_context
     context.framerate = settings.rate
     describe_pictures(context, settings.colour, settings.sar)
@@ -130,8 +143,8 @@ def _describe_video(video: VideoStream, source: SourceInfo, settings: JoinSettin
         context.codec_tag = "hvc1"
     if muxer == "avi" and codec_name(video) == "h264":
         context.extradata = _start_coded(context.extradata or b"")
-    if source.video.display_matrix is not None:
-        video.set_display_matrix(source.video.display_matrix)
+    if matrix is not None:
+        video.set_display_matrix(matrix)
 
 
 def _start_coded(header: bytes) -> bytes:
@@ -150,29 +163,28 @@ def _start_coded(header: bytes) -> bytes:
     return sets
 
 
-def _attach(out: OutputContainer, origin: InputContainer, stream: Stream, plan: StreamPlan) -> Stream:
+def _attach(out: OutputContainer, source: VideoSource, stream: Stream, plan: StreamPlan) -> Stream:
     if plan.stream.kind == "attachment":
         attachment = cast(Any, stream)
         name = plan.stream.title or f"attachment{plan.stream.index}"
         return out.add_attachment(
             attachment.name or name, attachment.mimetype or "application/octet-stream", attachment.data
         )
-    with open_file(Path(str(origin.name))) as again:
-        for packet in again.demux(again.streams[stream.index]):
-            if packet.size:
-                kind = {"png": ("cover.png", "image/png")}.get(plan.stream.codec, ("cover.jpg", "image/jpeg"))
-                tags = {key.lower(): value for key, value in stream.metadata.items()}
-                return out.add_attachment(tags.get("filename", kind[0]), tags.get("mimetype", kind[1]), bytes(packet))
+    for packet in source.packets({stream.index}):
+        if packet.size:
+            kind = {"png": ("cover.png", "image/png")}.get(plan.stream.codec, ("cover.jpg", "image/jpeg"))
+            tags = {key.lower(): value for key, value in stream.metadata.items()}
+            return out.add_attachment(tags.get("filename", kind[0]), tags.get("mimetype", kind[1]), bytes(packet))
     raise RunError(f"the cover picture {plan.stream.label} holds no data.", code="empty-cover")
 
 
-def _set_raster(stream: Stream, source: SourceInfo) -> None:
+def _set_raster(stream: Stream, video: VideoInfo) -> None:
     """Write the size of the screen that DVD subtitles are placed on, where their source has only the palette."""
     context = cast(Any, stream.codec_context)
     header = bytes(context.extradata or b"")
     if b"size:" not in header:
-        top, bottom, left, right = source.video.crop
-        size = f"size: {source.video.width + left + right}x{source.video.height + top + bottom}\n"
+        top, bottom, left, right = video.crop
+        size = f"size: {video.width + left + right}x{video.height + top + bottom}\n"
         context.extradata = size.encode() + header
 
 
@@ -208,11 +220,17 @@ def _plain_samples(frames: Sequence[av.AudioFrame], codec: str) -> bytes | None:
     return b"".join(parts) or None
 
 
-def add_metadata(out: OutputContainer, origin: InputContainer, source: SourceInfo, settings: JoinSettings) -> None:
-    """Copy tags and chapters of the file, on the clock of the output."""
+def add_metadata(out: OutputContainer, origin: InputContainer, title: str | None, settings: JoinSettings) -> None:
+    """Copy tags and chapters of the file, on the clock of the output.
+
+    Args:
+        out: the output.
+        origin: the source, open.
+        title: of a Matroska source; libav replaces it by a tag of that name where there is one.
+        settings: how the output is described.
+    """
     kept = {key: value for key, value in origin.metadata.items() if key.lower() not in _FILE_TAGS}
     out.metadata.update(kept)
-    title = matroska.title(source.path) if "matroska" in source.container else None
     out.metadata.update({"title": title} if title else {})
     out.metadata.update(settings.tags)
     chapters = origin.chapters()

@@ -29,6 +29,7 @@ from apisr.video.containers import matroska, mpegts, quicktime
 from apisr.video.info import (
     RAW_CONTAINERS,
     WITHOUT_TIMES,
+    FileStructure,
     MasteringDisplay,
     SourceInfo,
     StreamInfo,
@@ -135,7 +136,7 @@ def probe_container(
         start=Fraction(container.start_time or 0, 1_000_000),
         truncated=truncation(path, name),
         notices=_notices(path, name, streams, chosen, info, rate),
-        structure=matroska.structure(path) if "matroska" in name else (),
+        structure=matroska.structure(path) if "matroska" in name else FileStructure(),
         clock_may_jump=bool(int(container.format.flags) & _CLOCK_MAY_JUMP),
     )
     return Probed(source, itertools.chain(held, packets))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -203,9 +203,20 @@ class VideoSource:
             streams: their numbers.
             problems: takes what went wrong (a damaged end stops the iteration).
         """
+        with self.reopened() as container:
+            yield from self.packets_from(container, streams, problems)
+
+    @contextlib.contextmanager
+    def reopened(self) -> Generator[InputContainer]:
+        """Open the file again, for its streams as libav has them.
+
+        Raises:
+            RunError: the file was replaced since it was opened, or while it was read.
+        """
         self.check_unchanged()
         with open_file(self.path) as container:
-            yield from self.packets_from(container, streams, problems)
+            yield container
+        self.check_unchanged()
 
     def packets_from(
         self, container: InputContainer, streams: Collection[int], problems: list[str] | None = None

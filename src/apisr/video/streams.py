@@ -122,10 +122,10 @@ def lost_structure(source: SourceInfo, target: Path, *, cut: bool) -> tuple[str,
         target: name of the output.
         cut: whether only a part of the source is written.
     """
-    if not source.structure or (container_of(target).structure and not cut):
+    if not source.structure.words or (container_of(target).structure and not cut):
         return ()
     why = "a part of the video has chapters of its own" if cut else f"{target.suffix} has no place for them"
-    return (f"the file has {', '.join(source.structure)}; {why}, and the plain ones are written.",)
+    return (f"the file has {', '.join(source.structure.words)}; {why}, and the plain ones are written.",)
 
 
 def check_video_codec(target: Path, codec: str, encoder: str) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from apisr.core.errors import RunError
 from apisr.video.index import PacketIndex
+from apisr.video.info import SourceInfo
 from apisr.video.integrity import lost_parts
 from apisr.video.source import VideoSource
 
@@ -80,7 +81,8 @@ def check_output(
 
 
 def source_problems(
-    source: VideoSource,
+    info: SourceInfo,
+    index: PacketIndex,
     decoded: Sequence[int],
     *,
     damaged: int,
@@ -90,13 +92,13 @@ def source_problems(
     """Return everything about a source that does not add up; each is a reason not to call the run a success.
 
     Args:
-        source: the file.
+        info: what the source says of itself.
+        index: its packets.
         decoded: times of the frames that the decoder gave, in units of the source.
         damaged: how many frames or packets were damaged, by the reports of the readers.
         fields_merged: whether a filter changed the number of frames (3:2 pulldown).
         span: the part that was asked for, in units of the source.
     """
-    info, index = source.info, source.index
     problems: list[str] = []
     if info.truncated is not None:
         problems.append(f"it is cut off: {info.truncated}")
@@ -115,7 +117,7 @@ def source_problems(
         missing = len(missing_frames(index, decoded, span))
         if missing:
             problems.append(f"{missing} of its frames could not be decoded")
-    short = _missing_seconds(source, decoded) if span == (None, None) else None
+    short = _missing_seconds(info, index, decoded) if span == (None, None) else None
     if short is not None and not problems:
         problems.append(short)
     return problems
@@ -153,9 +155,8 @@ def missing_frames(
     return times[distance > _SAME_FRAME * step].tolist()
 
 
-def _missing_seconds(source: VideoSource, decoded: Sequence[int]) -> str | None:
+def _missing_seconds(info: SourceInfo, index: PacketIndex, decoded: Sequence[int]) -> str | None:
     """Compare the length of what was decoded with what the header declares of the video stream."""
-    info, index = source.info, source.index
     stream = next(stream for stream in info.streams if stream.index == info.video.index)
     if stream.duration_s is None or index.parts or index.hidden or not decoded or info.clock_may_jump:
         return None

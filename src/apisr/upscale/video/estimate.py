@@ -100,14 +100,14 @@ def estimate_video(run: VideoRun) -> JobEstimate:
 def _places(run: VideoRun) -> Iterator[Iterator[Frame]]:
     """Yield the frames of each place that is tried."""
     segments = run.missing
-    index = run.plan.source.index
+    index = run.source.index
     low = segments[0].start if segments[0].start is not None else int(index.pts[0])
     high = segments[-1].end if segments[-1].end is not None else int(index.pts[-1])
     count = min(PLACES, max(1, run.plan.frames // FRAMES))
     for number in range(count):
         start = low + (2 * number + 1) * (high - low) // (2 * count)
         nearest = int(index.pts[max(0, int(np.searchsorted(index.pts, start, side="right")) - 1)])
-        frames = run.plan.source.frames(start=nearest, dtype=np.dtype(run.plan.format.dtype), fields=run.plan.fields)
+        frames = run.source.frames(start=nearest, dtype=np.dtype(run.plan.format.dtype), fields=run.plan.fields)
         yield frames
 
 

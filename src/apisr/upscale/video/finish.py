@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +27,12 @@ Piece = tuple[Path, EncodedSegment]
 
 
 def finish_video(
-    plan: VideoPlan, folder: WorkFolder, *, accept_damage: bool, on_packet: Callable[[int], None]
+    source: VideoSource, plan: VideoPlan, folder: WorkFolder, *, accept_damage: bool, on_packet: Callable[[int], None]
 ) -> VideoResult:
     """Join the segments, check the result, rename it.
 
     Args:
+        source: the video.
         plan: what was decided.
         folder: with all segments.
         accept_damage: finish although parts of the source cannot be decoded.
@@ -45,11 +45,10 @@ def finish_video(
     pieces = [(folder.video_path(part.number), folder.segment(part.number)) for part in plan.segments]
     times = [pts for _, segment in pieces for pts in segment.pts]
     if not times:
-        raise RunError(
-            f"no frame of '{plan.source.path}' could be decoded. The file is damaged.", code="nothing-decoded"
-        )
+        raise RunError(f"no frame of '{source.path}' could be decoded. The file is damaged.", code="nothing-decoded")
     problems = source_problems(
-        plan.source,
+        source.info,
+        source.index,
         times,
         damaged=sum(segment.damaged for _, segment in pieces),
         fields_merged=plan.fields == "detelecine",
@@ -60,26 +59,28 @@ def finish_video(
     if is_sequence(plan.target):
         found = _write_pictures(plan, pieces)
         if problems and not accept_damage:
-            raise _damage(plan, problems, f"{found.frames} pictures were written.")
+            raise _damage(source.path, problems, f"{found.frames} pictures were written.")
     elif container_of(plan.target).pictures_only:
         if problems and not accept_damage:
-            raise _damage(plan, problems, "Nothing was written; add --accept-damage to make an animation of the rest.")
+            raise _damage(
+                source.path, problems, "Nothing was written; add --accept-damage to make an animation of the rest."
+            )
         found = write_animation(
             plan.target,
             pieces,
-            plan.source.info.video.time_base,
+            plan.unit,
             rate=plan.rate,
             overwrite=plan.output.overwrite,
             provenance=dict(plan.output.tags),
         )
     else:
-        found = _write_file(plan, pieces, times, problems, accept_damage=accept_damage, on_packet=on_packet)
+        found = _write_file(source, plan, pieces, problems, accept_damage=accept_damage, on_packet=on_packet)
     if problems:
         notices.append(f"the source is damaged: {'; '.join(problems)}.")
     return VideoResult(
-        source=plan.source.path,
+        source=source.path,
         target=plan.target,
-        size=(plan.source.info.video.width, plan.source.info.video.height),
+        size=(source.info.video.width, source.info.video.height),
         output_size=plan.format.size,
         frames_in=len(times),
         frames_out=found.frames,
@@ -90,9 +91,9 @@ def finish_video(
 
 
 def _write_file(
+    source: VideoSource,
     plan: VideoPlan,
     pieces: Sequence[Piece],
-    times: Sequence[int],
     problems: list[str],
     *,
     accept_damage: bool,
@@ -100,28 +101,29 @@ def _write_file(
 ) -> OutputCheck:
     """Join and check; problems of the other streams are added to `problems`."""
     partial = partial_path(plan.target)
+    times = [pts for _, segment in pieces for pts in segment.pts]
+    span = None if plan.start is None and plan.end is None else (times[0] * plan.unit, plan.end)
     settings = JoinSettings(
-        plan.rate, plan.format.colour, plan.format.sar, _span(plan, times[0]), dict(plan.output.tags)
+        plan.unit, plan.rate, plan.format.colour, plan.format.sar, plan.grid, span, dict(plan.output.tags)
     )
     playable = False
     try:
         with atomic_path(plan.target, overwrite=plan.output.overwrite, keep_partial=True):
-            refused, late = _join_what_fits(plan, partial, pieces, settings, on_packet)
+            refused, late = _join_what_fits(source, plan, partial, pieces, settings, on_packet)
             problems += late
             found = check_output(
                 partial,
                 times,
-                plan.source.info.video.time_base,
+                plan.unit,
                 rate=plan.rate,
                 variable_rate=container_of(plan.target).variable_rate,
             )
-            plan.source.check_unchanged()
             playable = bool(refused) or (bool(problems) and not accept_damage)
             if refused:
                 raise _refusal(plan, refused, partial)
             if playable:
                 raise _damage(
-                    plan,
+                    source.path,
                     problems,
                     f"What could be decoded, {found.frames} frames, is in '{partial}'. "
                     "Repair the source, or add --accept-damage to keep the result as it is.",
@@ -133,6 +135,7 @@ def _write_file(
 
 
 def _join_what_fits(
+    source: VideoSource,
     plan: VideoPlan,
     partial: Path,
     pieces: Sequence[Piece],
@@ -154,7 +157,7 @@ def _join_what_fits(
     for refused in ([], *([number] for number in others), others):
         streams = tuple(replace(one, action="drop") if one.stream.index in refused else one for one in plan.streams)
         try:
-            return refused, join(partial, plan.target, plan.source, streams, pieces, settings, on_packet=on_packet)
+            return refused, join(partial, plan.target, source, streams, pieces, settings, on_packet=on_packet)
         except StreamRefused as error:
             refusal = error
     raise RunError(
@@ -174,15 +177,8 @@ def _refusal(plan: VideoPlan, refused: Sequence[int], partial: Path) -> RunError
     )
 
 
-def _damage(plan: VideoPlan, problems: Sequence[str], result: str) -> RunError:
-    return RunError(f"'{plan.source.path}' is damaged ({'; '.join(problems)}). {result}", code="source-damaged")
-
-
-def _span(plan: VideoPlan, first_pts: int) -> tuple[Fraction, Fraction | None] | None:
-    """Return the seconds of the source that the other streams are taken from; None for all."""
-    if plan.start is None and plan.end is None:
-        return None
-    return first_pts * plan.source.info.video.time_base, plan.end
+def _damage(source: Path, problems: Sequence[str], result: str) -> RunError:
+    return RunError(f"'{source}' is damaged ({'; '.join(problems)}). {result}", code="source-damaged")
 
 
 def _write_pictures(plan: VideoPlan, pieces: Sequence[Piece]) -> OutputCheck:
@@ -201,6 +197,5 @@ def _write_pictures(plan: VideoPlan, pieces: Sequence[Piece]) -> OutputCheck:
                 f"'{path.name}' holds {number - first} frames instead of {len(segment.pts)}. Start again.",
                 code="segment-lost",
             )
-    unit = plan.source.info.video.time_base
     last, begin = pieces[-1][1].pts[-1], pieces[0][1].pts[0]
-    return OutputCheck(number, float((last - begin) * unit + 1 / plan.rate), size)
+    return OutputCheck(number, float((last - begin) * plan.unit + 1 / plan.rate), size)

@@ -1,5 +1,7 @@
 """Everything about a video that is decided before any work.
 
+The plan is plain data: it names the source by its hash and does not hold it. Whoever makes the video takes both.
+
 >>> with VideoSource.open("ep.mkv") as source:                                          # doctest: +SKIP
 ...     plan = plan_video(source, OutputRequest(Path("out.mkv")), scale=2, options=VideoOptions())
 >>> plan.frames, plan.notices                                                           # doctest: +SKIP
@@ -36,26 +38,32 @@ class VideoPlan:
     """What will be done, decided before any work.
 
     Attributes:
-        source: the video.
+        sha256: of the source.
+        unit: seconds of one unit of the times in `segments`, which are the source's own.
         output: what file is asked for.
         format: how it is coded.
         streams: what becomes of each stream.
         segments: the parts that are made one by one.
         frames: how many frames go in (packets counted; a few may turn out undecodable).
+        duration_s: length of the source's video in seconds.
         rate: nominal frames per second of the output.
+        grid: constant rate on whose grid the frames lie, None where the container keeps exact times.
         fields: how interlacing is treated.
         start: seconds of the first frame in the source, None for the beginning.
         end: seconds to stop before in the source, None for the end.
         notices: everything worth saying, one sentence each.
     """
 
-    source: VideoSource
+    sha256: str
+    unit: Fraction
     output: OutputRequest
     format: OutputFormat
     streams: tuple[StreamPlan, ...]
     segments: tuple[Segment, ...]
     frames: int
+    duration_s: float
     rate: Fraction
+    grid: Fraction | None
     fields: FieldFilter
     start: Fraction | None
     end: Fraction | None
@@ -67,11 +75,9 @@ class VideoPlan:
         return self.output.target
 
     @property
-    def duration_s(self) -> float:
-        """Length of the source's video in seconds."""
-        pts = self.source.index.pts
-        span = float((pts[-1] - pts[0]) * self.source.info.video.time_base) if pts.size else 0.0
-        return span + float(1 / self.source.index.rate) if pts.size else 0.0
+    def video_stream(self) -> int:
+        """Number of the source's video stream."""
+        return next(plan.stream.index for plan in self.streams if plan.action == "upscale")
 
 
 def plan_video(source: VideoSource, output: OutputRequest, *, scale: int, options: VideoOptions) -> VideoPlan:
@@ -100,7 +106,8 @@ def plan_video(source: VideoSource, output: OutputRequest, *, scale: int, option
         )
     rate = index.rate * _DETELECINE_SHARE if fields == "detelecine" else index.rate
     container = container_of(output.target)
-    if not container.variable_rate and grid_rate(index, source.info.video) is None:
+    grid = None if container.variable_rate else grid_rate(index, source.info.video)
+    if grid is None and not container.variable_rate:
         raise InputError(
             f"'{output.target.suffix}' cannot hold a variable frame rate, which '{source.path.name}' has. "
             "Write to .mkv.",
@@ -109,13 +116,16 @@ def plan_video(source: VideoSource, output: OutputRequest, *, scale: int, option
     streams = plan_streams(source.info, output.target, options.drop_streams)
     output_format = plan_format(source.info.video, rate, output, container, scale, options)
     return VideoPlan(
-        source=source,
+        sha256=source.sha256(),
+        unit=unit,
         output=output,
         format=output_format,
         streams=streams,
         segments=segments,
         frames=frames,
+        duration_s=float((index.pts[-1] - index.pts[0]) * unit) + float(1 / index.rate),
         rate=rate,
+        grid=grid,
         fields=fields,
         start=start,
         end=end,

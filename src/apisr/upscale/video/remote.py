@@ -73,10 +73,9 @@ class ClusterRunner:
 
     def run(self, run: VideoRun, events: SegmentEvents) -> None:
         """See :meth:`apisr.upscale.video.run.SegmentRunner.run`."""
-        source = run.plan.source
-        if is_sequence(source.path):
+        if is_sequence(run.source.path):
             raise InputError("numbered pictures are not sent to a cluster. Leave --cluster out.", code="no-sequence")
-        shipment = Shipment(source)
+        shipment = Shipment(run.source)
         pool: ActorPool[Segment, MadeSegment] = ActorPool(
             SegmentWorker,
             (run,),
@@ -124,19 +123,19 @@ class SegmentWorker:
     def sees_source(self) -> bool:
         """Return whether the source is at its path here, with the right content."""
         try:
-            self._run.plan.source.check_unchanged()
+            self._run.source.check_unchanged()
         except ApisrError:
             return False
         return True
 
     def receive(self, chunk: bytes, *, last: bool) -> None:
         """Append a part of the source to the copy on this machine."""
-        source = self._run.plan.source
+        source = self._run.source
         copy = self._here / f"source{source.path.suffix}"
         with copy.open("ab") as file:
             file.write(chunk)
         if last:
-            self._run = replace(self._run, plan=replace(self._run.plan, source=source.moved_to(copy)))
+            self._run = replace(self._run, source=source.moved_to(copy))
 
     def work(self, segment: Segment) -> MadeSegment:
         """Make one segment."""

@@ -14,6 +14,7 @@ from apisr.upscale.results import HoldStats, ReuseStats, StageSeconds
 from apisr.upscale.video.cuts import Segment
 from apisr.upscale.video.plan import VideoPlan
 from apisr.upscale.video.work_folder import WorkFolder
+from apisr.video.source import VideoSource
 
 
 class FrameUpscaler(Protocol):
@@ -51,6 +52,7 @@ class VideoRun:
     """The work on one video; it can be pickled where its upscaler can.
 
     Attributes:
+        source: the video.
         plan: what was decided.
         folder: where the segments go.
         missing: the segments that are still to be made.
@@ -58,6 +60,7 @@ class VideoRun:
         options: of videos.
     """
 
+    source: VideoSource
     plan: VideoPlan
     folder: WorkFolder
     missing: tuple[Segment, ...]

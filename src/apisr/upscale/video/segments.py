@@ -96,7 +96,7 @@ def make_segments(
     seconds = StageSeconds()
     hold = HoldStats()
     reader = prefetch(
-        plan.source.frames(
+        run.source.frames(
             start=segments[0].start,
             end=segments[-1].end,
             dtype=np.dtype(plan.format.dtype),

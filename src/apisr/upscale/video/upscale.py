@@ -1,12 +1,13 @@
 """Upscaling one video, from the opened source to the checked file.
 
-    plan -> work folder -> segments (decode, preprocess, upscale, encode) -> join, check, rename
+    work folder -> segments (decode, preprocess, upscale, encode) -> join, check, rename
 
 Memory does not depend on the length of the video. The function knows nothing of the command line, of engines or of
 networks: it gets what makes an upscaler, which maps one RGB frame to a larger one.
 
 >>> with VideoSource.open("ep.mkv") as source:                                          # doctest: +SKIP
-...     result = upscale_video(source, OutputRequest(Path("out.mkv")), Processing(make_upscaler, scale=2))
+...     plan = plan_video(source, OutputRequest(Path("out.mkv")), scale=2, options=VideoOptions())
+...     result = upscale_video(source, plan, Processing(make_upscaler, scale=2))
 >>> result.frames_in == result.frames_out                                               # doctest: +SKIP
 True
 """
@@ -27,8 +28,7 @@ from apisr.upscale.options import VideoOptions
 from apisr.upscale.results import HoldStats, ReuseStats, StageSeconds, VideoResult
 from apisr.upscale.video.estimate import estimate_video
 from apisr.upscale.video.finish import finish_video
-from apisr.upscale.video.output import OutputRequest
-from apisr.upscale.video.plan import VideoPlan, plan_video
+from apisr.upscale.video.plan import VideoPlan
 from apisr.upscale.video.run import Processing, SegmentRunner, VideoRun
 from apisr.upscale.video.segments import LocalRunner
 from apisr.upscale.video.work_folder import Value, WorkFolder
@@ -40,7 +40,7 @@ ESTIMATE_FROM_FRAMES = 1440
 
 def upscale_video(
     source: VideoSource,
-    output: OutputRequest,
+    plan: VideoPlan,
     processing: Processing,
     options: VideoOptions = VideoOptions(),
     *,
@@ -52,7 +52,7 @@ def upscale_video(
 
     Args:
         source: the video.
-        output: what file is asked for.
+        plan: what was decided about it, see :func:`apisr.upscale.video.plan.plan_video`.
         processing: how one frame becomes a larger one.
         options: of videos.
         runner: makes the segments; by default this process, one at a time.
@@ -60,29 +60,30 @@ def upscale_video(
         cancel: stops the run; complete segments are kept and continued by the next run.
 
     Raises:
-        InputError: see :func:`apisr.upscale.video.plan.plan_video`; or another run works on this output, or an
-            interrupted run with other settings is in the way.
+        InputError: the output exists, another run works on it, or an interrupted run with other settings is in the
+            way.
         RunError: the source is damaged or was replaced, the disk is full, or a check at the end failed.
         Cancelled: a stop was asked for.
     """
-    check_target(output.target, overwrite=output.overwrite)
-    plan = plan_video(source, output, scale=processing.scale, options=options)
+    check_target(plan.target, overwrite=plan.output.overwrite)
     began = time.perf_counter()
-    folder = WorkFolder.beside(output.target)
-    with _disk_errors(output.target):
-        done = folder.open(_settings(plan, processing, options), plan.segments, restart=options.restart)
-    events = RunEvents(plan, sum(len(segment.pts) for segment in done.values()), progress, cancel or Cancel())
-    with _disk_errors(output.target), contextlib.closing(folder):
+    folder = WorkFolder.beside(plan.target)
+    with _disk_errors(plan.target):
+        settings = _settings(plan, processing, options)
+        done = folder.open(settings, plan.segments, restart=options.restart)
+    resumed = sum(len(segment.pts) for segment in done.values())
+    events = RunEvents(str(source.path), plan.frames, resumed, progress, cancel or Cancel())
+    with _disk_errors(plan.target), contextlib.closing(folder):
         missing = tuple(segment for segment in plan.segments if segment.number not in done)
         if missing:
             runner = runner or LocalRunner()
-            run = VideoRun(plan, folder, missing, processing, options)
+            run = VideoRun(source, plan, folder, missing, processing, options)
             with events.stop_at_frame(folder):
                 if runner.local and sum(segment.frames for segment in missing) >= ESTIMATE_FROM_FRAMES:
                     events.notice(f"{estimate_video(run).text}.")
                 runner.run(run, events)
         joined = time.perf_counter()
-        result = finish_video(plan, folder, accept_damage=options.accept_damage, on_packet=events.joined)
+        result = finish_video(source, plan, folder, accept_damage=options.accept_damage, on_packet=events.joined)
         ended = time.perf_counter()
         events.stage(StageSeconds(join=ended - joined, total=ended - began))
         folder.remove()
@@ -93,16 +94,17 @@ class RunEvents:
     """Collects what the workers of a run report and passes the progress on.
 
     Args:
-        plan: what was decided.
+        item: name of the source.
+        total: number of its frames.
         resumed: frames that an earlier run had done.
         progress: takes the events.
         cancel: asks for a stop.
     """
 
-    def __init__(self, plan: VideoPlan, resumed: int, progress: ProgressFn, cancel: Cancel) -> None:
+    def __init__(self, item: str, total: int, resumed: int, progress: ProgressFn, cancel: Cancel) -> None:
         self.cancel = cancel
-        self._item = str(plan.source.path)
-        self._total = plan.frames
+        self._item = item
+        self._total = total
         self._resumed = self._done = resumed
         self._progress = progress
         self._seconds = StageSeconds()
@@ -183,8 +185,8 @@ def _settings(plan: VideoPlan, processing: Processing, options: VideoOptions) ->
     colour, encoder = plan.format.colour, plan.format.encoder
     return {
         "apisr": __version__,
-        "source": plan.source.sha256(),
-        "stream": plan.source.info.video.index,
+        "source": plan.sha256,
+        "stream": plan.video_stream,
         "model": processing.identity,
         "scale": processing.scale,
         "preprocess": processing.preprocess.identity,

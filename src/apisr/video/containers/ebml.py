@@ -70,6 +70,14 @@ def content(file: BinaryIO, element: Element) -> bytes:
     return file.read(element.size or 0)
 
 
+def whole(file: BinaryIO, element: Element | None) -> bytes:
+    """Return an element with its head, byte for byte; nothing of None."""
+    if element is None:
+        return b""
+    file.seek(element.head)
+    return file.read(element.end - element.head)
+
+
 def encoded(number: int, payload: bytes, *, size_bytes: int = 8) -> bytes:
     """Return an element as it stands in a file, its size written in `size_bytes` bytes."""
     size = (len(payload) | 1 << (7 * size_bytes)).to_bytes(size_bytes, "big")

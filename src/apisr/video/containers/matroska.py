@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from apisr.video.containers.base import PCM, Container
-from apisr.video.containers.ebml import Element, children, content, elements, unsigned
+from apisr.video.containers.ebml import Element, children, content, elements, unsigned, whole
+from apisr.video.info import FileStructure
 
 ENTRIES = {
     ".mkv": Container(
@@ -38,7 +39,7 @@ HEADER, SEGMENT, CLUSTER, TRACKS, TRACK_ENTRY = 0x1A45DFA3, 0x18538067, 0x1F43B6
 INFO, CHAPTERS, TAGS, ATTACHMENTS, SEEK_HEAD, CUES, VOID = (
     *(0x1549A966, 0x1043A770, 0x1254C367, 0x1941A469, 0x114D9B74, 0x1C53BB6B, 0xEC),
 )
-TRACK_TYPE, VIDEO, TITLE = 0x83, 0xE0, 0x7BA9
+TRACK_TYPE, VIDEO, TITLE, SEGMENT_UID = 0x83, 0xE0, 0x7BA9, 0x73A4
 EDITION, EDITION_ORDERED, CHAPTER, CHAPTER_SEGMENT, CHAPTER_DISPLAY = 0x45B9, 0x45DD, 0xB6, 0x6E67, 0x80
 ATTACHED_FILE, TAG, TARGETS, TARGET_LEVEL, TAG_TRACK, SIMPLE_TAG = 0x61A7, 0x7373, 0x63C0, 0x68CA, 0x63C5, 0x67C8
 TAG_EDITION, TAG_CHAPTER, TAG_ATTACHMENT = 0x63C9, 0x63C4, 0x63C6
@@ -83,28 +84,42 @@ def top_level(file: BinaryIO, path: Path) -> Iterator[Element]:
     yield from elements(file, segment.start, end)
 
 
-def title(path: Path) -> str | None:
-    """Return the title of the file, which libav replaces by a tag of that name where there is one."""
+def structure(path: Path) -> FileStructure:
+    """Read what a file has that libav flattens or leaves out."""
+    words: dict[str, None] = {}
     with path.open("rb") as file:
-        for element in top_level(file, path):
-            if element.number == CLUSTER:
-                break
-            if element.number == INFO:
-                found = next(_named(file, element, TITLE), None)
-                return None if found is None else content(file, found).rstrip(b"\0").decode("utf-8", "surrogateescape")
-    return None
+        parts = [element for element in top_level(file, path) if element.number in (INFO, CHAPTERS, TAGS)]
+        info = next((element for element in parts if element.number == INFO), None)
+        chapters = next((element for element in parts if element.number == CHAPTERS), None)
+        tags = [tag for element in parts if element.number == TAGS for tag in _named(file, element, TAG)]
+        title = None if info is None else next(_named(file, info, TITLE), None)
+        name = None if title is None else content(file, title).rstrip(b"\0").decode("utf-8", "surrogateescape")
+        if chapters is not None:
+            words |= dict.fromkeys(_chapter_structure(file, chapters))
+        if any(_is_levelled(file, tag) for tag in tags):
+            words["tags of other levels than the file and its streams"] = None
+        if not words:
+            return FileStructure(title=name)
+        identity = None if info is None else next(_named(file, info, SEGMENT_UID), None)
+        of_file = [tag for tag in tags if not targets(file, tag) & {TAG_TRACK, TAG_ATTACHMENT}]
+        return FileStructure(
+            words=tuple(words),
+            title=name,
+            chapters=whole(file, chapters),
+            tags=tuple(whole(file, tag) for tag in of_file),
+            identity=b"" if identity is None else content(file, identity),
+        )
 
 
-def structure(path: Path) -> tuple[str, ...]:
-    """Return what a file has that libav flattens or leaves out, in words."""
-    names: dict[str, None] = {}
-    with path.open("rb") as file:
-        for element in top_level(file, path):
-            if element.number == CHAPTERS:
-                names |= dict.fromkeys(_chapter_structure(file, element))
-            elif element.number == TAGS and any(_is_levelled(file, tag) for tag in _named(file, element, TAG)):
-                names["tags of other levels than the file and its streams"] = None
-    return tuple(names)
+def targets(file: BinaryIO, tag: Element) -> set[int]:
+    """Return which kinds of targets a tag names; none of them where it belongs to the file."""
+    kinds = {TAG_TRACK, TAG_EDITION, TAG_CHAPTER, TAG_ATTACHMENT}
+    return {
+        element.number
+        for group in _named(file, tag, TARGETS)
+        for element in children(file, group)
+        if element.number in kinds and any(content(file, element))
+    }
 
 
 def oversized_attachments(path: Path) -> int:

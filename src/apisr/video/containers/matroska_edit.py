@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from apisr.video.containers import matroska
-from apisr.video.containers.ebml import Element, children, content, elements, encoded, unsigned
+from apisr.video.containers.ebml import Element, children, content, elements, encoded, unsigned, whole
+from apisr.video.info import FileStructure
 
 #: So many bytes of padding in the name of the video track are enough for its display size.
 NAME_PADDING = 24
-_CRC, _SEEK, _SEEK_ID, _SEEK_POSITION, _SEGMENT_UID = 0xBF, 0x4DBB, 0x53AB, 0x53AC, 0x73A4
+_CRC, _SEEK, _SEEK_ID, _SEEK_POSITION = 0xBF, 0x4DBB, 0x53AB, 0x53AC
 _NAME, _PIXEL_WIDTH, _PIXEL_HEIGHT, _STEREO = 0x536E, 0xB0, 0xBA, 0x53B8
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
 _TAG_NAME = 0x45A3
@@ -50,20 +51,18 @@ def set_display_size(path: Path, sar: Fraction | None) -> None:
                         return
 
 
-def keep_structure(path: Path, source: Path, own_tags: Collection[str]) -> None:
+def keep_structure(path: Path, structure: FileStructure, own_tags: Collection[str]) -> None:
     """Put the chapters, tags and segment identity of a Matroska source into the finished file.
 
     Args:
         path: the finished file.
-        source: the Matroska file that it was made from.
+        structure: what was read from the file that it was made from.
         own_tags: names of tags that are the output's own and are kept beside those of the source.
     """
-    with source.open("rb") as origin, path.open("r+b") as file:
-        original = {element.number: element for element in matroska.top_level(origin, source)}
-        chapters = _whole(origin, original.get(matroska.CHAPTERS))
-        tags = _tags(origin, original.get(matroska.TAGS), file, _first(file, path, matroska.TAGS), own_tags)
-        _append(file, path, {matroska.CHAPTERS: chapters, matroska.TAGS: tags})
-        _copy_identity(origin, original.get(matroska.INFO), file, _first(file, path, matroska.INFO))
+    with path.open("r+b") as file:
+        tags = _tags(structure.tags, file, _first(file, path, matroska.TAGS), own_tags)
+        _append(file, path, {matroska.CHAPTERS: structure.chapters, matroska.TAGS: tags})
+        _set_identity(structure.identity, file, _first(file, path, matroska.INFO))
 
 
 def _is_padded(file: BinaryIO, entry: Element) -> bool:
@@ -82,7 +81,7 @@ def _entry_with_size(file: BinaryIO, entry: Element, sar: Fraction | None) -> by
             video = _video_with_size(file, element, sar)
             parts.append(encoded(matroska.VIDEO, video, size_bytes=_size_bytes(video)))
         else:
-            parts.append(_whole(file, element))
+            parts.append(whole(file, element))
     return b"".join(parts)
 
 
@@ -93,7 +92,7 @@ def _video_with_size(file: BinaryIO, video: Element, sar: Fraction) -> bytes:
     width, height = display_size((values[_PIXEL_WIDTH], values[_PIXEL_HEIGHT]), sar, values.get(_STEREO, 0))
     sizes = ((_DISPLAY_WIDTH, width), (_DISPLAY_HEIGHT, height))
     new = b"".join(encoded(number, _number(value), size_bytes=1) for number, value in sizes)
-    return b"".join(_whole(file, element) for element in kept) + new
+    return b"".join(whole(file, element) for element in kept) + new
 
 
 def display_size(pixels: tuple[int, int], sar: Fraction, stereo_mode: int = 0) -> tuple[int, int]:
@@ -149,41 +148,24 @@ def _renew_checksum(file: BinaryIO, parent: Element) -> None:
     file.write(checksum.to_bytes(4, "little"))
 
 
-def _tags(
-    origin: BinaryIO, source: Element | None, file: BinaryIO, written: Element | None, own: Collection[str]
-) -> bytes:
-    """Return tags: those of the source without those of tracks, and of the output those of tracks and its own."""
-    if source is None:
+def _tags(source: Sequence[bytes], file: BinaryIO, written: Element | None, own: Collection[str]) -> bytes:
+    """Return tags: those of the source, and of the output those of tracks and its own."""
+    if not source:
         return b""
-    parts = [
-        _whole(origin, tag)
-        for tag in children(origin, source)
-        if tag.number == matroska.TAG and not _targets(origin, tag) & {matroska.TAG_TRACK, matroska.TAG_ATTACHMENT}
-    ]
+    parts = list(source)
     for tag in children(file, written) if written is not None else ():
         if tag.number != matroska.TAG:
             continue
-        targets = _targets(file, tag)
+        targets = matroska.targets(file, tag)
         if matroska.TAG_TRACK in targets:
-            parts.append(_whole(file, tag))
+            parts.append(whole(file, tag))
         elif not targets:
             inside = list(children(file, tag))
             kept = [element for element in inside if element.number != matroska.SIMPLE_TAG]
             own_ones = [element for element in inside if element not in kept and _name_of(file, element) in own]
             if own_ones:
-                parts.append(encoded(matroska.TAG, b"".join(_whole(file, element) for element in [*kept, *own_ones])))
+                parts.append(encoded(matroska.TAG, b"".join(whole(file, element) for element in [*kept, *own_ones])))
     return encoded(matroska.TAGS, b"".join(parts))
-
-
-def _targets(file: BinaryIO, tag: Element) -> set[int]:
-    numbers = {matroska.TAG_TRACK, matroska.TAG_EDITION, matroska.TAG_CHAPTER, matroska.TAG_ATTACHMENT}
-    return {
-        element.number
-        for targets in children(file, tag)
-        if targets.number == matroska.TARGETS
-        for element in children(file, targets)
-        if element.number in numbers and any(content(file, element))
-    }
 
 
 def _name_of(file: BinaryIO, simple: Element) -> str:
@@ -196,8 +178,8 @@ def _append(file: BinaryIO, path: Path, parts: dict[int, bytes]) -> None:
     before = list(matroska.top_level(file, path))
     segment = next(element for element in elements(file, 0, path.stat().st_size) if element.number == matroska.SEGMENT)
     seek_head = next((element for element in before if element.number == matroska.SEEK_HEAD), None)
-    whole = segment.size is not None and segment.end == path.stat().st_size and segment.start - segment.head == 12
-    if not whole or seek_head is None:
+    closed = segment.size is not None and segment.end == path.stat().st_size and segment.start - segment.head == 12
+    if not closed or seek_head is None:
         return
     places = {element.number: element.head for element in reversed(before) if element.number != matroska.VOID}
     end = segment.end
@@ -244,27 +226,19 @@ def _seek(number: int, position: int) -> bytes:
     return encoded(_SEEK, encoded(_SEEK_ID, number.to_bytes(4, "big"), size_bytes=1) + place, size_bytes=1)
 
 
-def _copy_identity(origin: BinaryIO, source: Element | None, file: BinaryIO, written: Element | None) -> None:
+def _set_identity(identity: bytes, file: BinaryIO, info: Element | None) -> None:
     """Give the segment the identity of the source, by which other files refer to it."""
-    if source is None or written is None:
+    if info is None or not identity:
         return
-    one = next((element for element in children(origin, source) if element.number == _SEGMENT_UID), None)
-    two = next((element for element in children(file, written) if element.number == _SEGMENT_UID), None)
-    if one is not None and two is not None and one.size == two.size:
-        file.seek(two.start)
-        file.write(content(origin, one))
-        _renew_checksum(file, written)
+    own = next((element for element in children(file, info) if element.number == matroska.SEGMENT_UID), None)
+    if own is not None and own.size == len(identity):
+        file.seek(own.start)
+        file.write(identity)
+        _renew_checksum(file, info)
 
 
 def _first(file: BinaryIO, path: Path, number: int) -> Element | None:
     return next((element for element in matroska.top_level(file, path) if element.number == number), None)
-
-
-def _whole(file: BinaryIO, element: Element | None) -> bytes:
-    if element is None:
-        return b""
-    file.seek(element.head)
-    return file.read(element.end - element.head)
 
 
 def _number(value: int) -> bytes:
