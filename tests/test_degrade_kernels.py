@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -103,13 +104,14 @@ def test_blur_keeps_the_input() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "words"),
+    "call",
     [
-        (lambda: kernels.gaussian_kernel(8, 1.0), "not odd"),
-        (lambda: kernels.gaussian_kernel(7, 0.0), "above 0"),
-        (lambda: kernels.sinc_kernel(7, 4.0), "at most pi"),
+        lambda: kernels.gaussian_kernel(8, 1.0),
+        lambda: kernels.gaussian_kernel(7, 0.0),
+        lambda: kernels.sinc_kernel(7, 4.0),
     ],
 )
-def test_bad_kernels_are_refused(call, words: str) -> None:
-    with pytest.raises(InputError, match=words):
+def test_bad_kernels_are_refused(call: Callable[[], object]) -> None:
+    with pytest.raises(InputError) as refused:
         call()
+    assert refused.value.code == "out-of-range"

@@ -57,7 +57,9 @@ def test_antialiased_modes_remove_what_plain_ones_alias() -> None:
 
 def test_bad_sizes_and_modes_are_refused() -> None:
     picture = np.zeros((4, 4, 3), np.float32)
-    with pytest.raises(InputError, match="at least 1 pixel"):
+    with pytest.raises(InputError) as refused:
         resize(picture, 0, 4, mode="area")
-    with pytest.raises(InputError, match="unknown resize mode 'cubic'"):
+    assert refused.value.code == "out-of-range"
+    with pytest.raises(InputError) as refused:
         resize(picture, 2, 2, mode="cubic")  # type: ignore[arg-type]
+    assert refused.value.code == "out-of-range"

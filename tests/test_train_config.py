@@ -85,15 +85,16 @@ def code_of(source: str | Path) -> str:
 def test_bad_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text('[[validation.pairs]]\nname = "a"\nlow = "x"\nhi = "y"\n', encoding="utf-8")
-    with pytest.raises(InputError, match="'high'") as caught:
+    with pytest.raises(InputError) as caught:
         load_config(path)
     assert caught.value.code == "bad-setting"
     path.write_text("[run\n", encoding="utf-8")
     assert code_of(path) == "bad-toml"
     path.write_text('base = "paper-stage-9"\n', encoding="utf-8")
     assert code_of(path) == "unknown-preset"
-    with pytest.raises(InputError, match="'paper-stage1'"):
+    with pytest.raises(InputError) as refused:
         load_config("paper-stage-1")
+    assert refused.value.code == "unknown-preset"
     assert code_of(tmp_path / "absent.toml") == "cannot-read"
 
 

@@ -100,7 +100,7 @@ def test_mixing_mixes() -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_picture_that_fails_stops_the_run(workers: int) -> None:
-    with pytest.raises(RunError, match="training picture 2") as caught:
+    with pytest.raises(RunError) as caught:
         take(Loader(Blocks(fail_at=2), batch=4, seed=0, workers=workers), 5)
     assert caught.value.code == "bad-picture"
 

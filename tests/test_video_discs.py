@@ -170,10 +170,10 @@ def test_dvd_subtitles_from_mp4_say_their_screen_in_matroska(disc: dict[str, Pat
 def test_what_cannot_carry_picture_subtitles_is_refused_before_work(
     disc: dict[str, Path], tmp_path: Path, name: str, target: str
 ) -> None:
-    with pytest.raises(
-        InputError, match=r"cannot carry stream #1 subtitle \(.*Write to \.mkv, or add --drop-streams 1"
-    ):
+    with pytest.raises(InputError) as refused:
         plan_video(disc[name], tmp_path / target, FAST, 2)
+    assert refused.value.code == "stream-not-in-container"
+    assert "#1 subtitle" in str(refused.value)
 
 
 def test_teletext_is_refused_by_name_or_left_out_on_request(tmp_path: Path) -> None:
@@ -197,8 +197,9 @@ def test_teletext_is_refused_by_name_or_left_out_on_request(tmp_path: Path) -> N
             out.mux(packet)
     assert packets(source)[0] == "dvb_teletext"
     for name in ("out.ts", "out.mkv"):
-        with pytest.raises(InputError, match=r"#1 subtitle \(unknown codec, ger\).*--drop-streams 1 to leave it out"):
+        with pytest.raises(InputError) as refused:
             plan_video(source, tmp_path / name, FAST, 2)
+        assert refused.value.code == "stream-not-in-container"
     outcome = upscale_video(source, tmp_path / "out.ts", Nearest, replace(FAST, drop_streams=("1",)), scale=2)
     assert any("#1 subtitle" in notice and "left out" in notice for notice in outcome.notices)
 

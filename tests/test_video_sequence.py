@@ -44,8 +44,9 @@ def test_pictures_become_pictures_bit_for_bit(pictures: Path, tmp_path: Path) ->
         large = read_picture(picture_at(target, number + 1)).pixels
         assert np.array_equal(large, picture(number, 96, 64).repeat(2, 0).repeat(2, 1))
     assert sorted(path.name for path in (tmp_path / "large").iterdir()) == [f"{n:04d}.png" for n in range(1, 13)]
-    with pytest.raises(InputError, match=r"0001.png' exists.*--overwrite"):
+    with pytest.raises(InputError) as refused:
         upscale_video(pictures, target, Nearest, VideoOptions(), scale=2)
+    assert refused.value.code == "output-exists"
 
 
 def test_a_video_becomes_pictures_and_sixteen_bits_stay(tmp_path: Path) -> None:
@@ -72,8 +73,9 @@ def test_bad_sequences(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         VideoSource.open(clip, rate=Fraction(30))
     assert caught.value.code == "rate-not-applicable"
-    with pytest.raises(InputError, match="are pictures: leave --codec"):
+    with pytest.raises(InputError) as refused:
         upscale_video(clip, tmp_path / "o" / "%d.png", Nearest, VideoOptions(codec="libx264"), scale=2)
+    assert refused.value.code == "option-does-not-apply"
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".apng"])

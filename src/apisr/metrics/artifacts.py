@@ -83,7 +83,7 @@ def edge_spread(output: ImageU8, reference: ImageU8, *, border_px: int = 0) -> f
     height_before, height_after = _height(true, sides), _height(_sampled(made, edges), sides)
     kept = (height_after >= LOST_SHARE * height_before) & ~np.isnan(before) & ~np.isnan(after)
     if not kept.any():
-        raise Undefined("the output has none of the ground truth's edges left to measure")
+        raise Undefined("the output has none of the ground truth's edges left to measure", code="edges-lost")
     return float((after[kept] - before[kept]).mean())
 
 
@@ -125,7 +125,7 @@ def flat_noise(output: ImageU8, reference: ImageU8, *, border_px: int = 0) -> Fl
     flat = _flat(true)
     count = int(flat.sum())
     if count < MIN_FLAT_PX:
-        raise Undefined(f"the ground truth has {count} flat pixels, {MIN_FLAT_PX} are needed")
+        raise Undefined(f"the ground truth has {count} flat pixels, {MIN_FLAT_PX} are needed", code="no-flat-area")
     rest = made - cv2.blur(true, (5, 5))
     weight = flat.astype(np.float32)
     size = (SHADING_PX, SHADING_PX)
@@ -155,7 +155,7 @@ def _edges_of(output: ImageU8, reference: ImageU8, border_px: int) -> tuple[Plan
     true = _sampled(high, edges)
     kept = _height(true, _sides(true)) >= MIN_HEIGHT
     if not kept.any():
-        raise Undefined("the ground truth has no edges to measure")
+        raise Undefined("the ground truth has no edges to measure", code="no-edges")
     chosen = np.flatnonzero(kept)
     if len(chosen) > _MAX_POINTS:  # evenly spaced in scan order: the same points for the same picture
         chosen = chosen[np.linspace(0, len(chosen) - 1, _MAX_POINTS).astype(np.int64)]

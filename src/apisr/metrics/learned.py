@@ -69,7 +69,7 @@ def open_pyiqa(name: str, pyiqa_name: str, *, device: str = "cpu", seed: int = 0
 
     def score(output: ImageU8, reference: ImageU8 | None) -> float:
         if compares and reference is None:
-            raise Undefined("there is no ground truth to compare with")
+            raise Undefined("there is no ground truth to compare with", code="no-reference")
         with torch.no_grad(), torch.random.fork_rng(), _quiet():
             torch.manual_seed(seed)
             try:

@@ -70,7 +70,7 @@ def edge_f1(output: ImageU8, reference: ImageU8, *, border_px: int = 0, toleranc
     output, reference = checked_pair(output, reference, border_px)
     found, true = _edges(output), _edges(reference)
     if not true.any():
-        raise Undefined("the ground truth has no edges")
+        raise Undefined("the ground truth has no edges", code="no-edges")
     if not found.any():
         return EdgeScore(f1=0.0, precision=0.0, recall=0.0)
     window = np.ones((2 * tolerance_px + 1, 2 * tolerance_px + 1), np.uint8)
@@ -101,7 +101,7 @@ def line_change(output: ImageU8, reference: ImageU8, *, border_px: int = 0) -> L
     width, depth = _profile_widths(high, rows, columns, across_y, across_x)
     measured = (depth >= _LINE_MIN_DEPTH) & ~np.isnan(width)
     if not measured.any():
-        raise Undefined("the ground truth has no dark lines to measure")
+        raise Undefined("the ground truth has no dark lines to measure", code="no-lines")
     after, after_depth = _profile_widths(
         made, rows[measured], columns[measured], across_y[measured], across_x[measured]
     )
@@ -109,7 +109,7 @@ def line_change(output: ImageU8, reference: ImageU8, *, border_px: int = 0) -> L
     lost = after_depth < depth / 4
     kept = ~lost & ~np.isnan(after)
     if not kept.any():
-        raise Undefined("the output has none of the ground truth's lines left to measure")
+        raise Undefined("the output has none of the ground truth's lines left to measure", code="lines-lost")
     return LineChange(
         width_px=float(width.mean()),
         change_px=float((after[kept] - width[kept]).mean()),

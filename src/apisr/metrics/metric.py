@@ -68,7 +68,7 @@ class Definition:
             if self.assess is not None:
                 return finite(self.assess(output, border_px), self.name)
             if self.compare is None or reference is None:
-                raise Undefined("there is no ground truth to compare with")
+                raise Undefined("there is no ground truth to compare with", code="no-reference")
             return finite(self.compare(output, reference, border_px), self.name)
 
         return Metric(
@@ -157,7 +157,8 @@ def checked_pair(output: ImageU8, reference: ImageU8, border_px: int, *, least_p
     for picture in (output, reference):
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
             raise InputError(
-                f"a score needs uint8 RGB pictures (H, W, 3), got {picture.dtype} {picture.shape}. Convert them first."
+                f"a score needs uint8 RGB pictures (H, W, 3), got {picture.dtype} {picture.shape}. Convert them first.",
+                code="bad-picture",
             )
     check_sizes(output.shape, reference.shape)
     if border_px:
@@ -165,7 +166,8 @@ def checked_pair(output: ImageU8, reference: ImageU8, border_px: int, *, least_p
     if min(output.shape[:2]) < least_px:
         raise Undefined(
             f"at least {least_px}x{least_px} pixels are needed after the border is cut, "
-            f"there are {output.shape[1]}x{output.shape[0]}"
+            f"there are {output.shape[1]}x{output.shape[0]}",
+            code="picture-too-small",
         )
     return output, reference
 
@@ -175,7 +177,8 @@ def check_sizes(output: tuple[int, ...], reference: tuple[int, ...]) -> None:
     if output[:2] != reference[:2]:
         raise InputError(
             f"the sizes differ: output {output[1]}x{output[0]}, reference {reference[1]}x{reference[0]}. "
-            "Give outputs of exactly the reference's size."
+            "Give outputs of exactly the reference's size.",
+            code="size-mismatch",
         )
 
 
@@ -183,5 +186,7 @@ def cut_border(picture: ImageU8, border_px: int) -> ImageU8:
     """Return a picture without so many pixels at each side; raises Undefined if nothing is left."""
     height, width = picture.shape[:2]
     if min(height, width) <= 2 * border_px:
-        raise Undefined(f"nothing is left of {width}x{height} pixels after cutting {border_px} at each side")
+        raise Undefined(
+            f"nothing is left of {width}x{height} pixels after cutting {border_px} at each side", code="nothing-left"
+        )
     return picture[border_px : height - border_px, border_px : width - border_px]

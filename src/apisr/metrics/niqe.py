@@ -41,7 +41,8 @@ def niqe(picture: ImageU8, *, border_px: int = 0) -> float:
     rows, columns = plane.shape[0] // _BLOCK_PX, plane.shape[1] // _BLOCK_PX
     if rows * columns < 2:
         raise Undefined(
-            f"NIQE needs at least two blocks of 96x96 pixels; the picture is {plane.shape[1]}x{plane.shape[0]}"
+            f"NIQE needs at least two blocks of 96x96 pixels; the picture is {plane.shape[1]}x{plane.shape[0]}",
+            code="picture-too-small",
         )
     plane = plane[: rows * _BLOCK_PX, : columns * _BLOCK_PX]
     fine = _block_features(plane, _BLOCK_PX)
@@ -50,7 +51,9 @@ def niqe(picture: ImageU8, *, border_px: int = 0) -> float:
     whole = features[~np.isnan(features).any(axis=1)]
     counts = np.sum(~np.isnan(features), axis=0)
     if len(whole) < 2 or not counts.all():
-        raise Undefined(f"NIQE needs at least two blocks that are not flat; the picture has {len(whole)}")
+        raise Undefined(
+            f"NIQE needs at least two blocks that are not flat; the picture has {len(whole)}", code="all-flat"
+        )
     mean = np.nansum(features, axis=0) / counts
     covariance = np.cov(whole, rowvar=False)
     pristine_mean, pristine_covariance = _pristine_model()

@@ -47,7 +47,7 @@ def psnr(output: ImageU8, reference: ImageU8, *, border_px: int = 0, channel: Li
         difference = output.astype(np.float64) - reference.astype(np.float64)
     error = float(np.mean(np.square(difference)))
     if error == 0:
-        raise Undefined("the pictures are identical: PSNR is infinite")
+        raise Undefined("the pictures are identical: PSNR is infinite", code="pictures-identical")
     return 10 * math.log10(PEAK**2 / error)
 
 

@@ -52,9 +52,9 @@ def open_st_lpips(*, device: str = "cpu") -> Metric:
 
     def score(output: ImageU8, reference: ImageU8 | None) -> float:
         if reference is None:
-            raise Undefined("there is no ground truth to compare with")
+            raise Undefined("there is no ground truth to compare with", code="no-reference")
         if min(output.shape[:2]) < 32:
-            raise Undefined("at least 32x32 pixels are needed")
+            raise Undefined("at least 32x32 pixels are needed", code="picture-too-small")
         with torch.no_grad():
             return finite(float(_distance(tensor(output), tensor(reference), weights)), "st-lpips")
 

@@ -58,5 +58,5 @@ def flicker(frames: Iterable[ImageU8], drawings: Iterable[int], *, border_px: in
             "flicker needs one drawing number per frame; the counts differ.", code="drawings-count"
         ) from error
     if not changes:
-        raise Undefined("no frame shows the same drawing as the one before it")
+        raise Undefined("no frame shows the same drawing as the one before it", code="no-held-drawing")
     return float(np.mean(changes))
