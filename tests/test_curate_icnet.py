@@ -99,10 +99,11 @@ def test_fetched_and_used(apisr: Run, checkpoint: Path, address: str, tmp_path: 
     environment = {**os.environ, "APISR_CACHE": str(tmp_path / "cache"), "NO_PROXY": "127.0.0.1"}
     refused = apisr("models", "fetch", "ic9600", env=environment)
     assert refused.returncode == 2
-    assert "Get ck.pth from https://github.com/tinglyfeng/IC9600" in refused.stderr
+    assert refused.code == "no-address"
+    assert "https://github.com/tinglyfeng/IC9600" in refused.stderr
     absent = apisr("models", "fetch", "ic9600", "--url", f"{address}/other.pth", env=environment)
     assert absent.returncode == 1
-    assert "404" in absent.stderr
+    assert absent.code == "download-failed"
     given = ["--url", f"{address}/ck.pth", "--sha256", sha256_file(checkpoint)]
     fetched = apisr("models", "fetch", "ic9600", *given, env=environment)
     assert fetched.returncode == 0, fetched.stderr
