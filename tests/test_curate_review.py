@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import shutil
 import socket
 import threading
 import urllib.error
@@ -23,7 +22,6 @@ from apisr.curate.review import MAX_CONNECTIONS, Review
 from apisr.image import write_picture
 
 COUNT = 10_000
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def make_dataset(folder: Path, count: int) -> list[Row]:
@@ -114,28 +112,6 @@ def test_strangers_are_refused(tmp_path: Path) -> None:
             pass
         assert busy.value.code == "dataset-busy"
     assert all(row.decided_by == "machine" for row in read_manifest(tmp_path)[0])
-
-
-@pytest.fixture
-def page(tmp_path: Path) -> Iterator[Any]:
-    """An empty page in a headless Chromium; whatever its script reports as an error fails the test."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with api.sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            str(tmp_path / "profile"),
-            executable_path=CHROMIUM,
-            args=[*flags, "--disable-sync"],
-            viewport={"width": 1280, "height": 800},
-        )
-        opened = context.pages[0] if context.pages else context.new_page()
-        problems: list[str] = []
-        opened.on("pageerror", lambda error: problems.append(str(error)))
-        yield opened
-        context.close()
-        assert problems == []
 
 
 def keys(page: Any, *names: str) -> None:

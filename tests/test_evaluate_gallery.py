@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from apisr.core.errors import InputError
 from apisr.evaluate.gallery import GalleryOptions, make_gallery
 from apisr.image import write_picture
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MODELS = ["lanczos", "nearest", "peer & <b>=PEER"]
 
 
@@ -84,28 +82,14 @@ def test_what_cannot_be_compared_is_refused(gallery: Path, tmp_path: Path) -> No
 
 
 @pytest.fixture
-def page(gallery: Path, tmp_path: Path) -> Iterator[Any]:
+def page(page: Any, gallery: Path) -> Iterator[Any]:
     """The gallery, open in Chromium."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with api.sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            str(tmp_path / "profile"),
-            executable_path=CHROMIUM,
-            args=[*flags, "--disable-sync"],
-            viewport={"width": 1280, "height": 800},
-        )
-        opened = context.pages[0] if context.pages else context.new_page()
-        problems: list[str] = []
-        opened.on("pageerror", lambda error: problems.append(str(error)))
-        opened.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        opened.goto(gallery.as_uri())
-        opened.wait_for_selector("body[data-ready='1']", state="attached")
-        yield opened
-        context.close()
-        assert problems == []
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.goto(gallery.as_uri())
+    page.wait_for_selector("body[data-ready='1']", state="attached")
+    yield page
+    assert errors == []
 
 
 def test_votes_by_key_end_in_shares_with_intervals(page: Any, gallery: Path) -> None:

@@ -9,8 +9,6 @@ import dataclasses
 import random
 import shutil
 import tempfile
-from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from apisr.curate.dataset import keep_settings
@@ -20,7 +18,8 @@ from apisr.curate.settings import PRESETS, load_settings
 from apisr.evaluate import EvaluateOptions, evaluate, write_report
 from apisr.image import write_picture
 
-from .child import Outcome, decode_in_children
+from .child import decode_in_children
+from .damage import Figures
 from .mutate import mutate
 
 _WORDS = (
@@ -37,22 +36,6 @@ _WORDS = (
     b"\n",
     b"nan",
 )
-
-
-@dataclass
-class Figures:
-    """What came of the files: how many were tried, of each kind and name, and those that are defects."""
-
-    tried: int = 0
-    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    bad: list[Outcome] = field(default_factory=list)
-
-    def kinds(self) -> dict[str, int]:
-        """Return the number of files by what came of them."""
-        found: Counter[str] = Counter()
-        for (_, kind), count in self.counts.items():
-            found[kind] += count
-        return dict(found)
 
 
 def valid_files() -> dict[str, bytes]:
@@ -123,7 +106,6 @@ def fuzz_datasets(count: int, *, seed: int, memory_mb: int = 3072, keep: Path | 
             path.write_bytes(_damaged(seeds[name], draw, text=not name.endswith(".parquet")))
             paths.append(path)
         for outcome in decode_in_children(paths, memory_mb=memory_mb, what="datasets"):
-            figures.tried += 1
             figures.counts[outcome.path.name, outcome.kind] += 1
             if outcome.kind not in ("read", "refused"):
                 figures.bad.append(outcome)

@@ -3,46 +3,15 @@
 from __future__ import annotations
 
 import io
-import random
-import tempfile
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import tifffile
 from PIL import Image, PngImagePlugin
 
-from .child import Outcome, decode_in_children
-from .mutate import mutate
+from .damage import Figures, fuzz_seeds
 
 _HEIGHT, _WIDTH = 24, 33
-
-
-@dataclass
-class Figures:
-    """What came of a run.
-
-    Attributes:
-        counts: (format, kind of outcome) -> files.
-        bad: every file that was neither read nor refused in one line.
-    """
-
-    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    bad: list[Outcome] = field(default_factory=list)
-
-    @property
-    def tried(self) -> int:
-        """All files."""
-        return sum(self.counts.values())
-
-    def kinds(self) -> dict[str, int]:
-        """Return kind of outcome -> files."""
-        kinds: Counter[str] = Counter()
-        for (_, kind), count in self.counts.items():
-            kinds[kind] += count
-        return dict(kinds)
 
 
 def fuzz_pictures(count: int, *, seed: int = 0, memory_mb: int = 2048, keep: Path | None = None) -> Figures:
@@ -54,29 +23,7 @@ def fuzz_pictures(count: int, *, seed: int = 0, memory_mb: int = 2048, keep: Pat
         memory_mb: limit of address space of the child.
         keep: a folder for the files that were neither read nor refused.
     """
-    figures = Figures()
-    with tempfile.TemporaryDirectory(prefix="fuzz-pictures-") as folder:
-        for outcome in decode_in_children(_files(count, seed, Path(folder)), memory_mb=memory_mb):
-            figures.counts[outcome.path.name.split("-")[0], outcome.kind] += 1
-            if outcome.kind not in ("read", "refused"):
-                figures.bad.append(outcome)
-                if keep is not None:
-                    keep.mkdir(parents=True, exist_ok=True)
-                    (keep / outcome.path.name).write_bytes(outcome.path.read_bytes())
-            outcome.path.unlink()
-    return figures
-
-
-def _files(count: int, seed: int, folder: Path) -> Iterator[Path]:
-    seeds = valid_pictures()
-    names = sorted(seeds)
-    for number in range(count):
-        name = names[number % len(names)]
-        draw = random.Random(f"{seed} {number} {name}")
-        kind, _, suffix = name.rpartition(".")
-        path = folder / f"{kind.split('_')[0]}-{kind}-{number}.{suffix}"
-        path.write_bytes(mutate(seeds[name], draw))
-        yield path
+    return fuzz_seeds(valid_pictures(), count, what="pictures", seed=seed, memory_mb=memory_mb, keep=keep)
 
 
 def valid_pictures() -> dict[str, bytes]:

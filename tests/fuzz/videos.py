@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import functools
-import random
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .child import decode_in_children
-from .mutate import mutate
-from .pictures import Figures
+from .child import Outcome
+from .damage import Figures, fuzz_seeds
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from video_clips import make_clip
@@ -34,34 +31,13 @@ def fuzz_videos(count: int, *, seed: int = 0, memory_mb: int = 2048, keep: Path 
     Returns:
         The figures; a file that has fewer frames than its seed, and nothing that says so, counts as ``"silent loss"``.
     """
-    figures = Figures()
-    with tempfile.TemporaryDirectory(prefix="fuzz-videos-") as folder:
-        files = _files(count, seed, Path(folder))
-        for outcome in decode_in_children(files, memory_mb=memory_mb, what="videos"):
-            kind = outcome.kind
-            frames = re.match(r"(\d+) frames.*problems: none", outcome.detail)
-            if kind == "read" and frames is not None and int(frames.group(1)) < FRAMES:
-                kind = "silent loss"
-            figures.counts[outcome.path.name.split("-")[0], kind] += 1
-            if kind not in ("read", "refused", "silent loss"):
-                figures.bad.append(outcome)
-            if keep is not None and kind not in ("read", "refused"):
-                keep.mkdir(parents=True, exist_ok=True)
-                (keep / outcome.path.name).write_bytes(outcome.path.read_bytes())
-            outcome.path.unlink()
-    return figures
+    return fuzz_seeds(valid_videos(), count, what="videos", seed=seed, memory_mb=memory_mb, keep=keep, kind_of=_kind_of)
 
 
-def _files(count: int, seed: int, folder: Path) -> Iterator[Path]:
-    seeds = valid_videos()
-    names = sorted(seeds)
-    for number in range(count):
-        name = names[number % len(names)]
-        draw = random.Random(f"{seed} {number} {name}")
-        kind, _, suffix = name.rpartition(".")
-        path = folder / f"{kind}-{number}.{suffix}"
-        path.write_bytes(mutate(seeds[name], draw))
-        yield path
+def _kind_of(outcome: Outcome) -> str:
+    frames = re.match(r"(\d+) frames.*problems: none", outcome.detail)
+    lost = outcome.kind == "read" and frames is not None and int(frames.group(1)) < FRAMES
+    return "silent loss" if lost else outcome.kind
 
 
 @functools.cache
