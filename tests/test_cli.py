@@ -309,7 +309,7 @@ def test_a_clip_with_its_sound(apisr: Run, tiny_x2: Path, tmp_path: Path) -> Non
         (["--preview", "x@y"], "a time like"),
         (["--start", "5", "--end", "2"], "an end after the start"),
         (["--encoder-option", "tune"], "KEY=VALUE"),
-        (["--native", "small"], "--native"),
+        (["--native-resolution", "small"], "--native-resolution"),
         (["--pix-fmt", "yuv999"], "yuv999"),
     ],
 )

@@ -356,18 +356,18 @@ def test_colours_are_those_of_the_source(tmp_path: Path, height: int, matrix: in
 def test_production_size() -> None:
     settings = load_settings
     picture = scene(1, width=1920, height=1080)
-    assert produce(picture, 1080, native=None, settings=settings()).shape == (720, 1280, 3)
-    assert produce(picture[140:940], 1080, native=None, settings=settings()).shape == (533, 1280, 3)
+    assert produce(picture, 1080, native_height=None, settings=settings()).shape == (720, 1280, 3)
+    assert produce(picture[140:940], 1080, native_height=None, settings=settings()).shape == (533, 1280, 3)
     small = scene(1, width=640, height=480)
-    assert np.array_equal(produce(small, 480, native=None, settings=settings()), small)
-    wide = produce(small, 480, native=None, aspect=Fraction(4, 3), settings=settings())
+    assert np.array_equal(produce(small, 480, native_height=None, settings=settings()), small)
+    wide = produce(small, 480, native_height=None, aspect=Fraction(4, 3), settings=settings())
     assert wide.shape == (480, 853, 3)
-    eight = produce(small[:477, :635], 480, native=None, settings=settings(preset="reference"))
+    eight = produce(small[:477, :635], 480, native_height=None, settings=settings(preset="reference"))
     assert eight.shape == (472, 632, 3)
     native = settings(overrides={"height": "native"})
-    assert produce(picture, 1080, native=NativeHeight(810, "bicubic", 0.9), settings=native).shape[0] == 810
-    assert produce(picture, 1080, native=NativeHeight(1080, None, 0.0), settings=native).shape[0] == 720
-    assert produce(picture, 1080, native=None, settings=settings(overrides={"height": "keep"})).shape[0] == 1080
+    assert produce(picture, 1080, native_height=NativeHeight(810, "bicubic", 0.9), settings=native).shape[0] == 810
+    assert produce(picture, 1080, native_height=NativeHeight(1080, None, 0.0), settings=native).shape[0] == 720
+    assert produce(picture, 1080, native_height=None, settings=settings(overrides={"height": "keep"})).shape[0] == 1080
 
 
 @pytest.mark.parametrize(

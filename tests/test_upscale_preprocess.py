@@ -28,7 +28,7 @@ def test_times_are_untouched_and_sizes_as_asked(preprocess: Preprocess) -> None:
     statistics = HoldStats()
     got = list(preprocess(iter(given), statistics))
     assert [(frame.pts, frame.duration) for frame in got] == [(frame.pts, frame.duration) for frame in given]
-    height = preprocess.native or 64
+    height = preprocess.native_height or 64
     assert {frame.rgb.shape for frame in got} == {(height, 96 * height // 64, 3)}
     if preprocess.hold != "off":
         assert statistics.frames == 12
@@ -45,10 +45,10 @@ def test_it_travels_to_other_machines() -> None:
 def test_native_height_of_a_clip_that_was_never_enlarged(data: Path) -> None:
     clip = data.parent.parent / "examples" / "clip.mkv"
     with VideoSource.open(clip) as source:
-        preprocess, notices = plan_preprocess(source, VideoOptions(hold="off", native="auto"))
-        assert preprocess.native is None
+        preprocess, notices = plan_preprocess(source, VideoOptions(hold="off", native_resolution="auto"))
+        assert preprocess.native_height is None
         assert "left as it is" in notices[0]
-        assert plan_preprocess(source, VideoOptions(hold="off", native=180))[0].native == 180
+        assert plan_preprocess(source, VideoOptions(hold="off", native_resolution=180))[0].native_height == 180
 
 
 def test_lossless_video_is_not_held(tmp_path: Path) -> None:

@@ -116,16 +116,18 @@ def _upscaled(
     networks = Networks(options)
     model = networks.model_for(stream.height)
     upscaler = FrameSequence(networks.engine(model), size=options.size, reuse=options.video.reuse)
-    deep = stream.format.components[0].bits > 8
+    high_bit_depth = stream.format.components[0].bits > 8
     height, width = upscaler.size_of(stream.height, stream.width)
     output = writer.add_stream("rawvideo", rate=stream.average_rate or 24)
     output.width, output.height, output.pix_fmt = width, height, stream.format.name
     time_base: Any = 1 / (stream.average_rate or 24)  # PyAV 18 and 19 take different kinds of fractions
     output.codec_context.time_base = time_base
     for number, frame in enumerate(reader.decode(stream)):
-        rgb = frame.to_ndarray(format="rgb48le" if deep else "rgb24")
+        rgb = frame.to_ndarray(format="rgb48le" if high_bit_depth else "rgb24")
         big = upscaler(cast("Any", rgb))
-        made = av.VideoFrame.from_ndarray(cast("Any", np.ascontiguousarray(big)), format="rgb48le" if deep else "rgb24")
+        made = av.VideoFrame.from_ndarray(
+            cast("Any", np.ascontiguousarray(big)), format="rgb48le" if high_bit_depth else "rgb24"
+        )
         made = made.reformat(format=stream.format.name)
         made.pts = number
         made.time_base = time_base

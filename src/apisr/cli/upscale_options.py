@@ -25,7 +25,7 @@ from apisr.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from apisr.upscale.options import Native, UpscaleOptions, VideoOptions
+    from apisr.upscale.options import NativeResolution, UpscaleOptions, VideoOptions
 
 Group = TypeVar("Group", "Pictures", "Encoding", "Frames", "Part")
 
@@ -237,10 +237,10 @@ class Frames:
     detelecine: Annotated[
         bool, typer.Option("--detelecine", help="Restore 24 frames from 3:2 film material.", rich_help_panel=VIDEOS)
     ] = False
-    native: Annotated[
+    native_resolution: Annotated[
         str,
         typer.Option(
-            "--native",
+            "--native-resolution",
             metavar="off|auto|LINES",
             parser=parsers.native_lines,
             help="Shrink to the size the video was drawn at before the network; auto estimates it.",
@@ -446,7 +446,7 @@ class Choice:
             container=encoding.container,
             reuse=frames.reuse,
             hold=frames.hold,
-            native=_native(frames.native),
+            native_resolution=_native_resolution(frames.native_resolution),
             deinterlace=frames.deinterlace,
             detelecine=frames.detelecine,
             stream=frames.video_stream,
@@ -470,7 +470,7 @@ def _given_only(group: Group, context: typer.Context) -> Group:
     return type(group)(**given)
 
 
-def _native(text: str) -> Native:
+def _native_resolution(text: str) -> NativeResolution:
     if text == "auto":
         return "auto"
     return "off" if text == "off" else int(text)

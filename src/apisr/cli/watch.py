@@ -89,21 +89,21 @@ def complete_files(folder: Path, output: Path, *, every_s: float, once: bool, ca
     """
     from apisr.core.media import find_media
 
-    given: dict[Path, State] = {}
-    seen: dict[Path, State] = {}
+    processed: dict[Path, State] = {}
+    observed: dict[Path, State] = {}
     real = output.resolve()
     while not cancel.requested:
         found = find_media(folder, skip=lambda path: path.resolve() == real).found
         now = {path: state for path in found if (state := _state(path)) is not None}
         for path, state in now.items():
-            if seen.get(path) == state and given.get(path) != state:
-                given[path] = state
+            if observed.get(path) == state and processed.get(path) != state:
+                processed[path] = state
                 yield path
-        if once and now and all(given.get(path) == state for path, state in now.items()):
+        if once and now and all(processed.get(path) == state for path, state in now.items()):
             return
         if once and not now:
             return
-        seen = now
+        observed = now
         cancel.wait(every_s)
 
 

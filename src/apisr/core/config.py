@@ -153,8 +153,8 @@ def _first_problem(model: type[BaseModel], error: ValidationError, name: str) ->
     if problem["type"] == "extra_forbidden":
         near = nearest(str(problem["loc"][-1]), sorted(_all_keys(model)))
         return f"{name}: unknown key '{key}'." + (f" Did you mean '{near}'?" if near else "")
-    said = printable(problem["msg"]).removeprefix("Value error, ").rstrip(".")
-    return f"{name}: {key}: {said}." if key else f"{name}: {said}."
+    reason = printable(problem["msg"]).removeprefix("Value error, ").rstrip(".")
+    return f"{name}: {key}: {reason}." if key else f"{name}: {reason}."
 
 
 def _all_keys(model: type[BaseModel]) -> set[str]:

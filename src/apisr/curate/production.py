@@ -61,7 +61,7 @@ class Production:
         size: width and height of those frames.
         codec: codec of the video.
         aspect: width of a stored pixel over its height.
-        native: estimated native height of the video.
+        native_height: estimated native height of the video.
         screens: screening models by name.
         enhance: enhances the lines of a picture, None where that is not asked for.
     """
@@ -73,7 +73,7 @@ class Production:
     size: tuple[int, int]
     codec: str
     aspect: Fraction
-    native: NativeHeight | None
+    native_height: NativeHeight | None
     screens: dict[str, Screen] = field(default_factory=dict[str, Screen])
     enhance: Callable[[ImageU8], ImageU8] | None = None
 
@@ -90,7 +90,7 @@ class Production:
         picture = produce(
             orientation.upright(stored),
             frame.width if orientation.sideways else frame.height,
-            native=self.native,
+            native_height=self.native_height,
             aspect=1 / self.aspect if orientation.sideways else self.aspect,
             settings=self.settings,
         )
@@ -127,16 +127,16 @@ class Production:
             flags.append("combed")
         if bars(luma).size != luma.shape[:2]:
             flags.append("bars")
-        native = self.native
+        native_height = self.native_height
         return replace(
             row,
             nudity=nudity,
             anime=anime,
             combed_share=combed,
             text_lines=writing.lines,
-            native_height=native.height if native else self.size[row.quarter_turns % 2 == 0],
-            native_kernel=native.kernel if native else None,
-            native_confidence=native.confidence if native else 0.0,
+            native_height=native_height.height if native_height else self.size[row.quarter_turns % 2 == 0],
+            native_kernel=native_height.kernel if native_height else None,
+            native_confidence=native_height.confidence if native_height else 0.0,
             flags=tuple(sorted(flags)),
         )
 
@@ -158,7 +158,7 @@ def produce(
     picture: ImageU8,
     source_height: int,
     *,
-    native: NativeHeight | None,
+    native_height: NativeHeight | None,
     aspect: Fraction = Fraction(1),
     settings: CurateSettings,
 ) -> ImageU8:
@@ -167,7 +167,7 @@ def produce(
     Args:
         picture: RGB ``(H, W, 3)``, bars already cut.
         source_height: lines of the whole video frame; the scale is that of the frame, bars or not.
-        native: estimate for the video.
+        native_height: estimate for the video.
         aspect: width of a pixel over its height; the result has square pixels.
         settings: ``height``, ``resample`` and ``multiple_of``.
 
@@ -177,7 +177,9 @@ def produce(
     if settings.height == "keep":
         target = source_height
     elif settings.height == "native":
-        target = native.height if native is not None and native.confidence >= NATIVE_CONFIDENCE else 720
+        target = (
+            native_height.height if native_height is not None and native_height.confidence >= NATIVE_CONFIDENCE else 720
+        )
     else:
         target = settings.height
     scale = min(Fraction(target, source_height), Fraction(1))

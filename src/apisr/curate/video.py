@@ -81,7 +81,7 @@ class VideoResult:
     statistics: PacketStatistics
     scores: tuple[float, ...]
     left_out: dict[str, int]
-    native: NativeHeight | None
+    native_height: NativeHeight | None
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _curate_source(
         size=(survey.width, survey.height),
         codec=survey.codec,
         aspect=survey.aspect,
-        native=_native([frame.frame for frame in ordered[:NATIVE_FRAMES]]),
+        native_height=_native_height([frame.frame for frame in ordered[:NATIVE_FRAMES]]),
         screens=tools.screens,
         enhance=tools.enhance if settings.enhance else None,
     )
@@ -158,7 +158,7 @@ def _curate_source(
         statistics=statistics,
         scores=tuple(candidate.score for candidate in survey.candidates[:KEPT_SCORES]),
         left_out=survey.left_out,
-        native=production.native,
+        native_height=production.native_height,
     )
 
 
@@ -274,7 +274,7 @@ def _inside(area: Crop | None, crop: Crop | None) -> Crop | None:
     return Crop(area.top + crop.top, area.top + crop.bottom, area.left + crop.left, area.left + crop.right)
 
 
-def _native(frames: Sequence[VideoFrame]) -> NativeHeight | None:
+def _native_height(frames: Sequence[VideoFrame]) -> NativeHeight | None:
     shapes = {(frame.width, frame.height) for frame in frames}
     if len(shapes) != 1:
         return None

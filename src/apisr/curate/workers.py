@@ -200,7 +200,7 @@ def _move_into_place(folder: Path, dataset: Path, name: str) -> bool:
 
 
 def _record(video: Video, result: VideoResult, size: int, modified: int) -> VideoRecord:
-    statistics, native = result.statistics, result.native
+    statistics, native_height = result.statistics, result.native_height
     return VideoRecord(
         source=video.source,
         source_sha256=video.sha256,
@@ -216,9 +216,9 @@ def _record(video: Video, result: VideoResult, size: int, modified: int) -> Vide
         undecodable=statistics.undecodable,
         left_out=result.left_out,
         scores=tuple(round(score, 5) for score in result.scores),
-        native_height=native.height if native else result.height,
-        native_kernel=native.kernel if native else None,
-        native_confidence=native.confidence if native else 0.0,
+        native_height=native_height.height if native_height else result.height,
+        native_kernel=native_height.kernel if native_height else None,
+        native_confidence=native_height.confidence if native_height else 0.0,
         rows=result.rows,
         fingerprints=result.fingerprints,
     )

@@ -150,21 +150,21 @@ class Vgg(Frozen):
 
     def forward(self, x: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Map RGB pictures (N, 3, H, W) in [0, 1] to the features of `layers` (names ``convI_J``, before ReLU)."""
-        wanted = tuple(layers or self.layers)
+        requested = tuple(layers or self.layers)
         found: dict[str, Tensor] = {}
         x = self._normalised(x)
         for number, layer in enumerate(self.features):
             x = layer(x)
             name = self._names.get(number)
-            if name in wanted:
+            if name in requested:
                 found[name] = x
-                if len(found) == len(wanted):
+                if len(found) == len(requested):
                     break
-        return {name: found[name] for name in wanted}
+        return {name: found[name] for name in requested}
 
 
-def _later(order: Sequence[str], wanted: Sequence[str], reached: str) -> bool:
-    return any(order.index(name) > order.index(reached) for name in wanted)
+def _later(order: Sequence[str], requested: Sequence[str], reached: str) -> bool:
+    return any(order.index(name) > order.index(reached) for name in requested)
 
 
 def _build_resnet(hyper: Hyper) -> ResNet50:

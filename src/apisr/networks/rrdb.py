@@ -39,10 +39,10 @@ class DenseBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same."""
-        seen = x
+        features = x
         for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
-            seen = torch.cat((seen, functional.leaky_relu(convolution(seen), 0.2)), 1)
-        return x + 0.2 * self.conv5(seen)
+            features = torch.cat((features, functional.leaky_relu(convolution(features), 0.2)), 1)
+        return x + 0.2 * self.conv5(features)
 
 
 class Block(nn.Module):

@@ -140,8 +140,8 @@ def _credits(assets: Assets, rng: Generator, height: int, width: int) -> Layer:
 
 def _place_character(scene: Layer, sprite: Layer, rng: Generator) -> None:
     height, width = scene.shape[:2]
-    wanted = height * float(np.exp(rng.uniform(np.log(0.5), np.log(2.6))))
-    sprite = reduce(sprite, min(1.0, wanted / sprite.shape[0]))
+    requested = height * float(np.exp(rng.uniform(np.log(0.5), np.log(2.6))))
+    sprite = reduce(sprite, min(1.0, requested / sprite.shape[0]))
     if rng.random() < 0.12:
         sprite = rotate(sprite, float(rng.uniform(-25, 25)))
     if rng.random() < 0.1:

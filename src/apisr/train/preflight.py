@@ -130,12 +130,12 @@ def _memory(config: TrainConfig, parts: Parts) -> int:
     def count(tensor: Tensor) -> Tensor:
         nonlocal kept
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in seen:
-            seen.add(storage.data_ptr())
+        if storage.data_ptr() not in storages:
+            storages.add(storage.data_ptr())
             kept += storage.nbytes()
         return tensor
 
-    seen = {value.untyped_storage().data_ptr() for value in _weights(parts)}
+    storages = {value.untyped_storage().data_ptr() for value in _weights(parts)}
     with _unchanged(parts), saved_tensors_hooks(count, lambda tensor: tensor):
         terms = _losses(config, parts, crops=1)
         del terms

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Reuse = Literal["exact", "off"]
 SourceKind = Literal["auto", "crisp", "soft"]
 Hold = Literal["off", "auto", "strong"]
-Native = Literal["off", "auto"] | int
+NativeResolution = Literal["off", "auto"] | int
 Purpose = Literal["archive", "share", "edit"]
 Deinterlace = Literal["auto", "on", "off"]
 Compare = Literal["side", "wipe"]
@@ -69,7 +69,7 @@ class VideoOptions:
         reuse: ``exact`` computes only what changed between frames, with the same bits; ``off`` computes every frame.
         hold: whether drawings that a codec changes a little in every frame are held (:mod:`apisr.upscale.hold`).
         stream: number of the video stream; None for the main one.
-        native: ``off``, ``auto`` or a number of lines: frames are shrunk to the size they were drawn at.
+        native_resolution: ``off``, ``auto`` or a number of lines: frames are shrunk to the size they were drawn at.
         deinterlace: ``auto`` looks at the flags and at the first seconds; ``on``; ``off``.
         detelecine: restore 24 frames from 3:2 material (the number of frames changes).
         drop_streams: streams to leave out, see :func:`apisr.video.streams.plan_streams`.
@@ -92,7 +92,7 @@ class VideoOptions:
     resampling: Kernel = "lanczos"
     reuse: Reuse = "exact"
     hold: Hold = "auto"
-    native: Native = "off"
+    native_resolution: NativeResolution = "off"
     stream: int | None = None
     deinterlace: Deinterlace = "auto"
     detelecine: bool = False

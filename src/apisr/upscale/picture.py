@@ -137,16 +137,16 @@ def upscale_picture_file(
         check_format(target, *final)
         kept = frames_kept(info, target)
         notices = (*_notices(info, final, scale), *info.notices, *losses(info, target))
-        count = _counted(info.height * info.width * kept, on_pixels)
+        count = _progress_of(info.height * info.width * kept, on_pixels)
         writer = stack.enter_context(
             open_writer(target, info, overwrite=overwrite, quality=options.quality, provenance=options.provenance)
         )
         frames = itertools.islice(picture.frames(), kept)
         for frame, bands in _upscaled_frames(frames, engine, options.tile_px, count, still=info.kind != "animation"):
             height, width, channels = frame.pixels.shape
-            wanted = size.of_picture(height, width, scale=scale)
-            writer.start_frame(*wanted, channels, frame.pixels.dtype, duration_ms=frame.duration_ms)
-            for band in resize_bands(bands, height * scale, width * scale, *wanted):
+            requested = size.of_picture(height, width, scale=scale)
+            writer.start_frame(*requested, channels, frame.pixels.dtype, duration_ms=frame.duration_ms)
+            for band in resize_bands(bands, height * scale, width * scale, *requested):
                 writer.write(band)
     return PictureResult(
         source=source,
@@ -158,7 +158,7 @@ def upscale_picture_file(
     )
 
 
-def _counted(total: int, on_pixels: Callable[[int, int], None] | None) -> Callable[[int], None]:
+def _progress_of(total: int, on_pixels: Callable[[int, int], None] | None) -> Callable[[int], None]:
     done = 0
 
     def count(area_px: int) -> None:

@@ -40,23 +40,23 @@ class Preprocess:
 
     Attributes:
         hold: see :mod:`apisr.upscale.hold`.
-        native: height to shrink to before the network, None to leave the size.
+        native_height: height to shrink to before the network, None to leave the size.
         kernel: filter to shrink by.
     """
 
     hold: Hold = "off"
-    native: int | None = None
+    native_height: int | None = None
     kernel: Kernel = "bicubic"
 
     @property
     def active(self) -> bool:
         """Whether there is anything to do."""
-        return self.hold != "off" or self.native is not None
+        return self.hold != "off" or self.native_height is not None
 
     @property
     def identity(self) -> str:
         """Names what decides the result, for the manifest of a run."""
-        return f"hold={self.hold} native={self.native} {self.kernel if self.native else ''}".strip()
+        return f"hold={self.hold} native={self.native_height} {self.kernel if self.native_height else ''}".strip()
 
     def __call__(self, frames: Iterator[Frame], statistics: HoldStats | None = None) -> Iterator[Frame]:
         """Filter the frames of one segment: same number, order and times.
@@ -68,7 +68,9 @@ class Preprocess:
         if self.hold != "off":
             frames = self._held(frames, statistics)
         for frame in frames:
-            yield frame if self.native is None else replace(frame, rgb=self._shrunk(frame.rgb, self.native))
+            yield (
+                frame if self.native_height is None else replace(frame, rgb=self._shrunk(frame.rgb, self.native_height))
+            )
 
     def _held(self, frames: Iterator[Frame], statistics: HoldStats | None) -> Iterator[Frame]:
         hold = HoldFilter(self.hold)
@@ -93,7 +95,7 @@ def plan_preprocess(source: VideoSource, options: VideoOptions) -> tuple[Preproc
 
     Args:
         source: the video.
-        options: with `hold` (``auto`` is off for lossless codecs) and `native` (``off``, ``auto``, which is left alone
+        options: with `hold` (``auto`` is off for lossless codecs) and `native_resolution` (``off``, ``auto``, which is left alone
             when unsure, or a height).
 
     Returns:
@@ -102,11 +104,11 @@ def plan_preprocess(source: VideoSource, options: VideoOptions) -> tuple[Preproc
     hold = options.hold
     if hold == "auto" and source.info.video.codec in LOSSLESS_CODECS:
         hold = "off"  # its held drawings are identical already
-    native = options.native
-    if native == "off":
+    native_height = options.native_resolution
+    if native_height == "off":
         return Preprocess(hold), []
-    if isinstance(native, int):
-        return Preprocess(hold, native), [f"frames are shrunk to {native} lines before the network."]
+    if isinstance(native_height, int):
+        return Preprocess(hold, native_height), [f"frames are shrunk to {native_height} lines before the network."]
     estimate = native_height_of(source)
     if estimate.kernel is None or estimate.confidence < SURE_ENOUGH:
         return Preprocess(hold), [

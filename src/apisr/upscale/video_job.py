@@ -60,7 +60,7 @@ def plan_video_job(job: Job, context: JobContext) -> Generator[PlannedVideo]:
     options = context.options
     with VideoSource.open(job.source, stream=options.video.stream, rate=options.video.rate) as source:
         preprocess, notices = plan_preprocess(source, options.video)
-        lines = preprocess.native or source.info.video.height
+        lines = preprocess.native_height or source.info.video.height
         model = video_model(source, preprocess, context.networks)
         remarks = (network_notice(model, options, lines), fast_notice(model, options))
         mark = run_mark(source.sha256(), model.sha256, settings_of(options, "video", model))
@@ -77,7 +77,7 @@ def plan_video_job(job: Job, context: JobContext) -> Generator[PlannedVideo]:
 
 def video_model(source: VideoSource, preprocess: Preprocess, networks: Networks) -> Model:
     """Choose the network of a video, by the lines that it gets and by how soft they are."""
-    lines = preprocess.native or source.info.video.height
+    lines = preprocess.native_height or source.info.video.height
     return networks.model_for(lines, lambda: edge_width_of(source), video=True)
 
 

@@ -224,7 +224,7 @@ class IntraReader:
         """Yield each wanted intra packet with the packets that follow it (as many as were asked for)."""
         open_groups: list[tuple[PacketInfo, list[Packet[VideoStream]]]] = []
         last = max(self._numbers, default=-1) if self._numbers is not None else None
-        seen = 0
+        passed = 0
         last_time: Fraction | None = None
         for number, packet, kind, is_key in self._packets():
             for group in open_groups:
@@ -235,14 +235,14 @@ class IntraReader:
             time = Fraction(stamp or 0) * self.time_base
             self.statistics.last_time = max(self.statistics.last_time, time)
             if kind == "I" and (is_key or not self._keyframes_only):
-                seen += 1
+                passed += 1
                 if self._numbers is not None:
-                    wanted = number in self._numbers
+                    chosen = number in self._numbers
                 else:
-                    wanted = (seen - 1) % self._every == 0 and (
+                    chosen = (passed - 1) % self._every == 0 and (
                         last_time is None or abs(time - last_time) >= self._spacing
                     )
-                if wanted:
+                if chosen:
                     last_time = time
                     info = PacketInfo(number, stamp or 0, time, "key" if is_key else "intra", packet.size)
                     open_groups.append((info, [packet]))

@@ -20,9 +20,9 @@ def adversarial_loss(logits: Sequence[Tensor], *, real: bool, kind: Literal["lsg
     """
     losses: list[Tensor] = []
     for scale_logits in logits:
-        wanted = torch.full_like(scale_logits, float(real), dtype=torch.float32)
+        labels = torch.full_like(scale_logits, float(real), dtype=torch.float32)
         if kind == "lsgan":
-            losses.append(functional.mse_loss(scale_logits.float(), wanted))
+            losses.append(functional.mse_loss(scale_logits.float(), labels))
         else:
-            losses.append(functional.binary_cross_entropy_with_logits(scale_logits.float(), wanted))
+            losses.append(functional.binary_cross_entropy_with_logits(scale_logits.float(), labels))
     return torch.stack(losses).mean()

@@ -53,15 +53,18 @@ class PerceptualTerm(nn.Module):
             InputError: a weight names no layer of the network.
         """
         with torch.no_grad():
-            wanted = self.features(target)
-        given = self.features(output)
-        missing = [layer for layer in self.layer_weights if layer not in given]
+            target_features = self.features(target)
+        output_features = self.features(output)
+        missing = [layer for layer in self.layer_weights if layer not in output_features]
         if missing:
             raise InputError(
-                f"feature network '{self.name}' has no layer '{missing[0]}'. Layers: {', '.join(given)}.",
+                f"feature network '{self.name}' has no layer '{missing[0]}'. Layers: {', '.join(output_features)}.",
                 code="unknown-layer",
             )
-        terms = [weight * feature_distance(given[layer], wanted[layer]) for layer, weight in self.layer_weights.items()]
+        terms = [
+            weight * feature_distance(output_features[layer], target_features[layer])
+            for layer, weight in self.layer_weights.items()
+        ]
         return self.weight * torch.stack(terms).sum()
 
     def train(self, mode: bool = True) -> PerceptualTerm:
@@ -82,13 +85,13 @@ class TwinPerceptual(nn.Module):
         return {cast("str", term.name): term(output, target) for term in self.terms}
 
 
-def feature_distance(given: Tensor, wanted: Tensor) -> Tensor:
-    """Mean absolute difference in float32 of features that may be half precision; `wanted` gets no gradient.
+def feature_distance(output_features: Tensor, target_features: Tensor) -> Tensor:
+    """Mean absolute difference in float32 of features that may be half precision; `target_features` gets no gradient.
 
-    The same as ``l1_loss(given.float(), wanted.float())`` with a third of the memory traffic: the first layers of a
+    The same as ``l1_loss(output_features.float(), target_features.float())`` with a third of the memory traffic: the first layers of a
     feature network are by far the largest arrays of a training step.
     """
-    return cast("Tensor", _MeanAbsolute.apply(given, wanted))
+    return cast("Tensor", _MeanAbsolute.apply(output_features, target_features))
 
 
 def balanced_weights(
@@ -107,9 +110,11 @@ def balanced_weights(
     sums: dict[str, float] = {}
     with torch.no_grad():
         for output, target in pairs:
-            given, wanted = features(output), features(target)
-            for layer, value in given.items():
-                sums[layer] = sums.get(layer, 0.0) + float(functional.l1_loss(value.float(), wanted[layer].float()))
+            output_features, target_features = features(output), features(target)
+            for layer, value in output_features.items():
+                sums[layer] = sums.get(layer, 0.0) + float(
+                    functional.l1_loss(value.float(), target_features[layer].float())
+                )
     return {layer: total * len(pairs) / (len(sums) * value) for layer, value in sums.items()}
 
 
@@ -117,8 +122,8 @@ class _MeanAbsolute(torch.autograd.Function):
     """Keeps the sign of the difference, in the precision of the features, and nothing else."""
 
     @staticmethod
-    def forward(ctx: SavedTensors, given: Tensor, wanted: Tensor) -> Tensor:
-        difference = given - wanted
+    def forward(ctx: SavedTensors, output_features: Tensor, target_features: Tensor) -> Tensor:
+        difference = output_features - target_features
         total = torch.linalg.vector_norm(difference, 1, dtype=torch.float32)
         ctx.save_for_backward(difference.sign_())
         return total / difference.numel()

@@ -43,7 +43,7 @@ class SegmentEncoder:
     """
 
     def __init__(self, run: VideoRun, events: SegmentEvents, report: ReadReport, *, ahead: int) -> None:
-        self.busy_s = 0.0
+        self.active_s = 0.0
         self._run = run
         self._events = events
         self._report = report
@@ -85,7 +85,7 @@ class SegmentEncoder:
             self._events.frames_done(1)
         elif self._writer is not None:
             self._commit(self._writer)
-        self.busy_s += time.perf_counter() - clock
+        self.active_s += time.perf_counter() - clock
 
     def _begin(self, number: int) -> None:
         self._number = number

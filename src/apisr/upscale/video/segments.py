@@ -125,7 +125,7 @@ def make_segments(
     finally:
         reader.close()
         seconds.decode = report.decode_s
-        seconds.encode = encoder.busy_s
+        seconds.encode = encoder.active_s
         events.stage(seconds)
     return hold
 

@@ -152,7 +152,7 @@ def _named(file: BinaryIO, parent: Element, number: int) -> Iterator[Element]:
     return (element for element in children(file, parent) if element.number == number)
 
 
-def _crop_of(file: BinaryIO, tracks: Element, wanted: int | None) -> tuple[int, int, int, int]:
+def _crop_of(file: BinaryIO, tracks: Element, track: int | None) -> tuple[int, int, int, int]:
     for position, entry in enumerate(_named(file, tracks, TRACK_ENTRY)):
         kind = 0
         crops = dict.fromkeys(_CROPS.values(), 0)
@@ -163,7 +163,7 @@ def _crop_of(file: BinaryIO, tracks: Element, wanted: int | None) -> tuple[int, 
                 for detail in children(file, element):
                     if detail.number in _CROPS:
                         crops[_CROPS[detail.number]] = unsigned(file, detail)
-        if kind == _VIDEO_TRACK and wanted in (None, position):
+        if kind == _VIDEO_TRACK and track in (None, position):
             return crops["top"], crops["bottom"], crops["left"], crops["right"]
     return 0, 0, 0, 0
 

@@ -52,12 +52,12 @@ def parameter_names(state: Mapping[str, Tensor], path: Path) -> dict[str, str] |
             by_value.setdefault(array.T.tobytes(), name + _TRANSPOSED)
     names: dict[str, str] = {}
     for name, value in state.items():
-        wanted = value.detach().cpu().numpy().astype(np.float32).tobytes()
-        if name in arrays and arrays[name].tobytes() == wanted:
+        expected = value.detach().cpu().numpy().astype(np.float32).tobytes()
+        if name in arrays and arrays[name].tobytes() == expected:
             continue
-        if wanted not in by_value:
+        if expected not in by_value:
             return None
-        names[name] = by_value[wanted]
+        names[name] = by_value[expected]
     return names
 
 
