@@ -95,8 +95,8 @@ def plan_preprocess(source: VideoSource, options: VideoOptions) -> tuple[Preproc
 
     Args:
         source: the video.
-        options: with `hold` (``auto`` is off for lossless codecs) and `native_resolution` (``off``, ``auto``, which is left alone
-            when unsure, or a height).
+        options: with `hold` (``auto`` is off for lossless codecs) and `native_resolution` (``off``, ``auto``, which is
+            left alone when unsure, or a height).
 
     Returns:
         The filter and what is worth saying.

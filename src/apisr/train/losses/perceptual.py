@@ -88,8 +88,8 @@ class TwinPerceptual(nn.Module):
 def feature_distance(output_features: Tensor, target_features: Tensor) -> Tensor:
     """Mean absolute difference in float32 of features that may be half precision; `target_features` gets no gradient.
 
-    The same as ``l1_loss(output_features.float(), target_features.float())`` with a third of the memory traffic: the first layers of a
-    feature network are by far the largest arrays of a training step.
+    The same as ``l1_loss`` of both in float32 with a third of the memory traffic: the first layers of a feature network
+    are by far the largest arrays of a training step.
     """
     return cast("Tensor", _MeanAbsolute.apply(output_features, target_features))
 
