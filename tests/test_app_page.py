@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("starlette", reason="the extra 'app' is not installed")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if CHROMIUM is None:
-    pytest.skip("no Chromium on this machine", allow_module_level=True)
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from PIL import Image  # noqa: E402 - after the checks that skip this file
-from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
-from test_app_server import Server, running, wait_until  # noqa: E402
+from app_servers import Server, running, wait_until
+from browsers import launched, opened, serious_findings
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Where `npm install axe-core` was run.
-AXE = Path(os.environ.get("APISR_NODE_MODULES", ROOT / "node_modules")) / "axe-core" / "axe.min.js"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +38,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def page(browser: Browser, server: Server) -> Iterator[Page]:
-    yield from open_page(browser, server)
-
-
-def open_page(browser: Browser, server: Server, **options: object) -> Iterator[Page]:
-    context = browser.new_context(locale="en-US", **options)  # type: ignore[arg-type]
-    page = context.new_page()
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    page.goto(f"http://127.0.0.1:{server.port}/?token={server.token}")
-    page.wait_for_selector("html[data-ready=yes]")
-    yield page
-    context.close()
-    assert [text for text in problems if "Failed to load resource" not in text] == []
+    with opened(browser, server.address) as page:
+        yield page
 
 
 def clear(page: Page, server: Server) -> None:
@@ -85,7 +66,7 @@ def test_a_person_upscales_a_picture(page: Page, server: Server, tmp_path: Path)
     card = page.locator("#cards > li")
     expect(card).to_have_count(1)
     expect(card.locator(".facts")).to_contain_text("160×120")
-    expect(page.locator("#compare-after")).to_have_attribute("src", lambda_re("/api/cache/"), timeout=60_000)
+    expect(page.locator("#compare-after")).to_have_attribute("src", containing("/api/cache/"), timeout=60_000)
     natural = page.evaluate(
         "() => { const image = document.getElementById('compare-after');"
         " return image.decode().then(() => image.naturalWidth); }"
@@ -124,7 +105,7 @@ def test_a_person_upscales_a_clip_by_keyboard_alone(page: Page, server: Server) 
     page.locator("#cards .picture").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#look-time")).to_be_visible()
-    expect(page.locator("#compare-after")).to_have_attribute("src", lambda_re("/api/cache/"), timeout=90_000)
+    expect(page.locator("#compare-after")).to_have_attribute("src", containing("/api/cache/"), timeout=90_000)
     page.locator("#overview").focus()
     page.keyboard.press("ArrowRight")
     page.locator("#start").focus()
@@ -153,7 +134,7 @@ def test_a_bad_file_says_so(page: Page, server: Server, tmp_path: Path) -> None:
 
 def test_two_tabs_agree(browser: Browser, page: Page, server: Server, tmp_path: Path) -> None:
     clear(page, server)
-    for other in open_page(browser, server):
+    with opened(browser, server.address) as other:
         page.set_input_files("#pick-files", drawing(tmp_path / "tabs.png"))
         expect(other.locator("#cards > li")).to_have_count(1)
         page.locator("#pause-queue").click()
@@ -184,7 +165,7 @@ def test_languages_have_the_same_texts() -> None:
 @pytest.mark.parametrize("width", [360, 768, 3840])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_width_and_theme(browser: Browser, server: Server, width: int, scheme: str, tmp_path: Path) -> None:
-    for page in open_page(browser, server, viewport={"width": width, "height": 800}, color_scheme=scheme):
+    with opened(browser, server.address, viewport={"width": width, "height": 800}, color_scheme=scheme) as page:
         if not server.state()["items"]:
             page.set_input_files("#pick-files", drawing(tmp_path / "wide.png"))
         page.locator("#cards .picture").first.click()
@@ -192,43 +173,36 @@ def test_every_width_and_theme(browser: Browser, server: Server, width: int, sch
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(int(part) for part in ground[4:-1].split(",")) < 200) == (scheme == "dark")
-        if AXE.exists():
-            page.evaluate(AXE.read_text(encoding="utf-8"))
-            found = page.evaluate(
-                "() => axe.run().then(result => result.violations.map("
-                "one => [one.id, one.impact, one.nodes.map(node => node.html).slice(0, 3)]))"
-            )
-            assert [one for one in found if one[1] in ("serious", "critical")] == []
+        assert serious_findings(page) == []
 
 
 def test_reduced_motion_is_respected(browser: Browser, server: Server) -> None:
-    for page in open_page(browser, server, reduced_motion="reduce"):
+    with opened(browser, server.address, reduced_motion="reduce") as page:
         assert page.locator("#start").evaluate("element => getComputedStyle(element).transitionDuration") == "0s"
 
 
 def test_the_page_goes_on_after_the_server_was_killed(browser: Browser, tmp_path: Path) -> None:
     home = tmp_path / "home"
     picture = drawing(tmp_path / "large.png", (1600, 1200))
-    with running(home) as server:
-        opened = open_page(browser, server)
-        page = next(opened)
-        page.set_input_files("#pick-files", picture)
-        expect(page.locator("#cards .facts")).to_contain_text("1600×1200", timeout=60_000)
-        page.locator("#start").click()
-        expect(page.locator("#jobs .status")).to_contain_text("Running", timeout=60_000)
-        server.process.kill()
-        server.process.wait()
-        expect(page.locator("#offline")).to_be_visible(timeout=30_000)
-    with running(home, port=server.port) as again:
-        expect(page.locator("#offline")).to_be_hidden(timeout=60_000)
-        expect(page.locator("#jobs .status")).to_contain_text("Done", timeout=240_000)
-        assert again.state()["jobs"][0]["status"] == "done"
-        page.context.close()
+    with ExitStack() as stack:
+        with running(home) as server:
+            page = stack.enter_context(opened(browser, server.address))
+            page.set_input_files("#pick-files", picture)
+            expect(page.locator("#cards .facts")).to_contain_text("1600×1200", timeout=60_000)
+            page.locator("#start").click()
+            expect(page.locator("#jobs .status")).to_contain_text("Running", timeout=60_000)
+            server.process.kill()
+            server.process.wait()
+            expect(page.locator("#offline")).to_be_visible(timeout=30_000)
+        with running(home, port=server.port) as again:
+            expect(page.locator("#offline")).to_be_hidden(timeout=60_000)
+            expect(page.locator("#jobs .status")).to_contain_text("Done", timeout=240_000)
+            assert again.state()["jobs"][0]["status"] == "done"
 
 
 @pytest.mark.slow
 def test_five_hundred_files(browser: Browser, server: Server, tmp_path: Path) -> None:
-    for page in open_page(browser, server):
+    with opened(browser, server.address) as page:
         clear(page, server)
         server.post("/api/queue/pause", {})
         small = drawing(tmp_path / "one.png", (32, 24)).read_bytes()
@@ -252,7 +226,5 @@ def test_five_hundred_files(browser: Browser, server: Server, tmp_path: Path) ->
         server.post("/api/queue/resume", {})
 
 
-def lambda_re(text: str) -> object:
-    import re
-
+def containing(text: str) -> object:
     return re.compile(re.escape(text))

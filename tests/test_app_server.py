@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 import pytest
+from app_servers import Server, png, running, wait_until, workers_of
 from PIL import Image
 
 pytest.importorskip("starlette", reason="the extra 'app' is not installed")
@@ -24,79 +21,6 @@ pytest.importorskip("uvicorn", reason="the extra 'app' is not installed")
 
 from apisr.app.store import Job, Settings, Store, safe_name
 from apisr.core.errors import InputError
-
-
-@dataclass
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> dict[str, object]:
-        return json.loads(self.body)
-
-
-@dataclass
-class Server:
-    process: subprocess.Popen[str]
-    port: int
-    token: str
-    home: Path
-
-    def ask(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        headers: dict[str, str] | None = None,
-        *,
-        cookie: bool = True,
-    ) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        sent = {"Cookie": f"apisr_token={self.token}"} if cookie else {}
-        sent |= headers or {}
-        try:
-            connection.request(method, path, body, sent)
-            response = connection.getresponse()
-            return Answer(
-                response.status, {key.lower(): value for key, value in response.getheaders()}, response.read()
-            )
-        finally:
-            connection.close()
-
-    def post(self, path: str, values: object) -> Answer:
-        return self.ask("POST", path, json.dumps(values).encode())
-
-    def upload(self, name: str, content: bytes) -> Answer:
-        return self.ask("POST", f"/api/upload?name={quote(name)}", content)
-
-    def state(self) -> dict[str, list[dict[str, object]]]:
-        return self.ask("GET", "/api/state").json  # type: ignore[return-value]
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(60)
-
-
-@contextlib.contextmanager
-def running(home: Path, *arguments: object, port: int = 0) -> Iterator[Server]:
-    command = [sys.executable, "-m", "apisr", "app", *map(str, arguments)]
-    command += ["--no-browser", "--port", str(port), "--home", str(home)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            assert process.stdout is not None
-            address = urlsplit(process.stdout.readline().strip())
-            assert address.port, "the app printed no address"
-            yield Server(process, address.port, parse_qs(address.query)["token"][0], home)
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(30)
-                except subprocess.TimeoutExpired:
-                    process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -108,21 +32,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "out").symlink_to("/etc")
     with running(tmp_path_factory.mktemp("home"), folder) as server:
         yield server
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.1)
-
-
-def png(width: int = 40, height: int = 30) -> bytes:
-    import io
-
-    content = io.BytesIO()
-    Image.new("RGB", (width, height), "orange").save(content, "PNG")
-    return content.getvalue()
 
 
 def test_the_page_opens_by_its_address_only(server: Server) -> None:
@@ -181,7 +90,7 @@ def test_the_token_is_asked_before_anything_is_read(server: Server) -> None:
 def test_odd_lengths_are_refused(server: Server, length: str) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         head = (
-            f"POST /api/jobs HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nCookie: apisr_token={server.token}\r\n"
+            f"POST /api/jobs HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nCookie: {server.cookie}\r\n"
             f"Content-Length: {length}\r\n\r\n"
         )
         connection.sendall(head.encode())
@@ -241,7 +150,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         head = (
             f"POST /api/upload?name=cut.png HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
-            f"Cookie: apisr_token={server.token}\r\nContent-Length: 1000\r\n\r\n"
+            f"Cookie: {server.cookie}\r\nContent-Length: 1000\r\n\r\n"
         )
         connection.sendall(head.encode() + png()[:50])
     time.sleep(1)
@@ -300,11 +209,6 @@ def test_a_crashed_worker_fails_its_job_only(server: Server) -> None:
     small = server.upload("after.png", png()).json
     after = server.post("/api/jobs", {"items": [small["id"]], "settings": {}}).json["jobs"][0]  # type: ignore[index]
     wait_until(lambda: next(one for one in server.state()["jobs"] if one["id"] == after)["status"] == "done")
-
-
-def workers_of(pid: int) -> list[int]:
-    done = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, timeout=20, check=False)
-    return [int(line) for line in done.stdout.split()]
 
 
 def test_work_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:

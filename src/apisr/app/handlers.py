@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from importlib import resources
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import cast
 
-from pydantic import ValidationError
-from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from apisr.app.queue import Bus, Queue
-from apisr.app.security import read_body
-from apisr.app.store import Item, Job, Settings, Store
+from apisr.app.answers import Handler, json_of, route, seconds_of, settings_of, static_page, texts_of
+from apisr.app.events import Bus
+from apisr.app.queue import Queue
+from apisr.app.store import Item, Job, Store
 from apisr.app.workers import Worker
-from apisr.core.errors import ApisrError, InputError, RunError
+from apisr.core.errors import ApisrError, InputError
 from apisr.core.files import free_bytes
 from apisr.core.media import find_media, media_kind
 
@@ -31,7 +27,6 @@ KEPT_FREE_BYTES = 1 << 30
 UPLOAD_IDLE_SECONDS = 60.0
 #: Entries of a folder that the page is shown.
 MAX_LISTED = 5000
-_HEARTBEAT_SECONDS = 15.0
 
 
 class App:
@@ -39,12 +34,14 @@ class App:
 
     Args:
         store: files, jobs, presets.
+        bus: tells the pages what happens.
         max_upload_bytes: longest upload.
+        local: whether people sit at this machine, so that folders can be opened on its screen.
     """
 
-    def __init__(self, store: Store, *, max_upload_bytes: int) -> None:
+    def __init__(self, store: Store, bus: Bus, *, max_upload_bytes: int, local: bool = False) -> None:
         self.store = store
-        self.bus = Bus()
+        self.bus = bus
         self.queue = Queue(store, self.bus)
         self.looker = Worker("previews")
         self.max_upload_bytes = max_upload_bytes
@@ -53,10 +50,9 @@ class App:
 
     def routes(self) -> list[Route]:
         """Return all routes."""
-        table: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
+        table: list[tuple[str, str, Handler]] = [
             ("GET", "/", self.page),
             ("GET", "/api/state", self.state),
-            ("GET", "/api/events", self.events),
             ("GET", "/api/browse", self.browse),
             ("POST", "/api/add", self.add),
             ("POST", "/api/upload", self.upload),
@@ -77,11 +73,11 @@ class App:
             ("PUT", "/api/presets/{name}", self.set_preset),
             ("DELETE", "/api/presets/{name}", self.remove_preset),
         ]
-        return [Route(path, _answering(handler), methods=[method]) for method, path, handler in table]
+        return [route(method, path, handler) for method, path, handler in table]
 
     async def page(self, request: Request) -> Response:
         """Send the page."""
-        return Response(_static("index.html"), media_type="text/html")
+        return static_page("index.html")
 
     async def state(self, request: Request) -> Response:
         """Send everything that the page shows first."""
@@ -100,24 +96,6 @@ class App:
                 "presets": {name: preset.model_dump(exclude_none=True) for name, preset in state.presets.items()},
             }
         )
-
-    async def events(self, request: Request) -> Response:
-        """Stream what happens (server-sent events)."""
-
-        async def stream() -> AsyncGenerator[bytes]:
-            with self.bus.page() as page:
-                while True:
-                    try:
-                        event = await asyncio.wait_for(page.get(), _HEARTBEAT_SECONDS)
-                    except TimeoutError:
-                        yield b": still here\n\n"
-                        continue
-                    if event is None:
-                        return
-                    name, values = event
-                    yield f"event: {name}\ndata: {json.dumps(values)}\n\n".encode()
-
-        return StreamingResponse(stream(), media_type="text/event-stream")
 
     async def browse(self, request: Request) -> Response:
         """List a folder below the one that was given on the command line."""
@@ -138,10 +116,10 @@ class App:
 
     async def add(self, request: Request) -> Response:
         """Add files, and the files of folders, that were picked."""
-        values = await _json(request)
+        values = await json_of(request)
         added: list[Item] = []
         left_out = 0
-        for name in _texts(values.get("ids")):
+        for name in texts_of(values.get("ids")):
             path = self.store.path_of(name)
             listing = find_media(path) if path.is_dir() else None
             left_out += len(listing.left_out) if listing else 0
@@ -229,7 +207,7 @@ class App:
     async def _frame(self, path: Path, time: str) -> Response:
         output = self._cache_path("png")
         answer = await self.looker.ask(
-            "frame", {"path": str(path), "time": _seconds(time), "output": str(output), "longest_px": 4096}
+            "frame", {"path": str(path), "time": seconds_of(time), "output": str(output), "longest_px": 4096}
         )
         content = await asyncio.to_thread(output.read_bytes)
         output.unlink(missing_ok=True)
@@ -239,15 +217,15 @@ class App:
     async def preview(self, request: Request) -> Response:
         """Upscale a crop; the answer names two pictures."""
         item = self.store.item(request.path_params["item"])
-        values = await _json(request)
+        values = await json_of(request)
         before, after = self._cache_path("png"), self._cache_path("png")
         answer = await self.looker.ask(
             "preview",
             {
                 "path": str(item.path),
-                "time": _seconds(str(values.get("time", 0))),
+                "time": seconds_of(str(values.get("time", 0))),
                 "box": values.get("box"),
-                "settings": _settings(values.get("settings")).model_dump(exclude_none=True),
+                "settings": settings_of(values.get("settings")).model_dump(exclude_none=True),
                 "before": str(before),
                 "after": str(after),
             },
@@ -257,11 +235,11 @@ class App:
     async def clip(self, request: Request) -> Response:
         """Upscale a few seconds of a video to look at; the answer names the clip."""
         item = self.store.item(request.path_params["item"])
-        values = await _json(request)
+        values = await json_of(request)
         if item.kind != "video":
             raise InputError("only videos have a preview that plays.", code="wrong-kind")
-        start, length = _seconds(str(values.get("time", 0))), min(10.0, _seconds(str(values.get("seconds", 3))))
-        settings = _settings(values.get("settings")).model_copy(
+        start, length = seconds_of(str(values.get("time", 0))), min(10.0, seconds_of(str(values.get("seconds", 3))))
+        settings = settings_of(values.get("settings")).model_copy(
             update={"container": "mp4", "codec": "libx264", "crf": 18.0}
         )
         output = self._cache_path("mp4")
@@ -279,8 +257,8 @@ class App:
     async def plan(self, request: Request) -> Response:
         """Say what an upscale would do."""
         item = self.store.item(request.path_params["item"])
-        values = await _json(request)
-        settings = _settings(values.get("settings")).model_dump(exclude_none=True)
+        values = await json_of(request)
+        settings = settings_of(values.get("settings")).model_dump(exclude_none=True)
         answer = await self.looker.ask(
             "plan", {"source": str(item.path), "folder": str(self.store.results), "settings": settings}
         )
@@ -296,9 +274,9 @@ class App:
 
     async def add_jobs(self, request: Request) -> Response:
         """Put files into the queue."""
-        values = await _json(request)
-        settings = _settings(values.get("settings"))
-        items = [self.store.item(name) for name in _texts(values.get("items"))]
+        values = await json_of(request)
+        settings = settings_of(values.get("settings"))
+        items = [self.store.item(name) for name in texts_of(values.get("items"))]
         arguments: dict[str, object] = {
             "sources": [str(item.path) for item in items],
             "folder": str(self.store.results),
@@ -306,7 +284,7 @@ class App:
         }
         answer = await self.looker.ask("targets", arguments)
         jobs: list[Job] = []
-        for item, target in zip(items, _texts(answer.get("targets")), strict=True):
+        for item, target in zip(items, texts_of(answer.get("targets")), strict=True):
             chosen = self.store.free_target(Path(target), taken={job.target for job in jobs})
             self.store.id_of(chosen.parent)
             jobs.append(
@@ -325,7 +303,7 @@ class App:
 
     async def order(self, request: Request) -> Response:
         """Bring the queue into a new order."""
-        self.queue.order(_texts((await _json(request)).get("ids")))
+        self.queue.order(texts_of((await json_of(request)).get("ids")))
         return JSONResponse({})
 
     async def pause(self, request: Request) -> Response:
@@ -363,7 +341,7 @@ class App:
         name = request.path_params["name"].strip()[:60]
         if not name:
             raise InputError("a preset needs a name.", code="bad-request")
-        self.store.state.presets[name] = _settings((await _json(request)).get("settings"))
+        self.store.state.presets[name] = settings_of((await json_of(request)).get("settings"))
         self.store.save()
         return JSONResponse({})
 
@@ -401,18 +379,18 @@ class App:
         self.bus.send("item", public_item(item))
 
     @contextlib.asynccontextmanager
-    async def lifespan(self, _: Starlette) -> AsyncGenerator[None]:
+    async def running(self) -> AsyncGenerator[None]:
         """Run the queue while the server runs."""
         self.queue.start()
         for item in self.store.state.items:
             self._probe_later(item)
-        yield
-        self.bus.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await self.looker.stop()
-        await self.queue.close()
-        self.store.close()
+        try:
+            yield
+        finally:
+            for task in list(self._tasks):
+                task.cancel()
+            await self.looker.stop()
+            await self.queue.close()
 
 
 def public_item(item: Item) -> dict[str, object]:
@@ -420,69 +398,7 @@ def public_item(item: Item) -> dict[str, object]:
     return item.model_dump(mode="json", exclude={"path"})
 
 
-def _answering(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """Turn our errors into answers with one line."""
-
-    async def answer(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except ClientDisconnect:
-            return Response(status_code=499)
-        except RunError as error:
-            return JSONResponse({"error": str(error), "code": error.code}, status_code=500)
-        except ApisrError as error:
-            missing = error.code.startswith("no-such")
-            return JSONResponse({"error": str(error), "code": error.code}, status_code=404 if missing else 400)
-        except OSError as error:
-            said = error.strerror or type(error).__name__
-            return JSONResponse({"error": f"the disk says: {said}.", "code": "disk"}, status_code=500)
-
-    return answer
-
-
-async def _json(request: Request) -> dict[str, object]:
-    body = await read_body(request)
-    if body is None:
-        raise InputError("the request is too long.", code="bad-request")
-    try:
-        values: object = json.loads(body or b"{}")
-    except (ValueError, RecursionError):
-        raise InputError("the request is not JSON.", code="bad-request") from None
-    if not isinstance(values, dict):
-        raise InputError("the request is not a JSON object.", code="bad-request")
-    return cast("dict[str, object]", values)
-
-
-def _texts(value: object) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in cast("list[object]", value)):
-        raise InputError("expected a list of ids.", code="bad-request")
-    return cast("list[str]", value)
-
-
-def _settings(value: object) -> Settings:
-    try:
-        return Settings.model_validate(value or {})
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        raise InputError(f"settings: {key}: {problem['msg']}.", code="bad-setting") from None
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 10_000_000:
-        raise InputError(f"expected a time in seconds, got '{text[:40]}'.", code="bad-request")
-    return seconds
-
-
 def _public_result(job: Job) -> dict[str, object] | None:
     if job.result is None:
         return None
     return {key: value for key, value in job.result.items() if key not in ("source", "target")}
-
-
-def _static(name: str) -> bytes:
-    return resources.files("apisr.app").joinpath("static", name).read_bytes()

@@ -7,55 +7,21 @@ on at the segment where they stood), and its state is on the disk before the pag
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Literal
 
+from apisr.app.events import Bus
 from apisr.app.store import MAX_LOG_LINES, Job, Store
 from apisr.app.workers import Worker
 from apisr.core.errors import ApisrError, InputError
 
 #: Least time between two progress events of a job, in seconds.
 _EVENT_SECONDS = 0.2
-#: A page that does not take its events is let go after so many of them.
-_MAX_WAITING_EVENTS = 2000
 #: The speed is a mean over the last so many seconds.
 _SPEED_SECONDS = 20.0
 
-Event = tuple[str, dict[str, object]]
 StopReason = Literal["pause", "cancel", "shutdown"]
-
-
-class Bus:
-    """Hands events to all open pages."""
-
-    def __init__(self) -> None:
-        self._pages: set[asyncio.Queue[Event | None]] = set()
-
-    def send(self, name: str, values: dict[str, object]) -> None:
-        """Give an event to every page; one that does not read any more is let go."""
-        for page in list(self._pages):
-            try:
-                page.put_nowait((name, values))
-            except asyncio.QueueFull:
-                self._pages.discard(page)
-
-    def close(self) -> None:
-        """End the streams of all pages."""
-        for page in self._pages:
-            with contextlib.suppress(asyncio.QueueFull):
-                page.put_nowait(None)
-
-    @contextlib.contextmanager
-    def page(self) -> Generator[asyncio.Queue[Event | None]]:
-        """Give a page its events while the block runs; None says that there will be no more."""
-        page: asyncio.Queue[Event | None] = asyncio.Queue(_MAX_WAITING_EVENTS)
-        self._pages.add(page)
-        try:
-            yield page
-        finally:
-            self._pages.discard(page)
 
 
 class Queue:

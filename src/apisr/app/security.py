@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Collection
+from urllib.parse import urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -20,14 +21,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: Longest body of a request that is not an upload, in bytes.
 MAX_BODY_BYTES = 1 << 20
-COOKIE = "apisr_token"
+#: Start of the name of the cookie; the port follows, because browsers send cookies to all ports of a machine.
+COOKIE = "apisr_token_"
+#: Pages that can be opened with the token in their address.
+PAGES = ("/", "/review")
 _COOKIE_SECONDS = 90 * 24 * 3600
 
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self'; "
-        "connect-src 'self'; font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
+        "connect-src 'self'; font-src 'self'; manifest-src 'self'; frame-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -77,7 +81,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
-                    headers[name] = value
+                    headers.setdefault(name, value)  # reports have a narrower policy of their own
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
@@ -93,13 +97,14 @@ class Guard:
             return _refused("requests of other pages are refused", 403)
         if _bad_length(headers):
             return _refused("the length of the request is missing or not a number", 400)
+        cookie = COOKIE + headers.get("host", "").rpartition(":")[2]
         given = request.query_params.get("token", "")
-        if request.url.path == "/" and self._matches(given):
-            answer = RedirectResponse("/", status_code=303)
-            answer.set_cookie(COOKIE, self._token, max_age=_COOKIE_SECONDS, httponly=True, samesite="strict")
+        if request.url.path in PAGES and self._matches(given):
+            answer = RedirectResponse(_without_token(request), status_code=303)
+            answer.set_cookie(cookie, self._token, max_age=_COOKIE_SECONDS, httponly=True, samesite="strict")
             return answer
         bearer = headers.get("authorization", "").removeprefix("Bearer ")
-        if not (self._matches(request.cookies.get(COOKIE, "")) or self._matches(bearer)):
+        if not (self._matches(request.cookies.get(cookie, "")) or self._matches(bearer)):
             return _refused("open the page by the address that 'apisr app' printed", 401)
         return None
 
@@ -115,6 +120,27 @@ async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes | No
         if len(body) > limit:
             return None
     return bytes(body)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address is reached from this machine alone.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
+    (True, False)
+    """
+    import ipaddress
+
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _without_token(request: Request) -> str:
+    pairs = [(key, value) for key, value in request.query_params.multi_items() if key != "token"]
+    return f"{request.url.path}?{urlencode(pairs)}" if pairs else request.url.path
 
 
 def _same_origin(headers: Headers) -> bool:

@@ -2,45 +2,79 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
+from apisr.app.answers import route
+from apisr.app.events import Bus
 from apisr.app.handlers import App
-from apisr.app.security import Guard, allowed_hosts
+from apisr.app.reviewing import ReviewPages
+from apisr.app.security import Guard, allowed_hosts, is_loopback
 from apisr.app.store import Store
 from apisr.core.errors import InputError
 
 
-def create_app(store: Store, *, hosts: frozenset[str], max_upload_bytes: int) -> Starlette:
+@dataclass(frozen=True)
+class ServerOptions:
+    """Where the server listens and what it shows.
+
+    Attributes:
+        host: address to listen on.
+        port: port; 0 takes a free one.
+        max_upload_bytes: longest upload.
+        review_only: whether the review of datasets is the only page; FOLDER is the dataset then.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    max_upload_bytes: int = 64 * 10**9
+    review_only: bool = False
+
+
+def create_app(store: Store, bus: Bus, options: ServerOptions, *, hosts: frozenset[str]) -> Starlette:
     """Return the ASGI application.
 
     Args:
         store: files, jobs, presets.
+        bus: tells the pages what happens; it is to be closed before the server waits for its connections to end.
+        options: what the server shows.
         hosts: accepted values of ``Host``, see :func:`apisr.app.security.allowed_hosts`.
-        max_upload_bytes: longest upload.
     """
-    app = App(store, max_upload_bytes=max_upload_bytes)
+    routes = [route("GET", "/api/events", bus.answer)]
+    routes += ReviewPages(store, bus, alone=options.review_only).routes()
+    app = None
+    if not options.review_only:
+        app = App(store, bus, max_upload_bytes=options.max_upload_bytes, local=is_loopback(options.host))
+        routes += app.routes()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        try:
+            async with app.running() if app is not None else contextlib.nullcontext():
+                yield
+        finally:
+            store.close()
+
     starlette = Starlette(
-        routes=app.routes(),
-        middleware=[Middleware(Guard, token=store.token, hosts=hosts)],
-        lifespan=app.lifespan,
+        routes=routes, middleware=[Middleware(Guard, token=store.token, hosts=hosts)], lifespan=lifespan
     )
     starlette.mount("/static", StaticFiles(packages=[("apisr.app", "static")]), name="static")
     return starlette
 
 
-def serve(store: Store, *, host: str, port: int, max_upload_bytes: int, on_ready: Callable[[str], None]) -> None:
+def serve(store: Store, options: ServerOptions, *, on_ready: Callable[[str], None]) -> None:
     """Run the server until it is interrupted.
 
     Args:
         store: files, jobs, presets; it is closed at the end.
-        host: address to listen on.
-        port: port; 0 takes a free one.
-        max_upload_bytes: longest upload.
+        options: where the server listens and what it shows.
         on_ready: called with the address of the page, token included.
 
     Raises:
@@ -48,16 +82,34 @@ def serve(store: Store, *, host: str, port: int, max_upload_bytes: int, on_ready
     """
     import uvicorn
 
-    listener = _listener(host, port)
-    real_port = int(listener.getsockname()[1])
-    app = create_app(store, hosts=allowed_hosts(host, real_port), max_upload_bytes=max_upload_bytes)
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::", "127.0.0.1") else host
+    try:
+        listener = _listener(options.host, options.port)
+    except InputError:
+        store.close()
+        raise
+    port = int(listener.getsockname()[1])
+    bus = Bus()
+    app = create_app(store, bus, options, hosts=allowed_hosts(options.host, port))
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=2, timeout_keep_alive=30, lifespan="on"
     )
-    server = uvicorn.Server(config)
-    on_ready(f"http://{f'[{shown}]' if ':' in shown else shown}:{real_port}/?token={store.token}")
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            bus.close()  # the streams of open pages would otherwise be waited for
+            await super().shutdown(sockets)
+
+    server = Server(config)
+    on_ready(_address(store, options, port))
     server.run(sockets=[listener])
+
+
+def _address(store: Store, options: ServerOptions, port: int) -> str:
+    host = "127.0.0.1" if options.host in ("0.0.0.0", "::", "127.0.0.1") else options.host
+    page = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    if options.review_only and store.folder is not None:
+        return f"{page}/review?dataset={quote(store.id_of(store.folder))}&token={store.token}"
+    return f"{page}/?token={store.token}"
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -37,30 +38,43 @@ def command(
     """Drop files, look at the result before the work, and let it run, on a page in the browser.
 
     The page is served on this machine alone. Ctrl-C ends it; unfinished work goes on when it is started again.
-
     """
-    import importlib.util
+    from apisr.core.errors import InputError
 
-    from apisr.core.errors import InputError, MissingExtra
-
-    for module in ("starlette", "uvicorn"):
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtra("app", "for the app")
+    check_installed()
     if folder is not None and not folder.is_dir():
         raise InputError(f"cannot open '{folder}': it is not a folder.", code="not-a-folder")
     import platformdirs
 
-    from apisr.app.server import serve
+    from apisr.app.server import ServerOptions, serve
     from apisr.app.store import Store
+
+    store = Store(home or platformdirs.user_data_path("apisr") / "app", folder=folder)
+    options = ServerOptions(host=host, port=port, max_upload_bytes=int(max_upload_gb * 1e9))
+    serve(store, options, on_ready=partial(show_address, browser=browser))
+
+
+def check_installed() -> None:
+    """Check that the libraries of the server are installed.
+
+    Raises:
+        MissingExtra: they are not.
+    """
+    import importlib.util
+
+    from apisr.core.errors import MissingExtra
+
+    for module in ("starlette", "uvicorn"):
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtra("app", "for the page")
+
+
+def show_address(address: str, *, browser: bool) -> None:
+    """Print the address of the page, and open it where asked."""
     from apisr.cli.output import say
 
-    def ready(address: str) -> None:
-        say(address)
-        if browser:
-            import webbrowser
+    say(address)
+    if browser:
+        import webbrowser
 
-            webbrowser.open(address)
-
-    own = home or platformdirs.user_data_path("apisr") / "app"
-    store = Store(own, folder=folder)
-    serve(store, host=host, port=port, max_upload_bytes=int(max_upload_gb * 1e9), on_ready=ready)
+        webbrowser.open(address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,20 +24,22 @@ def command(
     ] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
 ) -> None:
-    """Show the pictures of a dataset, doubtful ones first; accept and reject them with the keyboard.
+    """Show the pictures of a dataset, doubtful ones first; accept and reject them by keyboard, mouse or touch.
 
-    Every decision is written to the manifest at once. Ctrl-C ends the review.
+    The page is that of 'apisr app', for this dataset alone. Every decision is written to the manifest at once.
+    Ctrl-C ends the review.
     """
-    from apisr.cli.output import note, say
+    from apisr.cli.app import check_installed, show_address
+
+    check_installed()
+    import tempfile
+
+    from apisr.app.server import ServerOptions, serve
+    from apisr.app.store import Store
     from apisr.curate.review import Review
 
-    with Review(dataset, port=port) as review:
-        say(review.url)
-        if browser:
-            import webbrowser
-
-            webbrowser.open(review.url)
-        try:
-            review.serve()
-        except KeyboardInterrupt:
-            note("review ended")
+    Review(dataset)  # a folder that is not a dataset is refused before anything is served
+    with tempfile.TemporaryDirectory(prefix="apisr-review-") as home:
+        store = Store(Path(home), folder=dataset)
+        options = ServerOptions(port=port, review_only=True)
+        serve(store, options, on_ready=partial(show_address, browser=browser))

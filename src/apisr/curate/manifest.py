@@ -148,7 +148,7 @@ SCHEMA = pa.schema([(field.name, _TYPES[str(field.type)]) for field in dataclass
 
 def write_manifest(folder: Path, rows: Iterable[Row], *, settings_json: str = "") -> Path:
     """Write ``manifest.parquet`` of a dataset folder, replacing the one that is there when complete."""
-    table = pa.Table.from_pylist([dataclasses.asdict(row) for row in rows], schema=SCHEMA)
+    table = pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA)
     target = folder / FILE_NAME
     with atomic_path(target, overwrite=True) as partial:
         metadata = {"apisr.version": __version__, "apisr.settings": settings_json}

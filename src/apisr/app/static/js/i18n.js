@@ -24,6 +24,7 @@ export async function use(name) {
   localStorage.setItem("language", name);
   document.documentElement.lang = name;
   for (const element of document.querySelectorAll("[data-text]")) element.textContent = t(element.dataset.text);
+  for (const element of document.querySelectorAll("[data-label]")) element.setAttribute("aria-label", t(element.dataset.label));
 }
 
 // t("added", {count: 3}): {count} is put in; "key#one" is taken where the language has a singular and count is 1.
@@ -53,4 +54,11 @@ export function clock(seconds) {
   return parts.map((part) => String(part).padStart(2, "0")).join(":") + (seconds % 1).toFixed(2).slice(1);
 }
 
-export const number = (value, digits = 3) => new Intl.NumberFormat(language, { maximumSignificantDigits: digits }).format(value);
+// Writers of numbers are expensive to make and are kept.
+const writers = new Map();
+
+export function number(value, digits = 3) {
+  const key = `${language} ${digits}`;
+  if (!writers.has(key)) writers.set(key, new Intl.NumberFormat(language, { maximumSignificantDigits: digits }));
+  return writers.get(key).format(value);
+}

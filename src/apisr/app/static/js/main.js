@@ -2,7 +2,8 @@
 
 import * as api from "./api.js";
 import { byId, say } from "./dom.js";
-import * as i18n from "./i18n.js";
+import { wireHeader } from "./header.js";
+import { t } from "./i18n.js";
 import * as files from "./files.js";
 import * as look from "./look.js";
 import * as queue from "./queue.js";
@@ -24,19 +25,6 @@ export function refresh() {
   });
 }
 
-function setTheme(theme) {
-  if (theme === "auto") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = theme;
-  localStorage.setItem("theme", theme);
-  byId("theme").value = theme;
-}
-
-async function setLanguage(name) {
-  await i18n.use(name);
-  byId("language").value = name;
-  refresh();
-}
-
 function take(values) {
   Object.assign(state, values);
   const known = new Set(state.items.map((item) => item.id));
@@ -52,17 +40,14 @@ const handlers = {
   job: (job) => take({ jobs: state.jobs.map((other) => (other.id === job.id ? job : other)) }),
   ended: ({ name, status }) => {
     if (status !== "done" && status !== "failed") return;
-    const text = i18n.t(status === "done" ? "finished" : "failedNotice", { name });
+    const text = t(status === "done" ? "finished" : "failedNotice", { name });
     say(text);
     queue.notify(text);
   },
 };
 
 async function start() {
-  setTheme(localStorage.getItem("theme") ?? "auto");
-  await setLanguage(i18n.preferred());
-  byId("theme").addEventListener("change", (event) => setTheme(event.target.value));
-  byId("language").addEventListener("change", (event) => setLanguage(event.target.value));
+  await wireHeader(refresh);
   for (const part of [files, settings, look, queue]) part.wire(state);
   let offline = false;
   api.listen(handlers, async (there) => {

@@ -1,0 +1,96 @@
+"""Requests read and checked, and our errors turned into answers with one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from importlib import resources
+from typing import cast
+
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from apisr.app.security import read_body
+from apisr.app.store import Settings
+from apisr.core.errors import ApisrError, InputError, RunError
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def route(method: str, path: str, handler: Handler) -> Route:
+    """Return a route whose errors become answers."""
+    return Route(path, answering(handler), methods=[method])
+
+
+def answering(handler: Handler) -> Handler:
+    """Turn our errors into answers with one line."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except RunError as error:
+            return JSONResponse({"error": str(error), "code": error.code}, status_code=500)
+        except ApisrError as error:
+            missing = error.code.startswith("no-such")
+            return JSONResponse({"error": str(error), "code": error.code}, status_code=404 if missing else 400)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            return JSONResponse({"error": f"the disk says: {reason}.", "code": "disk"}, status_code=500)
+
+    return answer
+
+
+async def json_of(request: Request) -> dict[str, object]:
+    """Return the JSON object in the body of a request.
+
+    Raises:
+        InputError: it is too long, not JSON, or not an object.
+    """
+    body = await read_body(request)
+    if body is None:
+        raise InputError("the request is too long.", code="bad-request")
+    try:
+        values: object = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        raise InputError("the request is not JSON.", code="bad-request") from None
+    if not isinstance(values, dict):
+        raise InputError("the request is not a JSON object.", code="bad-request")
+    return cast("dict[str, object]", values)
+
+
+def texts_of(value: object) -> list[str]:
+    """Return a list of texts, checked."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in cast("list[object]", value)):
+        raise InputError("expected a list of ids.", code="bad-request")
+    return cast("list[str]", value)
+
+
+def settings_of(value: object) -> Settings:
+    """Return what a person chose, checked."""
+    try:
+        return Settings.model_validate(value or {})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        raise InputError(f"settings: {key}: {problem['msg']}.", code="bad-setting") from None
+
+
+def seconds_of(text: str) -> float:
+    """Return a time in seconds, checked."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 10_000_000:
+        raise InputError(f"expected a time in seconds, got '{text[:40]}'.", code="bad-request")
+    return seconds
+
+
+def static_page(name: str) -> Response:
+    """Return a page of the folder ``static``."""
+    content = resources.files("apisr.app").joinpath("static", name).read_bytes()
+    return Response(content, media_type="text/html")
