@@ -14,7 +14,9 @@ from starlette.routing import Route
 
 from apisr.app.answers import Handler, json_of, route, seconds_of, settings_of, static_page, texts_of
 from apisr.app.events import Bus
-from apisr.app.queue import Queue
+from apisr.app.opening import can_open, open_folder
+from apisr.app.planning import Plans
+from apisr.app.queue import Queue, public_job
 from apisr.app.store import Item, Job, Store
 from apisr.app.workers import Worker
 from apisr.core.errors import ApisrError, InputError
@@ -44,7 +46,9 @@ class App:
         self.bus = bus
         self.queue = Queue(store, self.bus)
         self.looker = Worker("previews")
+        self.plans = Plans(store)
         self.max_upload_bytes = max_upload_bytes
+        self.can_open = can_open(local=local)
         self._probing = asyncio.Semaphore(1)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -66,6 +70,7 @@ class App:
             ("POST", "/api/jobs", self.add_jobs),
             ("POST", "/api/jobs/order", self.order),
             ("POST", "/api/queue/{action}", self.pause),
+            ("POST", "/api/jobs/{job}/folder", self.open_folder),
             ("POST", "/api/jobs/{job}/{action}", self.act),
             ("GET", "/api/jobs/{job}", self.job),
             ("GET", "/api/jobs/{job}/output", self.output),
@@ -93,6 +98,7 @@ class App:
                 "items": [public_item(item) for item in state.items],
                 "jobs": self.queue.listing(),
                 "paused": state.paused,
+                "can_open": self.can_open,
                 "presets": {name: preset.model_dump(exclude_none=True) for name, preset in state.presets.items()},
             }
         )
@@ -258,11 +264,7 @@ class App:
         """Say what an upscale would do."""
         item = self.store.item(request.path_params["item"])
         values = await json_of(request)
-        settings = settings_of(values.get("settings")).model_dump(exclude_none=True)
-        answer = await self.looker.ask(
-            "plan", {"source": str(item.path), "folder": str(self.store.results), "settings": settings}
-        )
-        return JSONResponse({key: value for key, value in answer.items() if key != "target"})
+        return JSONResponse(await self.plans.plan(item, settings_of(values.get("settings"))))
 
     async def cached(self, request: Request) -> Response:
         """Send a preview."""
@@ -299,6 +301,7 @@ class App:
                 )
             )
         self.queue.add(jobs)
+        self._plan_jobs(jobs)
         return JSONResponse({"jobs": [job.id for job in jobs]})
 
     async def order(self, request: Request) -> Response:
@@ -336,6 +339,16 @@ class App:
             job.target, filename=job.target.name, content_disposition_type="inline" if inline else "attachment"
         )
 
+    async def open_folder(self, request: Request) -> Response:
+        """Open the folder of a result on the screen of this machine."""
+        job = self.store.job(request.path_params["job"])
+        if not self.can_open:
+            raise InputError("folders are opened on the screen of the app's own machine only.", code="not-local")
+        if not job.target.exists():
+            raise InputError("there is no result.", code="no-such-file")
+        await asyncio.to_thread(open_folder, job.target)
+        return JSONResponse({})
+
     async def set_preset(self, request: Request) -> Response:
         """Keep settings under a name."""
         name = request.path_params["name"].strip()[:60]
@@ -350,6 +363,11 @@ class App:
         self.store.state.presets.pop(request.path_params["name"], None)
         self.store.save()
         return JSONResponse({})
+
+    def _plan_jobs(self, jobs: list[Job]) -> None:
+        items = {item.id: item for item in self.store.state.items}
+        pairs = [(job, items[job.item]) for job in jobs if job.item in items and job.expected_s is None]
+        self.plans.plan_jobs(pairs, lambda job: self.bus.send("job", public_job(job)))
 
     def _thumbnail(self, item: Item) -> Path:
         return self.store.cache / f"thumbnail-{item.id}.png"
@@ -384,13 +402,13 @@ class App:
         self.queue.start()
         for item in self.store.state.items:
             self._probe_later(item)
+        self._plan_jobs([job for job in self.store.state.jobs if job.status == "waiting"])
         try:
             yield
         finally:
             for task in list(self._tasks):
                 task.cancel()
-            await self.looker.stop()
-            await self.queue.close()
+            await asyncio.gather(self.plans.stop(), self.looker.stop(), self.queue.close())
 
 
 def public_item(item: Item) -> dict[str, object]:

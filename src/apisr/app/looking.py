@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+import apisr
 from apisr.app.upscaling import option_words, options_of
 from apisr.core.errors import InputError
-from apisr.core.files import write_atomic
 from apisr.core.media import media_kind
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from apisr.app.estimating import Planner
     from apisr.app.store import Job
-    from apisr.engines.base import Engine
+    from apisr.image import ImageU8
+    from apisr.upscale.models import Networks
     from apisr.upscale.options import UpscaleOptions
 
-    ImageU8 = NDArray[np.uint8]
+Value = TypeVar("Value")
 
 #: Longer side of a thumbnail, in pixels.
 THUMBNAIL_PX = 320
@@ -35,18 +35,17 @@ THUMBNAIL_PX = 320
 CONTEXT_PX = 32
 #: Largest crop, in pixels.
 MAX_CROP_PX = 2_000_000
-_KEPT_MODELS = 4
-_MODEL_SETTINGS = {"model", "strength", "scale", "height", "tta"}
+_KEPT = 4
+_MODEL_SETTINGS = {"model", "strength", "source", "scale", "height", "tta"}
 
 
 @dataclass
 class Looker:
-    """Reads files and keeps what is expensive: models, and the last frame."""
+    """Reads files and keeps what is expensive: models, the last frame, and what was measured."""
 
-    _models: dict[UpscaleOptions, Engine] = field(default_factory=dict["UpscaleOptions", "Engine"])
-    _estimates: dict[tuple[Path, UpscaleOptions], tuple[float, int]] = field(
-        default_factory=dict[tuple[Path, "UpscaleOptions"], tuple[float, int]]
-    )
+    _networks: dict[UpscaleOptions, Networks] = field(default_factory=dict["UpscaleOptions", "Networks"])
+    _planners: dict[UpscaleOptions, Planner] = field(default_factory=dict["UpscaleOptions", "Planner"])
+    _widths: dict[tuple[Path, int], float | None] = field(default_factory=dict[tuple[Path, int], "float | None"])
     _frame: tuple[tuple[Path, int, Fraction], ImageU8] | None = None
 
     def probe(self, path: Path, *, thumbnail: Path) -> dict[str, object]:
@@ -83,8 +82,6 @@ class Looker:
         Raises:
             InputError: the crop lies outside, or is too large.
         """
-        from apisr.upscale.picture import upscale_pixels
-
         frame = self._read(path, at)
         rows, columns = frame.shape[:2]
         left, top, width, height = box
@@ -94,42 +91,25 @@ class Looker:
             raise InputError("the crop is too large.", code="bad-request")
         x0, y0 = max(0, left - CONTEXT_PX), max(0, top - CONTEXT_PX)
         x1, y1 = min(columns, left + width + CONTEXT_PX), min(rows, top + height + CONTEXT_PX)
-        model = self._model(settings, rows)
+        options = options_of({key: value for key, value in settings.items() if key in _MODEL_SETTINGS})
+        model = self._model(path, options, rows)
+        factor = options.height / rows if options.height else options.scale or float(model.scale)
         began = time.monotonic()
-        large = upscale_pixels(frame[y0:y1, x0:x1], model)
+        large = model(frame[y0:y1, x0:x1], scale=factor)
         seconds = time.monotonic() - began
-        scale = model.traits.scale
-        inner = large[
-            (top - y0) * scale : (top - y0 + height) * scale, (left - x0) * scale : (left - x0 + width) * scale
-        ]
-        _write_png(after, inner.astype("uint8", copy=False))
-        _write_png(before, _resized(frame[top : top + height, left : left + width], width * scale, height * scale))
-        return {"seconds": round(seconds, 3), "scale": scale}
+        out_top, out_left = round((top - y0) * factor), round((left - x0) * factor)
+        out_height, out_width = max(1, round(height * factor)), max(1, round(width * factor))
+        _write_png(after, large[out_top : out_top + out_height, out_left : out_left + out_width])
+        _write_png(before, _resized(frame[top : top + height, left : left + width], out_height, out_width))
+        return {"seconds": round(seconds, 3), "scale": factor, "model": model.name}
 
     def plan(self, source: Path, folder: Path, settings: Mapping[str, object]) -> dict[str, object]:
         """Return what a job would do: name and size of the output, streams that are kept, notices, time, bytes."""
-        from apisr.upscale.dry_run import DryRun
-        from apisr.upscale.jobs import plan_jobs
-        from apisr.upscale.models import Networks
+        from apisr.app.estimating import Planner
 
         options = options_of(settings, kind=media_kind(source) or "")
-        networks = Networks(options)
-        job = plan_jobs([source], folder, options, networks=networks).jobs[0]
-        dry_run = DryRun(options, networks, estimate=(source, options) not in self._estimates)
-        row = dry_run.describe(job)
-        if dry_run.total is not None:
-            self._estimates[source, options] = (dry_run.total.seconds, dry_run.total.size_bytes)
-        seconds, size_bytes = self._estimates.get((source, options), (None, None))
-        return {
-            "seconds": seconds,
-            "bytes": size_bytes,
-            "target": str(job.target),
-            "name": job.target.name,
-            "size": str(row["size"]).rsplit(" ", 1)[-1].replace("x", "×"),
-            "model": row["model"],
-            "streams": row.get("streams", []),
-            "notices": [notice for notice in (row.get("network"), *row.get("notices", [])) if notice],
-        }
+        planner = _kept(self._planners, options, lambda: Planner(options))
+        return planner.plan(source, folder, lambda: self._read(source, Fraction(0)))
 
     def targets(self, sources: list[Path], folder: Path, settings: Mapping[str, object]) -> list[Path]:
         """Return the names that outputs get by default."""
@@ -141,18 +121,27 @@ class Looker:
             found.append(plan_jobs([source], folder, options).jobs[0].target)
         return found
 
-    def _model(self, settings: Mapping[str, object], rows: int) -> Engine:
+    def _model(self, path: Path, options: UpscaleOptions, rows: int) -> apisr.LoadedModel:
+        """The model that a job with these options takes for the file, so that the preview is what comes out."""
         from apisr.upscale.models import Networks
 
-        options = options_of({key: value for key, value in settings.items() if key in _MODEL_SETTINGS})
-        model = self._models.pop(options, None)
-        if model is None:
-            networks = Networks(options)
-            model = networks.engine(networks.model_for(rows))
-        self._models[options] = model
-        while len(self._models) > _KEPT_MODELS:
-            self._models.pop(next(iter(self._models)))
-        return model
+        networks = _kept(self._networks, options, lambda: Networks(options))
+        video = media_kind(path) == "video"
+        chosen = networks.model_for(rows, lambda: self._edge_width(path, video=video), video=video)
+        return apisr.LoadedModel(chosen, networks.engine(chosen))
+
+    def _edge_width(self, path: Path, *, video: bool) -> float | None:
+        from apisr.upscale.preprocess import edge_width_of
+        from apisr.upscale.softness import file_edge_width
+
+        key = (path, path.stat().st_mtime_ns)
+        if key not in self._widths:
+            if video:
+                with apisr.open_video(path) as source:
+                    self._widths[key] = edge_width_of(source)
+            else:
+                self._widths[key] = file_edge_width(path)
+        return self._widths[key]
 
     def _read(self, path: Path, at: Fraction) -> ImageU8:
         key = (path, path.stat().st_mtime_ns, at)
@@ -161,6 +150,15 @@ class Looker:
         frame = _read_picture(path) if media_kind(path) == "picture" else _read_video_frame(path, at)
         self._frame = (key, frame)
         return frame
+
+
+def _kept(kept: dict[UpscaleOptions, Value], options: UpscaleOptions, make: Callable[[], Value]) -> Value:
+    """Return what is kept for some options, made where it is not there; the least used goes."""
+    value = kept.pop(options, None) or make()
+    kept[options] = value
+    while len(kept) > _KEPT:
+        kept.pop(next(iter(kept)))
+    return value
 
 
 def _picture_info(path: Path) -> dict[str, object]:
@@ -172,9 +170,7 @@ def _picture_info(path: Path) -> dict[str, object]:
 
 
 def _video_info(path: Path) -> dict[str, object]:
-    from apisr.video.source import VideoSource
-
-    with VideoSource.open(path) as source:
+    with apisr.open_video(path) as source:
         video, times = source.info.video, source.index.pts
         seconds = float((times[-1] - times[0]) * video.time_base + 1 / source.index.rate) if times.size else 0.0
         return {
@@ -197,9 +193,8 @@ def _read_video_frame(path: Path, at: Fraction) -> ImageU8:
     import numpy as np
 
     from apisr.image import from_float, to_float
-    from apisr.video.source import VideoSource
 
-    with VideoSource.open(path) as source:
+    with apisr.open_video(path) as source:
         times = source.index.pts
         if times.size:
             wanted = int(times[0]) + int(at / source.info.video.time_base)
@@ -214,34 +209,30 @@ def _fitted(picture: ImageU8, longest_px: int) -> ImageU8:
     factor = longest_px / max(height, width)
     if factor >= 1:
         return picture
-    import cv2
-
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype("uint8")
+    return _resized(picture, max(1, round(height * factor)), max(1, round(width * factor)))
 
 
-def _resized(picture: ImageU8, width: int, height: int) -> ImageU8:
-    import cv2
+def _resized(picture: ImageU8, height: int, width: int) -> ImageU8:
+    import numpy as np
 
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC).astype("uint8")
+    from apisr.image import from_float, resize, to_float
+
+    return from_float(resize(to_float(picture), height, width, method="bicubic"), np.uint8)
 
 
 def _write_png(path: Path, picture: ImageU8) -> None:
-    import io
+    from apisr.image import write_picture
 
-    from PIL import Image
-
-    content = io.BytesIO()
-    Image.fromarray(picture).save(content, "PNG", compress_level=1)
-    write_atomic(path, content.getvalue(), overwrite=True)
+    write_picture(path, picture, overwrite=True)
 
 
 def models() -> list[dict[str, object]]:
-    """Return the shipped models for the page: name, a sentence, what they can."""
+    """Return the shipped models for the page: name, a sentence, a picture, what they can."""
     from apisr.weights import default_model, list_models
 
     shipped = list_models()
     default = default_model(2)
+    pictures = resources.files("apisr.app").joinpath("static", "models")
     return [
         {
             "name": model.name,
@@ -250,6 +241,9 @@ def models() -> list[dict[str, object]]:
             "default": model.name == default,
             "has_strength": f"{model.name}-vivid" in {other.name for other in shipped},
             "default_strength": 0,
+            "picture": f"/static/models/{model.name}.webp"
+            if pictures.joinpath(f"{model.name}.webp").is_file()
+            else None,
         }
         for model in shipped
         if not model.name.endswith("-vivid")

@@ -185,7 +185,10 @@ class Queue:
         del job.log[:-MAX_LOG_LINES]
 
     def _changed(self) -> None:
-        self._store.save()
+        try:
+            self._store.save()
+        except (ApisrError, OSError) as error:  # a full disk must not end the queue: the jobs themselves say so, too
+            self._bus.send("trouble", {"message": str(error), "code": "state-not-saved"})
         self._bus.send("jobs", {"jobs": self.listing(), "paused": self._store.state.paused})
         self._wake.set()
 

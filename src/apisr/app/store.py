@@ -45,6 +45,7 @@ class Settings(BaseModel):
 
     model: str | None = None
     strength: float | None = Field(None, ge=0, le=1)
+    source: Literal["auto", "crisp", "soft"] = "auto"
     scale: float | None = Field(None, ge=1, le=8)
     height: int | None = Field(None, ge=16, le=17280)
     tta: bool = False
@@ -94,6 +95,8 @@ class Job(BaseModel):
     unit: str = ""
     speed: float = 0.0
     seconds_left: float | None = None
+    expected_s: float | None = None
+    expected_bytes: int | None = None
     message: str = ""
     log: list[str] = Field(default_factory=list[str])
     result: dict[str, object] | None = None
@@ -154,8 +157,10 @@ class Store:
 
     def close(self) -> None:
         """Write the state and give the folder back."""
-        self.save()
-        self._lock.release()
+        try:
+            self.save()
+        finally:
+            self._lock.release()
 
     def save(self) -> None:
         """Write the state to the disk."""

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
+import apisr
 from apisr.core.errors import Cancelled, InputError, RunError
+from apisr.core.media import media_kind
 from apisr.core.progress import Cancel, ProgressFn
 from apisr.upscale.options import PictureOptions, UpscaleOptions, VideoOptions
 
@@ -14,6 +16,7 @@ from apisr.upscale.options import PictureOptions, UpscaleOptions, VideoOptions
 _FLAGS = {
     "model": "--model",
     "strength": "--strength",
+    "source": "--source",
     "scale": "--scale",
     "height": "--height",
     "format": "--format",
@@ -50,6 +53,7 @@ def options_of(
     return UpscaleOptions(
         model=_text(values, "model"),
         strength=_number(values, "strength"),
+        source={"crisp": "crisp", "soft": "soft"}.get(str(values.get("source")), "auto"),  # type: ignore[arg-type]
         scale=None if values.get("height") else _number(values, "scale"),
         height=_whole(values, "height"),
         tta=bool(values.get("tta", False)),
@@ -68,7 +72,7 @@ def option_words(settings: Mapping[str, object], kind: str) -> list[str]:
     words: list[str] = []
     for key, flag in _FLAGS.items():
         value = settings.get(key)
-        if value is None or key in passed_over or (key, value) == ("hold", "auto"):
+        if value is None or key in passed_over or (key in ("hold", "source") and value == "auto"):
             continue
         words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
     return [*words, "--tta"] if settings.get("tta") else words
@@ -92,13 +96,9 @@ def upscale_file(
         InputError: the input or the settings cannot be used.
         RunError: it failed; :class:`Cancelled` where it was stopped.
     """
-    from apisr.core.media import media_kind
-    from apisr.upscale.jobs import plan_jobs, run_jobs
-
     options = options_of(settings, kind=media_kind(source) or "", part=part)
     target.parent.mkdir(parents=True, exist_ok=True)
-    plan = plan_jobs([source], target, options)
-    result = run_jobs(plan.jobs, options, progress=progress, cancel=cancel)[0]
+    result = apisr.upscale(source, target, options=options, progress=progress, cancel=cancel)[0]
     if result.status == "done":
         return result.model_dump(mode="json")
     if result.status == "cancelled":

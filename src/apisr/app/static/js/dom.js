@@ -16,7 +16,7 @@ export function make(tag, options = {}, ...children) {
 }
 
 // Bring the children of `parent` to `items`: elements are kept by key, made by `create` and brought up to date by `update`.
-export function keyed(parent, items, key, create, update) {
+export function keyed(parent, items, key, create, update, forget) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   let place = parent.firstElementChild;
   for (const item of items) {
@@ -31,7 +31,7 @@ export function keyed(parent, items, key, create, update) {
     if (element === place) place = place.nextElementSibling;
     else parent.insertBefore(element, place);
   }
-  for (const element of known.values()) element.remove();
+  for (const element of known.values()) { forget?.(element); element.remove(); }
 }
 
 export function say(text) {

@@ -1,6 +1,7 @@
 // Adding files, and the cards that stand for them.
 
 import * as api from "./api.js";
+import * as estimates from "./estimates.js";
 import { byId, keyed, make, say } from "./dom.js";
 import { clock, size, t } from "./i18n.js";
 import { refresh } from "./main.js";
@@ -37,7 +38,8 @@ export function show(state) {
   byId("select-all").checked = usable > 0 && state.selected.size === usable;
   byId("selected-count").textContent = t("selected", { count: state.selected.size });
   byId("remove-selected").disabled = state.selected.size === 0;
-  keyed(byId("cards"), state.items, (item) => item.id, makeCard, updateCard);
+  keyed(byId("cards"), state.items, (item) => item.id, makeCard, updateCard, estimates.forget);
+  estimates.soon();
 }
 
 function makeCard(item) {
@@ -47,7 +49,11 @@ function makeCard(item) {
     if (event.target.checked) shared.selected.add(item.id); else shared.selected.delete(item.id);
     refresh();
   } });
-  return make("li", { class: "card" }, picture, make("div", { class: "body" }, make("div", { class: "title" }, box, make("p", { class: "name" }, item.name)), make("p", { class: "soft facts" }), make("p", { class: "error" })));
+  const lines = ["soft facts", "estimate", "soft kept", "error"].map((name) => make("p", { class: name }));
+  const card = make("li", { class: "card" }, picture, make("div", { class: "body" }, make("div", { class: "title" }, box, make("p", { class: "name" }, item.name)), ...lines));
+  card.dataset.key = item.id;
+  estimates.watch(card);
+  return card;
 }
 
 function updateCard(card, item) {
@@ -59,10 +65,24 @@ function updateCard(card, item) {
   box.checked = shared.selected.has(item.id);
   box.disabled = Boolean(item.error);
   box.setAttribute("aria-label", t("select", { name: item.name }));
-  card.querySelector(".facts").textContent = facts(item);
+  put(card, ".facts", facts(item));
+  put(card, ".estimate", estimates.line(item));
+  put(card, ".kept", kept(item));
   const error = card.querySelector(".error");
   error.textContent = item.error ?? "";
   error.hidden = !item.error;
+}
+
+// Only what changed is written: five hundred cards are brought up to date at once.
+function put(card, name, text) {
+  const line = card.querySelector(name);
+  if (line.textContent !== text) line.textContent = text;
+  line.hidden = !text;
+}
+
+function kept(item) {
+  const streams = estimates.of(item)?.streams ?? [];
+  return streams.length > 1 ? t("kept", { streams: streams.slice(1).join(", ") }) : "";
 }
 
 export function facts(item) {
@@ -72,7 +92,7 @@ export function facts(item) {
   if (seconds) parts.push(clock(seconds).slice(0, 8));
   else if (frames > 1) parts.push(t("frames", { count: frames }));
   parts.push(size(bytes));
-  if (streams?.length) parts.push(streams.join(", "));
+  if (streams?.length && !estimates.of(item)?.streams) parts.push(streams.join(", "));
   return parts.join(" · ");
 }
 

@@ -1,8 +1,9 @@
 // Looking before the work: a crop of the file, upscaled at once, beside the source.
 
 import * as api from "./api.js";
+import * as estimates from "./estimates.js";
 import { byId, make, wireCompare } from "./dom.js";
-import { clock, duration, number, size, t } from "./i18n.js";
+import { clock, number, t } from "./i18n.js";
 import * as settings from "./settings.js";
 
 // The crop is so many pixels of the result wide and high at zoom 1:1.
@@ -47,6 +48,7 @@ export function show(state) {
   byId("look-empty").hidden = Boolean(now);
   byId("look-body").hidden = !now;
   byId("overview").setAttribute("aria-label", t("overviewLabel"));
+  if (now) showPlan(now);
   if (!now || shown === now.id) return;
   shown = now.id;
   place = { x: 0.5, y: 0.5 };
@@ -114,7 +116,6 @@ export function changed() {
   showCrop();
   if (waiting) { again = true; return; }
   preview();
-  plan();
 }
 
 async function preview() {
@@ -132,7 +133,7 @@ async function preview() {
       byId("compare-after").src = answer.after;
       byId("compare-before").alt = t("before");
       byId("compare-after").alt = t("after");
-      byId("look-seconds").textContent = t("previewSeconds", { seconds: number(answer.seconds, 2) });
+      byId("look-seconds").textContent = t("previewSeconds", { model: answer.model, seconds: number(answer.seconds, 2) });
       fail("");
     }
   } catch (error) {
@@ -144,20 +145,15 @@ async function preview() {
   if (again) changed();
 }
 
-async function plan() {
-  const now = item();
-  if (!now) return;
-  try {
-    const answer = await api.post(`/api/items/${now.id}/plan`, { settings: settings.current() });
-    if (now.id !== shared.current) return;
-    const rows = [t("plan", { name: answer.name, size: answer.size })];
-    if (answer.seconds) rows.push(t("estimate", { time: duration(answer.seconds) }) + (answer.bytes ? `, ${t("estimateSize", { size: size(answer.bytes) })}` : ""));
-    const kept = (answer.streams ?? []).concat(answer.notices ?? []);
-    const list = kept.length ? make("ul", {}, ...kept.map((line) => make("li", {}, line))) : null;
-    byId("plan").replaceChildren(...rows.map((row) => make("div", {}, row)), ...(list ? [list] : []));
-  } catch (error) {
-    byId("plan").replaceChildren(make("div", { class: "error" }, error.message));
+function showPlan(now) {
+  const answer = estimates.of(now);
+  if (!answer || answer.error) {
+    byId("plan").replaceChildren(answer ? make("div", { class: "error" }, answer.error) : t("measuring"));
+    return;
   }
+  const lines = [...answer.streams, ...answer.notices];
+  const list = lines.length ? make("ul", {}, ...lines.map((line) => make("li", {}, line))) : null;
+  byId("plan").replaceChildren(make("div", {}, t("plan", { name: answer.name, size: answer.size })), make("div", {}, estimates.line(now)), ...(list ? [list] : []));
 }
 
 async function compareModels() {

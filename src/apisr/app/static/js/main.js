@@ -4,12 +4,13 @@ import * as api from "./api.js";
 import { byId, say } from "./dom.js";
 import { wireHeader } from "./header.js";
 import { t } from "./i18n.js";
+import * as estimates from "./estimates.js";
 import * as files from "./files.js";
 import * as look from "./look.js";
 import * as queue from "./queue.js";
 import * as settings from "./settings.js";
 
-export const state = { items: [], jobs: [], paused: false, models: [], presets: {}, folder: null, selected: new Set(), current: null };
+export const state = { items: [], jobs: [], paused: false, models: [], presets: {}, folder: null, can_open: false, selected: new Set(), current: null };
 
 // Work on the page is collected and done once before the next frame, so that 500 events cost one update.
 let planned = false;
@@ -38,6 +39,7 @@ const handlers = {
   item: (item) => take({ items: state.items.map((other) => (other.id === item.id ? item : other)) }),
   jobs: ({ jobs, paused }) => take({ jobs, paused }),
   job: (job) => take({ jobs: state.jobs.map((other) => (other.id === job.id ? job : other)) }),
+  trouble: ({ message }) => { byId("trouble").textContent = message; byId("trouble").hidden = false; },
   ended: ({ name, status }) => {
     if (status !== "done" && status !== "failed") return;
     const text = t(status === "done" ? "finished" : "failedNotice", { name });
@@ -48,7 +50,7 @@ const handlers = {
 
 async function start() {
   await wireHeader(refresh);
-  for (const part of [files, settings, look, queue]) part.wire(state);
+  for (const part of [estimates, files, settings, look, queue]) part.wire(state);
   let offline = false;
   api.listen(handlers, async (there) => {
     byId("offline").hidden = there;

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { byId, keyed, make, say, wireCompare } from "./dom.js";
-import { duration, number, t } from "./i18n.js";
+import { duration, number, size, t } from "./i18n.js";
 
 let shared;
 
@@ -47,12 +47,14 @@ export function show(state) {
   keyed(byId("jobs"), state.jobs, (job) => job.id, makeJob, updateJob);
 }
 
-// Time for the whole queue: each kind of file at the speed that was measured in this queue; null until one was.
+// Time for the whole queue: what is known of the running job, what was measured for the waiting ones, and for the
+// others the speed of this queue with their kind of file; null where nothing is known of one.
 function remaining(state) {
   const open = state.jobs.filter((job) => ["waiting", "running", "paused"].includes(job.status));
   let sum = 0;
   for (const job of open) {
     if (job.seconds_left !== null) { sum += job.seconds_left; continue; }
+    if (job.expected_s !== null) { sum += job.expected_s * (1 - (job.total ? job.done / job.total : 0)); continue; }
     const like = state.jobs.filter((other) => other.kind === job.kind && other.status === "done" && other.seconds > 0);
     const running = state.jobs.find((other) => other.kind === job.kind && other.status === "running" && other.speed > 0);
     const units = unitsOf(state, job);
@@ -108,6 +110,7 @@ function statusText(job) {
     if (job.speed > 0 && job.unit === "pixels") parts.push(t("speed-pixels", { speed: number(job.speed / 1e6) }));
     if (job.seconds_left !== null) parts.push(t("left", { time: duration(job.seconds_left) }));
   }
+  if (job.status === "waiting" && job.expected_s !== null) parts.push(t("estimate", { time: duration(job.expected_s) }), t("estimateSize", { size: size(job.expected_bytes) }));
   if (job.status === "done" && job.seconds) parts.push(duration(job.seconds));
   return parts.join(" · ");
 }
@@ -117,7 +120,7 @@ function buttonsOf(job) {
     waiting: ["up", "down", "pause", "cancel", "details"],
     running: ["pause", "cancel", "details"],
     paused: ["resume", "cancel", "details"],
-    done: ["details", "download", "remove"],
+    done: ["details", "download", ...(shared.can_open ? ["folder"] : []), "remove"],
     failed: ["details", "retry", "remove"],
     cancelled: ["retry", "remove"],
   }[job.status];

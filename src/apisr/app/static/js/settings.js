@@ -2,7 +2,8 @@
 
 import * as api from "./api.js";
 import { byId, make, say } from "./dom.js";
-import { language, t } from "./i18n.js";
+import * as estimates from "./estimates.js";
+import { duration, language, size, t } from "./i18n.js";
 import * as look from "./look.js";
 import { refresh } from "./main.js";
 
@@ -68,6 +69,8 @@ export function show(state) {
   const start = byId("start");
   start.disabled = count === 0;
   start.textContent = count ? t("start", { count }) : t("startNone");
+  const sum = estimates.total(state.items.filter((item) => state.selected.has(item.id) && !item.error));
+  byId("start-total").textContent = sum ? `${t("estimate", { time: duration(sum.seconds) })}, ${t("estimateSize", { size: size(sum.bytes) })}` : "";
 }
 
 // The settings as the server takes them: what is left at its default is not said.
@@ -83,7 +86,7 @@ export function current(model) {
   if (strengthTouched && !byId("strength").disabled) values.strength = Number(byId("strength").value);
   for (const name of ["format", "container", "codec"]) if (data.get(name)) values[name] = data.get(name);
   for (const name of ["quality", "crf"]) if (data.get(name)) values[name] = Number(data.get(name));
-  if (data.get("hold") !== "auto") values.hold = data.get("hold");
+  for (const name of ["hold", "source"]) if (data.get(name) !== "auto") values[name] = data.get(name);
   if (data.get("tta")) values.tta = true;
   return values;
 }
@@ -96,7 +99,7 @@ function put(values) {
   byId("size").value = values.height ? `h${values.height}` : values.scale ? `x${values.scale}` : "";
   strengthTouched = values.strength !== undefined;
   if (strengthTouched) byId("strength").value = String(values.strength);
-  for (const name of ["format", "container", "codec", "quality", "crf", "hold"]) {
+  for (const name of ["format", "container", "codec", "quality", "crf", "hold", "source"]) {
     if (values[name] !== undefined) form.elements.namedItem(name).value = String(values[name]);
   }
   form.elements.namedItem("tta").checked = Boolean(values.tta);
@@ -111,11 +114,18 @@ function showModels(state) {
   const rows = [automatic, ...state.models].map((model) => {
     const radio = make("input", { type: "radio", name: "model", value: model.name });
     radio.checked = model.name === kept;
-    const text = make("span", {}, make("span", { class: "name" }, model.title ?? model.name), make("br"), make("span", { class: "soft" }, model.text ?? ""));
+    const text = make("span", {}, make("span", { class: "name" }, model.title ?? model.name), make("br"), make("span", { class: "soft" }, sentence(model)));
     const picture = model.picture ? make("img", { src: model.picture, alt: "", loading: "lazy" }) : make("span", { class: "no-picture" });
     return make("label", { class: "model" }, radio, picture, text);
   });
   byId("models").replaceChildren(...rows);
+}
+
+// The sentence in the language of the page; the one of the model's card where there is none.
+function sentence(model) {
+  const key = `model-${model.name}`;
+  const text = t(key);
+  return text === key ? model.text ?? "" : text;
 }
 
 function showPresets() {

@@ -1,0 +1,74 @@
+// Time and size of results, measured by the server for the files in view, one after the other.
+
+import * as api from "./api.js";
+import { duration, size, t } from "./i18n.js";
+import { refresh } from "./main.js";
+import * as settings from "./settings.js";
+
+const KEPT = 5000;
+const known = new Map();
+const visible = new Set();
+let shared;
+let busy = false;
+let timer = 0;
+
+const watcher = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    if (entry.isIntersecting) visible.add(entry.target.dataset.key); else visible.delete(entry.target.dataset.key);
+  }
+  soon();
+});
+
+export const wire = (state) => { shared = state; };
+export const watch = (card) => watcher.observe(card);
+export function forget(card) { watcher.unobserve(card); visible.delete(card.dataset.key); }
+
+const keyOf = (item) => `${item.id} ${JSON.stringify(settings.current())}`;
+export const of = (item) => known.get(keyOf(item));
+
+// Settings change often while a person looks for the right ones: what is measured is what stays for a moment.
+export function soon() {
+  clearTimeout(timer);
+  timer = setTimeout(work, 400);
+}
+
+function next() {
+  const ready = (item) => item.info && !item.error && !known.has(keyOf(item));
+  const current = shared.items.find((item) => item.id === shared.current);
+  if (current && ready(current)) return current;
+  return shared.items.find((item) => visible.has(item.id) && ready(item)) ?? null;
+}
+
+async function work() {
+  if (busy) return;
+  busy = true;
+  for (let item = next(); item; item = next()) {
+    const key = keyOf(item);
+    try {
+      known.set(key, await api.post(`/api/items/${item.id}/plan`, { settings: settings.current() }));
+    } catch (error) {
+      known.set(key, { error: error.message || t("offline") });
+      if (error.code === "offline" || !error.code) break;
+    }
+    if (known.size > KEPT) known.delete(known.keys().next().value);
+    refresh();
+  }
+  busy = false;
+}
+
+// What a card says: "1280×720 · about 2 min · about 40 MB".
+export function line(item) {
+  const plan = of(item);
+  if (!plan) return item.info && !item.error ? t("measuring") : "";
+  if (plan.error) return plan.error;
+  const parts = [`→ ${plan.size}`];
+  if (plan.seconds !== null) parts.push(t("estimate", { time: duration(plan.seconds) }), t("estimateSize", { size: size(plan.bytes) }));
+  return parts.join(" · ");
+}
+
+// Time and size of several files together; null until all are known.
+export function total(items) {
+  const plans = items.map(of);
+  if (!plans.length || plans.some((plan) => !plan || plan.error || plan.seconds === null)) return null;
+  return { seconds: plans.reduce((sum, plan) => sum + plan.seconds, 0), bytes: plans.reduce((sum, plan) => sum + plan.bytes, 0) };
+}
