@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("starlette", reason="the extra 'app' is not installed")
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from app_servers import Server, running, wait_until
+from app_servers import Server, running, started, wait_until
 from browsers import launched, opened, serious_findings
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
@@ -200,30 +200,34 @@ def test_the_page_goes_on_after_the_server_was_killed(browser: Browser, tmp_path
             assert again.state()["jobs"][0]["status"] == "done"
 
 
-@pytest.mark.slow
-def test_five_hundred_files(browser: Browser, server: Server, tmp_path: Path) -> None:
-    with opened(browser, server.address) as page:
-        clear(page, server)
-        server.post("/api/queue/pause", {})
-        small = drawing(tmp_path / "one.png", (32, 24)).read_bytes()
-        for number in range(500):
-            assert server.upload(f"picture {number:03}.png", small).status == 200
-        expect(page.locator("#cards > li")).to_have_count(500, timeout=120_000)
-        wait_until(lambda: all(item["info"] for item in server.state()["items"]), seconds=240)
-        page.evaluate(
-            "() => { window.longest = 0; new PerformanceObserver(list => { for (const entry of list.getEntries()) "
-            "window.longest = Math.max(window.longest, entry.duration); }).observe({type: 'longtask'}); }"
-        )
-        ids = [item["id"] for item in server.state()["items"]]
-        assert server.post("/api/jobs", {"items": ids, "settings": {}}).status == 200
-        expect(page.locator("#jobs > li")).to_have_count(500, timeout=120_000)
-        heap = page.evaluate("performance.memory.usedJSHeapSize")
-        server.post("/api/queue/resume", {})
-        wait_until(lambda: sum(job["status"] == "done" for job in server.state()["jobs"]) >= 20, seconds=240)
-        server.post("/api/queue/pause", {})
-        assert page.evaluate("performance.memory.usedJSHeapSize") < 2 * heap + 20_000_000
-        clear(page, server)
-        server.post("/api/queue/resume", {})
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("prlimit") is None, reason="prlimit is of Linux")
+def test_a_disk_that_takes_no_more(browser: Browser, tmp_path: Path) -> None:
+    """The system refuses files over 60 kB (as a full disk does): the upload and the job say so, the app goes on."""
+    fits, large = drawing(tmp_path / "fits.png", (150, 120)), noise(tmp_path / "large.png")
+    limit = ["prlimit", f"--fsize={60_000}"]
+    command = ["app", "--no-browser", "--port", "0", "--home", str(tmp_path / "home")]
+    with (
+        started(command, tmp_path / "home", limit=limit) as server,
+        opened(browser, server.address) as page,
+    ):
+        page.set_input_files("#pick-files", large)
+        expect(page.locator("#uploads .error")).to_contain_text("File too large")
+        page.set_input_files("#pick-files", fits)
+        expect(page.locator("#cards > li")).to_have_count(1)
+        expect(page.locator("#start")).to_be_enabled()
+        page.locator("#size").select_option("x4")
+        page.locator("#start").click()
+        job = page.locator("#jobs > li")
+        expect(job.locator(".status")).to_contain_text("Failed", timeout=120_000)
+        expect(job.locator(".error")).not_to_be_empty()
+        assert [path.name for path in (tmp_path / "home" / "results").iterdir() if path.suffix == ".png"] == []
+        assert [path.name for path in (tmp_path / "home" / "uploads").rglob("*") if path.is_file()] == ["fits.png"]
+        assert server.ask("GET", "/api/state").status == 200
+
+
+def noise(path: Path) -> Path:
+    Image.effect_noise((400, 400), 90).convert("RGB").save(path)
+    return path
 
 
 def containing(text: str) -> object:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import apisr
 from apisr.upscale.dry_run import DryRun
 from apisr.upscale.jobs import plan_jobs
 from apisr.upscale.models import Networks
@@ -76,12 +77,11 @@ class Planner:
 
     def _try_picture(self, job: Job, picture: ImageU8) -> tuple[float, int]:
         from apisr.image import write_picture
-        from apisr.model import LoadedModel
         from apisr.upscale.softness import file_edge_width
 
         options, (height, width) = self._options, picture.shape[:2]
         model = self._networks.model_for(height, partial(file_edge_width, job.source, options.picture.max_pixels))
-        loaded = LoadedModel(model, self._networks.engine(model))
+        loaded = apisr.LoadedModel(model, self._networks.engine(model))
         final = options.size.of_picture(height, width, scale=model.scale)
         pieces = mosaic(picture)
         scale = final[0] / height
