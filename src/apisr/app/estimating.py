@@ -93,7 +93,9 @@ class Planner:
             began = time.perf_counter()
             write_picture(path, large, quality=options.picture.quality)
             written_s, written = time.perf_counter() - began, path.stat().st_size
-        computed = _computed_px(height, width, loaded.traits) / _computed_px(*pieces.shape[:2], loaded.traits)
+        computed = _computed_px(height, width, loaded.traits) / _computed_px(
+            pieces.shape[0], pieces.shape[1], loaded.traits
+        )
         output = final[0] * final[1] / (large.shape[0] * large.shape[1])
         return network_s * computed + written_s * output, round(written * output)
 
