@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,8 +13,10 @@ from PIL import Image
 from video_clips import Nearest, make_clip, picture, read_back, upscale_video
 
 from apisr.core.errors import InputError
-from apisr.image import read_picture, write_picture
-from apisr.upscale.options import VideoOptions
+from apisr.image import Picture, read_picture, write_picture
+from apisr.upscale.jobs import plan_jobs, run_jobs
+from apisr.upscale.options import UpscaleOptions, VideoOptions
+from apisr.upscale.results import VideoResult
 from apisr.video.sequence import is_sequence, numbers_of, picture_at
 from apisr.video.source import VideoSource
 
@@ -107,3 +111,49 @@ def test_an_animation_becomes_a_video(tmp_path: Path, suffix: str, target: str) 
     read = read_back(tmp_path / f"out{target}")
     starts = [float(time - read.times[0]) for time in read.times]
     assert starts == pytest.approx([0, 0.1, 0.3, 0.4, 0.7], abs=0.0011)
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".apng"])
+def test_an_animation_becomes_a_video_and_pictures(tmp_path: Path, tiny_x2: Path, suffix: str, alpha: bool) -> None:
+    """With the times of its frames, as ffprobe reads them; transparency is said."""
+    lengths = [40.0, 80.0, 40.0, 200.0, 40.0, 100.0]
+    frames = [
+        np.pad(np.full((16, 16, 3), (40 * number, 200, 90), np.uint8), ((8, 24), (10, 30), (0, 0)))
+        for number in range(len(lengths))
+    ]
+    if alpha:
+        frames = [np.dstack([frame, np.where(frame.any(-1), 255, 0).astype(np.uint8)]) for frame in frames]
+    source = tmp_path / f"in{suffix}"
+    written = source.with_suffix(".png") if suffix == ".apng" else source
+    write_picture(written, Picture(tuple(frames), tuple(lengths), 0))
+    written.replace(source)
+    options = UpscaleOptions(model=tiny_x2)
+    for target in (tmp_path / "out.mkv", tmp_path / "out.mp4", tmp_path / "out" / "%03d.png"):
+        (result,) = run_jobs(plan_jobs([source], target, options).jobs, options)
+        assert (result.status, result.message) == ("done", "")
+        assert isinstance(result.result, VideoResult)
+        assert (result.result.frames_in, result.result.frames_out) == (6, 6)
+        reported = any("transparency" in notice for notice in result.result.notices)
+        assert reported == alpha or suffix == ".gif"  # libav decodes every GIF as if it had some
+    assert len(list((tmp_path / "out").iterdir())) == 6
+    if shutil.which("ffprobe") is None:
+        pytest.skip("ffprobe is not installed")
+    command = ["ffprobe", "-v", "error", "-select_streams", "v", "-show_entries", "packet=pts_time", "-of", "csv=p=0"]
+    for name in ("out.mkv", "out.mp4"):
+        shown = subprocess.run([*command, str(tmp_path / name)], check=True, capture_output=True, text=True).stdout
+        times = sorted(float(line.strip(",")) for line in shown.split())
+        assert [time - times[0] for time in times] == pytest.approx([0, 0.04, 0.12, 0.16, 0.36, 0.4], abs=0.002)
+
+
+def test_the_frames_of_an_animated_webp_are_those_of_pillow(tmp_path: Path) -> None:
+    frames = [np.random.default_rng(number).integers(0, 256, (24, 36, 3)).astype(np.uint8) for number in range(4)]
+    images = [Image.fromarray(frame) for frame in frames]
+    images[0].save(tmp_path / "a.webp", save_all=True, append_images=images[1:], duration=50, lossless=True)
+    with VideoSource.open(tmp_path / "a.webp") as source:
+        assert source.path == tmp_path / "a.webp"
+        for frame, shown in zip(source.frames(), frames, strict=True):
+            np.testing.assert_array_equal(frame.rgb, shown)
+        stand_in = source.info.path
+        assert stand_in.exists()
+    assert not stand_in.exists()

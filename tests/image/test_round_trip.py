@@ -194,3 +194,27 @@ def test_webp_tells_whether_it_is_lossless(tmp_path: Path, lossless: bool, alpha
     extra = {"save_all": True, "append_images": frames[1:]} if animated else {}
     frames[0].save(tmp_path / "a.webp", lossless=lossless, icc_profile=srgb_profile(), **extra)
     assert read_picture(tmp_path / "a.webp").lossless == lossless
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png", ".gif", ".avif"])
+def test_a_clear_rim_around_opaque_frames_stays_clear(tmp_path: Path, suffix: str) -> None:
+    """libwebp cuts such frames to what is opaque, and then does not say that the picture is transparent."""
+    frames = []
+    for number in range(3):
+        frame = np.zeros((48, 56, 4), np.uint8)
+        frame[8:24, 10:26] = (40 * number, 200, 90, 255)
+        frames.append(frame)
+    write_picture(tmp_path / f"a{suffix}", Picture(tuple(frames), (50.0,) * 3, 0))
+    for made in read_picture(tmp_path / f"a{suffix}").frames:
+        np.testing.assert_array_equal(made[..., 3], frames[0][..., 3])
+
+
+def test_a_clear_rim_of_other_programs_is_clear(tmp_path: Path) -> None:
+    images = []
+    for number in range(3):
+        frame = np.zeros((48, 56, 4), np.uint8)
+        frame[8:24, 10:26] = (40 * number, 200, 90, 255)
+        images.append(Image.fromarray(frame))
+    images[0].save(tmp_path / "a.webp", save_all=True, append_images=images[1:], duration=50, lossless=True)
+    for made in read_picture(tmp_path / "a.webp").frames:
+        np.testing.assert_array_equal(made[..., 3], np.asarray(images[0])[..., 3])

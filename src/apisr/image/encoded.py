@@ -17,6 +17,7 @@ from apisr.image.formats import JPEG_EXIF_BYTES, JPEG_XMP_BYTES, WRITTEN
 from apisr.image.metadata import comment_of, exif_with_resolution, exif_with_texts
 from apisr.image.stream import WholeFrameWriter
 from apisr.image.types import ImageInt, Metadata, PictureInfo
+from apisr.image.webp import with_alpha_flag
 
 
 class _Options(TypedDict, total=False):
@@ -106,7 +107,8 @@ class PillowAnimationWriter(WholeFrameWriter):
         if self._thread is not None:
             self._thread.join()
         self._raise()
-        self.file.write(self._buffer.getbuffer())
+        clear = self._name == "WEBP" and self.info.channels in (2, 4)
+        self.file.write(with_alpha_flag(self._buffer.getvalue()) if clear else self._buffer.getbuffer())
 
     def abandon(self) -> None:
         """End the thread."""

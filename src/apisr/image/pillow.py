@@ -29,6 +29,7 @@ from PIL import (
 )
 
 from apisr.core.errors import InputError
+from apisr.image import webp
 from apisr.image.colour import profile_fits, to_rgb
 from apisr.image.convert import upright
 from apisr.image.decoding import Budget
@@ -59,7 +60,9 @@ class PillowDecoder:
         self._name = format_name
         self._data = file.read() if format_name in ("WEBP", "AVIF") else b""
         if format_name == "WEBP":
-            budget.check(*_webp_size(self._data), bytes_per_pixel=24)
+            budget.check(*webp.canvas_size(self._data), bytes_per_pixel=24)
+            if webp.is_transparent_animation(self._data):
+                self._data = webp.with_alpha_flag(self._data)
         self._file = io.BytesIO(self._data) if self._data else file
         image = self._open()
         _check_length(path, image, format_name, file)
@@ -100,7 +103,7 @@ class PillowDecoder:
             "animation" if count > 1 else "still",
             image.info.get("loop") if count > 1 else None,
             format_name,
-            format_name not in _LOSSY and not (format_name == "WEBP" and _webp_is_lossy(self._data)),
+            format_name not in _LOSSY and not (format_name == "WEBP" and webp.is_lossy(self._data)),
             metadata,
             tuple(notices),
         )
@@ -230,31 +233,6 @@ def _check_length(path: Path, image: ImageFile.ImageFile, format_name: str, file
             "The picture is damaged or cut off.",
             code="damaged-picture",
         )
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """Return the size of the canvas, which libwebp allocates when it opens a file."""
-    kind = data[12:16]
-    if kind == b"VP8X":
-        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
-    if kind == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if kind == b"VP8 " and len(data) >= 30:
-        width, height = struct.unpack("<HH", data[26:30])
-        return width & 0x3FFF, height & 0x3FFF
-    raise ValueError("its first chunk is no picture")
-
-
-def _webp_is_lossy(data: bytes) -> bool:
-    """Look for a lossy frame (chunk ``VP8 ``) among the chunks of a WebP file, inside animation frames too."""
-    position = 12
-    while position + 8 <= len(data):
-        kind, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
-        if kind == b"VP8 " or (kind == b"ANMF" and data[position + 24 : position + 28] in (b"VP8 ", b"ALPH")):
-            return True
-        position += 8 + size + size % 2
-    return False
 
 
 def _avif_bits(data: bytes) -> int:

@@ -181,9 +181,16 @@ def _listed_job(source: Path, output: Path | None, label: str, options: UpscaleO
     kind: Kind = "video" if sequence else media_kind(source) or _kind_of_neither(source)
     suffix = part_label(kind, options) + output_suffix(source, kind, options)
     target = default_target(source, output, label=label, suffix=suffix, single=single)
-    if kind == "picture" and kind_of_name(target) == "video":
-        kind = "video"  # an animation becomes a video
+    if kind == "picture" and (kind_of_name(target) == "video" or (is_sequence(target) and _is_animation(source))):
+        kind = "video"  # an animation becomes a video, or numbered pictures
     return Job(source, target, kind, default_name=output is None)
+
+
+def _is_animation(source: Path) -> bool:
+    from apisr.image import open_picture
+
+    with open_picture(source) as picture:
+        return picture.info.kind == "animation"
 
 
 def _kind_of_neither(source: Path) -> Kind:

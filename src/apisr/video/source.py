@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import tempfile
 import threading
 from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ from apisr.video.libav import demuxer_problems, exact, reason, reports
 from apisr.video.probe import Probed, is_header, open_file, packets_of, probe_container
 from apisr.video.reader import Frame, ReadReport, decoded_frames, read_frames
 from apisr.video.sequence import is_sequence, numbers_of, picture_at, sha256_of
+from apisr.video.webp import is_animated_webp, video_in, video_of_webp
 
 _PROBED_BYTES = 1 << 16
 #: Ogg's last page may end before its last packet begins; libav gives the difference as a number without a sign.
@@ -71,6 +73,8 @@ class VideoSource:
         info: what is in it.
         identity: by what a replaced file is noticed.
         arrived: whether it has just come from another process, perhaps on another machine.
+        stand_in: the folder of a video that is read in place of the file, where libav cannot read it itself; `info`
+            describes that video.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class VideoSource:
         self._sha256 = ""
         self._lock = threading.Lock()
         self.arrived = False
+        self.stand_in: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
     def open(cls, path: Path | str, *, stream: int | None = None, rate: Fraction | None = None) -> VideoSource:
@@ -108,13 +113,16 @@ class VideoSource:
         path = Path(path)
         if is_sequence(path):
             rate = rate or Fraction(24000, 1001)
+        stand_in = video_of_webp(path) if is_animated_webp(path) else None
+        read = path if stand_in is None else video_in(stand_in)
         with contextlib.ExitStack() as stack:
             with reports() as lines:
-                container = stack.enter_context(open_file(path))
+                container = stack.enter_context(open_file(read))
                 identity = identity_of(path)
-                probed = probe_container(container, path, stream=stream, rate=rate)
+                probed = probe_container(container, read, stream=stream, rate=rate)
             info = replace(probed.info, problems=demuxer_problems(lines, probed.info.container))
             source = cls(path, info, identity, stack=stack.pop_all(), probed=probed)
+            source.stand_in = stand_in
             if info.clock_may_jump or info.container in RAW_CONTAINERS:
                 source.info = _with_largest_size(info, source.index)
             return source
@@ -186,7 +194,7 @@ class VideoSource:
         """Return a reader of the intra pictures alone (a context manager, see :class:`IntraReader`)."""
         self.check_unchanged()
         return IntraReader(
-            self.path,
+            self.info.path,
             stream=self.info.video.index,
             keyframes_only=keyframes_only,
             numbers=numbers,
@@ -214,7 +222,7 @@ class VideoSource:
             RunError: the file was replaced since it was opened, or while it was read.
         """
         self.check_unchanged()
-        with open_file(self.path) as container:
+        with open_file(self.info.path) as container:
             yield container
         self.check_unchanged()
 
@@ -293,6 +301,8 @@ class VideoSource:
         """Close the file; descriptions and a finished index stay."""
         self._probed = None
         self._stack.close()
+        if self.stand_in is not None:
+            self.stand_in.cleanup()
 
     def __enter__(self) -> VideoSource:
         return self
@@ -321,7 +331,7 @@ class VideoSource:
         return index
 
     def _indexed_again(self, *, jumps: bool) -> PacketIndex:
-        with open_file(self.path) as container:
+        with open_file(self.info.path) as container:
             return read_index(packets_of(container, self.info.video.index), self.info, jumps=jumps)
 
     def _sound_goes_on(self) -> bool:
@@ -332,7 +342,7 @@ class VideoSource:
         first: Fraction | None = None
         played = Fraction(0)
         last = Fraction(0)
-        with open_file(self.path) as container:
+        with open_file(self.info.path) as container:
             for packet in container.demux(container.streams[audio[0]]):
                 moment = packet.dts if packet.dts is not None else packet.pts
                 if moment is None or not packet.size:

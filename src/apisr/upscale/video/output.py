@@ -119,7 +119,6 @@ def plan_format(
         ),
     )
     coded_depth = bit_depth(choice.pixel_format)
-    alpha_lost = settings.pix_fmt is None and not encoder.lossless and has_alpha(video.pixel_format)
     return OutputFormat(
         size=size,
         single=single,
@@ -128,7 +127,7 @@ def plan_format(
         encoder=choice,
         dtype=np.dtype(np.uint16 if max(coded_depth, depth) > 8 else np.uint8).name,
         notices=(
-            *(["the transparency of the video is not kept."] if alpha_lost else []),
+            *(["the transparency of the video is not kept."] if has_alpha(video.pixel_format) else []),
             *_format_notices(video, choice, size, depth - coded_depth),
         ),
     )

@@ -75,6 +75,8 @@ class ClusterRunner:
         """See :meth:`apisr.upscale.video.run.SegmentRunner.run`."""
         if is_sequence(run.source.path):
             raise InputError("numbered pictures are not sent to a cluster. Leave --cluster out.", code="no-sequence")
+        if run.source.stand_in is not None:
+            raise InputError("an animated WebP is not sent to a cluster. Leave --cluster out.", code="no-sequence")
         shipment = Shipment(run.source)
         pool: ActorPool[Segment, MadeSegment] = ActorPool(
             SegmentWorker,
