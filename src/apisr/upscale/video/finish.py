@@ -54,7 +54,6 @@ def finish_video(
         fields_merged=plan.fields == "detelecine",
         span=(plan.segments[0].start, plan.segments[-1].end),
     )
-    notices = list(plan.notices)
     pieces = [piece for piece in pieces if piece[1].pts]
     if is_sequence(plan.target):
         found = _write_pictures(plan, pieces)
@@ -75,8 +74,7 @@ def finish_video(
         )
     else:
         found = _write_file(source, plan, pieces, problems, accept_damage=accept_damage, on_packet=on_packet)
-    if problems:
-        notices.append(f"the source is damaged: {'; '.join(problems)}.")
+    damage = (f"the source is damaged: {'; '.join(problems)}.",) if problems else ()
     return VideoResult(
         source=source.path,
         target=plan.target,
@@ -86,7 +84,7 @@ def finish_video(
         frames_out=found.frames,
         duration_s=found.duration_s,
         size_bytes=found.size_bytes,
-        notices=tuple(notices),
+        notices=(*plan.notices, *damage),
     )
 
 
