@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
@@ -15,7 +16,7 @@ pytest.importorskip("onnx")
 
 from apisr.core.errors import ApisrError
 from apisr.image import read_rgb
-from apisr.weights import list_models
+from apisr.weights import list_models, resolve_model
 from apisr.weights.convert import PRECISIONS, convert_file, drawn_pictures
 from apisr.weights.export import run_onnx
 
@@ -82,3 +83,21 @@ def test_openvino_computes_the_same(name: str) -> None:
     for height, width in ((64, 64), (48, 56)):
         picture = np.stack(drawn_pictures(1, side=64, multiple=8))[:, :, :height, :width].copy()
         np.testing.assert_allclose(compiled(picture)[0], run_onnx(model.path, picture), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "multiple"), [("apisr-x2", 1), ("apisr-x4-max", 1), ("apisr-x4-fast", 8), ("grl-x4", 8)]
+)
+def test_files_are_what_vs_mlrt_asks_for(name: str, multiple: int) -> None:
+    """One input and one output, float32 RGB, batch and size free; the page of other programs says the multiples."""
+    model = resolve_model(name)
+    session = onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
+    (entry,), (result,) = session.get_inputs(), session.get_outputs()
+    assert (entry.name, entry.type, entry.shape[1]) == ("input", "tensor(float)", 3)
+    assert (result.name, result.type, result.shape[1]) == ("output", "tensor(float)", 3)
+    assert all(isinstance(entry.shape[axis], str) for axis in (0, 2, 3))
+    assert model.traits.multiple_px == multiple
+    height, width = (40, 48) if multiple > 1 else (33, 47)
+    picture = np.random.default_rng(0).random((1, 3, height, width), np.float32)
+    (large,) = session.run(None, {"input": picture})
+    assert large.shape == (1, 3, model.scale * height, model.scale * width)

@@ -94,3 +94,24 @@ def test_a_network_for_gray_pictures_is_refused(tmp_path: Path) -> None:
     torch.save({"something.else": torch.zeros(3)}, path)
     with refused("unknown-network"):
         resolve_model(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture"),
+    [("apisr-x2", "RealESRGAN Compact"), ("apisr-x4", "RealESRGAN Compact"), ("apisr-x4-max", "ESRGAN")],
+)
+def test_exported_checkpoints_are_read_by_spandrel(name: str, architecture: str, tmp_path: Path) -> None:
+    from spandrel import ModelLoader
+
+    from apisr import load
+    from apisr.weights.convert import convert
+
+    path = tmp_path / f"{name}.safetensors"
+    convert(Path(name), path)
+    theirs = ModelLoader().load_from_file(path)
+    assert (theirs.architecture.name, theirs.scale) == (architecture, resolve_model(name).scale)
+    picture = torch.rand((1, 3, 32, 40), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        large = theirs(picture).clip(0, 1).numpy()
+    ours = load(name, engine="onnx", device="cpu").engine.run(picture.numpy()).clip(0, 1)
+    np.testing.assert_allclose(large, ours, atol=1e-5)

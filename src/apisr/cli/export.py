@@ -41,8 +41,7 @@ def command(
     from apisr.weights.convert import convert
 
     report = convert(checkpoint, output, precision=precision, tile_px=tile, opset=opset, overwrite=overwrite)
-    say(
-        f"{output}: {report.architecture} x{report.scale}, {precision}, "
-        f"{'any size' if tile is None else f'{tile}x{tile} only'}, opset {opset}, {report.size_bytes / 1e6:.1f} MB"
-    )
+    sizes = "any size" if tile is None else f"{tile}x{tile} only"
+    graph = f", {sizes}, opset {opset}" if output.suffix.lower() == ".onnx" else ""
+    say(f"{output}: {report.architecture} x{report.scale}, {precision}{graph}, {report.size_bytes / 1e6:.1f} MB")
     say(f"largest difference to the checkpoint: {report.largest_difference:.2e}; PSNR {report.psnr_db:.1f} dB")
