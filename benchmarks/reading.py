@@ -1,6 +1,6 @@
 """Reading pictures: two threads against one
 
-Twelve pictures of 2000x1500 of each format, read by one thread and by two (`read_picture`), the fastest of several
+Six pictures of 2000x1500 of each format, read by one thread and by two (`read_picture`), the fastest of several
 rounds that alternate. A ratio near 2 means that decoding lets go of the interpreter; near 1, that two threads wait for
 each other. It needs two cores that are free.
 
@@ -21,7 +21,7 @@ from apisr.image import read_picture, write_picture
 
 #: Lines and columns: a page of a manga, a frame of a film.
 SIZE = (1500, 2000)
-PICTURES = 12
+PICTURES = 6
 
 
 def run(*, quick: bool = False) -> list[dict[str, object]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import pytest
 from video_clips import Nearest, make_clip, read_back, upscale_video
 
 from apisr.core.errors import ApisrError, InputError, RunError
-from apisr.image import ImageInt
+from apisr.core.files import write_atomic
+from apisr.image import ImageInt, write_picture
 from apisr.upscale.options import VideoOptions
 from apisr.upscale.results import VideoResult
 
@@ -119,14 +122,51 @@ def test_existing_output_is_not_touched_unless_asked(tmp_path: Path) -> None:
     assert read_back(target, scale=2).numbers == [0, 1, 2, 3]
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_unwritable_folder(tmp_path: Path) -> None:
-    source = make_clip(tmp_path / "in.mkv", frames=4)
-    folder = tmp_path / "locked"
-    folder.mkdir(mode=0o500)
-    with pytest.raises(InputError) as refused:
-        upscale(source, folder / "out.mkv")
-    assert refused.value.code == "cannot-write"
+_NOBODY = 65534
+
+
+def outcome_without_privileges(work: Callable[[], object]) -> str:
+    """Return the code of the error of `work` in a child process that may not write everywhere; "" without an error."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = "died"
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+            work()
+            code = ""
+        except ApisrError as error:
+            code = error.code
+        except BaseException as error:  # noqa: BLE001 - the child answers whatever happens
+            code = repr(error)
+        finally:
+            os.write(write, code.encode())
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        text = answer.read()
+    os.waitpid(child, 0)
+    return text
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_unwritable_folder() -> None:
+    """Before any work, and for what is written without a check before it; as nobody where root runs the tests."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        source = make_clip(folder / "in.mkv", frames=4)
+        source.chmod(0o644)
+        locked = folder / "locked"
+        locked.mkdir(mode=0o555)
+        pixels = np.zeros((4, 4, 3), np.uint8)
+        assert outcome_without_privileges(lambda: upscale(source, locked / "out.mkv")) == "cannot-write"
+        assert outcome_without_privileges(lambda: write_picture(locked / "a.png", pixels)) == "cannot-write"
+        assert outcome_without_privileges(lambda: write_atomic(locked / "b" / "a.txt", b"x")) == "cannot-write"
+        assert list(locked.iterdir()) == []
 
 
 def test_the_source_is_never_its_own_output(tmp_path: Path) -> None:
