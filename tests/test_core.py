@@ -200,6 +200,8 @@ def test_settings_name_the_key_and_its_neighbour(tmp_path: Path) -> None:
     deep = tmp_path / "deep.toml"
     deep.write_text("a = " + "[" * 5000 + "]" * 5000)
     assert code_of(lambda: read_toml_file(deep)) == "bad-toml"
+    deep.write_text("a = " + "9" * 100_000)
+    assert code_of(lambda: read_toml_file(deep)) == "bad-toml"
     assert code_of(lambda: read_toml("a = ", name="x")) == "bad-toml"
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\0")
     assert code_of(lambda: read_toml_file(tmp_path / "binary.toml")) == "bad-toml"

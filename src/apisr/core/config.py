@@ -62,8 +62,9 @@ def read_toml(text: str, *, name: str) -> dict[str, object]:
     """
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{name} is not valid TOML: {error}.", code="bad-toml") from error
+    except ValueError as error:  # not only TOMLDecodeError: a number of 5,000 digits, say
+        why = str(error).partition(";")[0]
+        raise InputError(f"{name} is not valid TOML: {why}.", code="bad-toml") from error
     except RecursionError:
         raise InputError(f"{name} is nested too deeply for a configuration.", code="bad-toml") from None
 

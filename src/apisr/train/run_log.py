@@ -143,7 +143,7 @@ def _drop_after(path: Path, step: int) -> None:
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             record = cast("dict[str, float]", json.loads(line))
-        except json.JSONDecodeError:
+        except ValueError:
             continue
         if record["step"] <= step:
             kept.append(line)
