@@ -119,7 +119,8 @@ def card_pages() -> dict[str, str]:
         pages[f"reference/cards/{model.name}.md"] = card_page(model)
         name = f"[{model.name}](cards/{model.name}.md)" + (" (default)" if card.get("default") else "")
         parameters, licence = card.get("parameters", ""), card.get("license", "")
-        lines.append(f"| {name} | x{model.scale} | {model.architecture} | {parameters} | {licence} |")
+        purpose = _escaped(str(card.get("title", "")).partition(": ")[2]) or f"x{model.scale}"
+        lines.append(f"| {name} | {purpose} | {model.architecture} | {parameters} | {licence} |")
     return {"reference/cards.md": "\n".join(lines) + "\n", **pages}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -99,6 +100,9 @@ def make_settings(root: Path) -> None:
     clip(root / "episode.mkv", 6)
 
 
+#: Not these: written by a program, lists of measurements, or with long lines of code in their text.
+WIDE = ("benchmarks", "experiments", "reliability", "models", "machines", "app", "CHANGELOG", "CONTRIBUTING")
+WRAPPED = [page for page in pages() if page.stem not in WIDE]
 MAKERS: dict[str, Callable[[Path], None]] = {
     "README.md": make_readme,
     "docs/index.md": make_index,
@@ -157,6 +161,16 @@ def test_the_commands_of_a_page_work_in_order(page: str, tmp_path: Path, environ
             )
             assert done.returncode == 0, f"{command}\n{done.stdout[-600:]}\n{done.stderr[-1500:]}"
             assert "Traceback" not in done.stderr, command
+            assert "Warning" not in done.stderr, f"{command}\n{done.stderr[-1500:]}"
+    if page == "docs/training.md":
+        report = json.loads((here / "report" / "report.json").read_text(encoding="utf-8"))
+        assert report["model"]["name"]
+
+
+@pytest.mark.parametrize("page", WRAPPED, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_line_of_prose_fits(page: Path) -> None:
+    for line in prose(page).splitlines():
+        assert len(line) <= 100 or line.lstrip().startswith(("|", "![", "<!--")), line
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
