@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @dataclass(frozen=True)
@@ -92,22 +90,13 @@ def apisr() -> Run:
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> Iterator[Any]:
+def page() -> Iterator[Any]:
     """An empty page in a headless Chromium; whatever its script reports as an error fails the test."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with api.sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            str(tmp_path / "profile"),
-            executable_path=CHROMIUM,
-            args=[*flags, "--disable-sync"],
-            viewport={"width": 1280, "height": 800},
-        )
-        opened = context.pages[0] if context.pages else context.new_page()
+    from browsers import launched
+
+    with launched() as browser:
+        opened = browser.new_page(viewport={"width": 1280, "height": 800})
         problems: list[str] = []
         opened.on("pageerror", lambda error: problems.append(str(error)))
         yield opened
-        context.close()
         assert problems == []

@@ -31,9 +31,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("home"), ROOT / "examples") as server:
+    folder = shutil.copytree(ROOT / "examples", tmp_path_factory.mktemp("folder") / "examples")
+    with running(tmp_path_factory.mktemp("home"), folder) as server:
         yield server
-    shutil.rmtree(ROOT / "examples" / "upscaled", ignore_errors=True)
 
 
 @pytest.fixture
@@ -75,6 +75,8 @@ def test_a_person_upscales_a_picture(page: Page, server: Server, tmp_path: Path)
     page.locator("#slider").fill("25")
     assert "25%" in page.locator("#compare-after").evaluate("element => element.style.clipPath")
     expect(page.locator("#plan")).to_contain_text("320", timeout=60_000)
+    expect(card.locator(".estimate")).to_contain_text(re.compile("320×240 · About .* about .*B"), timeout=60_000)
+    expect(page.locator("#start-total")).to_contain_text("About")
     page.locator("#start").click()
     job = page.locator("#jobs > li")
     expect(job.locator(".status")).to_contain_text("Done", timeout=90_000)
@@ -106,6 +108,7 @@ def test_a_person_upscales_a_clip_by_keyboard_alone(page: Page, server: Server) 
     page.keyboard.press("Enter")
     expect(page.locator("#look-time")).to_be_visible()
     expect(page.locator("#compare-after")).to_have_attribute("src", containing("/api/cache/"), timeout=90_000)
+    expect(page.locator("#cards .kept")).to_contain_text("audio (aac, jpn): copy", timeout=120_000)
     page.locator("#overview").focus()
     page.keyboard.press("ArrowRight")
     page.locator("#start").focus()

@@ -273,3 +273,61 @@ def test_outputs_do_not_meet(tmp_path: Path) -> None:
 )
 def test_names_are_made_safe(given: str, safe: str) -> None:
     assert safe_name(given) == safe
+
+
+def test_time_and_size_are_measured(server: Server, tmp_path: Path) -> None:
+    source = tmp_path / "measured.png"
+    Image.effect_mandelbrot((320, 240), (-2, -1, 1, 1), 60).convert("RGB").save(source)
+    item = server.upload("measured.png", source.read_bytes()).json
+    wait_until(lambda: any(one["id"] == item["id"] and one["info"] for one in server.state()["items"]))
+    plan = server.post(f"/api/items/{item['id']}/plan", {"settings": {"scale": 2}}).json
+    assert (plan["size"], plan["streams"]) == ("640×480", [])
+    assert float(str(plan["seconds"])) > 0
+    server.post("/api/queue/pause", {})
+    job = server.post("/api/jobs", {"items": [item["id"]], "settings": {"scale": 2}}).json["jobs"][0]  # type: ignore[index]
+
+    def state() -> dict[str, object]:
+        return next(one for one in server.state()["jobs"] if one["id"] == job)
+
+    wait_until(lambda: state()["expected_s"] == plan["seconds"])
+    server.post("/api/queue/resume", {})
+    wait_until(lambda: state()["status"] == "done", seconds=240)
+    written = len(server.ask("GET", f"/api/jobs/{job}/output").body)
+    assert written / 3 < float(str(plan["bytes"])) < 3 * written
+
+
+def test_impossible_settings_are_said_in_the_plan(server: Server) -> None:
+    item = server.upload("impossible.png", png()).json
+    answer = server.post(f"/api/items/{item['id']}/plan", {"settings": {"model": "no-such-network"}})
+    assert (answer.status, "no-such-network" in str(answer.json["error"])) == (404, True)
+    answer = server.post(f"/api/items/{item['id']}/plan", {"settings": {"scale": 99}})
+    assert (answer.status, answer.json["code"]) == (400, "bad-setting")
+
+
+def test_the_source_is_part_of_the_command(server: Server) -> None:
+    item = server.upload("command.png", png()).json
+    settings = {"model": "apisr-x2", "source": "soft"}
+    job = server.post("/api/jobs", {"items": [item["id"]], "settings": settings}).json["jobs"][0]  # type: ignore[index]
+    assert "--model apisr-x2 --source soft" in str(server.ask("GET", f"/api/jobs/{job}").json["command"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the program is that of Linux")
+def test_the_folder_of_a_result_is_opened_on_this_machine_only(tmp_path: Path) -> None:
+    program, noted = tmp_path / "bin" / "xdg-open", tmp_path / "noted"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nprintf %s "$1" > "{noted}.part"\nmv "{noted}.part" "{noted}"\n')
+    program.chmod(0o755)
+    path = f"{program.parent}:{os.environ['PATH']}"
+    with running(tmp_path / "home", PATH=path, DISPLAY=":0") as server:
+        item = server.upload("shown.png", png()).json
+        job = server.post("/api/jobs", {"items": [item["id"]], "settings": {}}).json["jobs"][0]  # type: ignore[index]
+        assert server.post(f"/api/jobs/{job}/folder", {}).status == 404
+        wait_until(lambda: server.state()["jobs"][0]["status"] == "done", seconds=240)
+        assert server.state()["can_open"] is True
+        assert server.post(f"/api/jobs/{job}/folder", {}).status == 200
+        wait_until(noted.exists)
+        assert Path(noted.read_text()) == (tmp_path / "home" / "results").resolve()
+    for arguments, screen in (([], ""), (["--host", "0.0.0.0"], ":0")):
+        with running(tmp_path / "home", *arguments, PATH=path, DISPLAY=screen, WAYLAND_DISPLAY="") as server:
+            assert server.state()["can_open"] is False
+            assert server.post(f"/api/jobs/{job}/folder", {}).json["code"] == "not-local"

@@ -23,13 +23,15 @@ export const wire = (state) => { shared = state; };
 export const watch = (card) => watcher.observe(card);
 export function forget(card) { watcher.unobserve(card); visible.delete(card.dataset.key); }
 
-const keyOf = (item) => `${item.id} ${JSON.stringify(settings.current())}`;
+// The settings are read once for all cards.
+let chosen = "";
+export function renew() { chosen = JSON.stringify(settings.current()); }
+const keyOf = (item) => `${item.id} ${chosen}`;
 export const of = (item) => known.get(keyOf(item));
 
-// Settings change often while a person looks for the right ones: what is measured is what stays for a moment.
+// Settings change often while a person looks for the right ones: work begins a moment after the first change.
 export function soon() {
-  clearTimeout(timer);
-  timer = setTimeout(work, 400);
+  timer ||= setTimeout(() => { timer = 0; work(); }, 400);
 }
 
 function next() {
@@ -42,13 +44,15 @@ function next() {
 async function work() {
   if (busy) return;
   busy = true;
+  renew();
   for (let item = next(); item; item = next()) {
     const key = keyOf(item);
+    const wanted = JSON.parse(chosen);
     try {
-      known.set(key, await api.post(`/api/items/${item.id}/plan`, { settings: settings.current() }));
+      known.set(key, await api.post(`/api/items/${item.id}/plan`, { settings: wanted }));
     } catch (error) {
-      known.set(key, { error: error.message || t("offline") });
-      if (error.code === "offline" || !error.code) break;
+      if (!error.code) break; // the server does not answer: asked again when it does
+      known.set(key, { error: error.message });
     }
     if (known.size > KEPT) known.delete(known.keys().next().value);
     refresh();

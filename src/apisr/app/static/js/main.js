@@ -19,6 +19,7 @@ export function refresh() {
   planned = true;
   requestAnimationFrame(() => {
     planned = false;
+    estimates.renew();
     files.show(state);
     settings.show(state);
     look.show(state);
