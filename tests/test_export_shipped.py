@@ -26,6 +26,7 @@ SIDE_PX = 96
 REFUSED = {
     "int8": {
         "apisr-x4",
+        "apisr-x4-vivid",
         "apisr-x4-max",
         "apisr-x2-fast",
         "apisr-x2-fast-vivid",
