@@ -87,3 +87,9 @@ def test_issue_forms_can_be_read(form: Path) -> None:
     for element in read["body"]:
         assert element["attributes"]["label"]
         assert set(element) <= {"type", "id", "attributes", "validations"}
+
+
+def test_the_citation_is_that_of_this_version() -> None:
+    from apisr.core.version import __version__
+
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
