@@ -17,6 +17,8 @@ CODINGS = {
     "rm": ["-c:v", "rv20", "-q:v", "4", "-c:a", "ac3"],
     "wmv": ["-c:v", "wmv2", "-q:v", "4", "-c:a", "wmav2"],
     "avi": ["-c:v", "huffyuv", "-c:a", "pcm_s16le"],
+    "nut": ["-an", "-c:v", "mjpeg", "-q:v", "3"],
+    "mp4": ["-c:v", "libx264", "-bf", "2", "-g", "12", "-c:a", "aac"],
     "y4m": ["-pix_fmt", "yuv420p"],
 }
 
@@ -34,6 +36,14 @@ def damaged(content: bytes, how: str) -> bytes:
         return content[: len(content) * 4 // 5 + 1]
     if how == "lost":
         return content[:middle] + content[middle + 700 :]
+    if how == "frame":  # the last picture and its header
+        start = content.rindex(b"\xff\xd8")
+        return content[: start - 8] + content[content.rindex(bytes.fromhex("4e58dd672f23e64e")) :]
+    if how == "magic":
+        return bytes(40) + content[40:]
+    if how == "reorderings":
+        at = content.index(b"ctts") + 12
+        return content[:at] + b"\x7f" + content[at + 1 :]
     if how == "zeros":
         frame = content.index(b"00dc", middle)
         return content[:frame] + bytes(64) + content[frame + 64 :]
@@ -45,6 +55,7 @@ def damaged(content: bytes, how: str) -> bytes:
     [
         *(("ogv", "end"), ("ogv", "lost"), ("rm", "lost"), ("rm", "inserted")),
         *(("wmv", "end"), ("wmv", "lost"), ("wmv", "inserted")),
+        *(("nut", "frame"), ("nut", "magic"), ("mp4", "reorderings")),
         *(("avi", "zeros"), ("avi", "inserted"), ("y4m", "end")),
     ],
 )

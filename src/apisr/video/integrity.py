@@ -6,14 +6,17 @@ they show what it passed over. Nothing here decodes anything.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from apisr.core.errors import InputError
 from apisr.video.colour import bit_depth, chroma_shift
-from apisr.video.containers import asf, avi, matroska, ogg, quicktime, realmedia
+from apisr.video.containers import asf, avi, matroska, nut, ogg, quicktime, realmedia
+from apisr.video.index import PacketIndex
 from apisr.video.info import SourceInfo
 from apisr.video.sequence import is_sequence
 
+_JPEG = b"\xff\xd8"
 _Y4M_FRAME = b"FRAME\n"
 _Y4M_HEADER_BYTES = 4096
 
@@ -56,38 +59,59 @@ def check_joined(path: Path, container: str) -> None:
             )
 
 
-def lost_parts(source: SourceInfo, frames: int) -> list[str]:
-    """Return what is missing in a file by its own numbers, in words.
-
-    Args:
-        source: the file.
-        frames: how many packets of its video were found.
-    """
-    path, container = source.path, source.container
-    if is_sequence(path):
+def lost_parts(source: SourceInfo, index: PacketIndex) -> list[str]:
+    """Return what is missing in a file by its own numbers, in words."""
+    if is_sequence(source.path):
         return []
-    if container == "ogg":
-        missing, open_ended = ogg.missing_pages(path)
-        return [
-            *([f"{missing} pages are missing"] if missing else []),
-            *([f"{open_ended} streams end without their last page"] if open_ended else []),
-        ]
-    if container == "avi":
-        problem = avi.index_problem(path)
-        return [problem] if problem else []
-    if container == "asf":
-        breaks = asf.broken_numbers(path)
-        return [f"the numbers of its pieces break at {breaks} places"] if breaks else []
-    if container == "rm":
-        missing, declared = realmedia.missing_packets(path)
-        return [f"{missing} of {declared} packets cannot be reached"] if missing else []
-    if container == "yuv4mpegpipe":
-        return _uneven_y4m(source, frames)
-    return []
+    check = next((check for name, check in _CHECKS.items() if name in source.container.split(",")), None)
+    return check(source, index) if check is not None else []
 
 
-def _uneven_y4m(source: SourceInfo, frames: int) -> list[str]:
+def _ogg(source: SourceInfo, _: PacketIndex) -> list[str]:
+    missing, open_ended = ogg.missing_pages(source.path)
+    return [
+        *([f"{missing} pages are missing"] if missing else []),
+        *([f"{open_ended} streams end without their last page"] if open_ended else []),
+    ]
+
+
+def _avi(source: SourceInfo, _: PacketIndex) -> list[str]:
+    problem = avi.index_problem(source.path)
+    return [problem] if problem else []
+
+
+def _asf(source: SourceInfo, _: PacketIndex) -> list[str]:
+    breaks = asf.broken_numbers(source.path)
+    return [f"the numbers of its pieces break at {breaks} places"] if breaks else []
+
+
+def _realmedia(source: SourceInfo, _: PacketIndex) -> list[str]:
+    missing, declared = realmedia.missing_packets(source.path)
+    return [f"{missing} of {declared} packets cannot be reached"] if missing else []
+
+
+def _quicktime(source: SourceInfo, _: PacketIndex) -> list[str]:
+    return [f"the tables of a track differ ({found})" for found in quicktime.differing_tables(source.path)]
+
+
+def _nut(source: SourceInfo, index: PacketIndex) -> list[str]:
+    """Compare the end that the index states with that of the video, where nothing else is in the file."""
+    stated = nut.last_time_s(source.path) if len(source.streams) == 1 else None
+    last = int(index.pts[-1]) * source.video.time_base
+    if stated is None or stated - last < 1 / (2 * index.rate):
+        return []
+    return [f"its index states a last frame at {float(stated):.3f} s, found is one at {float(last):.3f} s"]
+
+
+def _pictures(source: SourceInfo, _: PacketIndex) -> list[str]:
+    """A row of JPEG pictures that begins with something else is what is left of another file."""
+    with source.path.open("rb") as file:
+        return [] if file.read(2) == _JPEG else ["it does not begin with a picture"]
+
+
+def _y4m(source: SourceInfo, index: PacketIndex) -> list[str]:
     """Compare the size of a file of plain frames with that of its frames."""
+    frames = index.frames
     with source.path.open("rb") as file:
         head = file.read(_Y4M_HEADER_BYTES)
     begin = head.find(b"\n") + 1
@@ -103,3 +127,15 @@ def _uneven_y4m(source: SourceInfo, frames: int) -> list[str]:
     size = begin + frames * (len(_Y4M_FRAME) + samples * (2 if bit_depth(name) > 8 else 1))
     actual = source.path.stat().st_size
     return [f"{frames} frames take {size} bytes and it has {actual}"] if size != actual else []
+
+
+_CHECKS: dict[str, Callable[[SourceInfo, PacketIndex], list[str]]] = {
+    "asf": _asf,
+    "avi": _avi,
+    "mjpeg": _pictures,
+    "mov": _quicktime,
+    "nut": _nut,
+    "ogg": _ogg,
+    "rm": _realmedia,
+    "yuv4mpegpipe": _y4m,
+}

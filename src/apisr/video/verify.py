@@ -105,7 +105,7 @@ def source_problems(
     reported = [*info.problems, *index.problems]
     if reported:
         problems.append(f"reading it: {reported[0]}")
-    problems += lost_parts(info, index.frames + index.hidden)
+    problems += lost_parts(info, index)
     if index.marked_corrupt:
         problems.append(f"{index.marked_corrupt} packets are marked as damaged")
     if damaged:

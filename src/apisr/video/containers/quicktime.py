@@ -101,6 +101,42 @@ def joined_files(path: Path) -> int:
         return sum(next(_named(file, start, end, b"mvex"), None) is None for start, end in movies)
 
 
+def differing_tables(path: Path) -> list[str]:
+    """Return, for each video track whose tables contradict each other, how many samples they speak of, in words.
+
+    Every sample has a time; a table of reorderings may end early, but not go on after the last sample.
+    """
+    found: list[str] = []
+    with path.open("rb") as file:
+        for _, start, end in _named(file, 0, path.stat().st_size, b"moov"):
+            for _, track, stop in _named(file, start, end, b"trak"):
+                counts = _table_counts(file, track, stop) if _handler(file, track, stop) == b"vide" else {}
+                sizes = counts.get("sizes")
+                if sizes is not None and (counts.get("times") != sizes or counts.get("reorderings", 0) > sizes):
+                    found.append(", ".join(f"{number} {name}" for name, number in counts.items()))
+    return found
+
+
+def _table_counts(file: BinaryIO, start: int, end: int) -> dict[str, int]:
+    """Return how many samples the tables of a track speak of."""
+    for name in (b"mdia", b"minf", b"stbl"):
+        box = next(_named(file, start, end, name), None)
+        if box is None:
+            return {}
+        _, start, end = box
+    counts: dict[str, int] = {}
+    for name, at, stop in _boxes(file, start, end):
+        file.seek(at + _FULL_BOX)
+        content = file.read(stop - at - _FULL_BOX)
+        if name == b"stsz" and len(content) >= 8:
+            counts["sizes"] = int.from_bytes(content[4:8], "big")
+        elif name in (b"stts", b"ctts") and len(content) >= 4:
+            entries = min(int.from_bytes(content[:4], "big"), (len(content) - 4) // 8)
+            runs = struct.unpack_from(f">{2 * entries}I", content, 4)[::2]
+            counts["times" if name == b"stts" else "reorderings"] = sum(runs)
+    return counts
+
+
 def _of_track(file: BinaryIO, start: int, end: int) -> tuple[int, int, int, int]:
     for name in _TO_TABLE:
         found = next(_named(file, start, end, name), None)
