@@ -365,3 +365,24 @@ def test_what_is_known_of_an_engine_is_kept(tmp_path: Path, monkeypatch: pytest.
     assert open_engine(tiny_x2, engine="onnx", device="cpu", threads=1).shape_exact is not found
     kept.write_text("{")
     assert open_engine(tiny_x2, engine="onnx", device="cpu", threads=1).shape_exact is found
+
+
+def test_what_cannot_be_recorded_runs_as_before() -> None:
+    """CUDA graphs need a card; without one recording fails, and the network runs as it is."""
+    torch = pytest.importorskip("torch")
+    from apisr.engines.torch import CudaGraphs
+
+    calls: list[int] = []
+
+    def network(batch: object) -> object:
+        calls.append(1)
+        return batch * 2  # type: ignore[operator]
+
+    batch = torch.from_numpy(batch_of(1, 8, 8))
+    graphs = CudaGraphs(network)  # type: ignore[arg-type]
+    for _ in range(4):
+        assert torch.equal(graphs(batch), batch * 2)
+    if not torch.cuda.is_available():
+        assert len(calls) == 4
+    graphs.forget()
+    assert torch.equal(graphs(batch), batch * 2)
