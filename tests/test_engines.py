@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apisr.core.errors import ApisrError, InputError, MissingExtra, RunError
+from apisr.core.errors import ApisrError, InputError, MissingExtra, ModelError, RunError
 from apisr.engines import ENGINES, engine_kind, open_engine
 from apisr.engines.base import Request, probe_picture, psnr_db
 from apisr.engines.exactness import is_shape_exact
@@ -177,6 +177,15 @@ def test_unknown_names_are_refused(options: dict[str, str], code: str, tiny_x2: 
         open_engine(tiny_x2, **options)  # type: ignore[arg-type]
     assert caught.value.code == code
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.skipif(not engine_kind("ncnn").devices(), reason="the extra 'vulkan' (ncnn) is not installed")
+def test_ncnn_says_why_it_does_not_run_grl() -> None:
+    with pytest.raises(ModelError) as caught:
+        open_engine(GRL, engine="ncnn", device="cpu")
+    assert caught.value.code == "engine-cannot-run"
+    assert engine_kind("ncnn").why_not(GRL) in str(caught.value)
+    assert engine_kind("ncnn").why_not(GRL)
 
 
 @pytest.mark.parametrize("engine", INSTALLED)

@@ -98,6 +98,7 @@ class EngineKind:
         open: loads a model.
         version: version of the package and of its drivers; part of the key of measurements.
         rank: place in the order of preference where two engines are equally fast; lower comes first.
+        why_not: why it cannot run a model, as the end of a sentence; empty where there is nothing to say.
     """
 
     name: str
@@ -109,6 +110,7 @@ class EngineKind:
     open: Callable[[Request], Engine]
     version: Callable[[], str]
     rank: int
+    why_not: Callable[[Model], str] = lambda model: ""
 
 
 def usable_threads() -> int:

@@ -41,6 +41,12 @@ _PROCESSOR_KIND = 3
 #: What ncnn returns where memory could not be had.
 _NO_MEMORY = -100
 _NETWORKS = ("compact", "lite", "rrdb")
+#: Why the others have no graph.
+_REASONS = {
+    "grl": "its windows are rolled, and its position biases depend on the size of the picture; ncnn has no such layers",
+    "dat": "its attention over windows and channels needs layers that ncnn does not have",
+    "cunet": "its channel weights come from the whole picture, which rarely fits into the memory of a card at once",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -203,6 +209,12 @@ def _runs(model: Model) -> bool:
     return model.format == "onnx" or importlib.util.find_spec("torch") is not None
 
 
+def _why_not(model: Model) -> str:
+    if model.architecture in _NETWORKS:
+        return "the file does not say its sizes" if "hyper" not in model.card else "torch is needed to read the file"
+    return _REASONS.get(model.architecture, "there is no ncnn graph of it")
+
+
 def _precisions(device: str, model: Model) -> tuple[Precision, ...]:
     return ("fp32",) if device == "cpu" else ("fp16", "fp32")
 
@@ -228,4 +240,5 @@ ENGINE = EngineKind(
     open=_open,
     version=_version,
     rank=30,
+    why_not=_why_not,
 )
