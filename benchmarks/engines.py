@@ -1,6 +1,6 @@
 """Engines: the same network in every engine, one thread
 
-Every shipped faithful network on a frame of 640x360 (GRL: 256x256, RRDB: 128x128), in each engine, device and
+Every shipped faithful network on a frame of 320x180 (GRL: 256x256, RRDB: 128x128), in each engine, device and
 precision that runs here, one processor thread. The candidates take turns; the best of the rounds counts. "x onnx fp32"
 is the speed over that of onnxruntime in fp32 in the same run, by the clock and in processor time (the second does not
 depend on what else runs); "x torch fp32" is processor time too. "dB" is the PSNR of the output against onnxruntime in
@@ -29,12 +29,12 @@ from apisr.engines.base import probe_picture, psnr_db
 from apisr.engines.registry import candidate_requests
 from apisr.weights import Model, list_models
 
-FRAME = (360, 640)
+FRAME = (180, 320)
 #: Frames of the slow networks.
 SIZES = {"grl": (256, 256), "rrdb": (128, 128)}
 #: A network of the same cost as realesr-animevideov3-x4.
 PEER_OF = "apisr-x4"
-ROUNDS, QUICK_ROUNDS = 3, 2
+ROUNDS, QUICK_ROUNDS = 2, 1
 NEVER = (float("inf"), float("inf"))
 MATRIX = 1536
 

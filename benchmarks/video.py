@@ -134,16 +134,22 @@ def run_clip(
         return upscale_video(opened, plan, processing, options)
 
 
-def plain_loop(source: Path, target: Path, engine: Engine, frames: int) -> float:
-    """Upscale as a script would, one thing after the other; return frames per second."""
+def plain_loop(source: Path, target: Path, engine: Engine, frames: int, *, rim_px: int = 0) -> float:
+    """Upscale as a script would, one thing after the other; return frames per second.
+
+    With a rim each picture is continued by its outermost pixels before the network, as `apisr upscale` does.
+    """
     began = time.perf_counter()
     reader = cv2.VideoCapture(str(source))
     with av.open(str(target), "w") as out:
         stream: Any = None
         for _ in range(frames):
             _, bgr = reader.read()
+            bgr = cv2.copyMakeBorder(bgr, rim_px, rim_px, rim_px, rim_px, cv2.BORDER_REPLICATE) if rim_px else bgr
             rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.float32) / 255
             large = engine.run(np.ascontiguousarray(rgb.transpose(2, 0, 1)[None]))[0].transpose(1, 2, 0)
+            cut = engine.traits.scale * rim_px
+            large = large[cut : large.shape[0] - cut, cut : large.shape[1] - cut]
             pixels = np.ascontiguousarray((large.clip(0, 1) * 255).round().astype(np.uint8))
             if stream is None:
                 stream = out.add_stream(

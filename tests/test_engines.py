@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from conftest import Run
 
 from apisr.core.errors import ApisrError, InputError, MissingExtra, ModelError, RunError
 from apisr.engines import ENGINES, engine_kind, open_engine
@@ -395,3 +397,25 @@ def test_what_cannot_be_recorded_runs_as_before() -> None:
         assert len(calls) == 4
     graphs.forget()
     assert torch.equal(graphs(batch), batch * 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (["--device", "toaster"], "device-not-available"),
+        (["--engine", "onnx", "--device", "mps"], "device-not-available"),
+        pytest.param(
+            ["--model", "grl-x4", "--engine", "ncnn"],
+            "engine-cannot-run",
+            marks=pytest.mark.skipif(not engine_kind("ncnn").devices(), reason="the extra 'vulkan' is not installed"),
+        ),
+    ],
+)
+def test_what_does_not_fit_is_one_line(options: list[str], code: str, tmp_path: Path, apisr: Run) -> None:
+    source = tmp_path / "a.png"
+    cv2.imwrite(str(source), np.full((24, 24, 3), 90, np.uint8))
+    done = apisr("upscale", source, "-o", tmp_path / "b.png", *options)
+    assert done.returncode == 2
+    assert done.code == code
+    assert sum(line.startswith("apisr: error: ") for line in done.stderr.splitlines()) == 1
+    assert not (tmp_path / "b.png").exists()
