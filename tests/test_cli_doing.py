@@ -165,3 +165,53 @@ def test_usage_errors_are_plain(apisr: Run, arguments: list[str], says: str) -> 
     ran = apisr("upscale", "a.png", *arguments)
     refused(ran, "usage", says)
     assert "Value error" not in ran.stderr
+
+
+def y4m(frames: int, *, deep: bool = False) -> bytes:
+    """Return a stream of 64x48 noise with an aspect and a chroma position."""
+    header = b"YUV4MPEG2 W64 H48 F24000:1001 Ip A32:27 " + (b"C420p10" if deep else b"C420mpeg2") + b"\n"
+    generator = np.random.default_rng(0)
+    samples = 64 * 48 * 3 // 2
+    picture = (
+        generator.integers(64, 900, samples).astype("<u2")
+        if deep
+        else generator.integers(16, 235, samples).astype("u1")
+    )
+    return header + frames * (b"FRAME\n" + picture.tobytes())
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_stream_keeps_its_header_but_for_the_size(tiny_x2: Path, deep: bool) -> None:
+    line = [sys.executable, "-m", "apisr", "upscale", "-", "-o", "-", "-m", str(tiny_x2), "--engine", "onnx"]
+    done = subprocess.run(line, input=y4m(3, deep=deep), capture_output=True, check=True)
+    source = y4m(1, deep=deep).partition(b"\n")[0]
+    assert done.stdout.partition(b"\n")[0] == source.replace(b"W64 H48", b"W128 H96")
+    assert len(done.stdout) == len(source.replace(b"W64 H48", b"W128 H96")) + 1 + 3 * (
+        6 + (2 if deep else 1) * 128 * 96 * 3 // 2
+    )
+
+
+def test_a_stream_that_breaks_off_is_an_error(tiny_x2: Path) -> None:
+    line = [sys.executable, "-m", "apisr", "upscale", "-", "-o", "-", "-m", str(tiny_x2), "--engine", "onnx"]
+    done = subprocess.run(line, input=y4m(3)[:-100], capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(b"apisr: error: standard input broke off in frame 3")
+    whole = subprocess.run(line, input=y4m(2), capture_output=True, check=True)
+    assert done.stdout == whole.stdout
+
+
+def test_a_reader_that_goes_away_ends_the_program_quietly(tiny_x2: Path) -> None:
+    line = [sys.executable, "-m", "apisr", "upscale", "-", "-o", "-", "-m", str(tiny_x2), "--engine", "onnx"]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        running.stdout.close()
+        _, errors = running.communicate(y4m(200), timeout=120)
+    assert running.returncode == 1
+    assert b"error" not in errors
+
+
+def test_a_broken_picture_in_a_pipe_is_called_standard_input(apisr: Run, drawings: Path) -> None:
+    ran = apisr("upscale", "-", "-o", "-", stdin=(drawings / "one" / "a.png").read_bytes()[:900])
+    assert ran.returncode == 2
+    assert "standard input" in ran.stderr
+    assert "/" not in ran.stderr.splitlines()[-1]
