@@ -154,7 +154,7 @@ def planned(output: Path, device: str, *, quick: bool) -> list[Step]:
     size, frames = (QUICK_SIZE, QUICK_FRAMES) if quick else (CLIP_SIZE, CLIP_FRAMES)
     clip, pictures = output / "clip.mkv", output / "pictures"
     make_inputs(clip, pictures, size, frames)
-    limit = 300.0 if quick else 150.0  # a processor needs longer
+    limit = 540.0 if quick else 150.0  # a processor needs longer, a busy one more so
     seconds = 20 if quick else 110
     upscale = [python, "-m", "apisr", "upscale", str(clip), "-o", str(output / "big.mkv"), "--overwrite", "--json"]
     train = [
