@@ -48,6 +48,7 @@ class PacketIndex:
         parts: where the clock breaks and what is added from there on.
         marked_corrupt: packets that the demuxer marks as damaged, without those at a break of the clock.
         sizes: (width, height) of later parts of the stream whose pictures have another header.
+        lost: what is missing in the file by its own numbers, in words (:func:`apisr.video.integrity.lost_parts`).
     """
 
     pts: NDArray[np.int64]
@@ -61,6 +62,7 @@ class PacketIndex:
     parts: tuple[ClockPart, ...] = ()
     marked_corrupt: int = 0
     sizes: tuple[tuple[int, int], ...] = ()
+    lost: tuple[str, ...] = ()
 
     @property
     def frames(self) -> int:

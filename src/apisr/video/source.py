@@ -34,6 +34,7 @@ from apisr.video.clock import FollowingClock
 from apisr.video.fields import FieldFilter, combed_share
 from apisr.video.index import PacketIndex, read_index
 from apisr.video.info import RAW_CONTAINERS, SourceInfo
+from apisr.video.integrity import lost_parts
 from apisr.video.intra import IntraReader
 from apisr.video.libav import demuxer_problems, exact, reason, reports
 from apisr.video.probe import Probed, is_header, open_file, packets_of, probe_container
@@ -132,7 +133,8 @@ class VideoSource:
         """The packets of the video, read when they are first asked for."""
         with self._lock:
             if self._index is None:
-                self._index = self._read_index()
+                index = self._read_index()
+                self._index = replace(index, lost=tuple(lost_parts(self.info, index)))
             return self._index
 
     def frames(

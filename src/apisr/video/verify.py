@@ -18,7 +18,6 @@ import numpy as np
 from apisr.core.errors import RunError
 from apisr.video.index import PacketIndex
 from apisr.video.info import SourceInfo
-from apisr.video.integrity import lost_parts
 from apisr.video.source import VideoSource
 
 #: A frame that is not shown within this share of its own length of its packet's time is missing.
@@ -105,7 +104,7 @@ def source_problems(
     reported = [*info.problems, *index.problems]
     if reported:
         problems.append(f"reading it: {reported[0]}")
-    problems += lost_parts(info, index)
+    problems += index.lost
     if index.marked_corrupt:
         problems.append(f"{index.marked_corrupt} packets are marked as damaged")
     if damaged:

@@ -61,17 +61,10 @@ def finish_video(
             raise _damage(source.path, problems, f"{found.frames} pictures were written.")
     elif container_of(plan.target).pictures_only:
         if problems and not accept_damage:
-            raise _damage(
-                source.path, problems, "Nothing was written; add --accept-damage to make an animation of the rest."
-            )
-        found = write_animation(
-            plan.target,
-            pieces,
-            plan.unit,
-            rate=plan.rate,
-            overwrite=plan.output.overwrite,
-            provenance=dict(plan.output.tags),
-        )
+            advice = "Nothing was written; add --accept-damage to make an animation of the rest."
+            raise _damage(source.path, problems, advice)
+        tags, overwrite = dict(plan.output.tags), plan.output.overwrite
+        found = write_animation(plan.target, pieces, plan.unit, rate=plan.rate, overwrite=overwrite, provenance=tags)
     else:
         found = _write_file(source, plan, pieces, problems, accept_damage=accept_damage, on_packet=on_packet)
     damage = (f"the source is damaged: {'; '.join(problems)}.",) if problems else ()
