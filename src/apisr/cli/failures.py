@@ -95,8 +95,8 @@ def _usage_line(error: BaseException, message: str, line: Sequence[str]) -> str:
     command = getattr(getattr(error, "ctx", None), "command_path", None) or " ".join(["apisr", *line[:1]])
     text = _tidy(_one_line(message))
     near = getattr(error, "possibilities", None)
-    if near and " (Possible options:" in text:
-        text = f"{text.partition(' (Possible options:')[0]}. Did you mean '{_closest(error, near)}'?"
+    if near and " (" in text:  # each version of the parser lists them in its own words
+        text = f"{text.partition(' (')[0].rstrip('.')}. Did you mean '{_closest(error, near)}'?"
     options: list[str] = getattr(getattr(error, "param", None), "opts", None) or []
     for number, argument in enumerate(line):
         name, _, value = argument.partition("=")
@@ -113,6 +113,7 @@ def _tidy(text: str) -> str:
     >>> _tidy("Invalid value for '--tile': Input should be a valid integer, unable to parse string as an integer")
     "Invalid value for '--tile': expected a whole number"
     """
+    text = re.sub(r"( Did you mean '[^']+'\?)\1", r"\1", text)
     return re.sub(r"Input should be a valid (\w+).*", _expected, text.replace(": Value error, ", ": "))
 
 
