@@ -5,17 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from video_clips import make_clip, upscale_video
+from video_clips import Nearest, make_clip, picture, upscale_video
 
 from apisr.core.errors import RunError
 from apisr.engines import Engine, engine_kind, open_engine
 from apisr.engines.fallback import FallbackEngine
 from apisr.engines.split import OutOfMemory, run_in_parts
+from apisr.upscale.baselines import NearestEngine
 from apisr.upscale.options import VideoOptions
 from apisr.upscale.reuse import CanvasUpscaler
 from apisr.weights import Model, resolve_model
@@ -132,3 +134,25 @@ def test_a_vulkan_device_whose_memory_runs_out_goes_on_in_smaller_parts() -> Non
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["1", "True", "True", "1"]
+
+
+@pytest.mark.parametrize(("codec", "sar"), [("ffv1", None), ("ffv1", Fraction(8, 9)), ("libx264", None)])
+def test_held_pictures_are_encoded_as_if_they_were_new(codec: str, sar: Fraction | None, tmp_path: Path) -> None:
+    """A held frame is delivered as the same object and converted once; the file must not show it."""
+    source = make_clip(
+        tmp_path / "held.mkv",
+        codec="ffv1",
+        frames=FRAMES,
+        sar=sar,
+        pictures=lambda number, *rest: picture(number // 4, *rest),
+    )
+    options = VideoOptions(codec=codec, deinterlace="off")
+    upscalers = {"new": lambda: Nearest(2), "held": lambda: CanvasUpscaler(NearestEngine(2))}
+    found: dict[str, list[np.ndarray]] = {}
+    for name, make in upscalers.items():
+        result = upscale_video(source, tmp_path / f"{name}-{codec}.mkv", make, options, scale=2)
+        assert result.frames_out == FRAMES
+        found[name] = frames_of(result.target)
+    assert result.reuse.whole_frames == FRAMES - FRAMES // 4
+    for one, other in zip(found["new"], found["held"], strict=True):
+        np.testing.assert_array_equal(one, other)
