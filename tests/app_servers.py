@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from urllib.parse import parse_qs, quote, urlsplit
 
 from PIL import Image
@@ -80,16 +81,23 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(home: Path, *arguments: object, port: int = 0, **environment: str) -> Iterator[Server]:
+def running(
+    home: Path, *arguments: object, port: int = 0, stderr: IO[str] | None = None, **environment: str
+) -> Iterator[Server]:
     """`apisr app` with its own folder."""
     command = ["app", *map(str, arguments), "--no-browser", "--port", str(port), "--home", str(home)]
-    with started(command, home, environment) as server:
+    with started(command, home, environment, stderr=stderr) as server:
         yield server
 
 
 @contextlib.contextmanager
 def started(
-    command: list[str], home: Path, environment: Mapping[str, str] | None = None, *, limit: list[str] | None = None
+    command: list[str],
+    home: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    limit: list[str] | None = None,
+    stderr: IO[str] | None = None,
 ) -> Iterator[Server]:
     """A command that prints the address of its page and serves it.
 
@@ -98,10 +106,11 @@ def started(
         home: the app's own folder.
         environment: variables that are added.
         limit: a command that runs the other one (`prlimit --fsize=...`).
+        stderr: where what it says goes; None for that of the tests.
     """
     command = [*(limit or []), sys.executable, "-m", "apisr", *command]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=variables) as process:
         try:
             assert process.stdout is not None
             address = urlsplit(process.stdout.readline().strip())

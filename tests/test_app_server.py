@@ -227,6 +227,24 @@ def test_work_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:
         assert server.ask("GET", f"/api/jobs/{job}/output").body[:4] == b"\x89PNG"
 
 
+def test_it_ends_quietly_while_pages_wait(tmp_path: Path) -> None:
+    errors = tmp_path / "errors"
+    with errors.open("w") as stderr, running(tmp_path / "home", stderr=stderr) as server:
+        item = server.upload("slow.png", png(400, 300)).json
+        wait_until(lambda: bool(server.state()["items"][0]["info"]))
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as events:
+            for path, body in (("/api/events", ""), (f"/api/items/{item['id']}/plan", "{}")):
+                head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+                head += f"Cookie: {server.cookie}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+                asking = events if not body else socket.create_connection(("127.0.0.1", server.port), timeout=60)
+                asking.sendall(head.encode())
+            assert events.recv(100).startswith(b"HTTP/1.1 200")
+            server.stop()
+            asking.close()
+        assert server.process.returncode is not None
+    assert "Traceback" not in errors.read_text()
+
+
 def test_a_second_app_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path, folder=None)
     with pytest.raises(InputError) as caught:

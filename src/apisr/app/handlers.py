@@ -406,9 +406,14 @@ class App:
         try:
             yield
         finally:
-            for task in list(self._tasks):
-                task.cancel()
-            await asyncio.gather(self.plans.stop(), self.looker.stop(), self.queue.close())
+            await self.stop_asking()
+            await self.queue.close()
+
+    async def stop_asking(self) -> None:
+        """End what pages wait for, before the server waits for its connections to end."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(self.plans.stop(), self.looker.stop(patience_s=0.5))
 
 
 def public_item(item: Item) -> dict[str, object]:

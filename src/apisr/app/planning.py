@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from apisr.app.store import Item, Job, Settings, Store
 from apisr.app.workers import Worker
-from apisr.core.errors import ApisrError
+from apisr.core.errors import ApisrError, RunError
 
 #: Plans that are kept.
 MAX_PLANS = 5000
@@ -37,6 +37,7 @@ class Plans:
         self._known: OrderedDict[tuple[str, str], asyncio.Task[Plan]] = OrderedDict()
         self._rates: dict[str, list[tuple[float, float]]] = {}
         self._turn = asyncio.Lock()
+        self._closed = False
         self._idle: asyncio.TimerHandle | None = None
         self._queue: asyncio.Task[None] | None = None
         self._stopping: set[asyncio.Task[None]] = set()
@@ -69,7 +70,7 @@ class Plans:
             if before is not None:
                 await asyncio.gather(before, return_exceptions=True)
             for job, item in jobs:
-                if job.status == "waiting" and item.info is not None:
+                if job.status in ("waiting", "running") and item.info is not None:
                     await self._plan_job(job, item)
                     tell(job)
 
@@ -77,12 +78,12 @@ class Plans:
 
     async def stop(self) -> None:
         """End the child process; what is not planned yet stays so."""
-        for task in (self._queue, *self._known.values()):
-            if task is not None:
-                task.cancel()
+        self._closed = True
+        if self._queue is not None:
+            self._queue.cancel()
+        await self._worker.stop(patience_s=0.5)
         if self._idle is not None:
             self._idle.cancel()
-        await self._worker.stop()
 
     async def _plan_job(self, job: Job, item: Item) -> None:
         rates = self._rates.get(job.settings.model_dump_json(), [])
@@ -107,6 +108,8 @@ class Plans:
             "settings": settings.model_dump(exclude_none=True),
         }
         async with self._turn:
+            if self._closed:
+                raise RunError("the app is ending.", code="app-ending")
             if self._idle is not None:
                 self._idle.cancel()
             try:

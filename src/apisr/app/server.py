@@ -38,20 +38,17 @@ class ServerOptions:
     review_only: bool = False
 
 
-def create_app(store: Store, bus: Bus, options: ServerOptions, *, hosts: frozenset[str]) -> Starlette:
+def create_app(store: Store, bus: Bus, app: App | None, *, hosts: frozenset[str]) -> Starlette:
     """Return the ASGI application.
 
     Args:
         store: files, jobs, presets.
-        bus: tells the pages what happens; it is to be closed before the server waits for its connections to end.
-        options: what the server shows.
+        bus: tells the pages what happens.
+        app: files, previews and jobs; None where the review is the only page.
         hosts: accepted values of ``Host``, see :func:`apisr.app.security.allowed_hosts`.
     """
-    routes = [route("GET", "/api/events", bus.answer)]
-    routes += ReviewPages(store, bus, alone=options.review_only).routes()
-    app = None
-    if not options.review_only:
-        app = App(store, bus, max_upload_bytes=options.max_upload_bytes, local=is_loopback(options.host))
+    routes = [route("GET", "/api/events", bus.answer), *ReviewPages(store, bus, alone=app is None).routes()]
+    if app is not None:
         routes += app.routes()
 
     @contextlib.asynccontextmanager
@@ -89,14 +86,24 @@ def serve(store: Store, options: ServerOptions, *, on_ready: Callable[[str], Non
         raise
     port = int(listener.getsockname()[1])
     bus = Bus()
-    app = create_app(store, bus, options, hosts=allowed_hosts(options.host, port))
+    app = None
+    if not options.review_only:
+        app = App(store, bus, max_upload_bytes=options.max_upload_bytes, local=is_loopback(options.host))
+    application = create_app(store, bus, app, hosts=allowed_hosts(options.host, port))
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=2, timeout_keep_alive=30, lifespan="on"
+        application,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=2,
+        timeout_keep_alive=30,
+        lifespan="on",
     )
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            bus.close()  # the streams of open pages would otherwise be waited for
+            bus.close()  # the streams of open pages, and what they asked for, would otherwise be waited for
+            if app is not None:
+                await app.stop_asking()
             await super().shutdown(sockets)
 
     server = Server(config)

@@ -80,8 +80,8 @@ class Worker:
         if self._process is not None and self._process.returncode is None:
             await self._send(self._process, {"do": "cancel"})
 
-    async def stop(self) -> None:
-        """End the process: politely, then for good."""
+    async def stop(self, *, patience_s: float = _STOP_SECONDS) -> None:
+        """End the process: politely, and for good if it goes on for longer than `patience_s`."""
         process = self._process
         if process is None:
             return
@@ -91,7 +91,7 @@ class Worker:
             if process.stdin is not None:
                 process.stdin.close()
             try:
-                await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+                await asyncio.wait_for(process.wait(), patience_s)
             except TimeoutError:
                 process.kill()
                 await process.wait()

@@ -3,10 +3,12 @@
 import * as api from "./api.js";
 import * as estimates from "./estimates.js";
 import { byId, keyed, make, say } from "./dom.js";
-import { clock, size, t } from "./i18n.js";
+import { clock, language, size, t } from "./i18n.js";
 import { refresh } from "./main.js";
 
 let shared;
+// What each card shows now: only cards of which something changed are brought up to date.
+const shown = new WeakMap();
 
 export function wire(state) {
   shared = state;
@@ -57,6 +59,9 @@ function makeCard(item) {
 }
 
 function updateCard(card, item) {
+  const now = [item, estimates.of(item), shared.current === item.id, shared.selected.has(item.id), language];
+  if (shown.get(card)?.every((value, place) => value === now[place])) return;
+  shown.set(card, now);
   const image = card.querySelector("img");
   if (item.info && !image.src) image.src = `/api/items/${item.id}/thumbnail`;
   card.classList.toggle("current", shared.current === item.id);

@@ -12,34 +12,34 @@ import * as settings from "./settings.js";
 
 export const state = { items: [], jobs: [], paused: false, models: [], presets: {}, folder: null, can_open: false, selected: new Set(), current: null };
 
-// Work on the page is collected and done once before the next frame, so that 500 events cost one update.
-let planned = false;
-export function refresh() {
-  if (planned) return;
-  planned = true;
-  requestAnimationFrame(() => {
-    planned = false;
-    estimates.renew();
-    files.show(state);
-    settings.show(state);
-    look.show(state);
-    queue.show(state);
-  });
+// Work on the page is collected and done once before the next frame, so that 500 events cost one update; news of jobs
+// concern the queue alone.
+const planned = new Set();
+export function refresh(...parts) {
+  if (!planned.size) requestAnimationFrame(show);
+  for (const part of parts.length ? parts : [files, settings, look, queue]) planned.add(part);
 }
 
-function take(values) {
+function show() {
+  const parts = [files, settings, look, queue].filter((part) => planned.has(part));
+  planned.clear();
+  estimates.renew();
+  for (const part of parts) part.show(state);
+}
+
+function take(values, ...parts) {
   Object.assign(state, values);
   const known = new Set(state.items.map((item) => item.id));
   for (const id of [...state.selected]) if (!known.has(id)) state.selected.delete(id);
   if (state.current && !known.has(state.current)) state.current = null;
-  refresh();
+  refresh(...parts);
 }
 
 const handlers = {
   items: ({ items }) => take({ items }),
   item: (item) => take({ items: state.items.map((other) => (other.id === item.id ? item : other)) }),
-  jobs: ({ jobs, paused }) => take({ jobs, paused }),
-  job: (job) => take({ jobs: state.jobs.map((other) => (other.id === job.id ? job : other)) }),
+  jobs: ({ jobs, paused }) => take({ jobs, paused }, queue),
+  job: (job) => take({ jobs: state.jobs.map((other) => (other.id === job.id ? job : other)) }, queue),
   trouble: ({ message }) => { byId("trouble").textContent = message; byId("trouble").hidden = false; },
   ended: ({ name, status }) => {
     if (status !== "done" && status !== "failed") return;
@@ -50,7 +50,7 @@ const handlers = {
 };
 
 async function start() {
-  await wireHeader(refresh);
+  await wireHeader(() => refresh());
   for (const part of [estimates, files, settings, look, queue]) part.wire(state);
   let offline = false;
   api.listen(handlers, async (there) => {

@@ -2,9 +2,12 @@
 
 import * as api from "./api.js";
 import { byId, keyed, make, say, wireCompare } from "./dom.js";
-import { duration, number, size, t } from "./i18n.js";
+import { duration, language, number, size, t } from "./i18n.js";
 
+const OPEN = ["waiting", "running", "paused"];
 let shared;
+// What each row shows now: only rows of which something changed are brought up to date.
+const shown = new WeakMap();
 
 export function wire(state) {
   shared = state;
@@ -41,7 +44,7 @@ export function show(state) {
   byId("pause-queue").textContent = t(state.paused ? "resumeQueue" : "pauseQueue");
   byId("queue-empty").hidden = state.jobs.length > 0;
   byId("clear-done").hidden = !state.jobs.some((job) => ["done", "cancelled"].includes(job.status));
-  const open = state.jobs.filter((job) => ["waiting", "running", "paused"].includes(job.status));
+  const open = state.jobs.filter((job) => OPEN.includes(job.status));
   const seconds = remaining(state);
   byId("queue-total").textContent = !open.length ? "" : seconds === null ? t("totalUnknown", { count: open.length }) : t("total", { count: open.length, time: duration(seconds) });
   keyed(byId("jobs"), state.jobs, (job) => job.id, makeJob, updateJob);
@@ -50,25 +53,20 @@ export function show(state) {
 // Time for the whole queue: what is known of the running job, what was measured for the waiting ones, and for the
 // others the speed of this queue with their kind of file; null where nothing is known of one.
 function remaining(state) {
-  const open = state.jobs.filter((job) => ["waiting", "running", "paused"].includes(job.status));
+  const infos = new Map(state.items.map((item) => [item.id, item.info]));
+  const units = (job) => { const info = infos.get(job.item); return info ? info.width * info.height * Math.max(1, info.frames ?? 1) : 0; };
+  const speeds = { picture: [], video: [] };
+  for (const job of state.jobs) if (job.status === "done" && job.seconds > 0 && units(job)) speeds[job.kind].push(units(job) / job.seconds);
   let sum = 0;
-  for (const job of open) {
-    if (job.seconds_left !== null) { sum += job.seconds_left; continue; }
-    if (job.expected_s !== null) { sum += job.expected_s * (1 - (job.total ? job.done / job.total : 0)); continue; }
-    const like = state.jobs.filter((other) => other.kind === job.kind && other.status === "done" && other.seconds > 0);
-    const running = state.jobs.find((other) => other.kind === job.kind && other.status === "running" && other.speed > 0);
-    const units = unitsOf(state, job);
-    const speeds = like.map((other) => unitsOf(state, other) / other.seconds).filter((speed) => speed > 0);
-    const speed = speeds.length ? speeds.reduce((a, b) => a + b) / speeds.length : running && running.total ? (unitsOf(state, running) * running.speed) / running.total : 0;
-    if (!units || !speed) return null;
-    sum += units / speed;
+  for (const job of state.jobs) {
+    if (!OPEN.includes(job.status)) continue;
+    const known = speeds[job.kind];
+    if (job.seconds_left !== null) sum += job.seconds_left;
+    else if (job.expected_s !== null) sum += job.expected_s * (1 - (job.total ? job.done / job.total : 0));
+    else if (known.length && units(job)) sum += units(job) / (known.reduce((a, b) => a + b) / known.length);
+    else return null;
   }
   return sum;
-}
-
-function unitsOf(state, job) {
-  const info = state.items.find((item) => item.id === job.item)?.info;
-  return info ? info.width * info.height * Math.max(1, info.frames ?? 1) : 0;
 }
 
 function makeJob(job) {
@@ -79,13 +77,16 @@ function makeJob(job) {
 }
 
 function updateJob(element, job) {
+  const now = JSON.stringify([job, language]);
+  if (shown.get(element) === now) return;
+  shown.set(element, now);
   element.querySelector(".name").textContent = `${job.name} → ${job.output}`;
   const status = element.querySelector(".status");
   const text = statusText(job);
   if (status.textContent !== text) status.textContent = text;
   status.className = `soft status state-${job.status}`;
   const bar = element.querySelector("progress");
-  bar.hidden = !["running", "paused", "waiting"].includes(job.status) || (job.status === "waiting" && !job.done);
+  bar.hidden = !OPEN.includes(job.status) || (job.status === "waiting" && !job.done);
   bar.setAttribute("aria-label", job.name);
   if (job.total) bar.value = Math.min(1, job.done / job.total); else bar.removeAttribute("value");
   const error = element.querySelector(".error");
