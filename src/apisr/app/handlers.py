@@ -156,7 +156,7 @@ class App:
             raise
         item = self.store.add_item(target, kind, uploaded=True)
         self.store.save()
-        self._tell_items()
+        self.bus.send("item", public_item(item))
         self._probe_later(item)
         return JSONResponse(public_item(item))
 

@@ -52,6 +52,7 @@ class Plans:
         task = self._known.get(key)
         if task is None or (task.done() and task.exception() is not None):
             task = asyncio.create_task(self._ask(item, settings))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # the page may have gone
             self._known[key] = task
             while len(self._known) > MAX_PLANS:
                 self._known.popitem(last=False)

@@ -82,7 +82,8 @@ class Worker:
 
     async def stop(self, *, patience_s: float = _STOP_SECONDS) -> None:
         """End the process: politely, and for good if it goes on for longer than `patience_s`."""
-        process = self._process
+        async with self._starting:  # one that is being started is ended, too
+            process = self._process
         if process is None:
             return
         if process.returncode is None:

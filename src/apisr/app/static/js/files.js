@@ -131,6 +131,7 @@ async function uploadAll(list) {
     byId("uploads").append(row);
     try {
       const item = await api.upload(file, (share) => { bar.value = share; });
+      if (!shared.items.some((other) => other.id === item.id)) shared.items = [...shared.items, item];
       shared.selected.add(item.id);
       shared.current ??= item.id;
       row.remove();

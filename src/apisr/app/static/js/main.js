@@ -37,7 +37,7 @@ function take(values, ...parts) {
 
 const handlers = {
   items: ({ items }) => take({ items }),
-  item: (item) => take({ items: state.items.map((other) => (other.id === item.id ? item : other)) }),
+  item: (item) => take({ items: state.items.some((other) => other.id === item.id) ? state.items.map((other) => (other.id === item.id ? item : other)) : [...state.items, item] }),
   jobs: ({ jobs, paused }) => take({ jobs, paused }, queue),
   job: (job) => take({ jobs: state.jobs.map((other) => (other.id === job.id ? job : other)) }, queue),
   trouble: ({ message }) => { byId("trouble").textContent = message; byId("trouble").hidden = false; },
