@@ -215,3 +215,16 @@ def test_a_broken_picture_in_a_pipe_is_called_standard_input(apisr: Run, drawing
     assert ran.returncode == 2
     assert "standard input" in ran.stderr
     assert "/" not in ran.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "says"),
+    [
+        ("[upscale]\ncrf = 'high'\n", "usage", "a settings file or profile says 'high'"),
+        ("[profiles.my]\nupscale = 3\n", "unknown-setting", "'upscale' is not a table"),
+        ("[upscal]\ncrf = 3\n", "unknown-setting", "Did you mean 'upscale'?"),
+    ],
+)
+def test_bad_settings_say_where_they_are(apisr: Run, drawings: Path, text: str, code: str, says: str) -> None:
+    (drawings / "apisr.toml").write_text(text)
+    refused(apisr("upscale", drawings / "one", "--dry-run", cwd=drawings), code, says)

@@ -104,7 +104,18 @@ def _usage_line(error: BaseException, message: str, line: Sequence[str]) -> str:
             value = line[number + 1] if number + 1 < len(line) else ""
         if name in options and value and f"'{value}'" not in text:
             text = f"{text.rstrip('.')}, got '{value}'"
+    origin = _from_settings(error)
+    text = text.rstrip(".") + origin if origin else text
     return f"{text}{'' if text.endswith(('.', '?')) else '.'} Try: {command} --help"
+
+
+def _from_settings(error: BaseException) -> str:
+    """Return where a value comes from that does not stand on the command line; empty for one that does."""
+    context, name = getattr(error, "ctx", None), getattr(getattr(error, "param", None), "name", None)
+    if context is None or name is None or getattr(context.get_parameter_source(name), "name", "") != "DEFAULT_MAP":
+        return ""
+    value = (context.default_map or {}).get(name)
+    return f" (a settings file or profile says {value!r}; see 'apisr config')"
 
 
 def _tidy(text: str) -> str:

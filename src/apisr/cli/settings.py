@@ -183,7 +183,9 @@ def _profile(name: str, table: object, origin: str) -> Profile:
 def _command_table(name: str, content: object, where: str) -> Mapping[str, object]:
     from apisr.cli.commands import COMMANDS
 
-    if name not in COMMANDS or not isinstance(content, dict):
+    if name in COMMANDS and not isinstance(content, dict):
+        raise InputError(f"{where}: '{name}' is not a table of options like crf = 17.", code="unknown-setting")
+    if name not in COMMANDS:
         near = nearest(name, [*COMMANDS, "profile", "profiles"])
         hint = f" Did you mean '{near}'?" if near else " Tables have the names of commands: [upscale], [train], ..."
         raise InputError(f"{where}: unknown entry '{name}'.{hint}", code="unknown-setting")
