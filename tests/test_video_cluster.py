@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -81,8 +83,6 @@ def two_nodes() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def by_value() -> None:
     """Test classes travel by value: the workers cannot import this file."""
-    import sys
-
     import video_clips
     from ray import cloudpickle
 
@@ -299,3 +299,66 @@ def test_a_real_network_travels_with_its_file(two_nodes: str, tmp_path: Path) ->
     runner = cluster.ClusterRunner(two_nodes)
     upscale_video(source, tmp_path / "out.mkv", recipe, OPTIONS, scale=2, runner=runner)
     assert frames_of(tmp_path / "out.mkv") == frames_of(tmp_path / "alone.mkv")
+
+
+_DRIVER = """
+import os, sys, time
+from pathlib import Path
+from apisr.core.cluster import ActorPool
+
+class Sleeper:
+    def __init__(self, folder):
+        self.folder = folder
+    def work(self, item):
+        Path(self.folder, str(os.getpid())).write_text("")
+        time.sleep(600)
+    def close(self):
+        pass
+
+for _ in ActorPool(Sleeper, (sys.argv[1],), address=sys.argv[2], workers=2).map_unordered(range(2)):
+    pass
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def descendants(pid: int) -> set[int]:
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            content = entry.read_text()
+        except OSError:
+            continue
+        children.setdefault(int(content.rpartition(")")[2].split()[1]), []).append(int(entry.parent.name))
+    found: set[int] = set()
+    waiting = [pid]
+    while waiting:
+        for child in children.get(waiting.pop(), []):
+            found.add(child)
+            waiting.append(child)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_workers_end_with_a_killed_run(tmp_path: Path) -> None:
+    """And so does everything else that a cluster of its own consists of."""
+    command = [sys.executable, "-W", "ignore", "-c", _DRIVER, str(tmp_path), "local"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    with subprocess.Popen(command, env=environment) as driver:
+        deadline = time.monotonic() + 150
+        while len(list(tmp_path.iterdir())) < 2 and driver.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        watched = {int(path.name) for path in tmp_path.iterdir()}
+        assert len(watched) == 2
+        watched |= descendants(driver.pid)
+        driver.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 150
+    while any(map(alive, watched)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert [pid for pid in watched if alive(pid)] == []
