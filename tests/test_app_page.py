@@ -169,8 +169,8 @@ def test_languages_have_the_same_texts() -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_width_and_theme(browser: Browser, server: Server, width: int, scheme: str, tmp_path: Path) -> None:
     with opened(browser, server.address, viewport={"width": width, "height": 800}, color_scheme=scheme) as page:
-        if not server.state()["items"]:
-            page.set_input_files("#pick-files", drawing(tmp_path / "wide.png"))
+        clear(page, server)
+        page.set_input_files("#pick-files", drawing(tmp_path / "wide.png"))
         page.locator("#cards .picture").first.click()
         expect(page.locator("#look-body")).to_be_visible(timeout=60_000)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
