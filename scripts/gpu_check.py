@@ -52,6 +52,7 @@ for model in list_models():
     exact = open_engine(model, engine="onnx", device="cpu", precision="fp32").run(small)
     found = list(candidate_requests(model, engine="auto", device="auto", precision="auto", threads=None, every=True))
     cards = [one for one in found if one[1].device not in ("cpu", "tensorrt")]
+    cards = [one for one in cards if "(software)" not in one[0].devices()[one[1].device]]
     for kind, request in cards or found[:1]:
         name = f"{model.name} {kind.name} {request.device} {request.precision}"
         try:
