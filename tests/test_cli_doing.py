@@ -110,21 +110,21 @@ def test_internals_are_said_only_when_asked_for(apisr: Run, tiny_x2: Path, tmp_p
 
 def test_ctrl_c_says_how_far_and_what_the_next_run_does(tiny_x2: Path, tmp_path: Path) -> None:
     line = ["upscale", str(EXAMPLES / "clip.mkv"), "-o", str(tmp_path / "o.mkv"), "--model", "apisr-x4-max"]
-    running = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "apisr", *line, "--engine", "onnx", "--progress", "json"],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert running.stderr is not None
-    for event in running.stderr:  # one frame takes seconds: the run is surely inside the video
-        if '"kind": "advanced"' in event:
-            break
-    time.sleep(0.2)
-    running.send_signal(signal.SIGINT)
-    rest = running.stderr.read()
-    assert running.wait(timeout=120) == 130, rest
+    ) as running:
+        assert running.stderr is not None
+        for event in running.stderr:  # one frame takes seconds: the run is surely inside the video
+            if '"kind": "advanced"' in event:
+                break
+        time.sleep(0.2)
+        running.send_signal(signal.SIGINT)
+        rest = running.stderr.read()
+    assert running.returncode == 130, rest
     last = rest.splitlines()[-1]
     assert last.startswith("apisr: stopped at frame ")
     assert last.endswith("of 120; the same command begins again, for no segment is complete.")
