@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ from curate_clips import encode, scene, short_film
 from docs_blocks import ROOT, blocks, pages, prose
 
 from apisr.core.media import find_media
+from apisr.curate.manifest import Row, write_manifest
 
 #: What makes a command small: appended to every `apisr NAME ...`; everything else is as it stands on the page.
 SMALL = {
@@ -211,9 +213,22 @@ def test_what_is_made_to_look_at_is_not_taken_for_pictures(tmp_path: Path) -> No
     for name in ("low", "enhanced"):
         assert [path.name for path in find_media(tmp_path / name).found] == ["00.png", "01.png", "02.png"]
     dataset = tmp_path / "dataset"
-    folder(dataset / "images" / "film", 2)
+    folder(dataset / "images" / "film", 3)
     folder(dataset / "thumbs" / "film", 2)
     folder(dataset / "enhanced" / "film", 2)
-    (dataset / "manifest.parquet").touch()
+    rows = [Row(id=f"a-{number}", source="a.mkv", source_sha256="0" * 64) for number in range(3)]
+    names = ["images/film/00.png", "images/film/01.png", "images/film/02.png"]
+    decisions = ["accept", "accept", "reject"]
+    write_manifest(
+        dataset,
+        [replace(row, file=name, decision=said) for row, name, said in zip(rows, names, decisions, strict=True)],
+    )
     assert find_media(dataset).found == tuple(dataset / "images" / "film" / f"0{number}.png" for number in range(2))
-    assert find_media(dataset).left_out == ()
+    assert find_media(dataset).left_out == (dataset / "images" / "film" / "02.png",)
+    for words in (["enhance", "dataset", "-o", "clear"], ["degrade", "dataset", "-o", "small", "--scale", "2"]):
+        run = subprocess.run(
+            [sys.executable, "-m", "apisr", *words], cwd=tmp_path, check=True, capture_output=True, text=True
+        )
+        assert "1 file left out" in run.stdout + run.stderr
+        assert "02.png" in run.stdout + run.stderr
+        assert sorted(path.name for path in (tmp_path / words[3]).glob("images/film/*.png")) == ["00.png", "01.png"]

@@ -269,6 +269,7 @@ class EnhanceResult(BaseModel):
         done: file written -> gamma used.
         failed: input -> why.
         notices: input -> what of it was not kept.
+        left_out: files of searched folders that are not pictures, or that a dataset does not accept.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -276,6 +277,7 @@ class EnhanceResult(BaseModel):
     done: dict[Path, float]
     failed: dict[Path, str]
     notices: dict[Path, tuple[str, ...]]
+    left_out: tuple[Path, ...] = ()
 
 
 def enhance_files(
@@ -304,7 +306,8 @@ def enhance_files(
         raise InputError(f"the gamma range {low} {high} is not two rising values in 0 to 1.", code="out-of-range")
     _check_gamma(options.gamma)
     cancel = cancel or Cancel()
-    jobs = _jobs(source, output, options)
+    listing = find_pictures(source, without=output)
+    jobs = _jobs(source, listing.found, output, options)
     done: dict[Path, float] = {}
     failed: dict[Path, str] = {}
     notices: dict[Path, tuple[str, ...]] = {}
@@ -321,13 +324,14 @@ def enhance_files(
             failed[path] = str(error)
         finished = len(done) + len(failed)
         progress(Progress("enhance", item=str(path), done=finished, total=len(jobs), unit="pictures"))
-    return EnhanceResult(done=done, failed=failed, notices=notices)
+    return EnhanceResult(done=done, failed=failed, notices=notices, left_out=listing.left_out)
 
 
-def _jobs(source: Path | Sequence[Path], output: Path, options: EnhanceOptions) -> dict[Path, tuple[Path, Path]]:
+def _jobs(
+    source: Path | Sequence[Path], found: Sequence[tuple[Path, Path]], output: Path, options: EnhanceOptions
+) -> dict[Path, tuple[Path, Path]]:
     """Return target -> (source, its relative name) after all checks that need no decoding."""
     jobs: dict[Path, tuple[Path, Path]] = {}
-    found = find_pictures(source, without=output)
     one = source if isinstance(source, Path) else source[0] if len(source) == 1 else None
     if one is None and output.suffix and not output.is_dir() and kind_of_name(output) is not None:
         raise InputError(

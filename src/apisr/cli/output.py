@@ -23,7 +23,12 @@ from typing import TYPE_CHECKING, TextIO
 from apisr.core.text import printable as shown
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pydantic import BaseModel
+
+#: So many names of files that were left out are printed.
+_NAMED_LEFT_OUT = 5
 
 
 def printable(text: str) -> str:
@@ -69,6 +74,15 @@ def plain(value: object) -> object:
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun in the right form."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def left_out_line(paths: Sequence[Path], why: str) -> str:
+    """Return the files of searched folders that were not taken, as a line of its own (with its line break)."""
+    if not paths:
+        return ""
+    names = ", ".join(printable(path.name) for path in paths[:_NAMED_LEFT_OUT])
+    more = f" and {len(paths) - _NAMED_LEFT_OUT} more" if len(paths) > _NAMED_LEFT_OUT else ""
+    return f"\n{counted(len(paths), 'file')} left out ({why}): {names}{more}"
 
 
 def duration(seconds: float) -> str:

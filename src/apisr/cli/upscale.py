@@ -29,8 +29,8 @@ EXAMPLES = examples(
     "apisr upscale season -o season-2160p --height 2160     a folder with its tree",
     "apisr upscale episode.mkv --preview 5s@10:00           five seconds for a look",
 )
-#: So many names of files that were left out are printed.
-NAMED_LEFT_OUT = 5
+#: Why a file of a searched folder is not taken.
+LEFT_OUT_WHY = "not pictures or videos, not accepted in a dataset, or written by an earlier run"
 #: Endings of pictures that have a quality.
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".heic")
 
@@ -175,7 +175,7 @@ def print_details(report: RunReport, networks: Networks, reporting: WorkReportin
 
 def summary(report: RunReport) -> str:
     """Return a run in one or two lines."""
-    from apisr.cli.output import counted, duration
+    from apisr.cli.output import counted, duration, left_out_line
 
     done = [result.result for result in report.files if result.result is not None]
     videos = [result for result in done if result.kind == "video"]
@@ -198,24 +198,12 @@ def summary(report: RunReport) -> str:
     ):
         number = sum(result.status == status for result in report.files)
         text += f"; {number} {status}{remark}" if number else ""
-    return text + left_out_line(report.left_out)
-
-
-def left_out_line(paths: Sequence[Path]) -> str:
-    """Return the files of searched folders that were not taken, as a line of its own."""
-    from apisr.cli.output import counted
-
-    if not paths:
-        return ""
-    names = ", ".join(path.name for path in paths[:NAMED_LEFT_OUT])
-    more = f" and {len(paths) - NAMED_LEFT_OUT} more" if len(paths) > NAMED_LEFT_OUT else ""
-    count = counted(len(paths), "file")
-    return f"\n{count} left out (not pictures or videos, or written by an earlier run): {names}{more}"
+    return text + left_out_line(report.left_out, LEFT_OUT_WHY)
 
 
 def _print_plan(plan: JobPlan, options: UpscaleOptions, networks: Networks, *, as_json: bool) -> None:
     """Describe every job without doing it; bad inputs raise as they would in the run."""
-    from apisr.cli.output import say, say_json
+    from apisr.cli.output import left_out_line, say, say_json
     from apisr.upscale.dry_run import DryRun
 
     run = DryRun(options, networks)
@@ -231,7 +219,7 @@ def _print_plan(plan: JobPlan, options: UpscaleOptions, networks: Networks, *, a
                 continue
             for item in value if isinstance(value, list) else [value]:
                 say(f"    {key.replace('_', ' ')}: {item}")
-    line = left_out_line(plan.left_out)
+    line = left_out_line(plan.left_out, LEFT_OUT_WHY)
     if line:
         say(line.lstrip())
     if total is not None and len(rows) > 1:

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from apisr.core.dataset import MANIFEST_NAME, read_decisions
+
 MediaKind = Literal["picture", "video"]
 
 #: Endings of pictures that some decoder of ours reads.
@@ -118,8 +120,6 @@ _HEADS: tuple[tuple[bytes, MediaKind], ...] = (
 _UNFINISHED = ".partial.segments"
 #: Where commands put sheets and panels, and the file by which such a folder is known.
 LOOK_FOLDER, _SET_APART = "_look", ".not-sources"
-#: A folder with this file is a dataset (:mod:`apisr.curate`): its pictures lie in one folder, thumbnails beside them.
-_MANIFEST, _DATASET_PICTURES = "manifest.parquet", "images"
 _PICTURE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"}
 
 
@@ -129,7 +129,7 @@ class MediaListing:
 
     Attributes:
         found: pictures and videos in the order of their names.
-        left_out: files that are neither, in the order of their names.
+        left_out: files that are neither, or that a dataset does not accept, in the order of their names.
     """
 
     found: tuple[Path, ...]
@@ -207,19 +207,23 @@ def find_media(
 
     Hidden files and folders (a name that begins with a dot), unfinished work (``NAME.partial.ext``,
     ``NAME.partial.segments``) and folders of pictures to look at (:func:`set_apart`) are passed over without being
-    counted; of a dataset only its pictures are searched, not thumbnails and records. Folders reached twice through
-    links are visited once.
+    counted. Of a dataset (:mod:`apisr.core.dataset`) the accepted pictures are found and its other pictures left out;
+    thumbnails and records are passed over. Folders reached twice through links are visited once.
 
     Args:
         folder: where to search.
         kinds: what is looked for; the other kind is neither found nor left out.
         recursive: whether subfolders are searched.
         skip: called with every folder and file; what it is true for is passed over without being counted.
+
+    Raises:
+        MissingExtra: there is a dataset, and the package that reads its manifest is not installed.
+        InputError: the manifest of a dataset cannot be read, or leads out of it.
     """
     found: list[Path] = []
     left_out: list[Path] = []
-    for path in _files(folder, recursive=recursive, skip=skip):
-        kind = media_kind(path)
+    for path, accepted in _files(folder, recursive=recursive, skip=skip):
+        kind = media_kind(path) if accepted else None
         if kind is None:
             left_out.append(path)
         elif kind in kinds:
@@ -227,7 +231,8 @@ def find_media(
     return MediaListing(tuple(sorted(found)), tuple(sorted(left_out)))
 
 
-def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> Iterator[Path]:
+def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> Iterator[tuple[Path, bool]]:
+    """Yield the files of a folder, and whether they are accepted; only a dataset has files that are not."""
     visited: set[Path] = set()
     for base, folders, names in os.walk(folder, followlinks=True):
         here = Path(base)
@@ -236,8 +241,12 @@ def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> It
             folders.clear()
             continue
         visited.add(real)
-        if _MANIFEST in names:
-            folders[:], names = [name for name in folders if name == _DATASET_PICTURES], []
+        if MANIFEST_NAME in names:
+            folders.clear()
+            names = []
+            for path, accepted in read_decisions(here).items():
+                if path.is_file() and not skip(path):
+                    yield path, accepted
         folders[:] = sorted(
             name
             for name in folders
@@ -249,6 +258,6 @@ def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> It
         for name in sorted(names):
             path = here / name
             if not name.startswith(".") and not path.stem.endswith(".partial") and not skip(path) and path.is_file():
-                yield path
+                yield path, True
         if not recursive:
             return

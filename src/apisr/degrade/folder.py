@@ -57,6 +57,7 @@ class DegradeResult(BaseModel):
         skipped: of those that an earlier, interrupted run had written.
         failed: relative name -> reason.
         sheet: the contact sheet, if one was made.
+        left_out: files of searched folders that are not pictures, or that a dataset does not accept.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -65,6 +66,7 @@ class DegradeResult(BaseModel):
     skipped: tuple[str, ...]
     failed: dict[str, str]
     sheet: Path | None
+    left_out: tuple[Path, ...] = ()
 
 
 def degrade_folder(
@@ -107,7 +109,8 @@ def degrade_folder(
     cancel.check()
     run.journal.write_sorted(run.pictures)
     sheet = run.write_sheet(anew=bool(done)) if options.sheet else None
-    return DegradeResult(done=tuple(done), skipped=tuple(run.before), failed=failed, sheet=sheet)
+    before = tuple(run.before)
+    return DegradeResult(done=tuple(done), skipped=before, failed=failed, sheet=sheet, left_out=run.left_out)
 
 
 class _Run:
@@ -119,7 +122,8 @@ class _Run:
         if output.exists() and not output.is_dir():
             raise InputError(f"cannot write into '{output}': it is a file. Give a folder with -o.", code="not-a-folder")
         self.output, self.recipe, self.options = output, recipe, options
-        self.pictures = _named(find_pictures(source, without=output))
+        listing = find_pictures(source, without=output)
+        self.pictures, self.left_out = _named(listing.found), listing.left_out
         self.recorded = _recorded(options.replay, self.pictures)
         seed = None if options.replay is not None else options.seed
         self.journal = Journal(output / PARAMETERS_NAME, recipe, seed, overwrite=options.overwrite)

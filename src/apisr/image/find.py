@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from apisr.core.errors import InputError
-from apisr.core.media import find_media
+from apisr.core.media import find_media, media_kind
 
 
-def find_pictures(source: Path | Sequence[Path], *, without: Path | None = None) -> list[tuple[Path, Path]]:
+@dataclass(frozen=True)
+class PictureListing:
+    """What a search for pictures found.
+
+    Attributes:
+        found: each picture with the relative name that its output takes.
+        left_out: other files of the folders that were searched.
+    """
+
+    found: tuple[tuple[Path, Path], ...]
+    left_out: tuple[Path, ...]
+
+
+def find_pictures(source: Path | Sequence[Path], *, without: Path | None = None) -> PictureListing:
     """List the pictures of folders with their subfolders, and single files, with their relative names.
 
     Args:
@@ -20,16 +34,21 @@ def find_pictures(source: Path | Sequence[Path], *, without: Path | None = None)
         InputError: no such file or folder (``"cannot-read"``), or no picture in it (``"nothing-found"``).
     """
     sources = [source] if isinstance(source, Path) else source
-    return list(dict.fromkeys(found for one in sources for found in _pictures_of(one, without)))
+    listings = [_pictures_of(one, without) for one in sources]
+    found = dict.fromkeys(entry for listing in listings for entry in listing.found)
+    left_out = dict.fromkeys(path for listing in listings for path in listing.left_out)
+    return PictureListing(tuple(found), tuple(left_out))
 
 
-def _pictures_of(source: Path, without: Path | None) -> list[tuple[Path, Path]]:
+def _pictures_of(source: Path, without: Path | None) -> PictureListing:
     if source.is_file():
-        return [(source, Path(source.name))]
+        return PictureListing(((source, Path(source.name)),), ())
     if not source.is_dir():
         raise InputError(f"cannot read '{source}': no such file or folder.", code="cannot-read")
     skipped = without.resolve() if without is not None and without.resolve() != source.resolve() else None
-    listing = find_media(source, kinds=("picture",), skip=lambda path: path.resolve() == skipped)
-    if not listing.found:
+    listing = find_media(source, skip=lambda path: path.resolve() == skipped)
+    pictures = [path for path in listing.found if media_kind(path) == "picture"]
+    if not pictures:
         raise InputError(f"no pictures found in '{source}'. Give pictures or a folder of them.", code="nothing-found")
-    return [(path, path.relative_to(source)) for path in listing.found]
+    others = sorted({*listing.left_out, *listing.found}.difference(pictures))
+    return PictureListing(tuple((path, path.relative_to(source)) for path in pictures), tuple(others))
