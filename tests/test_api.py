@@ -10,8 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from video_clips import make_clip
 
 import apisr
 from apisr.core.errors import InputError
@@ -142,3 +144,53 @@ def test_degrade_and_enhance_keep_their_contracts() -> None:
     assert not np.array_equal(low, apisr.degrade(picture, scale=2, seed=4))
     sharp = apisr.enhance(picture)
     assert (sharp.shape, sharp.dtype) == (picture.shape, picture.dtype)
+
+
+def test_a_plan_says_what_the_run_then_does(tmp_path: Path, tiny_x2: Path) -> None:
+    clip = make_clip(tmp_path / "in.mkv", size=(64, 48), frames=12)
+    write_picture(tmp_path / "in.png", np.zeros((20, 30, 3), np.uint8))
+    inputs, output = [clip, tmp_path / "in.png"], tmp_path / "out"
+    plan = apisr.plan(inputs, output, model=tiny_x2, estimate=True)
+    assert not output.exists()
+    results = apisr.upscale(inputs, output, model=tiny_x2)
+    for file, result in zip(plan.files, results, strict=True):
+        assert result.result is not None
+        assert (file.source, file.target, file.kind) == (result.source, result.target, result.kind)
+        assert (file.size, file.output_size) == (result.result.size, result.result.output_size)
+        assert file.estimate is not None
+        assert file.estimate.seconds > 0
+    assert plan.files[0].frames == 12
+    assert plan.estimate is not None
+    assert plan.estimate.size_bytes == sum(file.estimate.size_bytes for file in plan.files if file.estimate)
+    assert apisr.UpscalePlan.model_validate_json(plan.model_dump_json()) == plan
+    again = apisr.plan(clip, output, model=tiny_x2).files[0]
+    assert again.existing.startswith("would be skipped")
+    assert again.estimate is None
+
+
+def test_an_upscaler_keeps_its_models(tmp_path: Path) -> None:
+    crisp = np.zeros((96, 96, 3), np.uint8)
+    crisp[:48, :48] = crisp[48:, 48:] = 200
+    for name, picture in (("crisp", crisp), ("soft", cv2.GaussianBlur(crisp, (0, 0), 2.0))):
+        write_picture(tmp_path / f"{name}.png", np.asarray(picture, np.uint8))
+    upscaler = apisr.Upscaler(apisr.UpscaleOptions(scale=2, device="cpu"))
+    models = {name: upscaler.model_for(tmp_path / f"{name}.png") for name in ("crisp", "soft")}
+    assert models["crisp"].name != models["soft"].name
+    assert upscaler.model_for(tmp_path / "crisp.png") is models["crisp"]
+    for name, model in models.items():
+        source = tmp_path / f"{name}.png"
+        assert upscaler.plan(source).files[0].model == model.name
+        assert upscaler.targets(source) == {source: tmp_path / f"{name}_x2.png"}
+        (result,) = upscaler.run(source)
+        assert (read_picture(result.target).pixels == model(read_picture(source).pixels)).all()
+    with pytest.raises(InputError) as refused:
+        upscaler.model_for(tmp_path / "missing.png")
+    assert refused.value.code == "cannot-read"
+
+
+def test_the_models_that_ship_are_listed() -> None:
+    scales = {model.name: model.scale for model in apisr.list_models()}
+    assert scales[apisr.default_model(2)] == 2
+    assert apisr.default_model() in scales
+    with pytest.raises(apisr.ModelError):
+        apisr.default_model(3)

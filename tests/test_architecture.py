@@ -30,12 +30,24 @@ ALLOWED: dict[str, set[str]] = {
     "engines": {"networks", "weights"},
     "upscale": {"video", "weights", "engines"},
     "evaluate": {"upscale", "engines", "weights", "train", "video"},
-    "app": {"upscale", "enhance", "degrade", "curate", "evaluate", "weights", "video", "engines"},
+    "app": {"curate"},
     "cli": {"*"},
     "model": {"upscale", "engines", "weights"},
+    "upscaler": {"model", "upscale", "video"},
     "vapoursynth": {"model", "upscale", "video"},
     "__main__": {"cli"},
     "__init__": {"*"},
+}
+#: Modules behind the public functions that the app imports all the same. Nothing is added to this list.
+INSIDE_OF_THE_APP = {
+    "apisr.core.errors",
+    "apisr.core.files",
+    "apisr.core.locks",
+    "apisr.core.media",
+    "apisr.core.processes",
+    "apisr.core.progress",
+    "apisr.curate.review",
+    "apisr.image",
 }
 HEAVY = {"numpy", "av", "cv2", "torch", "onnxruntime", "PIL", "pydantic", "pyarrow", "pooch", "tifffile", "lightning"}
 
@@ -83,6 +95,19 @@ def test_nothing_imports_the_command_line_or_the_app() -> None:
         if unit not in ("cli", "__main__", "app") and imported_units(path) & {"cli", "app"}
     }
     assert guilty == set()
+
+
+def test_the_app_uses_the_public_functions() -> None:
+    found: set[str] = set()
+    for path in (SOURCE / "app").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{path}:{node.lineno}: imports by a relative name"
+                found.add(node.module or "")
+    inside = {name for name in found if name.startswith("apisr.") and name.split(".")[1] != "app"}
+    assert inside == INSIDE_OF_THE_APP
 
 
 def test_only_image_opens_picture_files() -> None:

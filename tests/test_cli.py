@@ -109,7 +109,7 @@ def test_without_a_tile_the_memory_decides(
         with pytest.raises(SystemExit) as end:
             main(["upscale", str(picture), "--model", "grl-x4", "--dry-run", "--json", *options])
         assert end.value.code in (0, None)
-        return float(json.loads(capsys.readouterr().out)["files"][0]["memory"].split()[1])
+        return float(json.loads(capsys.readouterr().out)["files"][0]["memory_bytes"]) / 2**20
 
     assert planned() < 1500 < 6000 < planned("--tile", "512")
 

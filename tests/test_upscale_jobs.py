@@ -173,26 +173,24 @@ def test_the_height_chooses_the_network(tmp_path: Path) -> None:
         networks = Networks(options)
         for path in (source, tmp_path / "in.png"):
             (job,) = plan_jobs([path], tmp_path / f"{height}{path.suffix}", options).jobs
-            row = DryRun(options, networks).describe(job)
-            assert row["model"].startswith(f"apisr-x{scale}")
-            assert row["size"] == f"64x48 -> {64 * height // 48}x{height}"
-            words = [*row.get("notices", []), row.get("network") or ""]
-            assert any(f"x4 network ({row['model']}), then to 180 lines." in line for line in words) == (height == 180)
+            file = DryRun(options, networks).describe(job)
+            assert file.model.startswith(f"apisr-x{scale}")
+            assert (file.size, file.output_size) == ((64, 48), (64 * height // 48, height))
+            assert (f"x4 network ({file.model}), then to 180 lines." in file.notices) == (height == 180)
 
 
 def test_a_dry_run_says_how_long_and_how_large(tmp_path: Path, tiny_x2: Path) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=40)
     options = UpscaleOptions(model=tiny_x2, video=FAST)
     networks = Networks(options)
-    (job,) = plan_jobs([source], tmp_path / "out.mkv", options).jobs
-    run = DryRun(options, networks)
-    row = run.describe(job)
-    assert row["estimate"].startswith("about ")
-    assert run.total is not None
-    (result,) = run_jobs([job], options, networks=networks)
+    plan = plan_jobs([source], tmp_path / "out.mkv", options)
+    total = DryRun(options, networks).describe_all(plan).estimate
+    assert total is not None
+    assert total.text.startswith("about ")
+    (result,) = run_jobs(plan.jobs, options, networks=networks)
     assert result.result is not None
     assert result.result.kind == "video"
-    assert 0.2 < run.total.size_bytes / result.result.size_bytes < 5
+    assert 0.2 < total.size_bytes / result.result.size_bytes < 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mkv", "out.mkv"]
 
 

@@ -37,8 +37,11 @@ if TYPE_CHECKING:
     from apisr.train.config import TrainConfig
     from apisr.train.trainer import TrainResult
     from apisr.upscale.options import PictureOptions, UpscaleOptions, VideoOptions
+    from apisr.upscale.planned import JobEstimate, PlannedFile, UpscalePlan
     from apisr.upscale.results import JobResult, PictureResult, VideoResult
+    from apisr.upscaler import Upscaler
     from apisr.video.source import VideoSource
+    from apisr.weights import Model
 
 __all__ = [
     "ApisrError",
@@ -46,24 +49,32 @@ __all__ = [
     "Cancelled",
     "EvaluateOptions",
     "InputError",
+    "JobEstimate",
     "JobResult",
     "LoadedModel",
     "MissingExtra",
+    "Model",
     "ModelError",
     "PictureOptions",
     "PictureResult",
+    "PlannedFile",
     "Progress",
     "RunError",
     "UpscaleOptions",
+    "UpscalePlan",
+    "Upscaler",
     "VideoOptions",
     "VideoResult",
     "__version__",
     "curate",
+    "default_model",
     "degrade",
     "enhance",
     "evaluate",
+    "list_models",
     "load",
     "open_video",
+    "plan",
     "train",
     "upscale",
 ]
@@ -71,11 +82,16 @@ __all__ = [
 #: Classes that are loaded on first use, and where they live.
 _LAZY = {
     "EvaluateOptions": "apisr.evaluate.options",
+    "JobEstimate": "apisr.upscale.planned",
     "JobResult": "apisr.upscale.results",
     "LoadedModel": "apisr.model",
+    "Model": "apisr.weights.model",
     "PictureOptions": "apisr.upscale.options",
     "PictureResult": "apisr.upscale.results",
+    "PlannedFile": "apisr.upscale.planned",
     "UpscaleOptions": "apisr.upscale.options",
+    "UpscalePlan": "apisr.upscale.planned",
+    "Upscaler": "apisr.upscaler",
     "VideoOptions": "apisr.upscale.options",
     "VideoResult": "apisr.upscale.results",
 }
@@ -145,27 +161,58 @@ def upscale(
     Raises:
         InputError: nothing to do, or the request makes no sense.
     """
-    from dataclasses import replace
+    from apisr.upscaler import Upscaler
 
-    from apisr.model import LoadedModel
-    from apisr.upscale.jobs import plan_jobs, run_jobs
-    from apisr.upscale.models import Networks
-    from apisr.upscale.options import PictureOptions, UpscaleOptions, VideoOptions
+    return Upscaler(options, model=model).run(inputs, output, progress=progress, cancel=cancel)
 
-    if isinstance(options, VideoOptions):
-        options = UpscaleOptions(video=options)
-    elif isinstance(options, PictureOptions):
-        options = UpscaleOptions(picture=options)
-    chosen = options or UpscaleOptions()
-    opened = model.engine if isinstance(model, LoadedModel) else None
-    if model is not None:
-        chosen = replace(chosen, model=model.model if isinstance(model, LoadedModel) else model)
-    listed = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
-    networks = Networks(chosen, None if opened is None else lambda _model: opened)
-    plan = plan_jobs(
-        [Path(item) for item in listed], None if output is None else Path(output), chosen, networks=networks
-    )
-    return run_jobs(plan.jobs, chosen, progress=progress, cancel=cancel, networks=networks)
+
+def plan(
+    inputs: str | Path | Sequence[str | Path],
+    output: str | Path | None = None,
+    *,
+    model: LoadedModel | str | Path | None = None,
+    options: UpscaleOptions | PictureOptions | VideoOptions | None = None,
+    estimate: bool = False,
+) -> UpscalePlan:
+    """Say what :func:`upscale` would do, as the command ``apisr upscale --dry-run`` does. Nothing is written.
+
+    Args:
+        inputs: files and folders.
+        output: as for :func:`upscale`.
+        model: as for :func:`upscale`.
+        options: as for :func:`upscale`.
+        estimate: try a part of the files, for time and size.
+
+    Returns:
+        The plan: for every file its sizes, model, kept streams, notices, memory, and what was estimated.
+
+    Raises:
+        InputError: nothing to do, an input cannot be read, or the request makes no sense.
+    """
+    from apisr.upscaler import Upscaler
+
+    return Upscaler(options, model=model).plan(inputs, output, estimate=estimate)
+
+
+def list_models() -> list[Model]:
+    """Return the models that ship, by name: each with its scale, its traits and its card."""
+    from apisr.weights import list_models as list_shipped
+
+    return list_shipped()
+
+
+def default_model(scale: int | None = None) -> str:
+    """Return the name of the model that is taken where none is named.
+
+    Args:
+        scale: factor that is needed; None takes the default of all models.
+
+    Raises:
+        ModelError: no model that ships has this scale.
+    """
+    from apisr.weights import default_model as default_shipped
+
+    return default_shipped(scale)
 
 
 def open_video(path: str | Path, *, stream: int | None = None, rate: Fraction | None = None) -> VideoSource:

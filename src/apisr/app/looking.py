@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import apisr
 from apisr.app.upscaling import option_words, options_of
@@ -21,13 +21,8 @@ from apisr.core.errors import InputError
 from apisr.core.media import media_kind
 
 if TYPE_CHECKING:
-    from apisr.app.estimating import Planner
     from apisr.app.store import Job
     from apisr.image import ImageU8
-    from apisr.upscale.models import Networks
-    from apisr.upscale.options import UpscaleOptions
-
-Value = TypeVar("Value")
 
 #: Longer side of a thumbnail, in pixels.
 THUMBNAIL_PX = 320
@@ -43,9 +38,9 @@ _MODEL_SETTINGS = {"model", "strength", "source", "scale", "height", "tta"}
 class Looker:
     """Reads files and keeps what is expensive: models, the last frame, and what was measured."""
 
-    _networks: dict[UpscaleOptions, Networks] = field(default_factory=dict["UpscaleOptions", "Networks"])
-    _planners: dict[UpscaleOptions, Planner] = field(default_factory=dict["UpscaleOptions", "Planner"])
-    _widths: dict[tuple[Path, int], float | None] = field(default_factory=dict[tuple[Path, int], "float | None"])
+    _upscalers: dict[apisr.UpscaleOptions, apisr.Upscaler] = field(
+        default_factory=dict["apisr.UpscaleOptions", "apisr.Upscaler"]
+    )
     _frame: tuple[tuple[Path, int, Fraction], ImageU8] | None = None
 
     def probe(self, path: Path, *, thumbnail: Path) -> dict[str, object]:
@@ -92,7 +87,7 @@ class Looker:
         x0, y0 = max(0, left - CONTEXT_PX), max(0, top - CONTEXT_PX)
         x1, y1 = min(columns, left + width + CONTEXT_PX), min(rows, top + height + CONTEXT_PX)
         options = options_of({key: value for key, value in settings.items() if key in _MODEL_SETTINGS})
-        model = self._model(path, options, rows)
+        model = self._upscaler(options).model_for(path)  # that of a job, so that the preview is what comes out
         factor = options.height / rows if options.height else options.scale or float(model.scale)
         began = time.monotonic()
         large = model(frame[y0:y1, x0:x1], scale=factor)
@@ -105,43 +100,34 @@ class Looker:
 
     def plan(self, source: Path, folder: Path, settings: Mapping[str, object]) -> dict[str, object]:
         """Return what a job would do: name and size of the output, streams that are kept, notices, time, bytes."""
-        from apisr.app.estimating import Planner
-
-        options = options_of(settings, kind=media_kind(source) or "")
-        planner = _kept(self._planners, options, lambda: Planner(options))
-        return planner.plan(source, folder, lambda: self._read(source, Fraction(0)))
+        upscaler = self._upscaler(options_of(settings, kind=media_kind(source) or ""))
+        file = upscaler.plan(source, folder, estimate=True).files[0]
+        width, height = file.output_size
+        return {
+            "seconds": None if file.estimate is None else file.estimate.seconds,
+            "bytes": None if file.estimate is None else file.estimate.size_bytes,
+            "name": file.target.name,
+            "size": f"{width}×{height}",
+            "model": file.model,
+            "streams": file.streams,
+            "notices": file.notices,
+        }
 
     def targets(self, sources: list[Path], folder: Path, settings: Mapping[str, object]) -> list[Path]:
         """Return the names that outputs get by default."""
-        from apisr.upscale.jobs import plan_jobs
-
         found: list[Path] = []
         for source in sources:
-            options = options_of(settings, kind=media_kind(source) or "")
-            found.append(plan_jobs([source], folder, options).jobs[0].target)
+            upscaler = self._upscaler(options_of(settings, kind=media_kind(source) or ""))
+            found.append(upscaler.targets(source, folder)[source])
         return found
 
-    def _model(self, path: Path, options: UpscaleOptions, rows: int) -> apisr.LoadedModel:
-        """The model that a job with these options takes for the file, so that the preview is what comes out."""
-        from apisr.upscale.models import Networks
-
-        networks = _kept(self._networks, options, lambda: Networks(options))
-        video = media_kind(path) == "video"
-        chosen = networks.model_for(rows, lambda: self._edge_width(path, video=video), video=video)
-        return apisr.LoadedModel(chosen, networks.engine(chosen))
-
-    def _edge_width(self, path: Path, *, video: bool) -> float | None:
-        from apisr.upscale.preprocess import edge_width_of
-        from apisr.upscale.softness import file_edge_width
-
-        key = (path, path.stat().st_mtime_ns)
-        if key not in self._widths:
-            if video:
-                with apisr.open_video(path) as source:
-                    self._widths[key] = edge_width_of(source)
-            else:
-                self._widths[key] = file_edge_width(path)
-        return self._widths[key]
+    def _upscaler(self, options: apisr.UpscaleOptions) -> apisr.Upscaler:
+        """Return what upscales with these options, made where it is not kept; the least used goes."""
+        upscaler = self._upscalers.pop(options, None) or apisr.Upscaler(options)
+        self._upscalers[options] = upscaler
+        while len(self._upscalers) > _KEPT:
+            self._upscalers.pop(next(iter(self._upscalers)))
+        return upscaler
 
     def _read(self, path: Path, at: Fraction) -> ImageU8:
         key = (path, path.stat().st_mtime_ns, at)
@@ -150,15 +136,6 @@ class Looker:
         frame = _read_picture(path) if media_kind(path) == "picture" else _read_video_frame(path, at)
         self._frame = (key, frame)
         return frame
-
-
-def _kept(kept: dict[UpscaleOptions, Value], options: UpscaleOptions, make: Callable[[], Value]) -> Value:
-    """Return what is kept for some options, made where it is not there; the least used goes."""
-    value = kept.pop(options, None) or make()
-    kept[options] = value
-    while len(kept) > _KEPT:
-        kept.pop(next(iter(kept)))
-    return value
 
 
 def _picture_info(path: Path) -> dict[str, object]:
@@ -228,10 +205,8 @@ def _write_png(path: Path, picture: ImageU8) -> None:
 
 def models() -> list[dict[str, object]]:
     """Return the shipped models for the page: name, a sentence, a picture, what they can."""
-    from apisr.weights import default_model, list_models
-
-    shipped = list_models()
-    default = default_model(2)
+    shipped = apisr.list_models()
+    default = apisr.default_model(2)
     pictures = resources.files("apisr.app").joinpath("static", "models")
     return [
         {

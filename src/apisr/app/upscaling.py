@@ -10,7 +10,6 @@ import apisr
 from apisr.core.errors import Cancelled, InputError, RunError
 from apisr.core.media import media_kind
 from apisr.core.progress import Cancel, ProgressFn
-from apisr.upscale.options import PictureOptions, UpscaleOptions, VideoOptions
 
 #: Setting of the page -> option of the command.
 _FLAGS = {
@@ -32,7 +31,7 @@ _VIDEOS_ONLY = {"container", "codec", "crf", "hold"}
 
 def options_of(
     settings: Mapping[str, object], *, kind: str = "", part: tuple[Fraction, Fraction] | None = None
-) -> UpscaleOptions:
+) -> apisr.UpscaleOptions:
     """Return the options for settings of the page.
 
     Args:
@@ -41,8 +40,8 @@ def options_of(
         part: seconds to begin at and to stop before (videos).
     """
     values = {key: value for key, value in settings.items() if value is not None}
-    picture = PictureOptions(format=_text(values, "format"), quality=_whole(values, "quality"))
-    video = VideoOptions(
+    picture = apisr.PictureOptions(format=_text(values, "format"), quality=_whole(values, "quality"))
+    video = apisr.VideoOptions(
         container=_text(values, "container"),
         codec=_text(values, "codec"),
         crf=_number(values, "crf"),
@@ -50,15 +49,15 @@ def options_of(
         start=part[0] if part else None,
         end=part[1] if part else None,
     )
-    return UpscaleOptions(
+    return apisr.UpscaleOptions(
         model=_text(values, "model"),
         strength=_number(values, "strength"),
         source={"crisp": "crisp", "soft": "soft"}.get(str(values.get("source")), "auto"),  # type: ignore[arg-type]
         scale=None if values.get("height") else _number(values, "scale"),
         height=_whole(values, "height"),
         tta=bool(values.get("tta", False)),
-        picture=PictureOptions() if kind == "video" else picture,
-        video=VideoOptions() if kind == "picture" else video,
+        picture=apisr.PictureOptions() if kind == "video" else picture,
+        video=apisr.VideoOptions() if kind == "picture" else video,
     )
 
 

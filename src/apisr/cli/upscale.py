@@ -206,21 +206,15 @@ def _print_plan(plan: JobPlan, options: UpscaleOptions, networks: Networks, *, a
     from apisr.cli.output import left_out_line, say, say_json
     from apisr.upscale.dry_run import DryRun
 
-    run = DryRun(options, networks)
-    rows = [run.describe(job) for job in plan.jobs]
-    total = None if run.total is None else run.total.text
+    described = DryRun(options, networks).describe_all(plan)
     if as_json:
-        say_json({"files": rows, "left_out": plan.left_out, "estimate": total})
+        say_json(described)
         return
-    for row in rows:
-        say(f"{row['source']} -> {row['target']}")
-        for key, value in row.items():
-            if key in ("source", "target") or value in (None, [], ""):
-                continue
-            for item in value if isinstance(value, list) else [value]:
-                say(f"    {key.replace('_', ' ')}: {item}")
+    for file in described.files:
+        for line in file.lines():
+            say(line)
     line = left_out_line(plan.left_out, LEFT_OUT_WHY)
     if line:
         say(line.lstrip())
-    if total is not None and len(rows) > 1:
-        say(f"together {total}")
+    if described.estimate is not None and len(described.files) > 1:
+        say(f"together {described.estimate.text}")

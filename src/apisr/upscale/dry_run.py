@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections.abc import Collection
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from apisr.core.progress import Cancel, no_progress
 from apisr.image import check_format, losses, open_picture
 from apisr.upscale.existing import resolve_existing
-from apisr.upscale.job import Job, JobContext
+from apisr.upscale.job import Job, JobContext, JobPlan
 from apisr.upscale.models import Networks, network_notice
 from apisr.upscale.options import UpscaleOptions
+from apisr.upscale.planned import JobEstimate, PlannedFile, UpscalePlan
+from apisr.upscale.results import Kind
 from apisr.upscale.reuse import STORE_BYTES
 from apisr.upscale.softness import file_edge_width
 from apisr.upscale.tiles import default_tile_px
 
 if TYPE_CHECKING:
-    from apisr.upscale.video.estimate import JobEstimate
+    from apisr.image import PictureInfo
     from apisr.upscale.video.plan import VideoPlan
     from apisr.upscale.video_job import PlannedVideo
     from apisr.video.info import VideoInfo
@@ -33,19 +38,26 @@ class DryRun:
     Args:
         options: of the run.
         networks: chosen and loaded models.
-        estimate: whether a few frames of videos are tried, for time and size.
-
-    Attributes:
-        total: the estimates of all videos described so far, together.
+        estimate: kinds of files of which a part is tried, for time and size; on a cluster none is.
     """
 
-    def __init__(self, options: UpscaleOptions, networks: Networks, *, estimate: bool = True) -> None:
-        self.total: JobEstimate | None = None
-        self._tries = estimate and options.cluster is None
+    def __init__(self, options: UpscaleOptions, networks: Networks, *, estimate: Collection[Kind] = ("video",)) -> None:
+        self._tries = estimate if options.cluster is None else ()
         self._context = JobContext(options, networks, no_progress, Cancel())
         self._tried: dict[tuple[object, ...], tuple[JobEstimate, int]] = {}
 
-    def describe(self, job: Job) -> dict[str, Any]:
+    def describe_all(self, plan: JobPlan) -> UpscalePlan:
+        """Describe all jobs of a run.
+
+        Raises:
+            InputError: an input cannot be read or the request is impossible.
+        """
+        files = tuple(self.describe(job) for job in plan.jobs)
+        estimates = [file.estimate for file in files if file.estimate is not None]
+        total = functools.reduce(operator.add, estimates) if estimates else None
+        return UpscalePlan(files=files, left_out=plan.left_out, estimate=total)
+
+    def describe(self, job: Job) -> PlannedFile:
         """Describe one job: kind, sizes, streams and notices, estimates, and what stands in the way.
 
         Videos of one size are tried once; the others are estimated from that by their number of frames.
@@ -54,37 +66,39 @@ class DryRun:
             InputError: the input cannot be read or the request is impossible.
         """
         job, existing = resolve_existing(job, self._context)
-        row: dict[str, Any] = {"source": str(job.source), "target": str(job.target), "kind": job.kind}
-        if existing is not None:
-            row["existing"] = f"would be {'skipped' if existing.status == 'skipped' else 'refused'}: {existing.message}"
-        options, networks = self._context.options, self._context.networks
-        if job.kind == "picture":
-            return row | _picture(job, options, networks)
-        return row | self._video(job)
+        planned = self._picture(job) if job.kind == "picture" else self._video(job)
+        if existing is None:
+            return planned
+        refused = f"would be {'skipped' if existing.status == 'skipped' else 'refused'}: {existing.message}"
+        return planned.model_copy(update={"existing": refused})
 
-    def _video(self, job: Job) -> dict[str, Any]:
+    def _video(self, job: Job) -> PlannedFile:
         from apisr.upscale.video_job import plan_video_job
 
         options = self._context.options
         with plan_video_job(job, self._context) as planned:
             plan, model = planned.plan, planned.model
-            estimate = self._estimate(planned) if self._tries else None
+            estimate = self._try_video(planned) if "video" in self._tries else None
         video = planned.source.info.video
-        return {
-            "model": model.name,
-            "size": f"{video.width}x{video.height} -> {plan.format.size[0]}x{plan.format.size[1]}",
-            "frames": plan.frames,
-            "duration": f"{plan.duration_s:.3f} s",
-            "encoder": str(plan.format.encoder),
-            "segments": len(plan.segments),
-            "streams": [_stream_line(item) for item in plan.streams],
-            "notices": [*planned.notices, *plan.notices],
-            "memory": _megabytes(_video_memory(video, plan, model, options)),
-            "estimate": None if estimate is None else estimate.text,
-        }
+        return PlannedFile(
+            source=job.source,
+            target=job.target,
+            kind="video",
+            model=model.name,
+            size=(video.width, video.height),
+            output_size=plan.format.size,
+            frames=plan.frames,
+            duration_s=float(plan.duration_s),
+            encoder=str(plan.format.encoder),
+            segments=len(plan.segments),
+            streams=tuple(_stream_line(item) for item in plan.streams),
+            notices=(*planned.notices, *plan.notices),
+            memory_bytes=_video_memory(video, plan, model, options),
+            estimate=estimate,
+        )
 
-    def _estimate(self, planned: PlannedVideo) -> JobEstimate:
-        from apisr.upscale.video.estimate import JobEstimate, estimate_video
+    def _try_video(self, planned: PlannedVideo) -> JobEstimate:
+        from apisr.upscale.video.estimate import estimate_video
         from apisr.upscale.video.run import VideoRun
         from apisr.upscale.video.work_folder import WorkFolder
 
@@ -97,40 +111,53 @@ class DryRun:
             self._tried[key] = (estimate_video(run), plan.frames)
         tried, frames = self._tried[key]
         share = plan.frames / frames
-        estimate = JobEstimate(tried.seconds * share, round(tried.size_bytes * share))
-        self.total = estimate if self.total is None else self.total + estimate
-        return estimate
+        return JobEstimate(tried.seconds * share, round(tried.size_bytes * share))
+
+    def _picture(self, job: Job) -> PlannedFile:
+        options, networks = self._context.options, self._context.networks
+        with open_picture(job.source, max_pixels=options.picture.max_pixels) as picture:
+            info = picture.info
+        model = networks.model_for(info.height, partial(file_edge_width, job.source, options.picture.max_pixels))
+        final = options.size.of_picture(info.height, info.width, scale=model.scale)
+        check_format(job.target, *final)
+        network = network_notice(model, options, info.height)
+        return PlannedFile(
+            source=job.source,
+            target=job.target,
+            kind="picture",
+            model=model.name,
+            size=(info.width, info.height),
+            output_size=(final[1], final[0]),
+            frames=info.frame_count,
+            channels=info.channels,
+            bits=8 * info.dtype.itemsize,
+            notices=(*([network] if network else []), *info.notices, *losses(info, job.target)),
+            memory_bytes=_picture_memory(info, job, model, options),
+            estimate=self._try_picture(job, model) if "picture" in self._tries else None,
+        )
+
+    def _try_picture(self, job: Job, model: Model) -> JobEstimate:
+        from apisr.upscale.picture_estimate import estimate_picture
+
+        key = (job.source, job.source.stat().st_mtime_ns, job.target.suffix)
+        if key not in self._tried:
+            engine = self._context.networks.engine(model)
+            self._tried[key] = (estimate_picture(job, engine, self._context.options), 1)
+        return self._tried[key][0]
 
 
-def _picture(job: Job, options: UpscaleOptions, networks: Networks) -> dict[str, Any]:
-    with open_picture(job.source, max_pixels=options.picture.max_pixels) as picture:
-        info = picture.info
-    height, width, channels = info.height, info.width, info.channels
-    model = networks.model_for(height, partial(file_edge_width, job.source, options.picture.max_pixels))
-    traits = model.traits
+def _picture_memory(info: PictureInfo, job: Job, model: Model, options: UpscaleOptions) -> int:
+    height, width, channels, traits = info.height, info.width, info.channels, model.traits
     final = options.size.of_picture(height, width, scale=model.scale)
-    check_format(job.target, *final)
-    row: dict[str, Any] = {
-        "model": model.name,
-        "size": f"{width}x{height} -> {final[1]}x{final[0]}",
-        "network": network_notice(model, options, height),
-        "channels": f"{channels} of {8 * info.dtype.itemsize} bit",
-    }
-    if info.kind != "still":
-        row["frames"] = info.frame_count
-    notices = [*info.notices, *losses(info, job.target)]
-    if notices:
-        row["notices"] = notices
     tile = min(options.picture.tile_px or default_tile_px(traits), max(height, width)) + 2 * (traits.halo_px or 0)
     streamed = job.target.suffix.lower() in (".png", ".tif", ".tiff") and info.kind != "animation"
     output_rows = model.scale * tile if streamed else final[0]
-    row["memory"] = _megabytes(
+    return (
         _BASE_BYTES
         + 2 * height * width * channels * info.dtype.itemsize
         + tile * tile * traits.bytes_per_px
         + 3 * output_rows * final[1] * channels * info.dtype.itemsize
     )
-    return row
 
 
 def _video_memory(video: VideoInfo, plan: VideoPlan, model: Model, options: UpscaleOptions) -> int:
@@ -148,7 +175,3 @@ def _video_memory(video: VideoInfo, plan: VideoPlan, model: Model, options: Upsc
 def _stream_line(plan: StreamPlan) -> str:
     becomes = f" to {plan.codec}" if plan.codec else ""
     return f"{plan.stream.label}: {plan.action}{becomes}{f' ({plan.reason})' if plan.reason else ''}"
-
-
-def _megabytes(count: float) -> str:
-    return f"about {count / 2**20:.0f} MiB"

@@ -3,9 +3,6 @@
 Frames from several places go through everything that the run does: decoding, preprocessing, the network
 with reuse, and the encoder. A drawing that is computed whole costs more than its neighbours, so the first
 frame of each place is counted as often as shots change.
-
->>> JobEstimate(seconds=12_000, size_bytes=2_100_000_000).text
-'about 3 h 20 min, 2.1 GB'
 """
 
 from __future__ import annotations
@@ -18,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from apisr.upscale.planned import JobEstimate
 from apisr.upscale.video.encode import final_picture
 from apisr.upscale.video.run import Processing, VideoRun
 from apisr.video.libav import open_read
@@ -32,28 +30,6 @@ MOST_SECONDS = 20.0
 _SHOT_FRAMES = 72
 #: Frames from one keyframe of the encoder to the next, on average.
 _GROUP_FRAMES = 120
-
-
-@dataclass(frozen=True)
-class JobEstimate:
-    """What a job is expected to take.
-
-    Attributes:
-        seconds: time by the clock.
-        size_bytes: size of the video stream of the output.
-    """
-
-    seconds: float
-    size_bytes: int
-
-    @property
-    def text(self) -> str:
-        """For people: ``about 3 h 20 min, 2.1 GB``."""
-        return f"about {_duration(self.seconds)}, {_size(self.size_bytes)}"
-
-    def __add__(self, other: JobEstimate) -> JobEstimate:
-        """Return the estimate of both."""
-        return JobEstimate(self.seconds + other.seconds, self.size_bytes + other.size_bytes)
 
 
 @dataclass
@@ -144,20 +120,3 @@ def _first(frames: Iterator[Frame], count: int) -> Iterator[Frame]:
             break
         yield frame
     getattr(frames, "close", lambda: None)()
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, rest = divmod(minutes, 60)
-    return f"{hours} h {rest} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
-
-
-def _size(count: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}" if count < 100 * size else f"{count / size:.0f} {unit}"
-    return f"{count} bytes"
