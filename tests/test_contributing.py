@@ -48,7 +48,7 @@ assert round_trip(picture, "mpeg1", quantizer=4).picture.shape == picture.shape
     "A container": """
 from pathlib import Path
 from apisr.video.containers.registry import container_of
-assert container_of(Path("a.ogv")).muxer == "ogg"
+assert container_of(Path("a.3gp")).muxer == "3gp"
 """,
     "A video encoder": """
 from apisr.video.encoders import ENCODERS
