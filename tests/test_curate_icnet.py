@@ -79,14 +79,15 @@ def test_golden_score(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.Monk
     shutil.copyfile(checkpoint, tmp_path / "models" / "ck.pth")
     scorer = open_scorer("auto")
     assert scorer.name == "icnet"
-    golden = np.load(data / "networks" / "losses.npz")
+    with np.load(data / "networks" / "losses.npz") as golden:
+        expected = float(golden["icnet.score"])
     x = np.random.default_rng(3).random((1, 3, 512, 512), dtype=np.float32)
     mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     with torch.inference_mode():
         score = scorer.network(torch.from_numpy((x - mean) / std))[0]  # pyright: ignore
-    assert float(score) == pytest.approx(float(golden["icnet.score"]), abs=1e-5)
+    assert float(score) == pytest.approx(expected, abs=1e-5)
     picture = (x[0].transpose(1, 2, 0) * 255).round().astype(np.uint8)
-    assert scorer(picture) == pytest.approx(float(golden["icnet.score"]), abs=2e-3)
+    assert scorer(picture) == pytest.approx(expected, abs=2e-3)
     (tmp_path / "models" / "ck.pth").write_bytes(b"")
     with pytest.raises(ModelError) as refused:
         open_scorer("auto")
