@@ -49,8 +49,13 @@ def read_decisions(folder: Path) -> dict[Path, bool]:
         named = [(record["file"], record["decision"]) for record in records]
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"cannot read '{printable(path)}': it is not a manifest of apisr curate ({printable(reason)[:200]}).",
-            code="bad-manifest",
-        ) from error
+        raise not_a_manifest(path, reason) from error
     return {path_inside(folder, str(name)): decision == "accept" for name, decision in named if name}
+
+
+def not_a_manifest(path: Path, reason: str) -> InputError:
+    """Return what is said of a file that is not a manifest, or a damaged one."""
+    return InputError(
+        f"cannot read '{printable(path)}': it is not a manifest of apisr curate ({printable(reason)[:200]}).",
+        code="bad-manifest",
+    )

@@ -25,6 +25,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from apisr.core.dataset import MANIFEST_NAME, not_a_manifest
 from apisr.core.errors import InputError, MissingExtra
 from apisr.core.files import atomic_path
 from apisr.core.memory import check_memory
@@ -41,7 +42,7 @@ Decision = Literal["accept", "reject", "review", "reserve"]
 DECISIONS: tuple[str, ...] = get_args(Decision)
 
 #: Name of the manifest inside a dataset.
-FILE_NAME = "manifest.parquet"
+FILE_NAME = MANIFEST_NAME
 #: Memory that a row takes when it is read, at most; a manifest whose rows take more is refused.
 ROW_BYTES = 64 << 10
 
@@ -175,7 +176,7 @@ def read_manifest(folder: Path) -> tuple[list[Row], str]:
         records = table.to_pylist()
     except (pa.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise _not_a_manifest(path, reason[0]) from error
+        raise not_a_manifest(path, reason[0]) from error
     rows: list[Row] = []
     for values in records:
         values["flags"] = tuple(str(flag) for flag in values["flags"] or ())
@@ -183,7 +184,7 @@ def read_manifest(folder: Path) -> tuple[list[Row], str]:
     for row in rows:
         check_row(path, row)
     if len({row.id for row in rows}) != len(rows):
-        raise _not_a_manifest(path, "two rows have the same id")
+        raise not_a_manifest(path, "two rows have the same id")
     return rows, settings_json
 
 
@@ -237,9 +238,9 @@ def check_row(path: Path, row: Row) -> None:
             code="path-outside",
         )
     if row.decision not in DECISIONS:
-        raise _not_a_manifest(path, f"unknown decision '{printable(row.decision[:40])}'")
+        raise not_a_manifest(path, f"unknown decision '{printable(row.decision[:40])}'")
     if row.hash and not _is_hash(row.hash):
-        raise _not_a_manifest(path, f"'{printable(row.hash[:40])}' is not a hash of 16 hexadecimal digits")
+        raise not_a_manifest(path, f"'{printable(row.hash[:40])}' is not a hash of 16 hexadecimal digits")
 
 
 def _leads_inside(name: str) -> bool:
@@ -260,10 +261,3 @@ def _plain_name(name: str) -> bool:
 
 def _is_hash(text: str) -> bool:
     return len(text) == 16 and all(digit in "0123456789abcdef" for digit in text)
-
-
-def _not_a_manifest(path: Path, reason: str) -> InputError:
-    return InputError(
-        f"cannot read '{printable(path)}': it is not a manifest of apisr curate ({printable(reason)[:200]}).",
-        code="bad-manifest",
-    )

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from apisr.core.dataset import MANIFEST_NAME
 from apisr.core.errors import InputError
 from apisr.core.files import path_inside
 from apisr.core.media import find_media
@@ -18,8 +19,6 @@ from apisr.synthesis.compose import compose
 
 #: Scenes in one epoch when the configuration sets no limit; every epoch composes others.
 SCENES_PER_EPOCH = 1000
-#: What makes a folder a dataset.
-MANIFEST_NAME = "manifest.parquet"
 _SCENES_STREAM = 12
 
 
