@@ -102,7 +102,8 @@ class TorchEngine:
     def _guarded(self, batch: NDArray[T], forward: Callable[[torch.Tensor], torch.Tensor], size: str) -> NDArray[T]:
         torch = self._torch
         try:
-            with self._lock, torch.inference_mode():  # what a graph gives lives until the next run
+            # What a graph gives lives until the next run; fp32 is fp32, not the card's shorter TF32.
+            with self._lock, torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 return forward(self._sent(torch.from_numpy(np.ascontiguousarray(batch)))).cpu().numpy()
         except torch.OutOfMemoryError:
             pass
