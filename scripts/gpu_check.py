@@ -336,7 +336,7 @@ def training_figures(step: Step, text: str, places: Places) -> list[str]:
 def doctor_figures(step: Step, text: str, places: Places) -> list[str]:
     """The table of the machine."""
     return [
-        f"{row['engine']} {row['device']} {row['precision']}: {row['problem'] or row['frames_per_s']} frames/s at 640x360"
+        f"{row['engine']} {row['device']} {row['precision']}: {row['problem'] or row['frames_per_s']} frames/s, 640x360"
         for row in json.loads(text[text.index("{") :])["rows"]
     ]
 
