@@ -74,8 +74,8 @@ def _of_model(model: Model, rates: dict[str, float], rounds: int) -> list[dict[s
             runner.engine(picture)
             runner.processor_s = min(runner.processor_s, time.process_time() - spent)
             runner.seconds = min(runner.seconds, time.perf_counter() - start)
-    exact = {runner.name: runner for runner in runners if (runner.device, runner.precision) == ("cpu", "fp32")}
-    base, torch = exact["onnx"], exact.get("torch")
+    base = next(runner for runner in runners if (runner.name, runner.precision) == ("onnx", "fp32"))
+    torch = next((runner for runner in runners if (runner.name, runner.precision) == ("torch", "fp32")), None)
     fastest = min(runners, key=lambda runner: runner.processor_s if not runner.name.endswith("animevideov3") else 1e9)
     rows: list[dict[str, object]] = []
     for runner in runners:
@@ -214,10 +214,8 @@ def _torch_product(precision: str) -> Callable[[], object] | None:
     return product
 
 
-def _openvino_product(precision: str) -> Callable[[], object] | None:
+def _openvino_product(precision: str) -> Callable[[], object]:
     """A product in OpenVINO, on one thread."""
-    if importlib.util.find_spec("openvino") is None:
-        return None
     import openvino
     from openvino import opset13
 

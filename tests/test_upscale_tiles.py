@@ -20,6 +20,7 @@ from apisr.upscale.reuse import CanvasUpscaler, plan_fixed_tiles
 from apisr.upscale.sizes import SizeRequest
 from apisr.upscale.tiles import Rectangle, bounds_of, plan_tiles, rim_of, run_window, window_of
 from apisr.weights import choose_model, list_models, resolve_model
+from apisr.weights.rim import smallest_rim_px
 
 MODELS = Path(__file__).parent / "data" / "models"
 ENGINES: dict[str, Engine] = {}
@@ -182,9 +183,13 @@ def test_a_window_goes_on_with_the_outermost_pixels(top: int, left: int, height:
 
 
 COLOURS = [(243, 123, 31), (255, 255, 255)]
+SHIPPED = [model.name for model in list_models()]
+#: Those that take seconds for a small picture.
+DEEP = {"apisr-x4-max", "grl-x4", "grl-x4-vivid"}
+TWINS = [name for name in SHIPPED if f"{name}-vivid" in SHIPPED and name not in DEEP]
 
 
-@pytest.mark.parametrize("model", [model.name for model in list_models()])
+@pytest.mark.parametrize("model", SHIPPED)
 def test_flat_colour_stays_flat_to_the_rim(model: str) -> None:
     """Every shipped network: whole, in tiles and on a canvas, the rim is what the middle is, within one level."""
     engine = open_engine(choose_model(model), device="cpu", threads=1)
@@ -197,6 +202,27 @@ def test_flat_colour_stays_flat_to_the_rim(model: str) -> None:
         assert np.abs(whole - pattern).max() <= 1, colour
         for other in (upscale_pixels(flat, engine, tile_px=16), CanvasUpscaler(engine).process(flat)):
             assert np.abs(other.astype(int) - pattern).max() <= 1, colour
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in DEEP else name for name in SHIPPED]
+)
+def test_cards_say_the_smallest_rim_that_is_enough(name: str) -> None:
+    """``python scripts/measure_rims.py --write`` mends a card that does not."""
+    model = choose_model(name)
+    engine = open_engine(model, engine="onnx", device="cpu", precision="fp32", threads=1)
+    assert smallest_rim_px(engine.run, model.traits) == model.traits.rim_px
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_between_twins_the_wider_rim_is_enough(name: str) -> None:
+    model = choose_model(name, strength=0.5)
+    rims = [known.traits.rim_px for known in list_models() if known.name in (name, f"{name}-vivid")]
+    assert model.traits.rim_px == max(rim for rim in rims if rim is not None)
+    engine = open_engine(model, engine="onnx", device="cpu", precision="fp32", threads=1)
+    needed = smallest_rim_px(engine.run, model.traits)
+    assert needed is not None
+    assert needed <= model.traits.rim_px
 
 
 def test_the_border_of_a_flat_file(shared: Path) -> None:

@@ -21,7 +21,8 @@ from apisr.core.errors import ApisrError, ModelError  # noqa: E402
 from apisr.networks import architecture, build  # noqa: E402
 from apisr.weights import default_model, list_models, releases, resolve_model  # noqa: E402
 from apisr.weights.checkpoint import load_network, load_state, read_checkpoint, save_network  # noqa: E402
-from apisr.weights.export import export_onnx, write_card  # noqa: E402
+from apisr.weights.export import export_onnx, onnx_runner, write_card  # noqa: E402
+from apisr.weights.rim import smallest_rim_px  # noqa: E402
 
 HYPER = {"features": 8, "depth": 2, "scale": 2, "unshuffle": 2, "activation": "relu"}
 
@@ -74,10 +75,12 @@ def test_a_changed_byte_in_a_shipped_file_is_found(tmp_path: Path, monkeypatch: 
 
 def test_onnx_file_tells_everything_itself(tmp_path: Path) -> None:
     path = exported(tmp_path)
+    rim_on_the_card = json.loads(path.with_suffix(".json").read_text())["rim_px"]
     path.with_suffix(".json").unlink()
     model = resolve_model(path)
     assert (model.name, model.scale, model.traits.halo_px, model.traits.multiple_px) == ("small", 2, 8, 2)
     assert (model.architecture, model.format, model.card["hyper"]) == ("compact", "onnx", HYPER)
+    assert model.traits.rim_px == smallest_rim_px(onnx_runner(path), model.traits) == rim_on_the_card
     with refused("model-other-scale"):
         resolve_model(path, scale=4)
 
@@ -293,6 +296,7 @@ def test_onnx_output_equals_the_network(tmp_path: Path) -> None:
         ("apisr.scale", "0"),
         ("apisr.scale", "-2"),
         ("apisr.halo_px", "99999999999999999999"),
+        ("apisr.rim_px", "99999999999999999999"),
         ("apisr.multiple_px", "0"),
         ("apisr.card", "[" * 5000),
         ("apisr.card", '{"fixed_size": [1, 1e300]}'),

@@ -156,6 +156,7 @@ def _values(model: Model) -> dict[str, object]:
         "scale": model.scale,
         "halo_px": model.traits.halo_px,
         "multiple_px": model.traits.multiple_px,
+        "rim_px": model.traits.rim_px,
         "sha256": model.sha256,
     }
 

@@ -102,8 +102,7 @@ class TorchEngine:
     def _guarded(self, batch: NDArray[T], forward: Callable[[torch.Tensor], torch.Tensor], size: str) -> NDArray[T]:
         torch = self._torch
         try:
-            # What a graph gives lives until the next run; fp32 is fp32, not the card's shorter TF32.
-            with self._lock, torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            with self._lock, torch.inference_mode():  # what a graph gives lives until the next run
                 return forward(self._sent(torch.from_numpy(np.ascontiguousarray(batch)))).cpu().numpy()
         except torch.OutOfMemoryError:
             pass

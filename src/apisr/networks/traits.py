@@ -27,6 +27,8 @@ class ModelTraits:
             unshuffle by 2, the window for window attention).
         fixed_size: (height, width) of the only input that a file takes; smaller windows are filled up.
         bytes_per_px: memory that one pixel of a window costs in the network.
+        rim_px: by how many pixels the picture must be continued on every side, so that its border comes out as its
+            middle does (:mod:`apisr.weights.rim` measures it); None if that is not known.
     """
 
     scale: int
@@ -34,6 +36,7 @@ class ModelTraits:
     multiple_px: int = 1
     fixed_size: tuple[int, int] | None = None
     bytes_per_px: int = BYTES_PER_PX
+    rim_px: int | None = None
 
     def core_px(self, preferred_px: int) -> int:
         """Return the side of a tile's core nearest to the preferred one that fits a fixed input size with its halo."""

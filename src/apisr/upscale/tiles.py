@@ -29,8 +29,7 @@ V = TypeVar("V", bound=np.generic)
 
 #: Largest side of a tile's core for still pictures, unless asked for: with it the halo costs little.
 DEFAULT_TILE_PX = 512
-#: Enough for every shipped network (the second for those that look far or have windows): a flat picture comes out flat
-#: to the rim, within one level.
+#: The rim of networks for which none was measured; the second is for those that look far or have windows.
 RIM_PX, DEEP_RIM_PX = 8, 16
 DEEP_HALO_PX = 32
 _SMALLEST_TILE_PX = 64
@@ -129,17 +128,18 @@ def plan_tiles(
 def rim_of(traits: ModelTraits) -> int:
     """Return by how many pixels a picture is continued on every side before the network.
 
-    Networks fill what is outside with zeros, which darkens the rim and more so the corners (by up to 89 of 255 levels
+    Networks fill what is outside with zeros, which darkens the rim and more so the corners (by up to 106 of 255 levels
     on a flat picture). The picture is therefore continued with its outermost pixels, and the result is cut. A network
     that takes one size only and looks at everything has no room for that.
 
-    >>> rim_of(ModelTraits(2, 20)), rim_of(ModelTraits(4, 32, 8))
-    (8, 16)
+    >>> rim_of(ModelTraits(2, 20, rim_px=4)), rim_of(ModelTraits(2, 20)), rim_of(ModelTraits(4, 32, 8))
+    (4, 8, 16)
     """
     if traits.halo_px is None and traits.fixed_size is not None:
         return 0
-    deep = traits.halo_px is None or traits.halo_px >= DEEP_HALO_PX
-    rim_px = DEEP_RIM_PX if deep or traits.multiple_px > 2 else RIM_PX
+    deep = traits.halo_px is None or traits.halo_px >= DEEP_HALO_PX or traits.multiple_px > 2
+    unmeasured_px = DEEP_RIM_PX if deep else RIM_PX
+    rim_px = unmeasured_px if traits.rim_px is None else traits.rim_px
     return -(-rim_px // traits.multiple_px) * traits.multiple_px
 
 

@@ -164,7 +164,7 @@ def shifts_by_packet(parts: Sequence[ClockPart], count: int) -> list[int]:
     return result
 
 
-def decoding_times(presentation: Sequence[int], *, step: int) -> list[int]:
+def decoding_times(pts: Sequence[int], *, step: int) -> list[int]:
     """Return decoding times for packets whose presentation times are given in the order of the file.
 
     They are the sorted presentation times, shifted by the reordering depth: increasing, and never after the
@@ -173,11 +173,11 @@ def decoding_times(presentation: Sequence[int], *, step: int) -> list[int]:
     >>> decoding_times([0, 3, 1, 2, 6], step=1)
     [-1, 0, 1, 2, 3]
     """
-    ordered = sorted(presentation)
+    ordered = sorted(pts)
     rank: dict[int, int] = {}
     for position, moment in enumerate(ordered):
         rank.setdefault(moment, position)
-    delay = max((position - rank[moment] for position, moment in enumerate(presentation)), default=0)
+    delay = max((position - rank[moment] for position, moment in enumerate(pts)), default=0)
     early = [ordered[0] - (delay - position) * step for position in range(min(delay, len(ordered)))] if ordered else []
     return [*early, *ordered[: len(ordered) - delay]]
 

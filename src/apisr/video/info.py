@@ -134,6 +134,12 @@ class VideoInfo:
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
     separate_alpha: bool = False
 
+    @property
+    def coded_size(self) -> tuple[int, int]:
+        """Width and height of a decoded frame, with the pixels that are not shown."""
+        top, bottom, left, right = self.crop
+        return self.width + left + right, self.height + top + bottom
+
 
 @dataclass(frozen=True)
 class FileStructure:

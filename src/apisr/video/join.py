@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import operator
 from collections.abc import Callable, Generator, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -77,12 +78,12 @@ def join(
         open_write(partial, format=container.muxer, options=dict(container.options)) as out,
     ):
         streams = add_streams(out, origin, first, source, plans, settings, container.muxer)
-        add_metadata(out, origin, source.info.structure.title, settings)
+        add_metadata(out, origin, source, settings)
         streams.video.time_base = settings.unit if settings.grid is None else 1 / settings.grid
         video = _video_packets(streams.video, segments, settings)
         framed = _framed_sound(streams, plans)
         problems: list[str] = []
-        others = _other_packets(origin, source, streams, settings.span, problems)
+        others = _other_packets(origin, source, plans, streams, settings.span, problems)
         counts = _mux_all(out, video, others, on_packet)
     if container.muxer == "avi":
         avi.correct_sound_headers(partial, {number: count for number, count in counts.items() if number in framed})
@@ -225,15 +226,19 @@ def _stored_as(
 
 
 class _Order:
-    """Gives the packets of one stream decoding times that every muxer takes: known, increasing, not after showing."""
+    """Gives the packets of one stream decoding times that every muxer takes: known, increasing, not after showing.
 
-    def __init__(self, made_anew: Sequence[int] | None) -> None:
-        self._made = iter(made_anew) if made_anew is not None else None
+    Args:
+        dts: the decoding times to give, where they were made anew.
+    """
+
+    def __init__(self, dts: Sequence[int] | None = None) -> None:
+        self._dts = iter(dts) if dts is not None else None
         self._last: int | None = None
 
     def set(self, packet: AnyPacket) -> None:
-        if self._made is not None and packet.size:
-            packet.dts = next(self._made, packet.dts)
+        if self._dts is not None and packet.size:
+            packet.dts = next(self._dts, packet.dts)
         if packet.dts is None:
             packet.dts = packet.pts
         if packet.pts is None:
@@ -249,6 +254,7 @@ class _Order:
 def _other_packets(
     origin: InputContainer,
     source: VideoSource,
+    plans: Sequence[StreamPlan],
     streams: OutputStreams,
     span: tuple[Fraction, Fraction | None] | None,
     problems: list[str],
@@ -256,10 +262,8 @@ def _other_packets(
     numbers = sorted({*streams.copies, *streams.converts})
     if not numbers:
         return
-    infos = {info.index: info for info in source.info.streams}
-    orders = {
-        number: _Order(_reordered(source, number) if infos[number].kind == "video" else None) for number in numbers
-    }
+    kinds = {plan.stream.index: plan.stream.kind for plan in plans}
+    orders = {number: _Order(_reordered(source, number) if kinds[number] == "video" else None) for number in numbers}
     ends: dict[int, int] = {}
     for packet in source.packets_from(origin, numbers, problems):
         index = packet.stream.index
@@ -272,35 +276,43 @@ def _other_packets(
         if packet.size:
             orders[index].set(packet)
         unit = exact(packet.time_base)
-        if span is not None and infos[index].kind != "cover" and not _inside(packet, unit, span):
+        subtitle = kinds[index] == "subtitle"
+        if span is not None and kinds[index] != "cover" and not _inside(packet, unit, span, subtitle=subtitle):
             continue
         moment = cast(int, packet.dts) * unit
         if index in streams.converts:
-            converted = _converted(packet, unit, *streams.converts[index], problems)
-            if converted is not None:
-                yield moment, converted
+            packet = _converted(packet, unit, *streams.converts[index], problems)
+            if packet is None:
+                continue
         else:
             packet.stream = streams.copies[index]
-            yield moment, packet
+        yield moment, packet
 
 
 def _reordered(source: VideoSource, number: int) -> list[int] | None:
     """Return decoding times of a further video stream, None where its own can be used."""
-    packets = [(packet.pts, packet.dts, packet.duration or 0) for packet in source.packets({number}) if packet.size]
-    shown = [pts for pts, _, _ in packets if pts is not None]
-    decoded = [dts for _, dts, _ in packets if dts is not None]
-    own = len(decoded) == len(packets) and all(one < two for one, two in itertools.pairwise(decoded))
-    if own or len(shown) != len(packets) or source.index.parts:
+    pts: list[int | None] = []
+    dts: list[int | None] = []
+    step = 0
+    for packet in source.packets({number}):
+        if packet.size:
+            pts.append(packet.pts)
+            dts.append(packet.dts)
+            step = step or max(1, packet.duration or 0)
+    usable = None not in dts and all(itertools.starmap(operator.lt, itertools.pairwise(cast("list[int]", dts))))
+    if usable or None in pts or source.index.parts:
         return None
-    return decoding_times(shown, step=max(1, packets[0][2]))
+    return decoding_times(cast("list[int]", pts), step=step)
 
 
-def _inside(packet: AnyPacket, unit: Fraction, span: tuple[Fraction, Fraction | None]) -> bool:
-    """Whether a packet falls into a span; moves its times so that the span begins at 0."""
+def _inside(
+    packet: AnyPacket, unit: Fraction, span: tuple[Fraction, Fraction | None], *, subtitle: bool = False
+) -> bool:
+    """Whether a packet falls into a span (a subtitle with its end); moves its times so that the span begins at 0."""
     begin = cast(int, packet.pts) * unit
-    finish = begin + (packet.duration or 0) * unit
-    subtitle = packet.stream.type == "subtitle"
-    if (finish <= span[0] if subtitle else begin < span[0]) or (span[1] is not None and begin >= span[1]):
+    if (begin + (packet.duration or 0) * unit <= span[0]) if subtitle else (begin < span[0]):
+        return False
+    if span[1] is not None and begin >= span[1]:
         return False
     shift = round(span[0] / unit)
     packet.pts = max(0, cast(int, packet.pts) - shift)

@@ -51,8 +51,10 @@ def local_name(path: Path) -> str:
 
 def rational(value: object) -> Fraction | None:
     """Return a fraction of libav as a :class:`fractions.Fraction`; None where it is missing, zero or undefined."""
-    numerator, denominator = getattr(value, "numerator", 0), getattr(value, "denominator", 0)
-    return Fraction(int(numerator), int(denominator)) if numerator and denominator else None
+    try:
+        return exact(value)
+    except ValueError:
+        return None
 
 
 def exact(value: object) -> Fraction:
@@ -61,10 +63,10 @@ def exact(value: object) -> Fraction:
     Raises:
         ValueError: it does not know it.
     """
-    result = rational(value)
-    if result is None:
+    numerator, denominator = getattr(value, "numerator", 0), getattr(value, "denominator", 0)
+    if not (numerator and denominator):
         raise ValueError(f"expected a fraction, got {value!r}")
-    return result
+    return Fraction(int(numerator), int(denominator))
 
 
 def side_data(frame: av.VideoFrame) -> list[tuple[str, Any]]:

@@ -17,7 +17,6 @@ from av.video.stream import VideoStream
 from apisr.core.errors import RunError
 from apisr.video.colour import Colour
 from apisr.video.containers.matroska_edit import NAME_PADDING
-from apisr.video.info import VideoInfo
 from apisr.video.libav import exact
 from apisr.video.probe import codec_name
 from apisr.video.source import VideoSource
@@ -93,13 +92,15 @@ def add_streams(
         origin_stream = origin.streams[plan.stream.index]
         if plan.action == "upscale":
             video = out.add_stream_from_template(first.streams.video[0], opaque=True)
-            _describe_video(video, source.info.video.display_matrix, settings, muxer)
+            _describe_video(video, settings, muxer)
+            if source.info.video.display_matrix is not None:
+                video.set_display_matrix(source.info.video.display_matrix)
             streams = OutputStreams(video, copies, converts)
             made: Stream = video
         elif plan.action == "copy":
             made = out.add_stream_from_template(origin_stream, opaque=True)
             if plan.stream.codec == "dvd_subtitle":
-                _set_raster(made, source.info.video)
+                _set_raster(made, source)
             copies[plan.stream.index] = made
         elif plan.action == "convert":
             made, function = _converted_stream(out, origin_stream, plan.codec)
@@ -135,7 +136,7 @@ def _kept_tags(tags: dict[str, str], plan: StreamPlan) -> dict[str, str]:
     return kept
 
 
-def _describe_video(video: VideoStream, matrix: tuple[int, ...] | None, settings: JoinSettings, muxer: str) -> None:
+def _describe_video(video: VideoStream, settings: JoinSettings, muxer: str) -> None:
     context = video.codec_context
     context.framerate = settings.rate
     describe_pictures(context, settings.colour, settings.sar)
@@ -143,8 +144,6 @@ def _describe_video(video: VideoStream, matrix: tuple[int, ...] | None, settings
         context.codec_tag = "hvc1"
     if muxer == "avi" and codec_name(video) == "h264":
         context.extradata = _start_coded(context.extradata or b"")
-    if matrix is not None:
-        video.set_display_matrix(matrix)
 
 
 def _start_coded(header: bytes) -> bytes:
@@ -178,14 +177,12 @@ def _attach(out: OutputContainer, source: VideoSource, stream: Stream, plan: Str
     raise RunError(f"the cover picture {plan.stream.label} holds no data.", code="empty-cover")
 
 
-def _set_raster(stream: Stream, video: VideoInfo) -> None:
+def _set_raster(stream: Stream, source: VideoSource) -> None:
     """Write the size of the screen that DVD subtitles are placed on, where their source has only the palette."""
     context = cast(Any, stream.codec_context)
     header = bytes(context.extradata or b"")
     if b"size:" not in header:
-        top, bottom, left, right = video.crop
-        size = f"size: {video.width + left + right}x{video.height + top + bottom}\n"
-        context.extradata = size.encode() + header
+        context.extradata = "size: {}x{}\n".format(*source.info.video.coded_size).encode() + header
 
 
 def _converted_stream(out: OutputContainer, origin: Stream, codec: str) -> tuple[Stream, Conversion]:
@@ -220,18 +217,19 @@ def _plain_samples(frames: Sequence[av.AudioFrame], codec: str) -> bytes | None:
     return b"".join(parts) or None
 
 
-def add_metadata(out: OutputContainer, origin: InputContainer, title: str | None, settings: JoinSettings) -> None:
+def add_metadata(out: OutputContainer, origin: InputContainer, source: VideoSource, settings: JoinSettings) -> None:
     """Copy tags and chapters of the file, on the clock of the output.
 
     Args:
         out: the output.
         origin: the source, open.
-        title: of a Matroska source; libav replaces it by a tag of that name where there is one.
+        source: the source; libav replaces the title of a Matroska file by a tag of that name where there is one.
         settings: how the output is described.
     """
     kept = {key: value for key, value in origin.metadata.items() if key.lower() not in _FILE_TAGS}
     out.metadata.update(kept)
-    out.metadata.update({"title": title} if title else {})
+    if source.info.structure.title:
+        out.metadata["title"] = source.info.structure.title
     out.metadata.update(settings.tags)
     chapters = origin.chapters()
     if settings.span is not None:

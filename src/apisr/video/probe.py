@@ -189,8 +189,7 @@ def packets_of(container: InputContainer, index: int) -> Iterator[av.Packet[Vide
 
 def is_header(packet: AnyPacket, codec: str) -> bool:
     """Whether a packet is a header of its codec: where Ogg files are joined, those of the next one come as packets."""
-    mark = _HEADER_MARKS.get(codec)
-    return mark is not None and bool(bytes(packet)[0] & mark)
+    return codec in _HEADER_MARKS and bool(bytes(packet)[0] & _HEADER_MARKS[codec])
 
 
 def codec_name(stream: Stream) -> str:

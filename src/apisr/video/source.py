@@ -232,10 +232,8 @@ class VideoSource:
         self, container: InputContainer, streams: Collection[int], problems: list[str] | None = None
     ) -> Iterator[av.Packet[Any]]:
         """Yield the packets of an open container of this file, see :meth:`packets`."""
-        unit = self.info.video.time_base
-        shifts = [part.shift * unit for part in self.index.parts]
+        shifts_s = [part.shift * self.info.video.time_base for part in self.index.parts]
         clocks: dict[int, FollowingClock] = {}
-        codecs = {stream.index: stream.codec for stream in self.info.streams}
         packets = container.demux([container.streams[number] for number in sorted(streams)])
         while True:
             try:
@@ -246,14 +244,14 @@ class VideoSource:
                 return
             if packet is None:
                 return
-            if packet.size and is_header(packet, codecs[packet.stream.index]):
+            number = packet.stream.index
+            if packet.size and is_header(packet, self.info.streams[number].codec):
                 continue
             if (packet.duration or 0) >= _NEGATIVE_DURATION:
                 packet.duration = 0
-            if shifts and packet.size:
-                number = packet.stream.index
+            if shifts_s and packet.size:
                 if number not in clocks:
-                    clocks[number] = FollowingClock(shifts, exact(packet.time_base))
+                    clocks[number] = FollowingClock(shifts_s, exact(packet.time_base))
                 moment = packet.dts if packet.dts is not None else packet.pts
                 shift = clocks[number].shift_of(moment, packet.duration or 0)
                 packet.pts = None if packet.pts is None else packet.pts + shift

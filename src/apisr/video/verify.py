@@ -101,17 +101,15 @@ def source_problems(
     problems: list[str] = []
     if info.truncated is not None:
         problems.append(f"it is cut off: {info.truncated}")
-    reported = [*info.problems, *index.problems]
-    if reported:
-        problems.append(f"reading it: {reported[0]}")
+    if info.problems or index.problems:
+        problems.append(f"reading it: {(info.problems + index.problems)[0]}")
     problems += index.lost
     if index.marked_corrupt:
         problems.append(f"{index.marked_corrupt} packets are marked as damaged")
     if damaged:
         problems.append(f"{damaged} frames or packets are damaged")
-    declared = info.video.declared_frames
-    if declared > index.frames + index.hidden and info.container.startswith("mov"):
-        problems.append(f"it declares {declared} frames and holds {index.frames}")
+    if info.video.declared_frames > index.frames + index.hidden and info.container.startswith("mov"):
+        problems.append(f"it declares {info.video.declared_frames} frames and holds {index.frames}")
     if not fields_merged:
         missing = len(missing_frames(index, decoded, span))
         if missing:
@@ -141,17 +139,17 @@ def missing_frames(
     shown = np.array(sorted(decoded), np.int64)
     start = max(int(index.keyframes[0]) if index.keyframes.size else 0, int(index.pts[0]))
     low = start if span[0] is None else max(start, span[0])
-    times = index.pts[index.pts >= low]
+    pts = index.pts[index.pts >= low]
     if span[1] is not None:
-        times = times[times < span[1]]
-    if not times.size:
+        pts = pts[pts < span[1]]
+    if not pts.size:
         return []
     steps = np.sort(np.diff(shown))
     step = float(steps[(steps.size - 1) // 2]) if steps.size else float(index.duration[0] or 1)
-    after = np.clip(np.searchsorted(shown, times), 0, shown.size - 1)
+    after = np.clip(np.searchsorted(shown, pts), 0, shown.size - 1)
     before = np.clip(after - 1, 0, shown.size - 1)
-    distance = np.minimum(np.abs(shown[after] - times), np.abs(shown[before] - times))
-    return times[distance > _SAME_FRAME * step].tolist()
+    distance = np.minimum(np.abs(shown[after] - pts), np.abs(shown[before] - pts))
+    return pts[distance > _SAME_FRAME * step].tolist()
 
 
 def _missing_seconds(info: SourceInfo, index: PacketIndex, decoded: Sequence[int]) -> str | None:
@@ -159,9 +157,8 @@ def _missing_seconds(info: SourceInfo, index: PacketIndex, decoded: Sequence[int
     stream = next(stream for stream in info.streams if stream.index == info.video.index)
     if stream.duration_s is None or index.parts or index.hidden or not decoded or info.clock_may_jump:
         return None
-    unit = float(info.video.time_base)
     # Some containers declare the end, some the length.
-    length = (max(decoded) - min(0, min(decoded))) * unit + float(1 / index.rate)
+    length = float((max(decoded) - min(0, min(decoded))) * info.video.time_base + 1 / index.rate)
     if stream.duration_s - length <= max(_SHORT_S, _SHORT_SHARE * stream.duration_s):
         return None
     return f"it declares {stream.duration_s:.2f} s of video and {length:.2f} s could be decoded"

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from apisr.core.errors import InputError, ModelError
 from apisr.core.files import atomic_path
 from apisr.weights.checkpoint import Checkpoint, load_network, read_checkpoint, write_checkpoint
-from apisr.weights.export import OPSET, embed_card, export_onnx, run_onnx
+from apisr.weights.export import OPSET, embed_card, export_onnx, onnx_runner
+from apisr.weights.formats.onnx_probe import read_onnx_model
 from apisr.weights.model import CardDict, Model
 from apisr.weights.precision import reduce_precision
 from apisr.weights.resolve import resolve_model
@@ -140,7 +141,7 @@ def convert_file(
         embed_card(
             partial, traits=traits, card={"architecture": model.architecture, **card}, fixed_size=traits.fixed_size
         )
-        largest, psnr = _measure(_onnx_runner(model.path), _onnx_runner(partial), test[len(test) // 2 :])
+        largest, psnr = _measure(onnx_runner(model.path), onnx_runner(partial), test[len(test) // 2 :])
         _require(psnr, precision, model.name)
     return ExportReport(model.architecture, model.scale, largest, psnr, output.stat().st_size)
 
@@ -190,8 +191,8 @@ def _convert_to_onnx(
         export_onnx(module, plain, traits=traits, card=card, fixed_size=fixed, opset=opset)
         with atomic_path(output, overwrite=overwrite) as partial:
             reduce_precision(plain, partial, precision, test[: len(test) // 2])
-            embed_card(partial, traits=traits, card=card, fixed_size=fixed)
-            largest, psnr = _measure(_torch_runner(module), _onnx_runner(partial), test[len(test) // 2 :])
+            embed_card(partial, traits=read_onnx_model(plain).traits, card=card, fixed_size=fixed)
+            largest, psnr = _measure(_torch_runner(module), onnx_runner(partial), test[len(test) // 2 :])
             _require(psnr, precision, str(checkpoint.path))
     return ExportReport(network.name, traits.scale, largest, psnr, output.stat().st_size)
 
@@ -235,10 +236,6 @@ def _measure(exact: Runner, other: Runner, pictures: Sequence[NDArray[np.float32
         squares += float(np.square(difference, dtype=np.float64).sum())
         count += difference.size
     return largest, 10 * math.log10(1 / max(squares / count, 1e-20)) if math.isfinite(squares) else 0.0
-
-
-def _onnx_runner(path: Path) -> Runner:
-    return lambda batch: run_onnx(path, batch)
 
 
 def _upscaler(checkpoint: Checkpoint) -> Checkpoint:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,10 @@ from apisr.core.errors import MissingExtra, ModelError
 from apisr.core.files import atomic_path, sha256_file
 from apisr.core.telemetry import import_onnxruntime
 from apisr.networks.traits import ModelTraits
+from apisr.weights.formats.onnx import read_metadata
 from apisr.weights.formats.onnx_weights import ENTRY, parameter_names
 from apisr.weights.model import Card
+from apisr.weights.rim import smallest_rim_px
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +54,7 @@ def export_onnx(
     Args:
         module: the network; it is put into evaluation mode, on the CPU, float32.
         path: the file to write; its suffix is ``.onnx``.
-        traits: scale, halo and multiple of the network.
+        traits: scale, halo and multiple of the network; its rim is measured.
         card: what is known of the model: ``name``, ``architecture``, ``hyper``, ``license``, ... (JSON values).
         fixed_size: (height, width) of the only input size, or None for free sizes.
         opset: version of the operator set, 17 or newer.
@@ -71,6 +74,8 @@ def export_onnx(
         if halves:
             pack_halves(partial)
         names = parameter_names(module.state_dict(), partial)
+        sized = replace(traits, fixed_size=fixed_size)
+        traits = replace(traits, rim_px=smallest_rim_px(onnx_runner(partial), sized))
         embed_card(partial, traits=traits, card=card, fixed_size=fixed_size, parameters=names)
         difference = compare(module, partial, traits=traits, fixed_size=fixed_size)
         if not difference < 1e-3:
@@ -81,12 +86,14 @@ def export_onnx(
 
 
 def write_card(path: Path, *, traits: ModelTraits, card: Card, overwrite: bool = False) -> Path:
-    """Write the card of the model file `path` beside it (``NAME.json``) with the file's SHA-256; return its path."""
+    """Write the card of the model file `path` beside it (``NAME.json``) with its rim and SHA-256; return its path."""
+    rim = read_metadata(path).get("apisr.rim_px")
     content = {
         **card,
         "scale": traits.scale,
         "halo_px": traits.halo_px,
         "multiple_px": traits.multiple_px,
+        "rim_px": int(rim) if rim else None,
         "sha256": sha256_file(path),
     }
     target = path.with_suffix(".json")
@@ -116,6 +123,7 @@ def embed_card(
         "apisr.scale": str(traits.scale),
         "apisr.halo_px": "" if traits.halo_px is None else str(traits.halo_px),
         "apisr.multiple_px": str(traits.multiple_px),
+        "apisr.rim_px": "" if traits.rim_px is None else str(traits.rim_px),
         "apisr.architecture": str(card.get("architecture", "foreign")),
         "apisr.card": json.dumps(content, ensure_ascii=False, sort_keys=True),
     }
@@ -188,15 +196,23 @@ def compare(module: nn.Module, path: Path, *, traits: ModelTraits, fixed_size: t
 
 def run_onnx(path: Path, batch: NDArray[np.float32]) -> NDArray[np.float32]:
     """Run an ONNX file once on the CPU: ``(N, 3, H, W)`` float32 in and out."""
-    onnxruntime = import_onnxruntime()
+    return onnx_runner(path)(batch)
 
+
+def onnx_runner(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Load an ONNX file and return what runs it on the CPU, see :func:`run_onnx`."""
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     (value,) = session.get_inputs()
     dtype = np.float16 if value.type == "tensor(float16)" else np.float32
-    (output,) = session.run(None, {value.name: batch.astype(dtype)})
-    return np.asarray(output, np.float32)
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        (output,) = session.run(None, {value.name: batch.astype(dtype)})
+        return np.asarray(output, np.float32)
+
+    return run
 
 
 def _write_graph(

@@ -63,7 +63,9 @@ def between(model: Model, strength: float, *, cache: Path | None = None) -> Mode
             partial.write_bytes(content)
     card = {**faithful.card, "strength": strength, "between": [faithful.sha256, vivid.sha256]}
     name = f"{faithful.name}, strength {strength:g}"
-    return replace(faithful, name=name, path=path, sha256=digest, card=card)
+    rims = (faithful.traits.rim_px, vivid.traits.rim_px)
+    traits = replace(faithful.traits, rim_px=None if None in rims else max(rim for rim in rims if rim is not None))
+    return replace(faithful, name=name, path=path, sha256=digest, card=card, traits=traits)
 
 
 def mixed(faithful: bytes, vivid: bytes, strength: float, *, names: tuple[str, str] = ("first", "second")) -> bytes:
@@ -105,7 +107,10 @@ def _pair(model: Model) -> tuple[Model, Model]:
             code="no-vivid-twin",
         )
     faithful, vivid = (model if path == model.path else _opened(path, model) for path in paths)
-    if (faithful.traits, faithful.architecture) != (vivid.traits, vivid.architecture):
+    if (replace(faithful.traits, rim_px=None), faithful.architecture) != (
+        replace(vivid.traits, rim_px=None),
+        vivid.architecture,
+    ):
         raise ModelError(
             f"the models '{faithful.name}' and '{vivid.name}' are not of equal structure, so nothing lies between "
             "them. Leave out --strength.",

@@ -128,6 +128,7 @@ def from_card(card: Card, path: Path, *, sha256: str) -> Model:
         multiple_px=_number(card, "multiple_px", 1, MAX_HALO_PX) if "multiple_px" in card else 1,
         fixed_size=None if size is None else (_size(size[0]), _size(size[1])),
         bytes_per_px=memory_per_px(name, "onnx" if path.suffix.lower() in ONNX_SUFFIXES else "torch"),
+        rim_px=None if card.get("rim_px") is None else _number(card, "rim_px", 0, MAX_HALO_PX),
     )
     return Model(str(card.get("name", path.stem)), path, name, traits, dict(card), sha256)
 

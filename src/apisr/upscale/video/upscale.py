@@ -56,7 +56,7 @@ def upscale_video(
         processing: how one frame becomes a larger one.
         options: of videos.
         runner: makes the segments; by default this process, one at a time.
-        progress: takes events whose unit is ``frames``.
+        progress: takes events whose unit is ``frames``; they name no item, for whoever has several knows which it is.
         cancel: stops the run; complete segments are kept and continued by the next run.
 
     Raises:
@@ -72,7 +72,7 @@ def upscale_video(
         settings = _settings(plan, processing, options)
         done = folder.open(settings, plan.segments, restart=options.restart)
     resumed = sum(len(segment.pts) for segment in done.values())
-    events = RunEvents(str(source.path), plan.frames, resumed, progress, cancel or Cancel())
+    events = RunEvents(plan.frames, resumed, progress, cancel or Cancel())
     with _disk_errors(plan.target), contextlib.closing(folder):
         missing = tuple(segment for segment in plan.segments if segment.number not in done)
         if missing:
@@ -94,16 +94,14 @@ class RunEvents:
     """Collects what the workers of a run report and passes the progress on.
 
     Args:
-        item: name of the source.
-        total: number of its frames.
+        total: number of frames of the source.
         resumed: frames that an earlier run had done.
         progress: takes the events.
         cancel: asks for a stop.
     """
 
-    def __init__(self, item: str, total: int, resumed: int, progress: ProgressFn, cancel: Cancel) -> None:
+    def __init__(self, total: int, resumed: int, progress: ProgressFn, cancel: Cancel) -> None:
         self.cancel = cancel
-        self._item = item
         self._total = total
         self._resumed = self._done = resumed
         self._progress = progress
@@ -128,7 +126,7 @@ class RunEvents:
     def joined(self, packets: int) -> None:
         """So many frames are in the output."""
         if packets == self._total or packets % 1000 == 0:
-            self._progress(Progress("join", item=self._item, done=packets, total=self._total, unit="frames"))
+            self._progress(Progress("join", done=packets, total=self._total, unit="frames"))
 
     def stage(self, seconds: StageSeconds) -> None:
         """So much time was spent in the stages."""
@@ -173,11 +171,8 @@ class RunEvents:
         }
 
     def _send(self, kind: ProgressKind, done: int = 0, message: str = "") -> None:
-        self._progress(
-            Progress(
-                "upscale", kind, self._item, done=done, total=max(self._total, done), unit="frames", message=message
-            )
-        )
+        total = max(self._total, done)
+        self._progress(Progress("upscale", kind, done=done, total=total, unit="frames", message=message))
 
 
 def _settings(plan: VideoPlan, processing: Processing, options: VideoOptions) -> dict[str, Value]:

@@ -60,9 +60,13 @@ def keep_structure(path: Path, structure: FileStructure, own_tags: Collection[st
         own_tags: names of tags that are the output's own and are kept beside those of the source.
     """
     with path.open("r+b") as file:
-        tags = _tags(structure.tags, file, _first(file, path, matroska.TAGS), own_tags)
-        _append(file, path, {matroska.CHAPTERS: structure.chapters, matroska.TAGS: tags})
-        _set_identity(structure.identity, file, _first(file, path, matroska.INFO))
+        written = _first(file, path, matroska.TAGS)
+        _append(
+            file,
+            path,
+            {matroska.CHAPTERS: structure.chapters, matroska.TAGS: _tags(structure, file, written, own_tags)},
+        )
+        _set_identity(structure, file, _first(file, path, matroska.INFO))
 
 
 def _is_padded(file: BinaryIO, entry: Element) -> bool:
@@ -148,11 +152,11 @@ def _renew_checksum(file: BinaryIO, parent: Element) -> None:
     file.write(checksum.to_bytes(4, "little"))
 
 
-def _tags(source: Sequence[bytes], file: BinaryIO, written: Element | None, own: Collection[str]) -> bytes:
+def _tags(structure: FileStructure, file: BinaryIO, written: Element | None, own: Collection[str]) -> bytes:
     """Return tags: those of the source, and of the output those of tracks and its own."""
-    if not source:
+    if not structure.tags:
         return b""
-    parts = list(source)
+    parts = list(structure.tags)
     for tag in children(file, written) if written is not None else ():
         if tag.number != matroska.TAG:
             continue
@@ -226,14 +230,14 @@ def _seek(number: int, position: int) -> bytes:
     return encoded(_SEEK, encoded(_SEEK_ID, number.to_bytes(4, "big"), size_bytes=1) + place, size_bytes=1)
 
 
-def _set_identity(identity: bytes, file: BinaryIO, info: Element | None) -> None:
+def _set_identity(structure: FileStructure, file: BinaryIO, info: Element | None) -> None:
     """Give the segment the identity of the source, by which other files refer to it."""
-    if info is None or not identity:
+    if info is None or not structure.identity:
         return
     own = next((element for element in children(file, info) if element.number == matroska.SEGMENT_UID), None)
-    if own is not None and own.size == len(identity):
+    if own is not None and own.size == len(structure.identity):
         file.seek(own.start)
-        file.write(identity)
+        file.write(structure.identity)
         _renew_checksum(file, info)
 
 

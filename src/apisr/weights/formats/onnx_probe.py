@@ -5,6 +5,7 @@ Files written by :mod:`apisr.weights.export` hold these metadata entries (all te
     apisr.scale         "2"
     apisr.halo_px       "20", or "" when the picture must not be cut
     apisr.multiple_px   "2"
+    apisr.rim_px        "4", or "" or nothing where it was not measured
     apisr.architecture  "compact"
     apisr.card          the card as JSON
 
@@ -43,12 +44,13 @@ def read_onnx_model(path: Path) -> Model:
     if "apisr.scale" not in metadata:
         return _probe(path, sha256)
     try:
-        halo = metadata["apisr.halo_px"]
+        halo, rim = metadata["apisr.halo_px"], metadata.get("apisr.rim_px")
         card: CardDict = {
             **json.loads(metadata.get("apisr.card", "{}")),
             "scale": int(metadata["apisr.scale"]),
             "halo_px": int(halo) if halo else None,
             "multiple_px": int(metadata["apisr.multiple_px"]),
+            "rim_px": int(rim) if rim else None,
             "architecture": metadata["apisr.architecture"],
         }
         return from_card(card, path, sha256=sha256)
