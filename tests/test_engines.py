@@ -419,3 +419,22 @@ def test_what_does_not_fit_is_one_line(options: list[str], code: str, tmp_path: 
     assert done.code == code or [entry["code"] for entry in json.loads(done.stdout)["files"]] == [code]
     assert sum(line.startswith("apisr: error: ") for line in done.stderr.splitlines()) == 1
     assert not (tmp_path / "b.png").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
+@pytest.mark.parametrize("name", ["apisr-x2", "apisr-x2-fast", "apisr-x4", "apisr-x4-fast"])
+def test_bytes_that_the_network_leaves_alone_stay_exact_in_bf16(name: str) -> None:
+    """The sum comes before the shuffle, where bytes are exact: closer to fp32 than floats through the same network."""
+    from apisr.engines.pixels import run_pixels
+    from apisr.image import from_float
+
+    if "bf16" not in engine_kind("openvino").precisions("cpu", resolve_model(name)):
+        pytest.skip("this processor has no units for bf16")
+    pixels = from_float(probe_picture(64, 64)[0].transpose(1, 2, 0), np.dtype(np.uint8))
+    floats = np.ascontiguousarray((pixels / np.float32(255)).transpose(2, 0, 1)[None], np.float32)
+    exact = open_engine(name, engine="onnx", device="cpu", precision="fp32").run(floats)
+    expected = from_float(exact[0].transpose(1, 2, 0), np.dtype(np.uint8)).astype(int)
+    short = open_engine(name, engine="openvino", device="cpu", precision="bf16")
+    through_floats = from_float(short.run(floats)[0].transpose(1, 2, 0), np.dtype(np.uint8)).astype(int)
+    through_bytes = run_pixels(short, pixels).astype(int)
+    assert np.mean(through_bytes != expected) < 0.8 * np.mean(through_floats != expected)

@@ -22,6 +22,7 @@ from apisr.core.errors import ModelError, RunError
 from apisr.core.telemetry import import_openvino
 from apisr.engines.base import EngineKind, Precision, Request, first_line, usable_threads
 from apisr.engines.exactness import kept_shape_exact
+from apisr.engines.openvino_pixels import in_whole_numbers
 from apisr.engines.split import OutOfMemory, run_in_parts
 from apisr.image import ImageU8
 
@@ -35,6 +36,8 @@ _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 #: Network -> the layer from which on it is computed in fp32 where bf16 is asked for: GRL's end, where its precision is
 #: lost (49.6 dB to fp32 in bf16 throughout, 84.8 with this end) and which is a small part of its time.
 _EXACT_FROM = {"grl": "/conv_after_body/"}
+#: Changes with what we make of a network before it is compiled: what was measured of it is then measured again.
+_GRAPH = 2
 #: Networks compiled for one size that are kept at once (graphics and NPUs).
 _KEPT_SIZES = 4
 _FULL = ("out of memory", "out_of_resources", "allocat", "bad_alloc", "exceed")
@@ -123,7 +126,11 @@ class OpenvinoEngine:
             self._requests.move_to_end(key)
             return self._requests[key]
         try:
-            network = _in_whole_numbers(self._network) if whole_numbers else self._network.clone()
+            network = (
+                in_whole_numbers(self._network, scale=self.traits.scale, on_processor=self._on_processor)
+                if whole_numbers
+                else self._network.clone()
+            )
             if key[1:]:
                 network.reshape(list(key[1:]))
             parts = _with_exact_end(network, self._exact_from) if self._exact_from else [(network, {})]
@@ -159,26 +166,6 @@ def _with_exact_end(network: Network, layer: str) -> list[tuple[Network, dict[st
 
 def _first_of(network: Network, layer: str) -> Node:
     return next(node for node in network.get_ordered_ops() if node.get_friendly_name().startswith(layer))
-
-
-def _in_whole_numbers(network: Network) -> Network:
-    """Return a network of ``(N, H, W, 3)`` uint8 on both sides around one of floats in [0, 1].
-
-    The processor plugin computes what follows the last convolution in float32 whatever the precision, so that rounding
-    is exact.
-    """
-    openvino = import_openvino()
-    nodes, steps = (importlib.import_module(f"openvino.{name}") for name in ("opset13", "preprocess"))
-    around = steps.PrePostProcessor(network.clone())
-    around.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
-    around.input().model().set_layout(openvino.Layout("NCHW"))
-    around.input().preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
-    inner = around.build()
-    values = inner.get_results()[0].input_value(0)
-    values = nodes.add(nodes.multiply(values, np.float32(255)), np.float32(0.5))
-    values = nodes.floor(nodes.clamp(values, 0.0, 255.0))
-    whole = nodes.convert(nodes.transpose(values, np.array([0, 2, 3, 1])), "u8")
-    return openvino.Model([whole], inner.get_parameters(), network.get_friendly_name())
 
 
 @lru_cache(maxsize=1)
@@ -231,7 +218,7 @@ def _precisions(device: str, model: Model) -> tuple[Precision, ...]:
 
 
 def _version() -> str:
-    return f"openvino {import_openvino().get_version()}"
+    return f"openvino {import_openvino().get_version()}, graph {_GRAPH}"
 
 
 ENGINE = EngineKind(
