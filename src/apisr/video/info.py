@@ -176,7 +176,9 @@ class SourceInfo:
         problems: what the demuxer reported while the file was opened: parts of it are damaged.
         notices: what is worth knowing about the file, one sentence each.
         structure: what the file has that libav flattens.
-        clock_may_jump: whether the clock of this kind of file may restart or jump (transport and program streams).
+        clock_may_jump: whether the clock of this kind of file may restart or jump (transport and program streams); it
+            begins anywhere, too.
+        animation: whether the file is an animated picture (AVIF), whose other streams are parts of that picture.
     """
 
     path: Path
@@ -191,3 +193,9 @@ class SourceInfo:
     notices: tuple[str, ...] = ()
     structure: FileStructure = FileStructure()
     clock_may_jump: bool = False
+    animation: bool = False
+
+    @property
+    def origin(self) -> Fraction:
+        """What a clock that begins anywhere shows at the beginning of the file, in seconds; 0 for other clocks."""
+        return self.start if self.clock_may_jump and not self.chapters else Fraction(0)

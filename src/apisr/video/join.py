@@ -20,6 +20,7 @@ from typing import Any, cast
 from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
+from av.format import Flags
 from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
@@ -83,7 +84,7 @@ def join(
         video = _video_packets(streams.video, segments, settings)
         framed = _framed_sound(streams, plans)
         problems: list[str] = []
-        others = _other_packets(origin, source, plans, streams, settings.span, problems)
+        others = _other_packets(origin, source, plans, streams, settings, problems)
         counts = _mux_all(out, video, others, on_packet)
     if container.muxer == "avi":
         avi.correct_sound_headers(partial, {number: count for number, count in counts.items() if number in framed})
@@ -162,7 +163,7 @@ def _video_packets(
         settings: unit, rate, grid and start.
     """
     unit, grid = settings.unit, settings.grid
-    shift = round(settings.span[0] / unit) if settings.span else 0
+    shift = round((settings.span[0] if settings.span else settings.origin) / unit)
     times = [pts - shift for _, segment in segments for pts in segment.pts]
     durations = [duration for _, segment in segments for duration in segment.durations]
     if grid is not None:
@@ -226,15 +227,22 @@ def _stored_as(
 
 
 class _Order:
-    """Gives the packets of one stream decoding times that every muxer takes: known, increasing, not after showing.
+    """Gives the packets of one stream decoding times that every muxer takes: known, in order, not after showing.
+
+    Packets can be shorter than the unit of the times of the source (those of TrueHD last 0.8 ms, Matroska counts whole
+    ms). Moving each of them behind the one before would make the stream longer, so times are counted in the unit of
+    the output where that is finer, and equal ones stay where the muxer takes them.
 
     Args:
+        output: where the packets go.
         dts: the decoding times to give, where they were made anew.
     """
 
-    def __init__(self, dts: Sequence[int] | None = None) -> None:
+    def __init__(self, output: Stream, dts: Sequence[int] | None = None) -> None:
         self._dts = iter(dts) if dts is not None else None
         self._last: int | None = None
+        self._unit = exact(output.time_base) if output.time_base else None
+        self._least = 0 if output.container.format.flags & Flags.ts_nonstrict.value else 1
 
     def set(self, packet: AnyPacket) -> None:
         if self._dts is not None and packet.size:
@@ -243,12 +251,22 @@ class _Order:
             packet.dts = packet.pts
         if packet.pts is None:
             packet.pts = packet.dts
+        self._refine(packet)
         if packet.dts is None or packet.pts is None:
             packet.pts = packet.dts = 0 if self._last is None else self._last + 1
-        if self._last is not None and packet.dts <= self._last:
-            packet.dts = self._last + 1
+        if self._last is not None and packet.dts < self._last + self._least:
+            packet.dts = self._last + self._least
         packet.pts = max(packet.pts, packet.dts)
         self._last = packet.dts
+
+    def _refine(self, packet: AnyPacket) -> None:
+        unit = exact(packet.time_base)
+        if self._unit is None or self._unit >= unit:
+            return
+        packet.pts = None if packet.pts is None else round(packet.pts * unit / self._unit)
+        packet.dts = None if packet.dts is None else round(packet.dts * unit / self._unit)
+        packet.duration = round((packet.duration or 0) * unit / self._unit)
+        packet.time_base = self._unit
 
 
 def _other_packets(
@@ -256,14 +274,18 @@ def _other_packets(
     source: VideoSource,
     plans: Sequence[StreamPlan],
     streams: OutputStreams,
-    span: tuple[Fraction, Fraction | None] | None,
+    settings: JoinSettings,
     problems: list[str],
 ) -> Iterator[tuple[Fraction, AnyPacket]]:
     numbers = sorted({*streams.copies, *streams.converts})
     if not numbers:
         return
     kinds = {plan.stream.index: plan.stream.kind for plan in plans}
-    orders = {number: _Order(_reordered(source, number) if kinds[number] == "video" else None) for number in numbers}
+    outputs = {**streams.copies, **{number: stream for number, (stream, _) in streams.converts.items()}}
+    orders = {
+        number: _Order(outputs[number], _reordered(source, number) if kinds[number] == "video" else None)
+        for number in numbers
+    }
     ends: dict[int, int] = {}
     for packet in source.packets_from(origin, numbers, problems):
         index = packet.stream.index
@@ -276,9 +298,11 @@ def _other_packets(
         if packet.size:
             orders[index].set(packet)
         unit = exact(packet.time_base)
-        subtitle = kinds[index] == "subtitle"
-        if span is not None and kinds[index] != "cover" and not _inside(packet, unit, span, subtitle=subtitle):
-            continue
+        if kinds[index] != "cover":
+            if settings.span is None:
+                _move(packet, round(settings.origin / unit))
+            elif not _inside(packet, unit, settings.span, subtitle=kinds[index] == "subtitle"):
+                continue
         moment = cast(int, packet.dts) * unit
         if index in streams.converts:
             packet = _converted(packet, unit, *streams.converts[index], problems)
@@ -303,6 +327,12 @@ def _reordered(source: VideoSource, number: int) -> list[int] | None:
     if usable or None in pts or source.index.parts:
         return None
     return decoding_times(cast("list[int]", pts), step=step)
+
+
+def _move(packet: AnyPacket, back: int) -> None:
+    if back and packet.pts is not None and packet.dts is not None:
+        packet.pts -= back
+        packet.dts -= back
 
 
 def _inside(

@@ -44,6 +44,7 @@ class JoinSettings:
         sar: pixel aspect ratio, None if unknown.
         grid: constant rate on whose grid the frames lie (for containers without times), None for exact times.
         span: (start, end) in seconds to take from the other streams; times are moved so that start becomes 0.
+        origin: seconds that are taken from all times where there is no span.
         tags: further tags of the file, such as the program, its version, the model and the settings.
     """
 
@@ -54,6 +55,7 @@ class JoinSettings:
     grid: Fraction | None = None
     span: tuple[Fraction, Fraction | None] | None = None
     tags: dict[str, str] = field(default_factory=dict[str, str])
+    origin: Fraction = Fraction(0)
 
 
 @dataclass
@@ -101,6 +103,8 @@ def add_streams(
             made = out.add_stream_from_template(origin_stream, opaque=True)
             if plan.stream.codec == "dvd_subtitle":
                 _set_raster(made, source)
+            if muxer == "avi" and plan.stream.codec.startswith("adpcm_"):
+                _set_block_rate(made, source, plan.stream.index)
             copies[plan.stream.index] = made
         elif plan.action == "convert":
             made, function = _converted_stream(out, origin_stream, plan.codec)
@@ -175,6 +179,15 @@ def _attach(out: OutputContainer, source: VideoSource, stream: Stream, plan: Str
             tags = {key.lower(): value for key, value in stream.metadata.items()}
             return out.add_attachment(tags.get("filename", kind[0]), tags.get("mimetype", kind[1]), bytes(packet))
     raise RunError(f"the cover picture {plan.stream.label} holds no data.", code="empty-cover")
+
+
+def _set_block_rate(stream: Stream, source: VideoSource, number: int) -> None:
+    """Write the true bit rate: AVI counts the time of blocks by it, and what the source states can be anything."""
+    for packet in source.packets({number}):
+        if packet.size and packet.duration:
+            context = cast(AudioStream, stream).codec_context
+            context.bit_rate = round(8 * packet.size / (packet.duration * exact(packet.time_base)))
+            return
 
 
 def _set_raster(stream: Stream, source: VideoSource) -> None:

@@ -44,6 +44,7 @@ _PROBE_PACKETS = 400
 _CHROMA_FIELD = re.compile(r"chroma_sample_(?:loc_type_top_field|position)\s+[01]+ = (\d)")
 #: libav's flag of formats whose clock may break (AVFMT_TS_DISCONT).
 _CLOCK_MAY_JUMP = 0x0200
+_PICTURE_BRANDS = {"avif", "avis", "heic", "heix", "heis", "hevc", "mif1", "msf1"}
 _STILL_CODECS = {"mjpeg", "png", "bmp", "webp", "tiff", "gif", "jpegxl"}
 #: The bit of a packet's first byte that only headers have.
 _HEADER_MARKS = {"theora": 0x80, "vorbis": 0x01}
@@ -138,6 +139,7 @@ def probe_container(
         notices=_notices(path, name, streams, chosen, info, rate),
         structure=matroska.structure(path) if "matroska" in name else FileStructure(),
         clock_may_jump=bool(int(container.format.flags) & _CLOCK_MAY_JUMP),
+        animation=container.metadata.get("major_brand", "") in _PICTURE_BRANDS,
     )
     return Probed(source, itertools.chain(held, packets))
 

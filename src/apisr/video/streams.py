@@ -152,8 +152,7 @@ def _plan_one(stream: StreamInfo, container: Container, source: SourceInfo) -> S
             return StreamPlan(stream, "attach", reason="cover picture")
         return StreamPlan(stream, "copy", reason="cover picture") if container.cover else None
     if stream.kind == "video":
-        allowed = container.video is None or stream.codec in container.video
-        return StreamPlan(stream, "copy", reason="a further video stream, copied as it is") if allowed else None
+        return _plan_further_video(stream, container, source)
     if stream.kind == "audio" and stream.silent:
         return StreamPlan(stream, "drop", reason="no sound was found in it")
     if stream.kind == "audio":
@@ -175,6 +174,13 @@ def _plan_one(stream: StreamInfo, container: Container, source: SourceInfo) -> S
             if stream.codec in ("tmcd", "", "none"):
                 return StreamPlan(stream, "drop", reason="time code track, kept as the tag 'timecode'")
     return None
+
+
+def _plan_further_video(stream: StreamInfo, container: Container, source: SourceInfo) -> StreamPlan | None:
+    if source.animation:
+        return StreamPlan(stream, "drop", reason="it is the still picture or the transparency of the animation")
+    allowed = container.video is None or stream.codec in container.video
+    return StreamPlan(stream, "copy", reason="a further video stream, copied as it is") if allowed else None
 
 
 def _plan_subtitle(stream: StreamInfo, container: Container) -> StreamPlan | None:

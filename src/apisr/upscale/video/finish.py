@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +95,16 @@ def _write_file(
     partial = partial_path(plan.target)
     times = [pts for _, segment in pieces for pts in segment.pts]
     span = None if plan.start is None and plan.end is None else (times[0] * plan.unit, plan.end)
+    own_clock = container_of(plan.target).muxer == "mpegts"
     settings = JoinSettings(
-        plan.unit, plan.rate, plan.format.colour, plan.format.sar, plan.grid, span, dict(plan.output.tags)
+        unit=plan.unit,
+        rate=plan.rate,
+        colour=plan.format.colour,
+        sar=plan.format.sar,
+        grid=plan.grid,
+        span=span,
+        tags=dict(plan.output.tags),
+        origin=Fraction(0) if own_clock else source.info.origin,
     )
     playable = False
     try:

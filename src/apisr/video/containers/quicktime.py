@@ -15,6 +15,8 @@ from typing import BinaryIO
 from apisr.video.containers.base import PCM, Container
 
 _FAST_START = (("movflags", "+faststart"),)
+#: TrueHD in MP4 is "experimental" to libav; it is read back whole.
+_EXPERIMENTAL = (("strict", "experimental"),)
 _MP4 = Container(
     "mp4",
     video=frozenset({"h264", "hevc", "av1", "vp9", "mpeg4", "mpeg2video", "mpeg1video", "vvc", "mjpeg", "ffv1"}),
@@ -28,7 +30,7 @@ _MP4 = Container(
     subtitle=frozenset({"mov_text", "dvd_subtitle"}),
     cover=True,
     chapters=True,
-    options=_FAST_START,
+    options=_FAST_START + _EXPERIMENTAL,
 )
 ENTRIES = {
     ".mp4": _MP4,

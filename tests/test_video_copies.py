@@ -1,0 +1,75 @@
+"""What is copied beside the picture: times, headers, and what a format has no place for; ffmpeg and ffprobe judge."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_video_cases import FAST, packets
+from test_video_clocks import ffmpeg
+from video_clips import Nearest, ffprobe, upscale_video
+
+from apisr.upscale.results import VideoResult
+
+PICTURE = ["-f", "lavfi", "-i", "testsrc=s=64x48:r=25:d=1"]
+SOUND = ["-f", "lavfi", "-i", "sine=d=1:r=48000"]
+H264 = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "12"]
+
+
+def upscale(source: Path, target: Path) -> VideoResult:
+    return upscale_video(source, target, Nearest, FAST)
+
+
+def sound_of(path: Path) -> bytes:
+    """The decoded sound, as ffmpeg hears it."""
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-map", "0:a:0", "-f", "s32le", "-"]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_packets_shorter_than_the_unit_of_time_keep_their_places(tmp_path: Path, suffix: str) -> None:
+    """TrueHD: 1,200 packets a second, and Matroska counts in milliseconds."""
+    source, target = tmp_path / "in.mkv", tmp_path / f"out{suffix}"
+    ffmpeg(*PICTURE, *SOUND, *H264, "-c:a", "truehd", "-strict", "-2", source)
+    upscale(source, target)
+    before, after = packets(source, "a"), packets(target, "a")
+    assert len(after) == len(before) == 1200
+    assert max(abs(one - two) for (one, _), (two, _) in zip(before, after, strict=True)) <= 0.0011
+    assert sound_of(target) == sound_of(source)
+
+
+def test_sound_in_blocks_gets_its_true_rate_in_avi(tmp_path: Path) -> None:
+    """The header of the source says 128 kbit/s where its blocks need 193."""
+    source, target = tmp_path / "in.avi", tmp_path / "out.avi"
+    ffmpeg(*PICTURE, *SOUND, "-c:v", "mpeg4", "-c:a", "adpcm_ms", source)
+    upscale(source, target)
+    assert sound_of(target) == sound_of(source)
+    assert packets(target, "a")[-1][0] == pytest.approx(packets(source, "a")[-1][0], abs=0.002)
+
+
+@pytest.mark.parametrize("begin", [50_000, 95_442.8])
+@pytest.mark.parametrize("name", ["in.ts", "in.mpg"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_clock_that_begins_anywhere_begins_at_zero(tmp_path: Path, name: str, begin: float, suffix: str) -> None:
+    """The clock of a broadcast is hours into the day, or passes its last number (2^33) inside the file."""
+    source, target = tmp_path / name, tmp_path / f"out{suffix}"
+    coded = [*H264, "-c:a", "aac"] if name == "in.ts" else ["-c:v", "mpeg2video", "-bf", "2", "-c:a", "mp2"]
+    ffmpeg(*PICTURE, *SOUND, *coded, "-output_ts_offset", begin, source)
+    upscale(source, target)
+    assert float(ffprobe(target, "format")["format"]["duration"]) == pytest.approx(1, abs=0.1)
+    distances = [packets(path, "v")[0][0] - packets(path, "a")[0][0] for path in (source, target)]
+    assert distances[1] == pytest.approx(distances[0], abs=0.003)
+    assert len(packets(target, "v")) == 25
+
+
+def test_the_still_picture_of_an_animation_is_no_second_video(tmp_path: Path) -> None:
+    """Animated AVIF holds its first picture once more, and transparency, as further streams."""
+    frames = [Image.fromarray(np.full((48, 64, 4), 40 * number, np.uint8)) for number in range(5)]
+    frames[0].save(tmp_path / "in.avif", save_all=True, append_images=frames[1:], duration=40)
+    result = upscale(tmp_path / "in.avif", tmp_path / "out.mkv")
+    streams = ffprobe(tmp_path / "out.mkv", "streams")["streams"]
+    assert [int(stream["nb_read_frames"]) for stream in streams] == [5]
+    assert sum("transparency" in notice for notice in result.notices) == 3
