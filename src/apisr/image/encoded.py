@@ -13,8 +13,8 @@ from PIL import Image
 from apisr.core.errors import InputError
 from apisr.image.colour import gamma_profile, profile_fits
 from apisr.image.convert import from_float, over_white, to_eight_bit, to_float
-from apisr.image.formats import JPEG_EXIF_BYTES, JPEG_XMP_BYTES, WRITTEN
-from apisr.image.metadata import comment_of, exif_with_resolution, exif_with_texts
+from apisr.image.formats import JPEG_EXIF_BYTES, JPEG_IPTC_BYTES, JPEG_XMP_BYTES, WRITTEN
+from apisr.image.metadata import comment_of, exif_with_resolution, exif_with_texts, iptc_segment
 from apisr.image.stream import WholeFrameWriter
 from apisr.image.types import ImageInt, Metadata, PictureInfo
 from apisr.image.webp import with_alpha_flag
@@ -23,6 +23,7 @@ from apisr.image.webp import with_alpha_flag
 class _Options(TypedDict, total=False):
     icc_profile: bytes
     exif: bytes
+    extra: bytes
     xmp: bytes
     comment: bytes
     dpi: tuple[float, float]
@@ -85,6 +86,7 @@ class PillowAnimationWriter(WholeFrameWriter):
         self._lossless = format_name == "WEBP" and (lossless or (info.lossless and quality is None))
         self._quality = quality
         self._durations: list[int] = []
+        self._due_ms = 0.0
         self._waiting: queue.Queue[Image.Image | None] = queue.Queue(maxsize=1)
         self._stopped = threading.Event()
         self._error: BaseException | None = None
@@ -95,7 +97,9 @@ class PillowAnimationWriter(WholeFrameWriter):
         """Hand the frame to the encoder."""
         image = to_pillow(pixels, self._name)
         image = image if image.mode in ("RGB", "RGBA") else image.convert("RGBA" if image.mode == "LA" else "RGB")
-        self._durations.append(round(self.duration_ms))
+        before = self._due_ms
+        self._due_ms += self.duration_ms
+        self._durations.append(round(self._due_ms) - round(before))
         if self._thread is None:
             self._thread = threading.Thread(target=self._encode, args=(pixels.shape[2],), daemon=True)
             self._thread.start()
@@ -147,7 +151,7 @@ class PillowAnimationWriter(WholeFrameWriter):
                 self._name,
                 save_all=True,
                 duration=self._durations,
-                loop=self.info.loop or 0,
+                loop=self.info.plays,
                 **options,
             )
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that writes
@@ -227,6 +231,8 @@ def _options(name: str, metadata: Metadata, channels: int, quality: int | None, 
     comment = comment_of(metadata)
     if comment and name == "JPEG":
         options["comment"] = comment[:JPEG_EXIF_BYTES]
+    if metadata.iptc and name == "JPEG" and len(metadata.iptc) <= JPEG_IPTC_BYTES:
+        options["extra"] = iptc_segment(metadata.iptc)
     if metadata.dpi and name in ("JPEG", "BMP"):
         options["dpi"] = metadata.dpi
     if name == "JPEG":

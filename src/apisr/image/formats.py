@@ -23,6 +23,8 @@ _HUGE = 2**31 - 1
 #: What a segment of JPEG holds of EXIF and of XMP (whose name takes 29 bytes of it).
 JPEG_EXIF_BYTES = 65_533
 JPEG_XMP_BYTES = JPEG_EXIF_BYTES - 29
+#: The same of IPTC, inside a resource of Photoshop.
+JPEG_IPTC_BYTES = JPEG_EXIF_BYTES - 28
 
 
 @dataclass(frozen=True)
@@ -264,6 +266,11 @@ def losses(info: PictureInfo, target: Path) -> tuple[str, ...]:
         lost.append(f"transparency was laid over white: {entry.name} has none (choose .png, .webp or .avif)")
     if info.channels in (2, 4) and entry.alpha == "on-off" and info.format != "GIF":
         lost.append(f"partial transparency becomes all or nothing: {entry.name} has no more (choose .png or .webp)")
+    if info.kind == "animation" and entry.name == "AVIF" and info.plays:
+        lost.append("AVIF holds no number of repetitions: viewers play it for ever (choose .gif, .webp or .png)")
+    iptc = info.metadata.iptc
+    if iptc is not None and not (entry.name == "TIFF" or (entry.name == "JPEG" and len(iptc) <= JPEG_IPTC_BYTES)):
+        lost.append(f"IPTC (captions and keywords) cannot be kept: {entry.name} has no place for it (choose .tif)")
     return (*lost, *_metadata_losses(info, entry))
 
 

@@ -29,6 +29,17 @@ _XMP_START = b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>'
 _XMP_NAMESPACE = "https://apisr.invalid/ns/1.0/"
 
 
+class _Exact(str):
+    """A text of EXIF as Pillow reads it, byte by byte; written back as the same bytes (Pillow would write ``?``)."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "latin-1", errors: str = "strict") -> bytes:
+        """Return the bytes that it was read from."""
+        del encoding
+        return super().encode("latin-1", errors)
+
+
 def orientation_of(exif: bytes | None, xmp: bytes | None) -> int:
     """Return the orientation (1 to 8) of EXIF, else of XMP, else 1."""
     stated = _exif(exif).get(_ORIENTATION) if exif else None
@@ -118,19 +129,23 @@ def described(source: Image.Exif) -> bytes | None:
     exif = Image.Exif()
     for tag in (_MAKE, _MODEL, *TEXT_TAGS.values()):
         if tag in source:
-            exif[tag] = source[tag]
+            exif[tag] = _exact(source[tag])
     for tag in (_EXIF_IFD, _GPS_IFD):
         directory = source.get_ifd(tag)
         if directory:
-            exif[tag] = directory
+            exif[tag] = {key: _exact(value) for key, value in directory.items()}
     content = _exif_bytes(exif)
     return readable_exif(content) if content else None
 
 
-def tiff_tags(exif: bytes) -> dict[int, str]:
-    """Return the texts of EXIF's first directory by their tags."""
+def tiff_tags(exif: bytes) -> dict[int, bytes]:
+    """Return the texts of EXIF's first directory by their tags, as bytes."""
     parsed = _exif(exif)
-    return {tag: str(parsed[tag]) for tag in (_MAKE, _MODEL, *TEXT_TAGS.values()) if tag in parsed}
+    return {tag: _encoded(parsed[tag]) for tag in (_MAKE, _MODEL, *TEXT_TAGS.values()) if tag in parsed}
+
+
+def _encoded(value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode("latin-1", "replace")
 
 
 def tiff_directory(exif: bytes, tag: int, offset: int) -> bytes | None:
@@ -148,6 +163,13 @@ def tiff_directory(exif: bytes, tag: int, offset: int) -> bytes | None:
     for key, value in entries.items():
         directory[key] = value
     return directory.tobytes(offset)
+
+
+def iptc_segment(iptc: bytes) -> bytes:
+    """Return the segment of JPEG that holds a record of IPTC, as Photoshop writes it."""
+    resource = b"8BIM\x04\x04\0\0" + len(iptc).to_bytes(4, "big") + iptc + b"\0" * (len(iptc) % 2)
+    content = b"Photoshop 3.0\0" + resource
+    return b"\xff\xed" + (len(content) + 2).to_bytes(2, "big") + content
 
 
 def comment_of(metadata: Metadata) -> bytes | None:
@@ -172,10 +194,18 @@ def _exif(content: bytes | None) -> Image.Exif:
     if content:
         try:
             exif.load(content)
+            for tag, value in list(exif.items()):
+                exif[tag] = _exact(value)
+            for directory in (exif.get_ifd(tag) for tag in (_EXIF_IFD, _GPS_IFD)):
+                directory |= {tag: _exact(value) for tag, value in directory.items()}
             exif.tobytes()
         except Exception:  # noqa: BLE001 - Pillow's parser of EXIF raises almost anything on damaged blocks
             return Image.Exif()
     return exif
+
+
+def _exact(value: object) -> object:
+    return _Exact(value) if isinstance(value, str) and not value.isascii() else value
 
 
 def _exif_bytes(exif: Image.Exif) -> bytes | None:

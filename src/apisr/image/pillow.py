@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 from PIL import (
@@ -51,6 +51,8 @@ _OPENERS: dict[str, Callable[[BinaryIO, str], ImageFile.ImageFile]] = {
 #: More pixels than any file of the format has in a byte: a bit for a block of 8x8, runs of 255 pixels, ...
 _PIXELS_PER_BYTE = {"JPEG": 1024, "BMP": 1024, "TGA": 512, "QOI": 256, "PSD": 1024}
 _LOSSY = {"JPEG", "AVIF", "JPEG 2000"}
+#: How libav lays out the deep pictures that are read through it.
+_DEEP_LAYOUTS = {"rgb48le", "rgba64le", "gray16le"}
 
 
 class PillowDecoder:
@@ -130,6 +132,8 @@ class PillowDecoder:
         if count == 1:
             pixels = self._deep
             self._deep = None
+            if pixels is None and isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile):
+                pixels = _deep_jpeg2000(image)
             if pixels is None:
                 image.load()
                 pixels = _deep_gray(image) if image.mode.startswith("I;16") else pixels_of(image)
@@ -192,17 +196,22 @@ def _metadata(image: ImageFile.ImageFile) -> tuple[Metadata, list[str]]:
             xmp if isinstance(xmp, bytes) else None,
             resolution,
             text,
+            iptc=_iptc(info.get("photoshop")),
         ),
         notices,
     )
+
+
+def _iptc(resources: object) -> bytes | None:
+    """Return the record of IPTC among the resources of Photoshop."""
+    record = cast("dict[int, object]", resources).get(0x0404) if isinstance(resources, dict) else None
+    return record if isinstance(record, bytes) and record else None
 
 
 def _kind_notices(image: ImageFile.ImageFile, format_name: str) -> list[str]:
     """Say what else is in the file and not read."""
     if format_name == "JPEG" and "mpoffset" in image.info:
         return ["further pictures of the file (a stereo pair, a preview, a gain map) are left out"]
-    if isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile) and image.mode not in ("I;16",):
-        return ["more than 8 bit of the file are read as 8"] if _deep_jpeg2000(image) else []
     if isinstance(image, PsdImagePlugin.PsdImageFile) and getattr(image, "n_frames", 1) > 1:
         return ["the flattened picture is read, layers are left out"]
     if isinstance(image, IcoImagePlugin.IcoImageFile) and len(image.info.get("sizes", ())) > 1:
@@ -210,14 +219,36 @@ def _kind_notices(image: ImageFile.ImageFile, format_name: str) -> list[str]:
     return []
 
 
-def _deep_jpeg2000(image: ImageFile.ImageFile) -> bool:
-    """Return whether a JPEG 2000 file says (in its marker SIZ) that it holds more than 8 bits."""
+def _deep_jpeg2000(image: ImageFile.ImageFile) -> ImageInt | None:
+    """Decode JPEG 2000 of more than 8 bits as 16 bit; None where it has no more (Pillow wraps white round to black)."""
+    bits = _jpeg2000_bits(image)
+    if bits <= 8 or image.fp is None:
+        return None
+    import av
+    from av.error import FFmpegError
+
+    image.fp.seek(0)
+    try:
+        with av.open(io.BytesIO(image.fp.read()), mode="r", format="j2k_pipe") as container:
+            frame = next(container.decode(video=0))
+            array = frame.to_ndarray() if frame.format.name in _DEEP_LAYOUTS else None
+    except (FFmpegError, StopIteration, ValueError) as error:
+        raise ValueError("its JPEG 2000 of more than 8 bits cannot be decoded") from error
+    if array is None:
+        raise ValueError(f"JPEG 2000 of {bits} bits in the layout {frame.format.name}")
+    wide = array.reshape(frame.height, frame.width, -1).astype(np.uint32)
+    highest = (1 << bits) - 1
+    return (wide * 65535 // (highest << (16 - bits))).astype(np.uint16)
+
+
+def _jpeg2000_bits(image: ImageFile.ImageFile) -> int:
+    """Return how many bits a JPEG 2000 file says (in its marker SIZ) that it holds; 8 where it does not say."""
     if image.fp is None:
-        return False
+        return 8
     image.fp.seek(0)
     head = image.fp.read(1 << 16)
     at = head.find(b"\xff\x4f\xff\x51")
-    return 0 <= at < len(head) - 42 and (head[at + 42] & 0x7F) + 1 > 8
+    return (head[at + 42] & 0x7F) + 1 if 0 <= at < len(head) - 42 else 8
 
 
 def _check_length(path: Path, image: ImageFile.ImageFile, format_name: str, file: BinaryIO) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from abc import ABC, abstractmethod
+from fractions import Fraction
 from typing import BinaryIO
 
 import numpy as np
@@ -160,10 +161,9 @@ class PngWriter(FrameWriter):
             self._write_metadata()
             if animated:
                 self._control_at = self.file.tell()
-                self._chunk(b"acTL", struct.pack(">II", self.info.frame_count, self.info.loop or 0))
+                self._chunk(b"acTL", struct.pack(">II", self.info.frame_count, self.info.plays))
         if animated:
-            fine = self.duration_ms < 6000
-            delay = (round(self.duration_ms * 10), 10_000) if fine else (min(65535, round(self.duration_ms)), 1000)
+            delay = _delay(self.duration_ms)
             self._chunk(b"fcTL", struct.pack(">IIIIIHHBB", self._next(), width, height, 0, 0, *delay, 0, 0))
 
     def take(self, rows: ImageInt) -> None:
@@ -185,7 +185,7 @@ class PngWriter(FrameWriter):
         self._chunk(b"IEND", b"")
         if self.info.kind == "animation" and self.frames_written != self.info.frame_count:
             self.file.seek(self._control_at)
-            self._chunk(b"acTL", struct.pack(">II", self.frames_written, self.info.loop or 0))
+            self._chunk(b"acTL", struct.pack(">II", self.frames_written, self.info.plays))
             self.file.seek(0, 2)
 
     def _write_metadata(self) -> None:
@@ -303,3 +303,15 @@ def _changed(before: ImageU8, after: ImageU8) -> tuple[int, int, int, int]:
     if not len(rows):
         return 0, 0, 1, 1
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+def _delay(duration_ms: float) -> tuple[int, int]:
+    """Return how long a frame is shown as seconds in a fraction of 16-bit numbers, exact where there is one.
+
+    >>> _delay(1000 / 30), _delay(40.0), _delay(90_000.0)
+    ((1, 30), (1, 25), (65535, 1000))
+    """
+    if duration_ms >= 65_535:
+        return 65_535, 1000
+    exact = Fraction(duration_ms / 1000).limit_denominator(1001 if duration_ms < 65_000 else 1)
+    return exact.numerator, exact.denominator

@@ -25,7 +25,7 @@ from apisr.image.pnm import integers_of_floats
 from apisr.image.types import Frame, ImageInt, Metadata, PictureInfo, TextEntry
 
 _REDUCED, _MASK = 1, 4
-_ORIENTATION, _XMP, _ICC, _EXTRA, _EXIF, _GPS = 274, 700, 34675, 338, 34665, 34853
+_ORIENTATION, _XMP, _ICC, _EXTRA, _EXIF, _GPS, _IPTC = 274, 700, 34675, 338, 34665, 34853, 33723
 _ASSOCIATED, _STRAIGHT = 1, 2
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _CMYK, _LAB = 0, 1, 2, 5, (8, 9, 10)
 #: Compressions that tifffile unpacks without further libraries: none, deflate (both numbers), packbits, LZMA.
@@ -210,7 +210,8 @@ class TiffDecoder:
             exif = self._exif()
             if exif is None:
                 notices.append("its EXIF is damaged and left out")
-        return Metadata(content(_ICC), exif, content(_XMP), dpi, tuple(text)), notices
+        iptc = _iptc(tags.get(_IPTC), source.parent.byteorder)
+        return Metadata(content(_ICC), exif, content(_XMP), dpi, tuple(text), iptc=iptc), notices
 
     def _exif(self) -> bytes | None:
         self._file.seek(0)
@@ -218,6 +219,16 @@ class TiffDecoder:
             return described(TiffImagePlugin.TiffImageFile(self._file, "").getexif())
         except Exception:  # noqa: BLE001 - Pillow's parser of EXIF raises almost anything on damaged blocks
             return None
+
+
+def _iptc(tag: tifffile.TiffTag | None, order: str) -> bytes | None:
+    """Return the record of IPTC, which many programs store as numbers of 32 bits."""
+    if tag is None or tag.count > MAX_METADATA_BYTES:
+        return None
+    value = tag.value
+    if isinstance(value, tuple) and all(isinstance(number, int) for number in value):
+        value = struct.pack(f"{order}{len(value)}I", *value) if int(tag.dtype) == 4 else bytes(value)
+    return value.rstrip(b"\0") if isinstance(value, bytes) and value else None
 
 
 def _as_integers(values: np.ndarray, said: list[str]) -> ImageInt:

@@ -143,9 +143,13 @@ class TiffWriter(FrameWriter):
         if metadata.xmp:
             entries.append((700, _BYTE, metadata.xmp))
         texts = tiff_tags(metadata.exif) if metadata.exif else {}
-        texts |= {TEXT_TAGS[entry.keyword]: entry.text for entry in metadata.text if entry.keyword in TEXT_TAGS}
+        texts |= {
+            TEXT_TAGS[entry.keyword]: entry.text.encode() for entry in metadata.text if entry.keyword in TEXT_TAGS
+        }
+        if metadata.iptc:
+            entries.append((33723, _UNDEFINED, metadata.iptc))
         entries += self._exif_entries()
-        entries += [(tag, _ASCII, text.replace("\0", " ").encode() + b"\0") for tag, text in texts.items()]
+        entries += [(tag, _ASCII, text.replace(b"\0", b" ") + b"\0") for tag, text in texts.items()]
         return entries
 
     def _exif_entries(self) -> list[tuple[int, int, bytes]]:

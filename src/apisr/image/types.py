@@ -54,6 +54,7 @@ class Metadata:
         gamma: exponent with which light was encoded (PNG's gAMA), None where the file says nothing or sRGB.
         chromaticities: x and y of white, red, green and blue (PNG's cHRM).
         cicp: the four bytes of PNG's cICP: primaries, transfer, matrix, full range.
+        iptc: the record of captions and keywords (IPTC-IIM), as stored.
     """
 
     icc_profile: bytes | None = None
@@ -64,6 +65,7 @@ class Metadata:
     gamma: float | None = None
     chromaticities: tuple[float, ...] | None = None
     cicp: bytes | None = None
+    iptc: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,11 @@ class PictureInfo:
     lossless: bool = True
     metadata: Metadata = field(default_factory=Metadata)
     notices: tuple[str, ...] = ()
+
+    @property
+    def plays(self) -> int:
+        """How often viewers play an animation, 0 is for ever: where GIF says nothing, they play it once."""
+        return (1 if self.format == "GIF" else 0) if self.loop is None else self.loop
 
 
 @dataclass(frozen=True)
