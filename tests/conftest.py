@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.util
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -51,6 +55,25 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the large validation sets (../shared) are not on this machine")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def script() -> Callable[[str], ModuleType]:
+    """Load a script of the folder ``scripts`` as a module; what it does to the search path is undone."""
+
+    @functools.cache
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(f"scripts_{name}", ROOT / "scripts" / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        path = list(sys.path)
+        spec.loader.exec_module(module)
+        sys.path[:] = path
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -507,15 +508,9 @@ def test_completion_knows_models_codecs_presets_and_profiles() -> None:
     assert "psnr,ssim" in completing.metrics("psnr,ss")
 
 
-def test_the_pages_made_from_the_program() -> None:
+def test_the_pages_made_from_the_program(script: Callable[[str], ModuleType]) -> None:
     """The reference of commands and results can be made, and names every command and every result."""
-    from importlib import util
-
-    spec = util.spec_from_file_location("site_pages", Path(__file__).resolve().parent.parent / "scripts" / "site.py")
-    assert spec is not None
-    assert spec.loader is not None
-    site = util.module_from_spec(spec)
-    spec.loader.exec_module(site)
+    site = script("site")
     pages = site.pages()
     for name in COMMANDS:
         assert f"## apisr {name}" in pages["reference/commands.md"]

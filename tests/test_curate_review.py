@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from apisr.core.errors import InputError
+from apisr.core.media import is_dataset
 from apisr.curate.dataset import hold_dataset
 from apisr.curate.manifest import Row, read_manifest, write_manifest
-from apisr.curate.review import Review, is_dataset
+from apisr.curate.review import Review
 from apisr.image import write_picture
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib import util
 from pathlib import Path
 from types import ModuleType
 
@@ -18,14 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
-def links() -> ModuleType:
-    spec = util.spec_from_file_location("check_links", ROOT / "scripts" / "check_links.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def links(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("check_links")
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from importlib import util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -19,16 +18,8 @@ pytestmark = pytest.mark.skipif(not (ROOT / "validation").is_dir(), reason="the 
 
 
 @pytest.fixture(scope="module")
-def pictures() -> ModuleType:
-    spec = util.spec_from_file_location("docs_pictures", ROOT / "scripts" / "pictures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    path = list(sys.path)
-    spec.loader.exec_module(module)
-    sys.path[:] = path
-    return module
+def pictures(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("pictures")
 
 
 @pytest.mark.parametrize("row, centre", [("clean_x2", (392, 166)), ("clean_x4", (90, 40)), ("old_x2", (1203, 651))])

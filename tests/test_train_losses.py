@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tarfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -294,20 +294,11 @@ def test_proxy_features_survive_their_file(tmp_path: Path) -> None:
         read_proxy(tmp_path / "b.safetensors")
 
 
-def conversion() -> ModuleType:
-    place = Path(__file__).resolve().parent.parent / "scripts" / "convert_proxy_features.py"
-    spec = importlib.util.spec_from_file_location("convert_proxy_features", place)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
-
-
-def test_the_npm_package_is_converted(tmp_path: Path) -> None:
+def test_the_npm_package_is_converted(tmp_path: Path, script: Callable[[str], ModuleType]) -> None:
     """A package of the same form, with a first convolution that can be computed by hand."""
     import base64
 
+    convert = script("convert_proxy_features")
     kernel = np.zeros((3, 3, 3, 2), np.uint8)
     kernel[1, 1, :, 0] = 10  # value 10*0.1 - 0.5 = 0.5 where set, else -0.5
     layers = (
@@ -337,7 +328,7 @@ def test_the_npm_package_is_converted(tmp_path: Path) -> None:
         archive.add(tmp_path / "package", "package")
     picture, _ = pictures(0, side=9, count=1)
     for place in (tmp_path / "package", tmp_path / "nsfwjs.tgz"):
-        save_proxy(conversion().read_inception(place), tmp_path / "a.safetensors", origin="made here", overwrite=True)
+        save_proxy(convert.read_inception(place), tmp_path / "a.safetensors", origin="made here", overwrite=True)
         found = open_features(f"proxy-inception:{tmp_path / 'a.safetensors'}")(picture)["mixed8"]
         window = picture[0, :, 2:5, 2:5]
         expected = float(-0.5 * window.sum() + 1.0 * window[:, 1, 1].sum())

@@ -9,7 +9,9 @@ import os
 import struct
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -305,18 +307,12 @@ def test_adversarial_training_resumes_bit_for_bit(tmp_path: Path, network: str, 
     assert any(not torch.equal(start[key], first["discriminator"][key]) for key in start if key.endswith("weight_orig"))
 
 
-def test_a_slice_goes_on_from_its_compacted_checkpoint(tmp_path: Path) -> None:
+def test_a_slice_goes_on_from_its_compacted_checkpoint(tmp_path: Path, script: Callable[[str], ModuleType]) -> None:
     """scripts/pack_slice.py sends the discriminator in 16 bits and without first moments; all else exactly."""
-    place = Path(__file__).resolve().parent.parent / "scripts" / "pack_slice.py"
-    spec = importlib.util.spec_from_file_location("pack_slice", place)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     first = train(config(tmp_path, *ADVERSARIAL), source=Blocks(side=96))
     path = list_checkpoints(first.folder)[-1][1]
     whole, size = load_checkpoint(path), path.stat().st_size
-    torch.save(script.compacted(whole), path)
+    torch.save(script("pack_slice").compacted(whole), path)
     small = load_checkpoint(path)
     assert path.stat().st_size < 0.75 * size
     assert same(whole["generator"], small["generator"])

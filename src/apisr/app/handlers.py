@@ -129,8 +129,7 @@ class App:
             path = self.store.path_of(name)
             listing = find_media(path) if path.is_dir() else None
             left_out += len(listing.left_out) if listing else 0
-            for file in listing.found if listing else (path,):
-                kind = media_kind(file)
+            for file, kind in (listing.kinds if listing else {path: media_kind(path)}).items():
                 if kind is not None and file.resolve().is_relative_to(self.store.folder or self.store.home):
                     added.append(self.store.add_item(file, kind))
         self.store.save()

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from apisr.core.media import is_dataset
+
 #: How deep below the folder is searched, and how many folders and entries are shown at most.
 MAX_DEPTH = 6
 MAX_FOLDERS = 20_000
@@ -39,7 +41,7 @@ def find_library(folder: Path) -> Library:
             library.more = True
             break
         library.reports += [path / name for name in files if name.endswith(".html") and is_report(path / name)]
-        if "manifest.parquet" in files:
+        if is_dataset(path):
             library.datasets.append(path)
             folders.clear()
         elif len(path.relative_to(folder).parts) >= MAX_DEPTH:

@@ -128,12 +128,17 @@ class MediaListing:
     """What a search found.
 
     Attributes:
-        found: pictures and videos in the order of their names.
+        kinds: pictures and videos in the order of their names, and which they are.
         left_out: files that are neither, or that a dataset does not accept, in the order of their names.
     """
 
-    found: tuple[Path, ...]
+    kinds: dict[Path, MediaKind]
     left_out: tuple[Path, ...]
+
+    @property
+    def found(self) -> tuple[Path, ...]:
+        """Pictures and videos in the order of their names."""
+        return tuple(self.kinds)
 
 
 def kind_of_content(head: bytes) -> MediaKind | None:
@@ -182,6 +187,11 @@ def media_kind(path: Path) -> MediaKind | None:
     return kind_of_content(head) or kind_of_name(path)
 
 
+def is_dataset(folder: Path) -> bool:
+    """Return whether a folder is a dataset: its pictures were accepted or not (:mod:`apisr.core.dataset`)."""
+    return (folder / MANIFEST_NAME).is_file()
+
+
 def set_apart(folder: Path) -> Path:
     """Make a folder for sheets, panels and thumbnails: :func:`find_media` does not take them for pictures.
 
@@ -220,15 +230,15 @@ def find_media(
         MissingExtra: there is a dataset, and the package that reads its manifest is not installed.
         InputError: the manifest of a dataset cannot be read, or leads out of it.
     """
-    found: list[Path] = []
+    found: dict[Path, MediaKind] = {}
     left_out: list[Path] = []
     for path, accepted in _files(folder, recursive=recursive, skip=skip):
         kind = media_kind(path) if accepted else None
         if kind is None:
             left_out.append(path)
         elif kind in kinds:
-            found.append(path)
-    return MediaListing(tuple(sorted(found)), tuple(sorted(left_out)))
+            found[path] = kind
+    return MediaListing(dict(sorted(found.items())), tuple(sorted(left_out)))
 
 
 def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> Iterator[tuple[Path, bool]]:

@@ -41,8 +41,6 @@ except ImportError as error:
 Decision = Literal["accept", "reject", "review", "reserve"]
 DECISIONS: tuple[str, ...] = get_args(Decision)
 
-#: Name of the manifest inside a dataset.
-FILE_NAME = MANIFEST_NAME
 #: Memory that a row takes when it is read, at most; a manifest whose rows take more is refused.
 ROW_BYTES = 64 << 10
 
@@ -150,7 +148,7 @@ SCHEMA = pa.schema([(field.name, _TYPES[str(field.type)]) for field in dataclass
 def write_manifest(folder: Path, rows: Iterable[Row], *, settings_json: str = "") -> Path:
     """Write ``manifest.parquet`` of a dataset folder, replacing the one that is there when complete."""
     table = pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA)
-    target = folder / FILE_NAME
+    target = folder / MANIFEST_NAME
     with atomic_path(target, overwrite=True) as partial:
         metadata = {"apisr.version": __version__, "apisr.settings": settings_json}
         pq.write_table(table.replace_schema_metadata(metadata), partial, compression="zstd")
@@ -164,10 +162,10 @@ def read_manifest(folder: Path) -> tuple[list[Row], str]:
         InputError: no dataset there, or a manifest that is not one (code ``bad-manifest``), or one whose names lead out
             of the dataset (code ``path-outside``).
     """
-    path = folder / FILE_NAME
+    path = folder / MANIFEST_NAME
     if not path.is_file():
         raise InputError(
-            f"no dataset in '{printable(folder)}': '{FILE_NAME}' is missing. "
+            f"no dataset in '{printable(folder)}': '{MANIFEST_NAME}' is missing. "
             "Make one with: apisr curate VIDEOS -o DATASET",
             code="no-dataset",
         )

@@ -13,20 +13,16 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from apisr.core.dataset import MANIFEST_NAME
 from apisr.core.errors import InputError
 from apisr.core.files import path_inside
 from apisr.core.text import printable
 from apisr.curate.dataset import hold_dataset
 from apisr.curate.decide import decide_by_person
-from apisr.curate.manifest import FILE_NAME, Row, read_manifest, write_manifest
+from apisr.curate.manifest import Row, read_manifest, write_manifest
 
 #: Formats of pictures that a dataset holds, and that a browser shows.
 PICTURE_ENDINGS = frozenset({".png", ".webp", ".avif", ".jpg"})
-
-
-def is_dataset(folder: Path) -> bool:
-    """Return whether a folder holds the manifest of a dataset."""
-    return (folder / FILE_NAME).is_file()
 
 
 class Review:
@@ -100,7 +96,7 @@ class Review:
 
 def _stamp_of(dataset: Path) -> tuple[int, int] | None:
     try:
-        status = (dataset / FILE_NAME).stat()
+        status = (dataset / MANIFEST_NAME).stat()
     except OSError:
         return None
     return status.st_mtime_ns, status.st_ino

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from apisr.core.errors import InputError
-from apisr.core.media import find_media
+from apisr.core.media import find_media, is_dataset
 from apisr.core.processes import usable_cores
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.core.text import printable
@@ -25,7 +25,7 @@ from apisr.curate.dataset import (
     work_folder,
 )
 from apisr.curate.decide import decide_by_machine, keep_persons_decisions
-from apisr.curate.manifest import FILE_NAME, Row, read_manifest, write_manifest
+from apisr.curate.manifest import Row, read_manifest, write_manifest
 from apisr.curate.records import read_records
 from apisr.curate.report import count_of, folder_scores, write_card, write_report
 from apisr.curate.settings import CurateSettings
@@ -173,7 +173,7 @@ def finish(dataset: Path, settings: CurateSettings) -> list[Row]:
     """Decide over all videos, and write the manifest, the card and the report; what a person has decided stays."""
     records = list(read_records(dataset).values())
     rows = decide_by_machine(records, settings)
-    if (dataset / FILE_NAME).is_file():
+    if is_dataset(dataset):
         rows = keep_persons_decisions(rows, read_manifest(dataset)[0])
     write_manifest(dataset, rows, settings_json=settings.model_dump_json())
     write_report(dataset, rows, records, settings)

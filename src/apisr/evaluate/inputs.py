@@ -21,7 +21,7 @@ whose 46 clips of 100 frames are counted, because a mean over part of it is anot
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ import numpy as np
 
 from apisr.core.errors import InputError
 from apisr.core.files import sha256_file
-from apisr.core.media import find_media, media_kind
+from apisr.core.media import MediaKind, find_media, media_kind
 from apisr.core.text import printable
 from apisr.evaluate.options import Layout
 from apisr.image import read_rgb
@@ -178,36 +178,35 @@ def _find(path: Path, layout: Layout) -> dict[str, MediaInput]:
     if "*" in str(path):
         return _find_pattern(path)
     if path.is_file():
-        return {printable(path.stem): _of_file(path)}
+        return {printable(path.stem): _of_file(path, media_kind(path))}
     if not path.is_dir():
         raise InputError(f"cannot read '{printable(path)}': no such file or folder.", code="cannot-read")
-    files = find_media(path).found
+    files = find_media(path).kinds
     found = _single_files(path, files) if layout == "pictures" else _folders(path, files, layout)
     if not found:
         raise InputError(f"cannot read '{printable(path)}': no pictures or videos in it.", code="no-pictures")
     return found
 
 
-def _of_file(path: Path) -> MediaInput:
-    video = media_kind(path) == "video"
-    return MediaInput((path,), clip=video, video=video)
+def _of_file(path: Path, kind: MediaKind | None) -> MediaInput:
+    return MediaInput((path,), clip=kind == "video", video=kind == "video")
 
 
-def _single_files(folder: Path, files: Sequence[Path]) -> dict[str, MediaInput]:
+def _single_files(folder: Path, files: Mapping[Path, MediaKind]) -> dict[str, MediaInput]:
     found: dict[str, MediaInput] = {}
-    for file in files:
+    for file, kind in files.items():
         name = printable(file.relative_to(folder).with_suffix("").as_posix())
         if name in found:
             raise _same_name(name, found[name].path, file)
-        found[name] = _of_file(file)
+        found[name] = _of_file(file, kind)
     return found
 
 
-def _folders(folder: Path, files: Sequence[Path], layout: Layout) -> dict[str, MediaInput]:
+def _folders(folder: Path, files: Mapping[Path, MediaKind], layout: Layout) -> dict[str, MediaInput]:
     """Every folder of pictures is a clip, its frames in the order of their names."""
     frames: dict[Path, list[Path]] = {}
-    for file in files:
-        if media_kind(file) == "picture":
+    for file, kind in files.items():
+        if kind == "picture":
             frames.setdefault(file.parent, []).append(file)
     loose = frames.get(folder)
     if loose:
@@ -233,7 +232,7 @@ def _find_pattern(path: Path) -> dict[str, MediaInput]:
     for file in sorted(root.glob(text[len(fixed) :].lstrip("/"))):
         match = expression.fullmatch(file.as_posix())
         if match and file.is_file():
-            found[printable(match[1])] = _of_file(file)
+            found[printable(match[1])] = _of_file(file, media_kind(file))
     if not found:
         raise InputError(f"cannot read '{printable(path)}': no file matches the pattern.", code="cannot-read")
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apisr.core.errors import InputError
-from apisr.core.media import find_media, media_kind
+from apisr.core.media import find_media
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def _pictures_of(source: Path, without: Path | None) -> PictureListing:
         raise InputError(f"cannot read '{source}': no such file or folder.", code="cannot-read")
     skipped = without.resolve() if without is not None and without.resolve() != source.resolve() else None
     listing = find_media(source, skip=lambda path: path.resolve() == skipped)
-    pictures = [path for path in listing.found if media_kind(path) == "picture"]
+    pictures = [path for path, kind in listing.kinds.items() if kind == "picture"]
     if not pictures:
         raise InputError(f"no pictures found in '{source}'. Give pictures or a folder of them.", code="nothing-found")
     others = sorted({*listing.left_out, *listing.found}.difference(pictures))

@@ -54,8 +54,10 @@ def plan_jobs(
             listing = _media_below(source, base)
             earlier = earlier_outputs(listing.found)
             left_out += [*listing.left_out, *sorted(earlier)]
-            taken = [path for path in listing.found if path not in earlier]
-            jobs += [_job_below(source, path, base, options, named=output is not None) for path in taken]
+            taken = {path: kind for path, kind in listing.kinds.items() if path not in earlier}
+            jobs += [
+                _job_below(source, path, kind, base, options, named=output is not None) for path, kind in taken.items()
+            ]
         else:
             jobs.append(_listed_job(source, output, label, options, single=single))
     if not jobs:
@@ -161,8 +163,7 @@ def _media_below(folder: Path, base: Path) -> MediaListing:
     return find_media(folder, skip=lambda path: inside and path.resolve() == base.resolve())
 
 
-def _job_below(folder: Path, source: Path, base: Path, options: UpscaleOptions, *, named: bool) -> Job:
-    kind: Kind = media_kind(source) or "picture"
+def _job_below(folder: Path, source: Path, kind: Kind, base: Path, options: UpscaleOptions, *, named: bool) -> Job:
     target = (base / source.relative_to(folder)).with_suffix(
         part_label(kind, options) + output_suffix(source, kind, options)
     )

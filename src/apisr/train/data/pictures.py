@@ -9,10 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
-from apisr.core.dataset import MANIFEST_NAME
+from apisr.core.dataset import read_decisions
 from apisr.core.errors import InputError
-from apisr.core.files import path_inside
-from apisr.core.media import find_media
+from apisr.core.media import find_media, is_dataset
 from apisr.image import ImageU8, read_rgb
 from apisr.synthesis.assets import Assets
 from apisr.synthesis.compose import compose
@@ -110,8 +109,7 @@ def find_training_pictures(folders: Iterable[Path]) -> tuple[Path, ...]:
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"cannot read the data folder '{folder}': no such folder.", code="no-such-folder")
-        is_dataset = (folder / MANIFEST_NAME).is_file()
-        paths = _accepted(folder) if is_dataset else find_media(folder, kinds=("picture",)).found
+        paths = _accepted(folder) if is_dataset(folder) else find_media(folder, kinds=("picture",)).found
         if not paths:
             raise InputError(f"the data folder '{folder}' holds no pictures.", code="no-pictures")
         found += sorted(paths)
@@ -119,13 +117,11 @@ def find_training_pictures(folders: Iterable[Path]) -> tuple[Path, ...]:
 
 
 def _accepted(folder: Path) -> list[Path]:
-    from apisr.curate.manifest import read_manifest
-
-    rows, _ = read_manifest(folder)
-    kept = [path_inside(folder, row.file) for row in rows if row.decision == "accept"]
-    if rows and not kept:
+    decisions = read_decisions(folder)
+    kept = [path for path, accepted in decisions.items() if accepted]
+    if decisions and not kept:
         raise InputError(
-            f"none of the {len(rows)} pictures of '{folder}' is accepted. Decide with: apisr review {folder}",
+            f"none of the {len(decisions)} pictures of '{folder}' is accepted. Decide with: apisr review {folder}",
             code="nothing-accepted",
         )
     return kept
