@@ -377,6 +377,8 @@ class _Package(types.ModuleType):
 
     Importing ``apisr.upscale.jobs`` makes Python set the attribute ``upscale`` of this package to the subpackage. The
     functions stay; subpackages are reached by ``from apisr.upscale import ...``, which looks in ``sys.modules``.
+    (``import apisr.upscale.jobs as jobs`` asks the function for ``jobs`` and fails: a function has no attributes that
+    are found on demand, and a module that can be called would hide the function from editors and ``help``.)
     """
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from importlib import resources
 from typing import cast
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.templating import Jinja2Templates
 
 from apisr.app.security import read_body
 from apisr.app.store import Settings
 from apisr.core.errors import ApisrError, InputError, RunError
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+_TEMPLATES = Jinja2Templates(
+    env=Environment(
+        loader=PackageLoader("apisr.app"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+)
 
 
 def route(method: str, path: str, handler: Handler) -> Route:
@@ -90,7 +102,6 @@ def seconds_of(text: str) -> float:
     return seconds
 
 
-def static_page(name: str) -> Response:
-    """Return a page of the folder ``static``."""
-    content = resources.files("apisr.app").joinpath("static", name).read_bytes()
-    return Response(content, media_type="text/html")
+def page_of(request: Request, name: str) -> Response:
+    """Return a page of the folder ``templates``."""
+    return _TEMPLATES.TemplateResponse(request, name)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from apisr.app.answers import Handler, json_of, route, seconds_of, settings_of, static_page, texts_of
+from apisr.app.answers import Handler, json_of, page_of, route, seconds_of, settings_of, texts_of
 from apisr.app.events import Bus
 from apisr.app.opening import can_open, open_folder
 from apisr.app.planning import Plans
@@ -21,7 +21,7 @@ from apisr.app.store import Item, Job, Store
 from apisr.app.workers import Worker
 from apisr.core.errors import ApisrError, InputError
 from apisr.core.files import free_bytes
-from apisr.core.media import find_media, media_kind
+from apisr.core.media import MediaKind, find_media, media_kind
 
 #: Space on the disk that an upload leaves free, in bytes.
 KEPT_FREE_BYTES = 1 << 30
@@ -82,7 +82,7 @@ class App:
 
     async def page(self, request: Request) -> Response:
         """Send the page."""
-        return static_page("index.html")
+        return page_of(request, "upscale.html")
 
     async def state(self, request: Request) -> Response:
         """Send everything that the page shows first."""
@@ -129,7 +129,8 @@ class App:
             path = self.store.path_of(name)
             listing = find_media(path) if path.is_dir() else None
             left_out += len(listing.left_out) if listing else 0
-            for file, kind in (listing.kinds if listing else {path: media_kind(path)}).items():
+            kinds: Mapping[Path, MediaKind | None] = listing.kinds if listing else {path: media_kind(path)}
+            for file, kind in kinds.items():
                 if kind is not None and file.resolve().is_relative_to(self.store.folder or self.store.home):
                     added.append(self.store.add_item(file, kind))
         self.store.save()

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from apisr.app.answers import json_of, route, static_page, texts_of
+from apisr.app.answers import json_of, page_of, route, texts_of
 from apisr.app.events import Bus
 from apisr.app.library import find_library, is_report
 from apisr.app.store import Store
@@ -68,7 +68,7 @@ class ReviewPages:
 
     async def page(self, request: Request) -> Response:
         """Send the page."""
-        return static_page("review.html")
+        return page_of(request, "review.html")
 
     async def to_review(self, request: Request) -> Response:
         """Lead to the only page."""

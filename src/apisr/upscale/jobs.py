@@ -54,9 +54,10 @@ def plan_jobs(
             listing = _media_below(source, base)
             earlier = earlier_outputs(listing.found)
             left_out += [*listing.left_out, *sorted(earlier)]
-            taken = {path: kind for path, kind in listing.kinds.items() if path not in earlier}
             jobs += [
-                _job_below(source, path, kind, base, options, named=output is not None) for path, kind in taken.items()
+                _job_below(source, path, kind, base, options, named=output is not None)
+                for path, kind in listing.kinds.items()
+                if path not in earlier
             ]
         else:
             jobs.append(_listed_job(source, output, label, options, single=single))
