@@ -12,15 +12,18 @@ from test_video_cases import FAST, packets
 from test_video_clocks import ffmpeg
 from video_clips import Nearest, ffprobe, upscale_video
 
+from apisr.core.errors import InputError
+from apisr.upscale.options import VideoOptions
 from apisr.upscale.results import VideoResult
 
 PICTURE = ["-f", "lavfi", "-i", "testsrc=s=64x48:r=25:d=1"]
 SOUND = ["-f", "lavfi", "-i", "sine=d=1:r=48000"]
+USUAL = (".mkv", ".mp4", ".mov", ".ts", ".avi", ".nut")
 H264 = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "12"]
 
 
 def upscale(source: Path, target: Path) -> VideoResult:
-    return upscale_video(source, target, Nearest, FAST)
+    return upscale_video(source, target, Nearest, FAST if target.suffix in USUAL else VideoOptions())
 
 
 def sound_of(path: Path) -> bytes:
@@ -73,3 +76,80 @@ def test_the_still_picture_of_an_animation_is_no_second_video(tmp_path: Path) ->
     streams = ffprobe(tmp_path / "out.mkv", "streams")["streams"]
     assert [int(stream["nb_read_frames"]) for stream in streams] == [5]
     assert sum("transparency" in notice for notice in result.notices) == 3
+
+
+TAGGED = ["-movflags", "use_metadata_tags", "-metadata", "title=T", "-metadata", "artist=A", "-metadata", "studio=S"]
+
+
+def tags_of(path: Path) -> set[str]:
+    found = ffprobe(path, "format", "streams")
+    every = [found["format"].get("tags", {}), *(stream.get("tags", {}) for stream in found["streams"])]
+    return {str(value) for tags in every for value in tags.values()}
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov", ".ts", ".avi", ".webm"])
+def test_tags_come_back_or_are_named(tmp_path: Path, suffix: str) -> None:
+    source, target = tmp_path / "in.mp4", tmp_path / f"out{suffix}"
+    ffmpeg(*PICTURE, *H264, *TAGGED, source)
+    assert {"T", "A", "S"} <= tags_of(source)
+    said = " ".join(notice for notice in upscale(source, target).notices if "the tags" in notice)
+    named = {value for key, value in {"title": "T", "artist": "A", "studio": "S"}.items() if key in said}
+    assert tags_of(target) & {"T", "A", "S"} == {"T", "A", "S"} - named
+    assert ("T" in named) == (suffix == ".ts")
+
+
+@pytest.mark.parametrize("language", ["deu", "fra", "fre", "zho", "jpn", "ger", "ces"])
+def test_languages_of_quicktime(tmp_path: Path, language: str) -> None:
+    """libav's table of them has one of the two codes of a language; ffprobe reads it back."""
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mov"
+    ffmpeg(*PICTURE, *SOUND, *H264, "-c:a", "aac", "-metadata:s:a:0", f"language={language}", source)
+    upscale(source, target)
+    sound = next(stream for stream in ffprobe(target, "streams")["streams"] if stream["codec_type"] == "audio")
+    other = {"deu": "ger", "fre": "fra", "zho": "chi"}
+    assert sound["tags"]["language"] == other.get(language, language)
+
+
+def test_a_language_that_quicktime_does_not_know_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "in.mkv"
+    ffmpeg(*PICTURE, *SOUND, *H264, "-c:a", "aac", "-metadata:s:a:0", "language=ain", source)
+    assert any("language" in notice for notice in upscale(source, tmp_path / "out.mov").notices)
+
+
+def turned_clip(path: Path, degrees: int) -> Path:
+    ffmpeg(*PICTURE, *H264, path.with_name("flat.mp4"))
+    ffmpeg("-i", path.with_name("flat.mp4"), "-c", "copy", "-metadata:s:v", f"rotate={degrees}", path)
+    return path
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    with Image.open(path) as opened:
+        return np.asarray(opened.convert("RGB"), int)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+@pytest.mark.parametrize("name", ["out.apng", "%03d.png"])
+def test_pictures_of_a_turned_clip_are_upright(tmp_path: Path, name: str, degrees: int) -> None:
+    """ffmpeg, which turns by itself, judges."""
+    source = turned_clip(tmp_path / "in.mp4", degrees)
+    ffmpeg("-i", source, "-frames:v", "1", "-vf", "scale=2*iw:2*ih:flags=neighbor", tmp_path / "judged.png")
+    upscale(source, tmp_path / name)
+    written = tmp_path / ("001.png" if "%" in name else name)
+    ours, judged = pixels_of(written), pixels_of(tmp_path / "judged.png")
+    assert ours.shape == judged.shape
+    assert np.abs(ours - judged).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".avi", ".nut"])
+def test_a_format_that_cannot_turn_says_so(tmp_path: Path, suffix: str) -> None:
+    source = turned_clip(tmp_path / "in.mp4", 90)
+    assert sum("to be turned" in notice for notice in upscale(source, tmp_path / f"out{suffix}").notices) == 1
+
+
+def test_a_cover_is_refused_where_it_would_be_lost(tmp_path: Path) -> None:
+    """QuickTime has no cover pictures for libav."""
+    ffmpeg("-f", "lavfi", "-i", "color=red:s=32x32", "-frames:v", "1", tmp_path / "cover.png")
+    source = tmp_path / "in.mkv"
+    ffmpeg(*PICTURE, *H264, "-attach", tmp_path / "cover.png", "-metadata:s:t", "mimetype=image/png", source)
+    with pytest.raises(InputError) as refused:
+        upscale(source, tmp_path / "out.mov")
+    assert refused.value.code == "stream-not-in-container"

@@ -14,6 +14,7 @@ from apisr.image import open_picture
 from apisr.image.types import PictureInfo
 from apisr.image.write import open_writer
 from apisr.video.source import VideoSource
+from apisr.video.turn import turned
 from apisr.video.verify import OutputCheck
 from apisr.video.writer import EncodedSegment
 
@@ -24,6 +25,7 @@ def write_animation(
     unit: Fraction,
     *,
     rate: Fraction,
+    matrix: tuple[int, ...] | None = None,
     overwrite: bool = False,
     provenance: dict[str, str] | None = None,
 ) -> OutputCheck:
@@ -34,6 +36,7 @@ def write_animation(
         pieces: files and what is in them, in order.
         unit: seconds of one unit of their times.
         rate: nominal frames per second (for the length of the last frame).
+        matrix: how the pictures are to be turned (libav's nine numbers).
         overwrite: replace an existing file.
         provenance: what made the animation, names and values.
 
@@ -44,8 +47,9 @@ def write_animation(
     last = [length for _, segment in pieces for length in segment.durations][-1] * unit or 1 / rate
     shown = [*(later - now for now, later in itertools.pairwise(times)), 0]
     with VideoSource.open(pieces[0][0]) as first:
-        size = first.info.video.height, first.info.video.width
-    info = PictureInfo(size[1], size[0], 3, np.dtype(np.uint8), len(times), "animation", loop=0)
+        stored = np.empty((first.info.video.height, first.info.video.width, 0), np.uint8)
+    height, width = turned(stored, matrix).shape[:2]
+    info = PictureInfo(width, height, 3, np.dtype(np.uint8), len(times), "animation", loop=0)
     number = 0
     with open_writer(target, info, overwrite=overwrite, lossless=False, provenance=provenance) as writer:
         for path, segment in pieces:
@@ -53,8 +57,8 @@ def write_animation(
             with VideoSource.open(path) as part:
                 for frame in part.frames(dtype=np.uint8):
                     length = shown[number] * unit if number + 1 < len(times) else last
-                    writer.start_frame(*size, 3, np.dtype(np.uint8), duration_ms=float(1000 * length))
-                    writer.write(frame.rgb)
+                    writer.start_frame(height, width, 3, np.dtype(np.uint8), duration_ms=float(1000 * length))
+                    writer.write(turned(frame.rgb, matrix))
                     number += 1
             if number - before != len(segment.pts):
                 raise RunError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -178,6 +178,7 @@ class SourceInfo:
         structure: what the file has that libav flattens.
         clock_may_jump: whether the clock of this kind of file may restart or jump (transport and program streams); it
             begins anywhere, too.
+        tags: of the file.
         animation: whether the file is an animated picture (AVIF), whose other streams are parts of that picture.
     """
 
@@ -193,6 +194,7 @@ class SourceInfo:
     notices: tuple[str, ...] = ()
     structure: FileStructure = FileStructure()
     clock_may_jump: bool = False
+    tags: dict[str, str] = field(default_factory=dict[str, str])
     animation: bool = False
 
     @property

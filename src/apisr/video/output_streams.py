@@ -28,6 +28,28 @@ from apisr.video.writer import COUNT_UNIT, describe_pictures
 _FILE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "creation_time"}
 _VIDEO_TAGS = {"encoder", "duration", "vendor_id", "alpha_mode", "bps", "number_of_frames", "number_of_bytes"}
 _STATISTICS = ("_statistics",)
+#: Codes of languages, and how libav calls the one of QuickTime's numbers that means the same.
+_QUICKTIME_LANGUAGES = {
+    "sqi": "alb",
+    "hye": "arm",
+    "eus": "baq",
+    "mya": "bur",
+    "zho": "chi",
+    "nld": "dut",
+    "kat": "geo",
+    "deu": "ger",
+    "ell": "gre",
+    "isl": "ice",
+    "mkd": "mac",
+    "msa": "may",
+    "bod": "tib",
+    "cym": "wel",
+    "cze": "ces",
+    "fre": "fra",
+    "rum": "ron",
+    "slo": "slk",
+    "swe": "sve",
+}
 
 Conversion = Callable[[Any], bytes | None]
 """Gives the content of a packet in another form; None where it has none (a decoder that waits for more)."""
@@ -116,6 +138,8 @@ def add_streams(
         if plan.action == "upscale":
             made.metadata.clear()
         made.metadata.update(_kept_tags(origin_stream.metadata, plan))
+        if "language" in made.metadata:
+            made.metadata["language"] = language_for(muxer, made.metadata["language"])
         if plan.action == "upscale" and muxer in ("matroska", "webm"):
             made.metadata["title"] = made.metadata.pop("title", "") + " " * NAME_PADDING
         if plan.action != "attach":
@@ -132,6 +156,21 @@ def _kept_tags(tags: dict[str, str], plan: StreamPlan) -> dict[str, str]:
     if plan.action != "upscale":
         skipped = {"encoder"} if plan.action == "convert" else set[str]()
         return {key: value for key, value in tags.items() if key.lower() not in skipped}
+    return kept_tags(tags)
+
+
+def kept_file_tags(tags: dict[str, str]) -> dict[str, str]:
+    """Return the tags of a file that describe the work, not the file they were in."""
+    return {key: value for key, value in tags.items() if key.lower() not in _FILE_TAGS}
+
+
+def language_for(muxer: str, language: str) -> str:
+    """Return a language as the muxer wants it: that of QuickTime knows one of two codes (``"ger"``, not ``"deu"``)."""
+    return _QUICKTIME_LANGUAGES.get(language, language) if muxer == "mov" else language
+
+
+def kept_tags(tags: dict[str, str]) -> dict[str, str]:
+    """Return the tags of a video stream without what describes its size and coding."""
     kept: dict[str, str] = {}
     for key, value in tags.items():
         plain = key.lower().split("-")[0]
@@ -239,8 +278,7 @@ def add_metadata(out: OutputContainer, origin: InputContainer, source: VideoSour
         source: the source; libav replaces the title of a Matroska file by a tag of that name where there is one.
         settings: how the output is described.
     """
-    kept = {key: value for key, value in origin.metadata.items() if key.lower() not in _FILE_TAGS}
-    out.metadata.update(kept)
+    out.metadata.update(kept_file_tags(origin.metadata))
     if source.info.structure.title:
         out.metadata["title"] = source.info.structure.title
     out.metadata.update(settings.tags)

@@ -139,6 +139,7 @@ def probe_container(
         notices=_notices(path, name, streams, chosen, info, rate),
         structure=matroska.structure(path) if "matroska" in name else FileStructure(),
         clock_may_jump=bool(int(container.format.flags) & _CLOCK_MAY_JUMP),
+        tags=dict(container.metadata),
         animation=container.metadata.get("major_brand", "") in _PICTURE_BRANDS,
     )
     return Probed(source, itertools.chain(held, packets))

@@ -172,7 +172,9 @@ def _plan_one(stream: StreamInfo, container: Container, source: SourceInfo) -> S
             if container.chapters and source.chapters and stream.codec == "bin_data":
                 return StreamPlan(stream, "drop", reason="chapter titles, written anew as chapters")
             if stream.codec in ("tmcd", "", "none"):
-                return StreamPlan(stream, "drop", reason="time code track, kept as the tag 'timecode'")
+                kept = container.muxer in ("mov", "mp4", "matroska")
+                where = "kept as the tag 'timecode'" if kept else "which this format has no place for"
+                return StreamPlan(stream, "drop", reason=f"time code track, {where}")
     return None
 
 

@@ -21,6 +21,7 @@ from apisr.video.join import StreamRefused, join
 from apisr.video.output_streams import JoinSettings
 from apisr.video.sequence import is_sequence, picture_at
 from apisr.video.source import VideoSource
+from apisr.video.turn import turned
 from apisr.video.verify import OutputCheck, check_output, source_problems
 from apisr.video.writer import EncodedSegment
 
@@ -57,15 +58,22 @@ def finish_video(
     )
     pieces = [piece for piece in pieces if piece[1].pts]
     if is_sequence(plan.target):
-        found = _write_pictures(plan, pieces)
+        found = _write_pictures(plan, pieces, source.info.video.display_matrix)
         if problems and not accept_damage:
             raise _damage(source.path, problems, f"{found.frames} pictures were written.")
     elif container_of(plan.target).pictures_only:
         if problems and not accept_damage:
             advice = "Nothing was written; add --accept-damage to make an animation of the rest."
             raise _damage(source.path, problems, advice)
-        tags, overwrite = dict(plan.output.tags), plan.output.overwrite
-        found = write_animation(plan.target, pieces, plan.unit, rate=plan.rate, overwrite=overwrite, provenance=tags)
+        found = write_animation(
+            plan.target,
+            pieces,
+            plan.unit,
+            rate=plan.rate,
+            matrix=source.info.video.display_matrix,
+            overwrite=plan.output.overwrite,
+            provenance=dict(plan.output.tags),
+        )
     else:
         found = _write_file(source, plan, pieces, problems, accept_damage=accept_damage, on_packet=on_packet)
     damage = (f"the source is damaged: {'; '.join(problems)}.",) if problems else ()
@@ -181,8 +189,8 @@ def _damage(source: Path, problems: Sequence[str], result: str) -> RunError:
     return RunError(f"'{source}' is damaged ({'; '.join(problems)}). {result}", code="source-damaged")
 
 
-def _write_pictures(plan: VideoPlan, pieces: Sequence[Piece]) -> OutputCheck:
-    """Turn lossless segments into numbered pictures, from 1."""
+def _write_pictures(plan: VideoPlan, pieces: Sequence[Piece], matrix: tuple[int, ...] | None) -> OutputCheck:
+    """Turn lossless segments into numbered pictures, from 1, as they are to be shown."""
     number = size = 0
     for path, segment in pieces:
         first = number
@@ -190,7 +198,7 @@ def _write_pictures(plan: VideoPlan, pieces: Sequence[Piece]) -> OutputCheck:
             for frame in part.frames(dtype=np.dtype(plan.format.dtype)):
                 number += 1
                 name = picture_at(plan.target, number)
-                write_picture(name, frame.rgb, overwrite=plan.output.overwrite)
+                write_picture(name, turned(frame.rgb, matrix), overwrite=plan.output.overwrite)
                 size += name.stat().st_size
         if number - first != len(segment.pts):
             raise RunError(

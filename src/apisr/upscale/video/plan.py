@@ -21,6 +21,7 @@ from apisr.upscale.video.cuts import Segment, plan_segments
 from apisr.upscale.video.output import OutputFormat, OutputRequest, plan_format
 from apisr.video.fields import FieldFilter
 from apisr.video.index import PacketIndex, grid_rate
+from apisr.video.losses import losses
 from apisr.video.sequence import is_sequence, numbers_of, picture_at
 from apisr.video.source import VideoSource
 from apisr.video.streams import StreamPlan, container_of, lost_structure, plan_streams
@@ -133,6 +134,7 @@ def plan_video(source: VideoSource, output: OutputRequest, *, scale: int, option
             *field_notices,
             *_source_notices(source),
             *lost_structure(source.info, output.target, cut=start is not None or end is not None),
+            *losses(source.info, output.target, streams),
             *output_format.notices,
             *_stream_notices(streams),
         ),

@@ -49,7 +49,6 @@ ENTRIES = {
             "mace6",
         },
         subtitle=frozenset({"mov_text"}),
-        cover=True,
         chapters=True,
         options=_FAST_START,
     ),
