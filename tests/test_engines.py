@@ -438,3 +438,25 @@ def test_bytes_that_the_network_leaves_alone_stay_exact_in_bf16(name: str) -> No
     through_floats = from_float(short.run(floats)[0].transpose(1, 2, 0), np.dtype(np.uint8)).astype(int)
     through_bytes = run_pixels(short, pixels).astype(int)
     assert np.mean(through_bytes != expected) < 0.8 * np.mean(through_floats != expected)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
+def test_int8_of_the_fast_network_is_accurate_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Good enough to be chosen by itself, free of the window's size, made once, and made anew where it is damaged."""
+    monkeypatch.setenv("APISR_CACHE", str(tmp_path / "cache"))
+    model = resolve_model("apisr-x2-fast")
+    assert "int8" in engine_kind("openvino").precisions("cpu", model)
+    assert "int8" not in engine_kind("openvino").precisions("cpu", resolve_model("apisr-x4"))
+    picture = probe_picture(96, 128)
+    exact = open_engine(model, engine="openvino", device="cpu", precision="fp32").run(picture)
+    kind = engine_kind("openvino")
+    first = kind.open(Request(model, "cpu", "int8", 1))
+    output = first.run(picture)
+    assert 50 < psnr_db(output, exact) < 80
+    assert first.shape_exact
+    (kept,) = (tmp_path / "cache").rglob("int8-*.xml")
+    made = kept.stat().st_mtime_ns
+    np.testing.assert_array_equal(kind.open(Request(model, "cpu", "int8", 1)).run(picture), output)
+    assert kept.stat().st_mtime_ns == made
+    kept.write_text("<net")
+    np.testing.assert_array_equal(kind.open(Request(model, "cpu", "int8", 1)).run(picture), output)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import tempfile
 import threading
 from collections import OrderedDict
 from functools import lru_cache
@@ -19,9 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.errors import ModelError, RunError
+from apisr.core.locks import wait_for_lock
 from apisr.core.telemetry import import_openvino
+from apisr.core.version import __version__
 from apisr.engines.base import EngineKind, Precision, Request, first_line, usable_threads
 from apisr.engines.exactness import kept_shape_exact
+from apisr.engines.openvino_int8 import in_int8, suits_int8
 from apisr.engines.openvino_pixels import in_whole_numbers
 from apisr.engines.split import OutOfMemory, run_in_parts
 from apisr.image import ImageU8
@@ -37,7 +41,7 @@ _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 #: lost (49.6 dB to fp32 in bf16 throughout, 84.8 with this end) and which is a small part of its time.
 _EXACT_FROM = {"grl": "/conv_after_body/"}
 #: Changes with what we make of a network before it is compiled: what was measured of it is then measured again.
-_GRAPH = 2
+_GRAPH = 3
 #: Networks compiled for one size that are kept at once (graphics and NPUs).
 _KEPT_SIZES = 4
 _FULL = ("out of memory", "out_of_resources", "allocat", "bad_alloc", "exceed")
@@ -61,16 +65,19 @@ class OpenvinoEngine:
         self.precision: Precision = request.precision
         self.name = f"openvino ({request.device}, {request.precision})"
         self.traits = request.model.traits_on("openvino")
-        path = as_onnx(request.model, "int8" if request.precision == "int8" else "fp32").path
+        own_int8 = request.precision == "int8" and suits_int8(request.model)
+        path = as_onnx(request.model, "int8" if request.precision == "int8" and not own_int8 else "fp32").path
         self._network = _read(path, self.name)
         self._options: dict[str, str | int | bool] = {
-            "INFERENCE_PRECISION_HINT": _HINTS[request.precision],
+            "INFERENCE_PRECISION_HINT": _beside_int8() if own_int8 else _HINTS[request.precision],
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
         }
         if self._on_processor:
             self._options["INFERENCE_NUM_THREADS"] = request.threads or usable_threads()
             self._options["ENABLE_CPU_PINNING"] = False  # the coders need the processor too
+        if own_int8:
+            self._network = _kept_int8(self._network, request.model.sha256)
         self._lock = threading.Lock()
         self._requests: OrderedDict[tuple[int, ...], list[InferRequest]] = OrderedDict()
         self._exact_from = _EXACT_FROM.get(request.model.architecture) if request.precision == "bf16" else None
@@ -168,18 +175,52 @@ def _first_of(network: Network, layer: str) -> Node:
     return next(node for node in network.get_ordered_ops() if node.get_friendly_name().startswith(layer))
 
 
-@lru_cache(maxsize=1)
-def _core() -> Any:
+def _folder() -> Path:
     from apisr.weights.releases import cache_folder
 
+    return cache_folder().parent / "openvino"
+
+
+@lru_cache(maxsize=1)
+def _core() -> Any:
     core = import_openvino().Core()
-    folder = cache_folder().parent / "openvino"
+    folder = _folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return core  # a read-only home: compiled anew at every start
     core.set_property({"CACHE_DIR": str(folder)})
     return core
+
+
+def _beside_int8() -> str:
+    """The precision of what is not quantised."""
+    return "bf16" if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+
+
+def _kept_int8(network: Network, sha256: str) -> Network:
+    """The network in 8-bit integers, made once: calibrating takes longer than the start of the program."""
+    openvino = import_openvino()
+    path = _folder() / f"int8-{sha256[:24]}-{__version__}-{_GRAPH}.xml"
+    try:
+        with wait_for_lock(path.with_suffix(".lock")):
+            if not path.is_file():
+                made = in_int8(network, _run_in_fp32)
+                with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                    new = Path(folder) / path.name
+                    openvino.save_model(made, str(new), compress_to_fp16=False)
+                    new.with_suffix(".bin").replace(path.with_suffix(".bin"))
+                    new.replace(path)
+            return _core().read_model(str(path))
+    except (OSError, RuntimeError):  # a read-only home, or a file that was damaged: made for this run
+        return in_int8(network, _run_in_fp32)
+
+
+def _run_in_fp32(network: Network, picture: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    request = _core().compile_model(network, "CPU", options).create_infer_request()
+    request.infer([picture])
+    return [np.array(tensor.data, np.float32) for tensor in request.output_tensors]
 
 
 def _read(path: Path, name: str) -> Network:
@@ -213,7 +254,8 @@ def _runs(model: Model) -> bool:
 def _precisions(device: str, model: Model) -> tuple[Precision, ...]:
     capabilities: list[str] = _core().get_property(device.upper(), "OPTIMIZATION_CAPABILITIES")
     if device == "cpu":
-        return ("bf16", "fp32") if "BF16" in capabilities else ("fp32",)
+        short: tuple[Precision, ...] = ("int8",) if "INT8" in capabilities and suits_int8(model) else ()
+        return (*short, "bf16", "fp32") if "BF16" in capabilities else (*short, "fp32")
     return ("fp16", "fp32") if "FP32" in capabilities else ("fp16",)
 
 
