@@ -21,7 +21,6 @@ from apisr.upscale.options import VideoOptions
 from apisr.upscale.results import VideoResult
 from apisr.upscale.sizes import SizeRequest
 from apisr.upscale.video.cuts import plan_segments
-from apisr.video.colour import Colour
 from apisr.video.index import COMMON_RATES, PacketIndex, nominal_rate
 from apisr.video.source import VideoSource
 
@@ -435,6 +434,5 @@ def _film(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def test_bar_codes_can_be_read() -> None:
-    assert Colour(1, 1, 1, full_range=False).hdr is None
     rgb = np.zeros((64, 96, 3), np.uint8)
     assert number_of(rgb) == 0

@@ -71,11 +71,6 @@ class CanvasUpscaler:
         self._tiles: list[Tile] = []
         self._free = True
 
-    @property
-    def stored_bytes(self) -> int:
-        """Memory that earlier results take now."""
-        return self._store.used_bytes
-
     def process(self, rgb: ImageInt) -> ImageInt:
         """Upscale the next frame.
 

@@ -94,11 +94,6 @@ class Colour:
     chroma: ChromaPosition = "left"
     guessed: tuple[str, ...] = ()
 
-    @property
-    def hdr(self) -> str | None:
-        """``"PQ"`` or ``"HLG"`` for high dynamic range, else None."""
-        return {16: "PQ", 18: "HLG"}.get(self.transfer)
-
     def __str__(self) -> str:
         parts = [
             MATRICES.get(self.matrix, f"matrix {self.matrix}"),
