@@ -153,3 +153,31 @@ def test_a_cover_is_refused_where_it_would_be_lost(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         upscale(source, tmp_path / "out.mov")
     assert refused.value.code == "stream-not-in-container"
+
+
+@pytest.mark.parametrize("kind", ["420jpeg", "420mpeg2", "420paldv"])
+def test_the_place_of_colour_in_y4m(tmp_path: Path, kind: str) -> None:
+    """ffprobe reads it in the header of the source, and in the stream of the output."""
+    source, target = tmp_path / "in.y4m", tmp_path / "out.mkv"
+    ffmpeg(*PICTURE, "-frames:v", "3", "-pix_fmt", "yuv420p", source)
+    source.write_bytes(source.read_bytes().replace(b"C420jpeg XYSCSS=420JPEG", f"C{kind}".encode(), 1))
+    upscale(source, target)
+    places = [ffprobe(path, "streams")["streams"][0]["chroma_location"] for path in (source, target)]
+    assert places[1] == places[0] == {"420jpeg": "center", "420mpeg2": "left", "420paldv": "topleft"}[kind]
+
+
+def test_frames_of_five_seconds_may_be_reordered(tmp_path: Path) -> None:
+    """A slide show with B frames has no restart of its clock: it is whole, and not damaged."""
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc=s=64x48:r=1/5:d=40", "-c:v", "libx264", "-bf", "3", "-b_strategy", "0", source)
+    upscale(source, target)
+    assert [time for time, _ in packets(target, "v")] == [5.0 * number for number in range(8)]
+
+
+@pytest.mark.parametrize("name", ["a.sgi", "a.xbm", "a.xwd", "a.dpx"])
+def test_a_picture_is_no_video(tmp_path: Path, name: str) -> None:
+    """libav opens pictures of kinds that we do not read; they would become videos of one frame."""
+    ffmpeg("-f", "lavfi", "-i", "testsrc=s=64x48", "-frames:v", "1", "-update", "1", tmp_path / name)
+    with pytest.raises(InputError) as refused:
+        upscale(tmp_path / name, tmp_path / "out.mkv")
+    assert refused.value.code == "not-a-picture"

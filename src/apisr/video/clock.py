@@ -22,6 +22,8 @@ from fractions import Fraction
 _BACK_S = 0.1
 #: Presentation times go back and forth by themselves (reordered pictures); without decoding times this much is usual.
 _REORDER_S = 1.0
+#: Slide shows reorder frames that are seconds long: so many of them.
+_REORDER_FRAMES = 16
 #: A clock that leaps ahead by more than this has jumped (the threshold of other players, too).
 JUMP_S = 10.0
 
@@ -99,7 +101,7 @@ class VideoClock:
             return 0
         expected = before + max(1, self._step)
         if reordered:
-            back = round(Fraction(_REORDER_S) / self._unit)
+            back = max(round(Fraction(_REORDER_S) / self._unit), _REORDER_FRAMES * self._step)
         leap = self._threshold is not None and now - expected > self._threshold
         return expected - now if now < before - back or leap else 0
 

@@ -107,6 +107,12 @@ class Colour:
         return ", ".join(parts)
 
 
+_CHROMA_OF_CODECS: dict[str, ChromaPosition] = {
+    **dict.fromkeys(("mpeg1video", "mjpeg", "vp8", "theora", "h263", "h263p"), "center"),
+    "dvvideo": "topleft",
+}
+
+
 def describe(
     *,
     matrix: int,
@@ -121,8 +127,8 @@ def describe(
     """Complete the colour tags of a source by the usual rules.
 
     Untagged pictures of at most 576 lines are BT.601 (525 lines up to 480, else 625), larger ones BT.709; an untagged
-    range is limited except for RGB and the ``yuvj`` formats; chroma is centred in MPEG-1 and JPEG, top left in high
-    dynamic range, else left.
+    range is limited except for RGB and the ``yuvj`` formats; chroma is centred in MPEG-1, H.263 and JPEG, top left in
+    DV and high dynamic range, else left.
 
     Args:
         matrix: code point as stored (2 or 3 when untagged); so for `primaries` and `transfer`.
@@ -162,10 +168,8 @@ def describe(
             guessed.append("range")
         colour_range = 2 if pixel_format.startswith("yuvj") else 1
     if chroma is None:
-        if codec in ("mpeg1video", "mjpeg", "vp8", "theora"):
-            chroma = "center"
-        else:
-            chroma = "topleft" if matrix == 9 and transfer in (16, 18) else "left"
+        usual: ChromaPosition = "topleft" if matrix == 9 and transfer in (16, 18) else "left"
+        chroma = _CHROMA_OF_CODECS.get(codec, usual)
     return Colour(matrix, primaries, transfer, colour_range == 2, chroma, tuple(guessed))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from apisr.core.errors import InputError
-from apisr.video.colour import bit_depth, chroma_shift
+from apisr.video.colour import ChromaPosition, bit_depth, chroma_shift
 from apisr.video.containers import asf, avi, matroska, nut, ogg, quicktime, realmedia
 from apisr.video.index import PacketIndex
 from apisr.video.info import SourceInfo
@@ -139,3 +139,19 @@ _CHECKS: dict[str, Callable[[SourceInfo, PacketIndex], list[str]]] = {
     "rm": _realmedia,
     "yuv4mpegpipe": _y4m,
 }
+
+
+def chroma_of_y4m(path: Path) -> ChromaPosition | None:
+    """Return where the header of a Y4M file puts the colour samples of 4:2:0; without a word they are centred."""
+    with path.open("rb") as file:
+        words = file.readline(1 << 12).split()
+    kind = next((word[1:] for word in words if word.startswith(b"C")), b"420jpeg")
+    if not kind.startswith(b"420"):
+        return None
+    names: dict[bytes, ChromaPosition] = {
+        b"420": "center",
+        b"420jpeg": "center",
+        b"420mpeg2": "left",
+        b"420paldv": "topleft",
+    }
+    return names.get(kind)

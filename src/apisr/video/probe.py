@@ -36,7 +36,7 @@ from apisr.video.info import (
     StreamKind,
     VideoInfo,
 )
-from apisr.video.integrity import check_joined, truncation
+from apisr.video.integrity import check_joined, chroma_of_y4m, truncation
 from apisr.video.libav import AnyPacket, open_read, rational, reason, reports, side_data
 from apisr.video.sequence import check_sequence, is_sequence
 
@@ -113,6 +113,12 @@ def probe_container(
         InputError: no video stream, a video stream whose frames cannot be decoded, or several files in one.
     """
     check_joined(path, container.format.name)
+    if container.format.name.endswith("_pipe"):
+        raise InputError(
+            f"cannot read '{path}': it is a picture ({container.format.name.removesuffix('_pipe')}) of a kind that is "
+            "not read. Convert it to PNG.",
+            code="not-a-picture",
+        )
     streams = tuple(stream_info(entry) for entry in container.streams)
     chosen = main_stream(streams, path, stream)
     video = cast(VideoStream, container.streams[chosen.index])
@@ -124,7 +130,9 @@ def probe_container(
         )
     packets = packets_of(container, chosen.index)
     first, held = _first_frame(path, packets, video)
-    info = _video_info(path, container, video, first, _chroma_position(video, held, chosen.codec), rate)
+    y4m = container.format.name == "yuv4mpegpipe"
+    chroma = chroma_of_y4m(path) if y4m else _chroma_position(video, held, chosen.codec)
+    info = _video_info(path, container, video, first, chroma, rate)
     duration = None if container.duration is None else Fraction(container.duration, 1_000_000)
     name = container.format.name
     source = SourceInfo(
