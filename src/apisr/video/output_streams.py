@@ -126,7 +126,7 @@ def add_streams(
             if plan.stream.codec == "dvd_subtitle":
                 _set_raster(made, source)
             if muxer == "avi" and plan.stream.codec.startswith("adpcm_"):
-                _set_block_rate(made, source, plan.stream.index)
+                _set_block_rate(made, origin_stream, source)
             copies[plan.stream.index] = made
         elif plan.action == "convert":
             made, function = _converted_stream(out, origin_stream, plan.codec)
@@ -220,12 +220,13 @@ def _attach(out: OutputContainer, source: VideoSource, stream: Stream, plan: Str
     raise RunError(f"the cover picture {plan.stream.label} holds no data.", code="empty-cover")
 
 
-def _set_block_rate(stream: Stream, source: VideoSource, number: int) -> None:
+def _set_block_rate(stream: Stream, origin: Stream, source: VideoSource) -> None:
     """Write the true bit rate: AVI counts the time of blocks by it, and what the source states can be anything."""
-    for packet in source.packets({number}):
+    unit = exact(origin.time_base)
+    for packet in source.packets({origin.index}):
         if packet.size and packet.duration:
             context = cast(AudioStream, stream).codec_context
-            context.bit_rate = round(8 * packet.size / (packet.duration * exact(packet.time_base)))
+            context.bit_rate = round(8 * packet.size / (packet.duration * unit))
             return
 
 

@@ -58,7 +58,7 @@ def finish_video(
     )
     pieces = [piece for piece in pieces if piece[1].pts]
     if is_sequence(plan.target):
-        found = _write_pictures(plan, pieces, source.info.video.display_matrix)
+        found = _write_pictures(plan, pieces)
         if problems and not accept_damage:
             raise _damage(source.path, problems, f"{found.frames} pictures were written.")
     elif container_of(plan.target).pictures_only:
@@ -70,7 +70,7 @@ def finish_video(
             pieces,
             plan.unit,
             rate=plan.rate,
-            matrix=source.info.video.display_matrix,
+            matrix=plan.format.display_matrix,
             overwrite=plan.output.overwrite,
             provenance=dict(plan.output.tags),
         )
@@ -189,7 +189,7 @@ def _damage(source: Path, problems: Sequence[str], result: str) -> RunError:
     return RunError(f"'{source}' is damaged ({'; '.join(problems)}). {result}", code="source-damaged")
 
 
-def _write_pictures(plan: VideoPlan, pieces: Sequence[Piece], matrix: tuple[int, ...] | None) -> OutputCheck:
+def _write_pictures(plan: VideoPlan, pieces: Sequence[Piece]) -> OutputCheck:
     """Turn lossless segments into numbered pictures, from 1, as they are to be shown."""
     number = size = 0
     for path, segment in pieces:
@@ -198,7 +198,8 @@ def _write_pictures(plan: VideoPlan, pieces: Sequence[Piece], matrix: tuple[int,
             for frame in part.frames(dtype=np.dtype(plan.format.dtype)):
                 number += 1
                 name = picture_at(plan.target, number)
-                write_picture(name, turned(frame.rgb, matrix), overwrite=plan.output.overwrite)
+                rgb = turned(frame.rgb, plan.format.display_matrix)
+                write_picture(name, rgb, overwrite=plan.output.overwrite)
                 size += name.stat().st_size
         if number - first != len(segment.pts):
             raise RunError(

@@ -61,6 +61,7 @@ class OutputFormat:
         colour: what the numbers mean.
         encoder: checked encoder.
         dtype: what frames are processed in, ``"uint8"`` or ``"uint16"``.
+        display_matrix: how players turn the pictures (libav's nine numbers), None where they do not.
         notices: everything worth saying, one sentence each.
     """
 
@@ -70,6 +71,7 @@ class OutputFormat:
     colour: Colour
     encoder: EncoderChoice
     dtype: str
+    display_matrix: tuple[int, ...] | None
     notices: tuple[str, ...] = ()
 
 
@@ -123,6 +125,7 @@ def plan_format(
         size=size,
         single=single,
         sar=aspect_after(video.sar, shown, single),
+        display_matrix=video.display_matrix,
         colour=_output_colour(video.colour, choice.pixel_format),
         encoder=choice,
         dtype=np.dtype(np.uint16 if max(coded_depth, depth) > 8 else np.uint8).name,
