@@ -22,6 +22,7 @@ from apisr.cli import COMMANDS, completing, main
 from apisr.cli.failures import failure_of
 from apisr.image import read_picture, write_picture
 from apisr.upscale import tiles
+from apisr.upscale.job import Job, failed_result
 
 
 @pytest.fixture
@@ -518,3 +519,11 @@ def test_the_pages_made_from_the_program(script: Callable[[str], ModuleType]) ->
         assert f"## apisr {name} --json" in pages["reference/results.md"]
     assert "`--tile`" in pages["reference/commands.md"]
     assert "apisr-x2" in pages["reference/cards.md"]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ImportError("libssl.so: failed to map segment from shared object")])
+def test_too_little_memory_is_called_that(tmp_path: Path, error: Exception) -> None:
+    """Libraries that are loaded late fail first where the address space is limited."""
+    assert failure_of(error).code == "out-of-memory"
+    job = Job(tmp_path / "a.png", tmp_path / "b.png", "picture")
+    assert failed_result(job, error).code == "out-of-memory"

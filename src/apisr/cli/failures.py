@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from apisr.cli.output import note
 from apisr.core.errors import ApisrError
+from apisr.core.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -51,7 +52,7 @@ def failure_of(error: BaseException, line: Sequence[str] = ()) -> Failure:
     usage = getattr(error, "format_message", None)
     if usage is not None:  # a usage error of the option parser, whichever package carries the parser
         return Failure(_usage_line(error, usage(), line), int(getattr(error, "exit_code", 2)), "usage")
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return Failure(
             "not enough memory. Close other programs, or take smaller pieces (--tile), or a smaller model.",
             1,

@@ -66,6 +66,17 @@ def check_memory(needed_bytes: int, *, what: str, advice: str = "Use a smaller p
         )
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out: libraries that are loaded late find no room for themselves.
+
+    >>> is_out_of_memory(ImportError("libssl.so: failed to map segment from shared object"))
+    True
+    """
+    if isinstance(error, ImportError | OSError):
+        return any(word in str(error) for word in ("failed to map segment", "cannot allocate memory"))
+    return isinstance(error, MemoryError)
+
+
 def _cgroup_number(*names: str) -> int | None:
     for name in names:
         with contextlib.suppress(OSError, ValueError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apisr.core.errors import ApisrError, Cancelled, RunError
+from apisr.core.memory import is_out_of_memory
 from apisr.core.progress import Cancel, Progress, ProgressFn, ProgressKind
 from apisr.upscale.models import Networks
 from apisr.upscale.options import UpscaleOptions
@@ -122,6 +123,9 @@ def failed_result(job: Job, error: Exception) -> JobResult:
         result = job_result(job, "cancelled", message=str(error), code=error.code, exit_code=error.exit_code)
     elif isinstance(error, ApisrError):
         result = job_result(job, "failed", message=str(error), code=error.code, exit_code=error.exit_code)
+    elif is_out_of_memory(error):
+        message = f"'{job.source}' needs more memory than there is. Take smaller pieces (--tile) or a smaller output."
+        result = job_result(job, "failed", message=message, code="out-of-memory", exit_code=RunError.exit_code)
     else:
         message = f"'{job.source}': unexpected {type(error).__name__}: {error}".replace("\n", " ")
         result = job_result(job, "failed", message=message, code="unexpected", exit_code=RunError.exit_code)
