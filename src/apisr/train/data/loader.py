@@ -115,7 +115,9 @@ class Loader:
     def __next__(self) -> Batch:
         began = time.monotonic()
         samples = [next(self._crops) for _ in range(self.batch)]
-        stacked: Batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+        # What only some of them have (teachers' outputs of a part of the shards) is no part of the batch.
+        shared = [key for key in samples[0] if all(key in sample for sample in samples)]
+        stacked: Batch = {key: torch.stack([sample[key] for sample in samples]) for key in shared}
         stacked.setdefault("pseudo", stacked["gt"])
         self.wait_s += time.monotonic() - began
         return stacked
