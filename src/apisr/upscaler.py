@@ -94,6 +94,7 @@ class Upscaler:
         key = (path, path.stat().st_mtime_ns if path.is_file() else 0)
         if key not in self._models:
             kind = "video" if is_sequence(path) else media_kind(path) or "picture"
+            self._networks.expect(1)
             context = JobContext(self._options, self._networks, no_progress, Cancel())
             model = model_of(Job(path, path, kind), context)
             self._models[key] = LoadedModel(model, self._networks.engine(model))

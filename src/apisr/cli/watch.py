@@ -63,7 +63,7 @@ def command(
                 note(f"apisr: error: {error}")
                 codes.append(error.exit_code)
                 continue
-            networks = networks or Networks(options)
+            networks = networks or Networks(options, many=True)
             if any(job.target.exists() for job in plan.jobs) and not options.overwrite:
                 continue
             target.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,9 @@ from apisr.engines.base import (
     usable_threads,
 )
 
+if TYPE_CHECKING:
+    from apisr.weights import Model
+
 #: An engine and what it is asked to open.
 Candidate = tuple[EngineKind, Request]
 
@@ -44,8 +48,9 @@ SECONDS = 0.5
 MARGIN = 1.1
 #: Side of the picture that is measured.
 SIDE_PX = 256
-#: From this memory for a pixel on, a network is so slow that a quarter of the side suffices.
+#: From this memory or work for a pixel on, a network is so slow that a quarter of the side suffices.
 _LARGE_BYTES_PER_PX = 4096
+_LARGE_FLOPS_PER_PX = 4e6
 
 _log = logging.getLogger(__name__)
 
@@ -154,7 +159,7 @@ def measure(
         names = (kind.name, request.device, request.precision)
         try:
             engine = kind.open(request)
-            picture = probe_picture(*_size(engine, size))
+            picture = probe_picture(*_size(engine, size, request.model))
             output = engine.run(picture)
             if reference is None:
                 exact = engine if request.precision == "fp32" else kind.open(replace(request, precision="fp32"))
@@ -177,13 +182,15 @@ def _speed(engine: Engine, picture: NDArray[np.float32], seconds: float) -> floa
     return count * picture.shape[2] * picture.shape[3] / elapsed / 1e6
 
 
-def _size(engine: Engine, size: tuple[int, int] | None) -> tuple[int, int]:
+def _size(engine: Engine, size: tuple[int, int] | None, model: Model) -> tuple[int, int]:
     fixed, unit = engine.traits.fixed_size, engine.traits.multiple_px
     if fixed is not None:
         return fixed
     if size is not None:
         return -(-size[0] // unit) * unit, -(-size[1] // unit) * unit
-    side = SIDE_PX if engine.traits.bytes_per_px < _LARGE_BYTES_PER_PX else SIDE_PX // 4
+    work = cast("float", model.card.get("flops_per_pixel", 0.0))
+    large = engine.traits.bytes_per_px >= _LARGE_BYTES_PER_PX or work >= _LARGE_FLOPS_PER_PX
+    side = SIDE_PX // 4 if large else SIDE_PX
     return -(-side // unit) * unit, -(-side // unit) * unit
 
 

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from apisr.engines.base import Engine
 
+#: Flips and quarter turns of a square.
+VIEWS = 8
+
 
 class TtaEngine:
     """An engine around another; tiles, reuse and everything else work as with that one.
@@ -27,7 +30,7 @@ class TtaEngine:
         self.engine = engine
         self.traits = engine.traits
         fixed = engine.traits.fixed_size
-        self._views = range(8) if fixed is None or fixed[0] == fixed[1] else range(0, 8, 2)
+        self._views = range(VIEWS) if fixed is None or fixed[0] == fixed[1] else range(0, VIEWS, 2)
         self.name = f"{engine.name}, mean of {len(self._views)} flips"
 
     @property

@@ -5,19 +5,17 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Collection
-from functools import partial
 from typing import TYPE_CHECKING
 
 from apisr.core.progress import Cancel, no_progress
 from apisr.image import check_format, losses, open_picture
 from apisr.upscale.existing import resolve_existing
 from apisr.upscale.job import Job, JobContext, JobPlan
-from apisr.upscale.models import Networks, network_notice
+from apisr.upscale.models import Networks, large_notice, network_notice
 from apisr.upscale.options import UpscaleOptions
 from apisr.upscale.planned import JobEstimate, PlannedFile, UpscalePlan
 from apisr.upscale.results import Kind
 from apisr.upscale.reuse import STORE_BYTES
-from apisr.upscale.softness import file_edge_width
 from apisr.upscale.tiles import default_tile_px
 
 if TYPE_CHECKING:
@@ -52,6 +50,7 @@ class DryRun:
         Raises:
             InputError: an input cannot be read or the request is impossible.
         """
+        self._context.networks.expect(len(plan.jobs))
         files = tuple(self.describe(job) for job in plan.jobs)
         estimates = [file.estimate for file in files if file.estimate is not None]
         total = functools.reduce(operator.add, estimates) if estimates else None
@@ -117,10 +116,10 @@ class DryRun:
         options, networks = self._context.options, self._context.networks
         with open_picture(job.source, max_pixels=options.picture.max_pixels) as picture:
             info = picture.info
-        model = networks.model_for(info.height, partial(file_edge_width, job.source, options.picture.max_pixels))
+        model = networks.picture_model(job.source, info)
         final = options.size.of_picture(info.height, info.width, scale=model.scale)
         check_format(job.target, *final)
-        network = network_notice(model, options, info.height)
+        remarks = (network_notice(model, options, info.height), large_notice(model, options))
         return PlannedFile(
             source=job.source,
             target=job.target,
@@ -131,7 +130,7 @@ class DryRun:
             frames=info.frame_count,
             channels=info.channels,
             bits=8 * info.dtype.itemsize,
-            notices=(*([network] if network else []), *info.notices, *losses(info, job.target)),
+            notices=(*(remark for remark in remarks if remark), *info.notices, *losses(info, job.target)),
             memory_bytes=_picture_memory(info, job, model, options),
             estimate=self._try_picture(job, model) if "picture" in self._tries else None,
         )

@@ -7,7 +7,6 @@ An output that was made of this file with these settings is skipped. Another fil
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 from apisr.core.errors import ApisrError, InputError
 from apisr.core.files import check_target
@@ -15,7 +14,6 @@ from apisr.image import open_picture
 from apisr.upscale.job import Job, JobContext, failed_result, job_result
 from apisr.upscale.provenance import carries_mark, distinguishing_label, run_mark, settings_of
 from apisr.upscale.results import JobResult
-from apisr.upscale.softness import file_edge_width
 from apisr.video.sequence import sha256_of
 from apisr.weights import Model
 
@@ -55,7 +53,7 @@ def model_of(job: Job, context: JobContext) -> Model:
     if job.kind == "picture":
         most = options.picture.max_pixels
         with open_picture(job.source, max_pixels=most) as picture:
-            return context.networks.model_for(picture.info.height, partial(file_edge_width, job.source, most))
+            return context.networks.picture_model(job.source, picture.info)
     from apisr.upscale.preprocess import plan_preprocess
     from apisr.upscale.video_job import video_model
     from apisr.video.source import VideoSource  # pictures do without the video libraries

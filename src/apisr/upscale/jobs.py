@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
 
 from apisr.core.errors import Cancelled, InputError
@@ -17,7 +16,7 @@ from apisr.core.media import HEAD_BYTES, MediaListing, find_media, kind_of_name,
 from apisr.core.progress import Cancel, ProgressFn, no_progress
 from apisr.upscale.existing import mark_of, resolve_existing
 from apisr.upscale.job import Job, JobContext, JobPlan, JobReport, failed_result, job_result
-from apisr.upscale.models import Networks
+from apisr.upscale.models import Networks, large_notice
 from apisr.upscale.options import PictureOptions, UpscaleOptions, VideoOptions
 from apisr.upscale.outputs import check_output, default_target, earlier_outputs, output_suffix, part_label
 from apisr.upscale.provenance import provenance_tags
@@ -95,6 +94,7 @@ def run_jobs(
         One result per job, in the order of the jobs.
     """
     context = JobContext(options, networks or Networks(options), progress, cancel or Cancel())
+    context.networks.expect(len(jobs))
     results: dict[int, JobResult] = {}
     if options.cluster is not None and any(job.kind == "picture" for job in jobs):
         from apisr.upscale.remote import pictures_on_cluster
@@ -126,7 +126,6 @@ def _run_job(job: Job, index: int, count: int, context: JobContext) -> JobResult
 def _upscale_picture(job: Job, context: JobContext, report: JobReport) -> PictureResult:
     from apisr.image import open_picture
     from apisr.upscale.picture import upscale_picture_file
-    from apisr.upscale.softness import file_edge_width
 
     options = context.options
 
@@ -136,9 +135,9 @@ def _upscale_picture(job: Job, context: JobContext, report: JobReport) -> Pictur
 
     with open_picture(job.source, max_pixels=options.picture.max_pixels) as picture:
         report.advanced(0, picture.info.height * picture.info.width * picture.info.frame_count)
-        model = context.networks.model_for(
-            picture.info.height, partial(file_edge_width, job.source, options.picture.max_pixels)
-        )
+        model = context.networks.picture_model(job.source, picture.info)
+        if remark := large_notice(model, options):
+            report.notice(remark)
         tags = provenance_tags(mark_of(job, context, model), model, options, "picture")
         result = upscale_picture_file(
             job.source,

@@ -11,19 +11,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apisr.core.errors import InputError
 from apisr.core.processes import usable_cores
 from apisr.engines import open_engine
+from apisr.engines.registry import speed_px_per_s
+from apisr.engines.tta import VIEWS
 from apisr.upscale.options import UpscaleOptions
-from apisr.upscale.softness import strength_for
-from apisr.weights import choose_model, list_models
+from apisr.upscale.softness import file_edge_width, strength_for
+from apisr.weights import choose_model, list_models, resolve_model
 from apisr.weights.interpolate import between
 
 if TYPE_CHECKING:
     from apisr.engines import Engine
+    from apisr.image import PictureInfo
     from apisr.weights import Model
 
 OpenEngine = Callable[["Model"], "Engine"]
@@ -32,8 +36,12 @@ OpenEngine = Callable[["Model"], "Engine"]
 SOFT_TWIN = "soft_twin"
 #: Entry of a card: the model for videos on few processor cores.
 FAST_TWIN = "fast_twin"
+#: Entry of a card: the model for a single picture, where it takes no longer than :data:`PATIENCE_S`.
+LARGE_TWIN = "large_twin"
 #: From so many cores videos get the model that pictures get.
 MANY_CORES = 16
+#: How long a single picture may take for the large model to be taken, in seconds.
+PATIENCE_S = 30.0
 #: Factors that a request may have, see :func:`apisr.weights.choose_model`.
 _FACTORS = (0.1, 16.0)
 
@@ -56,14 +64,17 @@ class Networks:
     Args:
         options: of the run.
         open_engine: loads a model; by default as the options say.
+        many: the files of the run are some of many that come one by one.
     """
 
-    def __init__(self, options: UpscaleOptions, open_engine: OpenEngine | None = None) -> None:
+    def __init__(self, options: UpscaleOptions, open_engine: OpenEngine | None = None, *, many: bool = False) -> None:
         self._options = options
         self._open = open_engine or self._load
         self._models: dict[tuple[str, float | None, float | None], Model] = {}
         self._engines: dict[Path, Engine] = {}
         self._lock = threading.Lock()
+        self._many = many
+        self._single = False
 
     @property
     def used(self) -> tuple[Model, ...]:
@@ -80,6 +91,7 @@ class Networks:
         edge_width: Callable[[], float | None] | None = None,
         *,
         video: bool = False,
+        pixels: int = 0,
     ) -> Model:
         """Choose the model for a file.
 
@@ -88,6 +100,7 @@ class Networks:
             edge_width: measures how soft the file is, called where the model has weights for crisp and soft sources
                 and the options leave the choice open; None takes the file for a crisp one.
             video: whether it is a video: where none is named, few processor cores get the fast model.
+            pixels: of a picture: where none is named, a single one gets the large model if that is fast enough here.
 
         Raises:
             ModelError: unknown, damaged, or no model fits.
@@ -100,6 +113,10 @@ class Networks:
         if video and name is None and (fast := model.card.get(FAST_TWIN)) and usable_cores() < MANY_CORES:
             name = str(fast)
             model = self._chosen(name, factor, options.strength)
+        large = model.card.get(LARGE_TWIN)
+        if large and pixels and self._single and name is None and self._fast_enough(str(large), pixels):
+            name = str(large)
+            model = self._chosen(name, factor, options.strength)
         if options.strength is not None or not model.card.get(SOFT_TWIN):
             return model
         if options.source == "auto":
@@ -107,6 +124,24 @@ class Networks:
         else:
             strength = 1.0 if options.source == "soft" else 0.0
         return self._chosen(name, factor, strength) if strength else model
+
+    def expect(self, files: int) -> None:
+        """Say how many files the run has: a single picture may take its time."""
+        self._single = files == 1 and not self._many
+
+    def picture_model(self, source: Path, info: PictureInfo) -> Model:
+        """Choose the model for a picture, by its size and by how soft it is; see :meth:`model_for`."""
+        edge_width = partial(file_edge_width, source, self._options.picture.max_pixels)
+        return self.model_for(info.height, edge_width, pixels=info.height * info.width * info.frame_count)
+
+    def _fast_enough(self, name: str, pixels: int) -> bool:
+        """Whether a picture goes through a network within :data:`PATIENCE_S`, by the speed that was measured here."""
+        options = self._options
+        model = resolve_model(name)
+        speed = speed_px_per_s(
+            model, engine=options.engine, device=options.device, precision=options.precision, threads=options.threads
+        )
+        return pixels * (VIEWS if options.tta else 1) <= speed * PATIENCE_S
 
     def _chosen(self, name: Model | str | Path | None, factor: float | None, strength: float | None) -> Model:
         key = (str(name) if isinstance(name, (str, Path)) else "", factor, strength)
@@ -156,6 +191,15 @@ def fast_notice(model: Model, options: UpscaleOptions) -> str | None:
     if options.model is not None or not slow:
         return None
     return f"{usable_cores()} processor cores: the fast model {fast} is taken; --model {slow[0]} is slower and better."
+
+
+def large_notice(model: Model, options: UpscaleOptions) -> str | None:
+    """Say that a single picture gets the large model, where that was not asked for."""
+    large = model.name.partition(",")[0]
+    small = [known.name for known in list_models() if known.card.get(LARGE_TWIN) == large]
+    if options.model is not None or not small:
+        return None
+    return f"a single picture: the large model {large} is taken; --model {small[0]} is several times as fast."
 
 
 def network_notice(model: Model, options: UpscaleOptions, lines: int) -> str | None:

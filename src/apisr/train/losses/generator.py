@@ -92,7 +92,7 @@ class GeneratorLoss:
             return None
         if "teacher" not in batch:
             raise InputError(
-                "teacher.cached is set, but some or all shards hold no teacher's outputs. Add them: apisr shards --teacher.",
+                "teacher.cached is set, but not all shards hold a teacher's outputs. Add them: apisr shards --teacher.",
                 code="no-teacher-outputs",
             )
         return batch["teacher"]
