@@ -59,7 +59,7 @@ def test_several_pictures_cannot_become_one_file(apisr: Run, drawings: Path, tmp
     ("asked", "meant"),
     [
         ("APISR_x2", "apisr-x2"),
-        ("RealESRGAN_x4plus_anime_6B", "apisr-x4-max"),
+        ("APISR x4 max", "apisr-x4-max"),
         ("grl", "grl-x4"),
     ],
 )
@@ -76,6 +76,7 @@ def test_names_that_people_know(apisr: Run, drawings: Path, asked: str, meant: s
         ("apisr-x3", "no-such-model", "Did you mean 'apisr-x"),
         ("realesrgan", "no-such-model", "Did you mean 'realesrgan-anime-6b'?"),
         ("animevideov3", "model-not-fetched", "apisr models fetch realesr-animevideov3"),
+        ("RealESRGAN_x4plus_anime_6B", "model-not-fetched", "apisr models fetch realesrgan-anime-6b"),
         ("4x_APISR_GRL_GAN_generator", "model-not-fetched", "apisr models fetch apisr-grl-x4"),
     ],
 )
@@ -136,7 +137,7 @@ def test_ctrl_c_says_how_far_and_what_the_next_run_does(tiny_x2: Path, tmp_path:
     [
         ["--quality", "80", "--format", "png"],
         ["--workers", "2"],
-        ["--source", "soft", "--model", "apisr-x4-max"],
+        ["--source", "soft", "--model", "grl-x4"],
     ],
 )
 def test_options_that_can_do_nothing_are_refused(apisr: Run, drawings: Path, options: list[str]) -> None:

@@ -115,10 +115,10 @@ def test_alpha_and_layouts_of_memory(pack: ModuleType, tiny_x2: Path) -> None:
     np.testing.assert_allclose(large.numpy(), expected, atol=1e-6)
 
 
-def test_what_cannot_be_done_is_said_in_a_line(pack: ModuleType, batch: Any) -> None:
+def test_what_cannot_be_done_is_said_in_a_line(pack: ModuleType, batch: Any, tiny_x2: Path) -> None:
     node = pack.NODE_CLASS_MAPPINGS["ApisrUpscale"]()
     with pytest.raises(InputError) as raised:
-        node.upscale(image=batch, scale=4.0, model="apisr-x4-max", strength=0.5)
+        node.upscale(image=batch, scale=2.0, model=str(tiny_x2), strength=0.5)
     assert raised.value.code == "no-vivid-twin"
     assert "\n" not in str(raised.value)
 

@@ -28,6 +28,7 @@ REFUSED = {
         "apisr-x4",
         "apisr-x4-vivid",
         "apisr-x4-max",
+        "apisr-x4-max-vivid",
         "apisr-x2-fast",
         "apisr-x2-fast-vivid",
         "apisr-x4-fast",

@@ -185,7 +185,7 @@ def test_a_window_goes_on_with_the_outermost_pixels(top: int, left: int, height:
 COLOURS = [(243, 123, 31), (255, 255, 255)]
 SHIPPED = [model.name for model in list_models()]
 #: Those that take seconds for a small picture.
-DEEP = {"apisr-x4-max", "grl-x4", "grl-x4-vivid"}
+DEEP = {"apisr-x4-max", "apisr-x4-max-vivid", "grl-x4", "grl-x4-vivid"}
 TWINS = [name for name in SHIPPED if f"{name}-vivid" in SHIPPED and name not in DEEP]
 
 

@@ -18,12 +18,12 @@ ALIASES = {
     "animevideov3": "realesr-animevideov3",
     "realesrganimevideov3": "realesr-animevideov3",
     "realesrgananimevideov3": "realesr-animevideov3",
-    "anime6b": "apisr-x4-max",
-    "x4plusanime": "apisr-x4-max",
-    "x4plusanime6b": "apisr-x4-max",
-    "realesrgananime": "apisr-x4-max",
-    "realesrganx4plusanime": "apisr-x4-max",
-    "realesrganx4plusanime6b": "apisr-x4-max",
+    "anime6b": "realesrgan-anime-6b",
+    "x4plusanime": "realesrgan-anime-6b",
+    "x4plusanime6b": "realesrgan-anime-6b",
+    "realesrgananime": "realesrgan-anime-6b",
+    "realesrganx4plusanime": "realesrgan-anime-6b",
+    "realesrganx4plusanime6b": "realesrgan-anime-6b",
 }
 
 
@@ -87,7 +87,7 @@ def known_as(text: str) -> str | None:
     """Return the model that a name means, whatever its capitals and separators; None if there is none.
 
     >>> known_as("APISR_x2"), known_as("RealESRGAN_x4plus_anime_6B"), known_as("nobody")
-    ('apisr-x2', 'apisr-x4-max', None)
+    ('apisr-x2', 'realesrgan-anime-6b', None)
     """
     from apisr.weights.releases import CATALOGUE
 
