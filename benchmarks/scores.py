@@ -36,6 +36,7 @@ COLUMNS = {
     "Real-CUGAN": ("Real-CUGAN",),
     "apisr, fast": ("apisr-x{scale}-fast, auto", "apisr-x{scale}-fast"),
     "apisr": ("apisr-x{scale}, auto", "apisr-x{scale}"),
+    "apisr, large": ("apisr-x{scale}-max, auto",),
 }
 #: What is stored and shown.
 SCORED = ("psnr", "ssim", "line_lost")
