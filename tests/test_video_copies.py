@@ -181,3 +181,21 @@ def test_a_picture_is_no_video(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError) as refused:
         upscale(tmp_path / name, tmp_path / "out.mkv")
     assert refused.value.code == "not-a-picture"
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".ts", ".mp4", ".avi"])
+def test_sound_that_an_edit_list_hides_stays_hidden(tmp_path: Path, suffix: str) -> None:
+    """A cut without new encoding: half a second before the cut lies in the file, and nobody is to see or hear it."""
+    whole, source, target = tmp_path / "whole.mp4", tmp_path / "in.mp4", tmp_path / f"out{suffix}"
+    long = [item.replace("d=1", "d=3") for item in (*PICTURE, *SOUND)]
+    ffmpeg(*long, "-c:v", "libx264", "-preset", "ultrafast", "-g", "250", "-c:a", "aac", whole)
+    ffmpeg("-ss", "0.5", "-i", whole, "-c", "copy", source)
+    hidden = [packet for packet in ffprobe(source, "packets")["packets"] if "D" in packet["flags"]]
+    assert len(hidden) > 20
+    upscale(source, target)
+    length = len(sound_of(source)) / 4 / 48000
+    assert len(sound_of(target)) / 4 / 48000 == pytest.approx(length, abs=0.045)  # a packet for the decoder
+    assert float(ffprobe(target, "format")["format"]["duration"]) == pytest.approx(2.5, abs=0.1)
+    first_shown = next(time for time, _ in packets(source, "v") if time >= 0)
+    before, after = packets(source, "a")[-1][0] - first_shown, packets(target, "a")[-1][0] - packets(target, "v")[0][0]
+    assert after == pytest.approx(before, abs=0.04)  # a frame: AVI has a grid of them

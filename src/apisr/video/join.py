@@ -295,6 +295,8 @@ def _other_packets(
             packet.pts = packet.dts = ends[index]  # what the decoder still holds
         elif packet.pts is not None:
             ends[index] = packet.pts + (packet.duration or 0)
+        if packet.is_discard and kinds[index] == "audio" and index in streams.copies and not _primes_decoder(packet):
+            continue
         if packet.size:
             orders[index].set(packet)
         unit = exact(packet.time_base)
@@ -311,6 +313,11 @@ def _other_packets(
         else:
             packet.stream = streams.copies[index]
         yield moment, packet
+
+
+def _primes_decoder(packet: AnyPacket) -> bool:
+    """Whether a packet that an edit list hides is the one before the first that is heard, whose decoder needs it."""
+    return packet.pts is not None and packet.pts < 0 < packet.pts + 2 * (packet.duration or 0)
 
 
 def _reordered(source: VideoSource, number: int) -> list[int] | None:
