@@ -34,9 +34,10 @@ def smallest_rim_px(run: Callable[[NDArray[np.float32]], NDArray[np.float32]], t
         traits: scale and multiple of the network.
 
     Returns:
-        A multiple of the network's, even where that is odd; None for a network that takes one size only.
+        A multiple of the network's, even where that is odd. None for a network that takes one size only, and for one
+        that looks at the whole picture: what lies around it changes the middle, too.
     """
-    if traits.fixed_size is not None:
+    if traits.fixed_size is not None or traits.halo_px is None:
         return None
     unit = traits.multiple_px if traits.multiple_px % 2 == 0 else 2 * traits.multiple_px
     widest = -(-WIDEST_RIM_PX // unit) * unit
