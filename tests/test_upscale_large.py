@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ def test_a_single_small_picture_gets_the_large_model() -> None:
 def test_many_or_large_pictures_and_what_is_named_do_not() -> None:
     assert chosen(OPTIONS, files=2) == "apisr-x4"
     assert chosen(OPTIONS, many=True) == "apisr-x4"
+    assert chosen(replace(OPTIONS, cluster="auto")) == "apisr-x4"  # its machines are not measured
     assert chosen(OPTIONS, pixels=int(PATIENCE_S * 1e9)) == "apisr-x4"
     assert chosen(UpscaleOptions(scale=4, model="apisr-x4-fast", source="crisp")) == "apisr-x4-fast"
     assert chosen(UpscaleOptions(scale=2)) == "apisr-x2"

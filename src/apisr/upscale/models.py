@@ -126,8 +126,8 @@ class Networks:
         return self._chosen(name, factor, strength) if strength else model
 
     def expect(self, files: int) -> None:
-        """Say how many files the run has: a single picture may take its time."""
-        self._single = files == 1 and not self._many
+        """Say how many files the run has: a single picture may take its time, where it is made on this machine."""
+        self._single = files == 1 and not self._many and self._options.cluster is None
 
     def picture_model(self, source: Path, info: PictureInfo) -> Model:
         """Choose the model for a picture, by its size and by how soft it is; see :meth:`model_for`."""
@@ -186,20 +186,25 @@ class Networks:
 
 def fast_notice(model: Model, options: UpscaleOptions) -> str | None:
     """Say that a video gets the fast model, where that was not asked for."""
-    fast = model.name.partition(",")[0]
-    slow = [known.name for known in list_models() if known.card.get(FAST_TWIN) == fast]
-    if options.model is not None or not slow:
+    usual, fast = _stands_for(model, options, FAST_TWIN)
+    if usual is None:
         return None
-    return f"{usable_cores()} processor cores: the fast model {fast} is taken; --model {slow[0]} is slower and better."
+    return f"{usable_cores()} processor cores: the fast model {fast} is taken; --model {usual} is slower and better."
 
 
 def large_notice(model: Model, options: UpscaleOptions) -> str | None:
     """Say that a single picture gets the large model, where that was not asked for."""
-    large = model.name.partition(",")[0]
-    small = [known.name for known in list_models() if known.card.get(LARGE_TWIN) == large]
-    if options.model is not None or not small:
+    usual, large = _stands_for(model, options, LARGE_TWIN)
+    if usual is None:
         return None
-    return f"a single picture: the large model {large} is taken; --model {small[0]} is several times as fast."
+    return f"a single picture: the large model {large} is taken; --model {usual} is several times as fast."
+
+
+def _stands_for(model: Model, options: UpscaleOptions, entry: str) -> tuple[str | None, str]:
+    """Return the default model whose card names this one under `entry`, None if none does or one was asked for."""
+    name = model.name.partition(",")[0]
+    usual = (known.name for known in list_models() if known.card.get(entry) == name)
+    return (next(usual, None) if options.model is None else None), name
 
 
 def network_notice(model: Model, options: UpscaleOptions, lines: int) -> str | None:
