@@ -33,7 +33,14 @@ from apisr.video.containers.base import Container
 from apisr.video.containers.registry import container_of
 from apisr.video.info import FileStructure
 from apisr.video.libav import AnyPacket, exact, open_write, reason
-from apisr.video.output_streams import Conversion, JoinSettings, OutputStreams, add_metadata, add_streams
+from apisr.video.output_streams import (
+    Conversion,
+    JoinSettings,
+    OutputStreams,
+    add_metadata,
+    add_streams,
+    primes_decoder,
+)
 from apisr.video.probe import codec_name, open_file
 from apisr.video.source import VideoSource
 from apisr.video.streams import StreamPlan
@@ -295,7 +302,7 @@ def _other_packets(
             packet.pts = packet.dts = ends[index]  # what the decoder still holds
         elif packet.pts is not None:
             ends[index] = packet.pts + (packet.duration or 0)
-        if packet.is_discard and kinds[index] == "audio" and index in streams.copies and not _primes_decoder(packet):
+        if packet.is_discard and kinds[index] == "audio" and index in streams.copies and not primes_decoder(packet):
             continue
         if packet.size:
             orders[index].set(packet)
@@ -313,11 +320,6 @@ def _other_packets(
         else:
             packet.stream = streams.copies[index]
         yield moment, packet
-
-
-def _primes_decoder(packet: AnyPacket) -> bool:
-    """Whether a packet that an edit list hides is the one before the first that is heard, whose decoder needs it."""
-    return packet.pts is not None and packet.pts < 0 < packet.pts + 2 * (packet.duration or 0)
 
 
 def _reordered(source: VideoSource, number: int) -> list[int] | None:

@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from apisr.core.errors import RunError
 from apisr.video.colour import Colour
 from apisr.video.containers.matroska_edit import NAME_PADDING
-from apisr.video.libav import exact
+from apisr.video.libav import AnyPacket, exact, open_read
 from apisr.video.probe import codec_name
 from apisr.video.source import VideoSource
 from apisr.video.streams import StreamPlan
@@ -122,7 +122,7 @@ def add_streams(
             streams = OutputStreams(video, copies, converts)
             made: Stream = video
         elif plan.action == "copy":
-            made = out.add_stream_from_template(origin_stream, opaque=True)
+            made = _copied_stream(out, origin_stream, source)
             if plan.stream.codec == "dvd_subtitle":
                 _set_raster(made, source)
             if muxer == "avi" and plan.stream.codec.startswith("adpcm_"):
@@ -218,6 +218,25 @@ def _attach(out: OutputContainer, source: VideoSource, stream: Stream, plan: Str
             tags = {key.lower(): value for key, value in stream.metadata.items()}
             return out.add_attachment(tags.get("filename", kind[0]), tags.get("mimetype", kind[1]), bytes(packet))
     raise RunError(f"the cover picture {plan.stream.label} holds no data.", code="empty-cover")
+
+
+def _copied_stream(out: OutputContainer, origin: Stream, source: VideoSource) -> Stream:
+    """Add a stream whose packets are copied.
+
+    Newer libav states all that an edit list hides of a sound as a delay of its codec. Of those packets only the last
+    are copied, so the stream is described as it is without the edit list.
+    """
+    if origin.type == "audio" and "mov" in source.info.container:
+        first = next((packet for packet in source.packets({origin.index}) if packet.size), None)
+        if first is not None and first.is_discard and not primes_decoder(first):
+            with open_read(source.info.path, options={"ignore_editlist": "1"}) as plain:
+                return out.add_stream_from_template(plain.streams[origin.index], opaque=True)
+    return out.add_stream_from_template(origin, opaque=True)
+
+
+def primes_decoder(packet: AnyPacket) -> bool:
+    """Whether a packet that an edit list hides is the one before the first that is heard, whose decoder needs it."""
+    return packet.pts is not None and packet.pts < 0 < packet.pts + 2 * (packet.duration or 0)
 
 
 def _set_block_rate(stream: Stream, origin: Stream, source: VideoSource) -> None:
