@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from apisr.engines import choice, open_engine
+from apisr.engines import choice, engine_kind, open_engine
+from apisr.engines.base import EngineKind, Request
 from apisr.engines.choice import Measurement, ranking
 from apisr.engines.registry import candidate_requests
+from apisr.engines.split import run_in_parts
 from apisr.weights import resolve_model
 
 
@@ -60,3 +68,70 @@ def test_a_damaged_table_is_measured_again(tmp_path: Path, tiny_x2: Path) -> Non
     path.write_text("{")
     assert len(choice.measured(candidates)) == len(candidates)
     assert json.loads(path.read_text())["measurements"]
+
+
+class Broken:
+    """A fast engine whose library gives no picture, or one that is not of numbers."""
+
+    name = "broken (cpu, bf16)"
+    shape_exact = False
+
+    def __init__(self, request: Request, output: np.ndarray) -> None:
+        self.traits = request.model.traits
+        self._output = output
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        return run_in_parts(lambda part: np.resize(self._output, self._shape(part)), batch, self.traits)
+
+    def _shape(self, part: np.ndarray) -> tuple[int, ...]:
+        height, width = part.shape[2:]
+        scale = self.traits.scale if self._output.size else 0
+        return part.shape[0], 3, scale * height, scale * width
+
+
+@pytest.mark.parametrize("output", [np.empty(0, np.float32), np.array([np.nan], np.float32)], ids=["empty", "nan"])
+def test_an_engine_without_a_picture_is_never_chosen(output: np.ndarray, tiny_x2: Path) -> None:
+    model = resolve_model(tiny_x2)
+    sound = engine_kind("onnx")
+
+    def opened(request: Request) -> Broken:
+        return Broken(request, output)
+
+    broken: EngineKind = replace(sound, name="broken", open=opened)
+    for precision in ("bf16", "fp32"):
+        candidates = [(broken, Request(model, "cpu", precision, 1)), (sound, Request(model, "cpu", "fp32", 1))]
+        table = list(choice.measure(candidates, seconds=0.01))
+        assert [found.engine for found in choice.ranking(table, required_db=40)] == ["onnx"]
+        assert choice.open_fastest(candidates, named_precision=False).name == "onnx (cpu, fp32)"
+
+
+HELD = """
+import json, sys
+import numpy as np
+from apisr.engines import engine_kind, open_engine
+from apisr.engines.base import probe_picture, psnr_db
+picture = probe_picture(64, 64)
+exact = open_engine("apisr-x2-fast", engine="onnx", device="cpu").run(picture)
+found = {}
+there = "cpu" in engine_kind("openvino").devices()
+for precision in ("auto", "bf16", "int8") if there else ("auto",):
+    engine = open_engine("apisr-x2-fast", engine="openvino" if there else "auto", precision=precision, threads=1)
+    found[precision] = [engine.name, psnr_db(engine.run(picture), exact)]
+json.dump(found, sys.stdout)
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
+@pytest.mark.parametrize("held_to", ["SSE41", "AVX2"])
+def test_a_library_held_to_fewer_instructions_computes_in_what_it_has(held_to: str, tmp_path: Path) -> None:
+    """OpenVINO asks the processor alone, and gave empty pictures in bf16 where its kernels were held back."""
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": held_to, "APISR_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", HELD], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert all(db > 50 for _, db in found.values()), found
+    assert "bf16" not in found["auto"][0]
+    if held_to == "AVX2":
+        assert found["bf16"][1] > 90  # computed in fp32
+    else:
+        assert found["auto"][0].startswith("onnx")

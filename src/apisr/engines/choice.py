@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.core.errors import ApisrError
+from apisr.core.errors import ApisrError, RunError
 from apisr.core.files import write_atomic
 from apisr.core.locks import wait_for_lock
 from apisr.core.version import __version__
@@ -160,15 +160,22 @@ def measure(
         try:
             engine = kind.open(request)
             picture = probe_picture(*_size(engine, size, request.model))
-            output = engine.run(picture)
+            output = _checked_run(engine, picture)
             if reference is None:
                 exact = engine if request.precision == "fp32" else kind.open(replace(request, precision="fp32"))
-                reference = exact.run(picture)
+                reference = _checked_run(exact, picture)
             speed = _speed(engine, picture, seconds)
         except ApisrError as error:
             yield Measurement(*names, 0.0, 0.0, str(error))
             continue
         yield Measurement(*names, round(speed, 4), round(psnr_db(output, reference), 1))
+
+
+def _checked_run(engine: Engine, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    output = engine.run(picture)
+    if not np.isfinite(output).all():
+        raise RunError(f"{engine.name} gives values that are not numbers.", code="network-failed")
+    return output
 
 
 def _speed(engine: Engine, picture: NDArray[np.float32], seconds: float) -> float:

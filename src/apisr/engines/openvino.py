@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import tempfile
 import threading
 from collections import OrderedDict
@@ -45,6 +46,12 @@ _GRAPH = 3
 #: Networks compiled for one size that are kept at once (graphics and NPUs).
 _KEPT_SIZES = 4
 _FULL = ("out of memory", "out_of_resources", "allocat", "bad_alloc", "exceed")
+#: Variables that hold the library of the processor's kernels to fewer instructions (the first that is set counts), the
+#: values with which it has no kernels for bf16, and the one with which it has too few for anything. OpenVINO asks the
+#: processor alone: it would give empty pictures, or crash.
+_HELD_BY = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+_WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI")
+_TOO_FEW = "SSE41"
 
 
 class OpenvinoEngine:
@@ -69,7 +76,7 @@ class OpenvinoEngine:
         path = as_onnx(request.model, "int8" if request.precision == "int8" and not own_int8 else "fp32").path
         self._network = _read(path, self.name)
         self._options: dict[str, str | int | bool] = {
-            "INFERENCE_PRECISION_HINT": _beside_int8() if own_int8 else _HINTS[request.precision],
+            "INFERENCE_PRECISION_HINT": _hint("bf16" if own_int8 else request.precision, request.device),
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
         }
@@ -193,9 +200,19 @@ def _core() -> Any:
     return core
 
 
-def _beside_int8() -> str:
-    """The precision of what is not quantised."""
-    return "bf16" if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+def _held_to() -> str:
+    """The instructions that the kernels are held to by a variable; empty where they may use all."""
+    return next((os.environ[name].upper() for name in _HELD_BY if os.environ.get(name)), "")
+
+
+def _processor_has_bf16() -> bool:
+    """Whether the processor has units for bf16, and the kernels may use them."""
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") and _held_to() not in _WITHOUT_BF16
+
+
+def _hint(precision: Precision, device: str) -> str:
+    """The precision that OpenVINO is asked for; on a processor without units for bf16 that is fp32."""
+    return "f32" if precision == "bf16" and device == "cpu" and not _processor_has_bf16() else _HINTS[precision]
 
 
 def _kept_int8(network: Network, sha256: str) -> Network:
@@ -240,7 +257,7 @@ def _devices() -> dict[str, str]:
     if importlib.util.find_spec("openvino") is None:
         return {}
     core = _core()
-    names: list[str] = core.available_devices
+    names: list[str] = [name for name in core.available_devices if name != "CPU" or _held_to() != _TOO_FEW]
     found = {name.lower(): str(core.get_property(name, "FULL_DEVICE_NAME")) for name in names}
     return dict(sorted(found.items(), key=lambda item: not item[0].startswith("gpu")))
 
@@ -255,12 +272,13 @@ def _precisions(device: str, model: Model) -> tuple[Precision, ...]:
     capabilities: list[str] = _core().get_property(device.upper(), "OPTIMIZATION_CAPABILITIES")
     if device == "cpu":
         short: tuple[Precision, ...] = ("int8",) if "INT8" in capabilities and suits_int8(model) else ()
-        return (*short, "bf16", "fp32") if "BF16" in capabilities else (*short, "fp32")
+        return (*short, "bf16", "fp32") if _processor_has_bf16() else (*short, "fp32")
     return ("fp16", "fp32") if "FP32" in capabilities else ("fp16",)
 
 
 def _version() -> str:
-    return f"openvino {import_openvino().get_version()}, graph {_GRAPH}"
+    held = f", held to {_held_to()}" if _held_to() else ""
+    return f"openvino {import_openvino().get_version()}, graph {_GRAPH}{held}"
 
 
 ENGINE = EngineKind(

@@ -12,9 +12,10 @@ To add an engine: write a file of this package that holds an ``ENGINE``; nothing
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from apisr.core.config import nearest, unknown_name
 from apisr.core.discovery import file_names
@@ -152,6 +153,16 @@ def speed_px_per_s(
 def chosen_device(engine: Engine) -> str:
     """Return the device in an engine's name: ``"cpu"`` of ``"onnx (cpu, fp32)"``."""
     return engine.name.partition("(")[2].partition(",")[0]
+
+
+def name_parts(name: str) -> tuple[str, str, Precision] | None:
+    """Return engine, device and precision of an engine's name; None where it does not say them.
+
+    >>> name_parts("ncnn (vulkan:1, fp16), mean of 8 flips")
+    ('ncnn', 'vulkan:1', 'fp16')
+    """
+    found = re.match(r"(\w+) \(([^,()]+), (fp32|fp16|bf16|int8)\)", name)
+    return None if found is None else (found[1], found[2], cast("Precision", found[3]))
 
 
 def _on_processor(model: Model, threads: int | None) -> Engine:

@@ -1,6 +1,7 @@
 """Lack of memory: a batch is run in halves, then a picture in two overlapping parts, until it fits. Nothing is dropped.
 
-The parts carry the network's halo, so that the joined result is that of the whole.
+The parts carry the network's halo, so that the joined result is that of the whole. What comes back must have its full
+size: libraries and drivers that fail may give an empty picture without an error.
 """
 
 from __future__ import annotations
@@ -40,9 +41,12 @@ def run_in_parts(
 
     Raises:
         OutOfMemory: not even the smallest part fits.
+        RunError: the output does not have the size that the network promises (code ``network-failed``).
     """
     try:
-        return run(batch)
+        output = run(batch)
+        _check_size(output.shape, batch.shape, traits, rows_axis)
+        return output
     except OutOfMemory as error:
         message = str(error)
     # Outside the handler, so that what the failed attempt holds is free.
@@ -71,6 +75,18 @@ def _in_two_parts(
         ],
         axis,
     )
+
+
+def _check_size(found: tuple[int, ...], given: tuple[int, ...], traits: ModelTraits, rows_axis: int) -> None:
+    expected = tuple(
+        side * (traits.scale if axis in (rows_axis, rows_axis + 1) else 1) for axis, side in enumerate(given)
+    )
+    if found != expected:
+        size = f"{given[rows_axis + 1]}x{given[rows_axis]}"
+        raise RunError(
+            f"the network failed on a picture of {size}: expected an output of the shape {expected}, got {found}.",
+            code="network-failed",
+        )
 
 
 def _cut(values: NDArray[T], axis: int, start: int, end: int) -> NDArray[T]:

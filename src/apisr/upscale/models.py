@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apisr.core.errors import InputError
+from apisr.core.errors import ApisrError, InputError
 from apisr.core.processes import usable_cores
 from apisr.engines import open_engine
-from apisr.engines.registry import speed_px_per_s
+from apisr.engines.registry import name_parts, speed_px_per_s
 from apisr.engines.tta import VIEWS
 from apisr.upscale.options import UpscaleOptions
 from apisr.upscale.softness import file_edge_width, strength_for
@@ -71,7 +71,7 @@ class Networks:
         self._options = options
         self._open = open_engine or self._load
         self._models: dict[tuple[str, float | None, float | None], Model] = {}
-        self._engines: dict[Path, Engine] = {}
+        self._engines: dict[tuple[Path, str], Engine] = {}
         self._lock = threading.Lock()
         self._many = many
         self._single = False
@@ -161,16 +161,39 @@ class Networks:
 
     def engine_names(self) -> tuple[str, ...]:
         """Return what ran where and how, for people: ``"apisr-x2: openvino (cpu, bf16)"``."""
-        return tuple(
-            f"{model.name}: {self._engines[model.path].name}" for model in self.used if model.path in self._engines
-        )
+        names = {model.path: model.name for model in self.used}
+        return tuple(f"{names[path]}: {engine.name}" for (path, _), engine in self._engines.items() if path in names)
 
-    def engine(self, model: Model) -> Engine:
-        """Load a model, once."""
+    def engine(self, model: Model, *, earlier: str = "") -> Engine:
+        """Load a model, once.
+
+        Args:
+            model: the network.
+            earlier: name of the engine of an interrupted run that is continued, which is taken again where the options
+                leave the choice open: another one would give other pictures.
+        """
         with self._lock:
-            if model.path not in self._engines:
-                self._engines[model.path] = self._open(model)
-            return self._engines[model.path]
+            key = (model.path, earlier)
+            if key not in self._engines:
+                self._engines[key] = (earlier and self._opened_again(model, earlier)) or self._open(model)
+            return self._engines[key]
+
+    def _opened_again(self, model: Model, name: str) -> Engine | None:
+        """Open an engine by its name; None where the options ask for another, or it does not run here now."""
+        options, parts = self._options, name_parts(name)
+        if self._open != self._load or parts is None:
+            return None
+        asked = (options.engine, options.device, options.precision)
+        if any(value not in ("auto", part) for value, part in zip(asked, parts, strict=True)):
+            return None
+        engine, device, precision = parts
+        try:
+            opened = open_engine(
+                model, engine=engine, device=device, precision=precision, threads=options.threads, tta=options.tta
+            )
+        except ApisrError:
+            return None
+        return opened if opened.name == name else None
 
     def _load(self, model: Model) -> Engine:
         options = self._options

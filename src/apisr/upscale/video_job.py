@@ -20,6 +20,7 @@ from apisr.upscale.video.plan import VideoPlan, plan_video
 from apisr.upscale.video.run import Processing, SegmentRunner
 from apisr.upscale.video.segments import LocalRunner
 from apisr.upscale.video.upscale import upscale_video
+from apisr.upscale.video.work_folder import WorkFolder
 from apisr.video.source import VideoSource
 from apisr.weights import Model
 
@@ -69,7 +70,7 @@ def plan_video_job(job: Job, context: JobContext) -> Generator[PlannedVideo]:
             source,
             OutputRequest(job.target, options.size, options.overwrite, tuple(tags.items())),
             model,
-            _processing(context, model, preprocess),
+            _processing(job, context, model, preprocess),
             options,
             (*(remark for remark in remarks if remark), *notices),
         )
@@ -103,10 +104,10 @@ def upscale_video_file(job: Job, context: JobContext, report: JobReport) -> Vide
     return result.model_copy(update={"model": planned.model.name, "notices": (*planned.notices, *result.notices)})
 
 
-def _processing(context: JobContext, model: Model, preprocess: Preprocess) -> Processing:
+def _processing(job: Job, context: JobContext, model: Model, preprocess: Preprocess) -> Processing:
     options = context.options
     if options.cluster is None:
-        engine = context.networks.engine(model)
+        engine = context.networks.engine(model, earlier=_earlier_engine(job, model, options))
         return Processing(
             lambda: CanvasUpscaler(engine, reuse=options.video.reuse),
             model.scale,
@@ -118,6 +119,14 @@ def _processing(context: JobContext, model: Model, preprocess: Preprocess) -> Pr
     flips = ", flips" if options.tta else ""
     name = context.networks.engine(model).name if auto else f"{model.format} ({options.device}){flips}"
     return Processing(NetworkRecipe.of(model, options), model.scale, f"{model.sha256} {name}", preprocess)
+
+
+def _earlier_engine(job: Job, model: Model, options: UpscaleOptions) -> str:
+    """Name of the engine that made the segments of an interrupted run; empty where none is continued."""
+    if options.video.restart:
+        return ""
+    sha256, _, name = str(WorkFolder.beside(job.target).settings().get("model", "")).partition(" ")
+    return name if sha256 == model.sha256 else ""
 
 
 def _runner(options: UpscaleOptions) -> SegmentRunner:

@@ -84,6 +84,10 @@ class WorkFolder:
             raise
         return {number: found for number, found in complete.items() if found is not None}
 
+    def settings(self) -> Mapping[str, Value]:
+        """Return what decided the result of an interrupted run; nothing where there is none."""
+        return _read(self.path / _RECORD)
+
     def video_path(self, number: int) -> Path:
         """Return where the video of a segment is."""
         return self.path / f"{number:05d}.segment"
