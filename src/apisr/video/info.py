@@ -179,6 +179,7 @@ class SourceInfo:
         clock_may_jump: whether the clock of this kind of file may restart or jump (transport and program streams); it
             begins anywhere, too.
         tags: of the file.
+        before_zero: time in seconds of the first packet where it lies before zero and libav does not say so (Matroska).
         animation: whether the file is an animated picture (AVIF), whose other streams are parts of that picture.
     """
 
@@ -196,8 +197,11 @@ class SourceInfo:
     clock_may_jump: bool = False
     tags: dict[str, str] = field(default_factory=dict[str, str])
     animation: bool = False
+    before_zero: Fraction = Fraction(0)
 
     @property
     def origin(self) -> Fraction:
         """What a clock that begins anywhere shows at the beginning of the file, in seconds; 0 for other clocks."""
+        if self.before_zero:
+            return self.before_zero
         return self.start if self.clock_may_jump and not self.chapters else Fraction(0)

@@ -33,6 +33,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from apisr.core.errors import InputError
+from apisr.video.early import early_times, timed
 from apisr.video.libav import rational
 from apisr.video.probe import main_stream, open_file, stream_info
 
@@ -205,7 +206,7 @@ class IntraReader:
 
     def _packets(self) -> Iterator[tuple[int, Packet[VideoStream], PictureType, bool]]:
         number = 0
-        packets = self._container.demux(self._stream)
+        packets = timed(self._container.demux(self._stream), early_times(self._container))
         while True:
             try:
                 packet = next(packets, None)

@@ -115,7 +115,7 @@ def _keep_what_libav_cannot_write(
     """Put display size, nested chapters and levels of tags into a finished Matroska file."""
     if container.muxer in ("matroska", "webm"):
         matroska_edit.set_display_size(partial, settings.sar)
-    if container.structure and structure.words and settings.span is None:
+    if container.structure and structure.words and settings.span is None and not settings.origin:
         matroska_edit.keep_structure(partial, structure, {*settings.tags, "ENCODER"})
 
 

@@ -303,8 +303,8 @@ def add_metadata(out: OutputContainer, origin: InputContainer, source: VideoSour
         out.metadata["title"] = source.info.structure.title
     out.metadata.update(settings.tags)
     chapters = origin.chapters()
-    if settings.span is not None:
-        start, end = settings.span
+    start, end = settings.span or (settings.origin, None)
+    if start or end is not None:
         moved: list[Any] = []
         for chapter in chapters:
             unit = exact(chapter["time_base"])

@@ -26,6 +26,7 @@ from av.video.stream import VideoStream
 from apisr.core.errors import InputError
 from apisr.video.colour import ChromaPosition, describe
 from apisr.video.containers import matroska, mpegts, quicktime
+from apisr.video.early import early_times, timed
 from apisr.video.info import (
     RAW_CONTAINERS,
     WITHOUT_TIMES,
@@ -149,6 +150,7 @@ def probe_container(
         clock_may_jump=bool(int(container.format.flags) & _CLOCK_MAY_JUMP),
         tags=dict(container.metadata),
         animation=container.metadata.get("major_brand", "") in _PICTURE_BRANDS,
+        before_zero=min(early_times(container).values(), default=0) * info.time_base,
     )
     return Probed(source, itertools.chain(held, packets))
 
@@ -195,7 +197,8 @@ def packets_of(container: InputContainer, index: int) -> Iterator[av.Packet[Vide
     for other in container.streams:
         if other.index != index:
             other.discard = Discard.all
-    return (packet for packet in container.demux(stream) if packet.size and not is_header(packet, codec))
+    packets = timed(container.demux(stream), early_times(container))
+    return (packet for packet in packets if packet.size and not is_header(packet, codec))
 
 
 def is_header(packet: AnyPacket, codec: str) -> bool:

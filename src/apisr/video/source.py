@@ -31,6 +31,7 @@ from numpy.typing import DTypeLike
 from apisr.core.errors import RunError
 from apisr.core.progress import Cancel
 from apisr.video.clock import FollowingClock
+from apisr.video.early import early_times, timed
 from apisr.video.fields import FieldFilter, combed_share
 from apisr.video.index import PacketIndex, read_index
 from apisr.video.info import RAW_CONTAINERS, SourceInfo
@@ -137,6 +138,15 @@ class VideoSource:
                 self._index = replace(index, lost=tuple(lost_parts(self.info, index)))
             return self._index
 
+    @property
+    def origin(self) -> Fraction:
+        """What the clock of the file shows in seconds where its output begins: not zero where it begins anywhere.
+
+        Formats disagree about pictures that are shown before zero: MP4 hides them, AVI has no such places.
+        """
+        first = int(self.index.pts[0]) * self.info.video.time_base
+        return min(first, self.info.start, self.info.origin) if first < 0 else self.info.origin
+
     def frames(
         self,
         *,
@@ -234,7 +244,8 @@ class VideoSource:
         """Yield the packets of an open container of this file, see :meth:`packets`."""
         shifts_s = [part.shift * self.info.video.time_base for part in self.index.parts]
         clocks: dict[int, FollowingClock] = {}
-        packets = container.demux([container.streams[number] for number in sorted(streams)])
+        demuxed = container.demux([container.streams[number] for number in sorted(streams)])
+        packets = timed(demuxed, early_times(container))
         while True:
             try:
                 packet = next(packets, None)

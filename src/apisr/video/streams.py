@@ -122,9 +122,10 @@ def lost_structure(source: SourceInfo, target: Path, *, cut: bool) -> tuple[str,
         target: name of the output.
         cut: whether only a part of the source is written.
     """
-    if not source.structure.words or (container_of(target).structure and not cut):
+    if not source.structure.words or (container_of(target).structure and not cut and not source.before_zero):
         return ()
-    why = "a part of the video has chapters of its own" if cut else f"{target.suffix} has no place for them"
+    why = "its times are moved" if source.before_zero else f"{target.suffix} has no place for them"
+    why = "a part of the video has chapters of its own" if cut else why
     return (f"the file has {', '.join(source.structure.words)}; {why}, and the plain ones are written.",)
 
 

@@ -112,7 +112,7 @@ def _write_file(
         grid=plan.grid,
         span=span,
         tags=dict(plan.output.tags),
-        origin=Fraction(0) if own_clock else source.info.origin,
+        origin=min(Fraction(0), source.origin) if own_clock else source.origin,
     )
     playable = False
     try:

@@ -6,6 +6,7 @@ Element numbers and meanings are those of RFC 9559.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,9 +44,16 @@ TRACK_TYPE, VIDEO, TITLE, SEGMENT_UID = 0x83, 0xE0, 0x7BA9, 0x73A4
 EDITION, EDITION_ORDERED, CHAPTER, CHAPTER_SEGMENT, CHAPTER_DISPLAY = 0x45B9, 0x45DD, 0xB6, 0x6E67, 0x80
 ATTACHED_FILE, TAG, TARGETS, TARGET_LEVEL, TAG_TRACK, SIMPLE_TAG = 0x61A7, 0x7373, 0x63C0, 0x68CA, 0x63C5, 0x67C8
 TAG_EDITION, TAG_CHAPTER, TAG_ATTACHMENT = 0x63C9, 0x63C4, 0x63C6
+BLOCK_GROUP, BLOCKS, TRACK_NUMBER, CODEC_DELAY = 0xA0, (0xA1, 0xA3), 0xD7, 0x56AA
+CLUSTER_TIME, TIME_SCALE = 0xE7, 0x2AD7B1
 _CROPS = {0x54BB: "top", 0x54AA: "bottom", 0x54CC: "left", 0x54DD: "right"}
 _VIDEO_TRACK = 1
 _USUAL_LEVEL = 50
+_USUAL_SCALE_NS = 1_000_000
+#: A block lies at most so many units before its cluster.
+_LOWEST_OFFSET = 1 << 15
+#: The number of the track (up to 8 bytes) and the offset of the time.
+_BLOCK_HEAD = 10
 _LIBAV_ATTACHMENT_LIMIT = 1 << 28
 #: libav reads this many segments of a file.
 READ_SEGMENTS = 2
@@ -137,6 +145,61 @@ def joined_files(path: Path) -> int:
     """Return how many segments follow one another in a file: each was a file of its own."""
     with path.open("rb") as file:
         return sum(element.number == SEGMENT for element in elements(file, 0, path.stat().st_size))
+
+
+def early_blocks(path: Path) -> dict[int, int]:
+    """Return the times of the blocks that are shown before zero, in units of the file, by where they begin.
+
+    Only the first clusters are looked at, up to one without such a block.
+    """
+    found: dict[int, int] = {}
+    scale, delays = _USUAL_SCALE_NS, dict[int, int]()
+    with path.open("rb") as file:
+        for element in top_level(file, path):
+            if element.number == INFO:
+                scale = next((unsigned(file, one) for one in _named(file, element, TIME_SCALE)), scale) or scale
+            elif element.number == TRACKS:
+                delays = _codec_delays(file, element)
+            elif element.number == CLUSTER:
+                early = _early_in(file, element, {track: round(ns / scale) for track, ns in delays.items()}, path)
+                found |= early
+                if not early:
+                    break
+    return found
+
+
+def _codec_delays(file: BinaryIO, tracks: Element) -> dict[int, int]:
+    """Return by how many nanoseconds the times of each track are late (what its decoder throws away)."""
+    delays: dict[int, int] = {}
+    for entry in _named(file, tracks, TRACK_ENTRY):
+        values = {
+            element.number: unsigned(file, element)
+            for element in children(file, entry)
+            if element.number in (TRACK_NUMBER, CODEC_DELAY)
+        }
+        delays[values.get(TRACK_NUMBER, 0)] = values.get(CODEC_DELAY, 0)
+    return delays
+
+
+def _early_in(file: BinaryIO, cluster: Element, delays: dict[int, int], path: Path) -> dict[int, int]:
+    found: dict[int, int] = {}
+    begin = 0
+    for element in children(file, cluster, None if cluster.size is not None else path.stat().st_size):
+        if element.number == CLUSTER_TIME:
+            begin = unsigned(file, element)
+        if begin > _LOWEST_OFFSET:
+            break
+        blocks = children(file, element) if element.number == BLOCK_GROUP else (element,)
+        for block in blocks:
+            if block.number not in BLOCKS:
+                continue
+            head = content(file, replace(block, size=min(_BLOCK_HEAD, block.size or 0)))
+            width = 9 - head[0].bit_length() if head else 0
+            moment = begin + int.from_bytes(head[width : width + 2], "big", signed=True)
+            if moment < 0:
+                track = int.from_bytes(head[:width], "big") & ((1 << (7 * width)) - 1)
+                found[block.start] = moment - delays.get(track, 0)
+    return found
 
 
 def _segment(file: BinaryIO, path: Path) -> Element | None:
