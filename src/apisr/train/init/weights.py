@@ -11,10 +11,13 @@ from apisr.train.checkpoint import list_checkpoints
 from apisr.weights import list_models, resolve_model
 from apisr.weights.checkpoint import load_state
 from apisr.weights.model import RUN_WEIGHTS
+from apisr.weights.releases import CATALOGUE, cached
 
 
 def find_weights(init_from: Path, *, key: str = "model.init_from") -> Path:
     """Return the weights file behind a run's folder (its best, mean or last checkpoint), a file, or a model's name.
+
+    A release of others that was fetched before is named as ``apisr models list`` names it.
 
     Args:
         init_from: what the configuration says.
@@ -22,6 +25,7 @@ def find_weights(init_from: Path, *, key: str = "model.init_from") -> Path:
 
     Raises:
         InputError: there is none.
+        ModelError: a fetched file is damaged.
     """
     if init_from.is_file():
         return init_from
@@ -33,6 +37,15 @@ def find_weights(init_from: Path, *, key: str = "model.init_from") -> Path:
         return checkpoints[-1][1]
     if str(init_from) in {model.name for model in list_models()}:
         return resolve_model(str(init_from)).path
+    release = CATALOGUE.get(str(init_from))
+    fetched = cached(release) if release is not None else None
+    if fetched is not None:
+        return fetched
+    if release is not None:
+        raise InputError(
+            f"{key} names '{init_from}', which is not here yet. Fetch it with: apisr models fetch {init_from}",
+            code="no-weights",
+        )
     raise InputError(
         f"no weights at '{init_from}'. Give {key}: a run's folder, a checkpoint, a weights file or a model's name.",
         code="no-weights",
