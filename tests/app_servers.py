@@ -109,6 +109,15 @@ def started(
         stderr: where what it says goes; None for that of the tests.
     """
     command = [*(limit or []), sys.executable, "-m", "apisr", *command]
+    with launched(command, home, environment, stderr=stderr) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def launched(
+    command: list[str], home: Path, environment: Mapping[str, str] | None = None, *, stderr: IO[str] | None = None
+) -> Iterator[Server]:
+    """The same for a whole command line."""
     variables = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=variables) as process:
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from app_servers import Server, png, running, wait_until, workers_of
+from app_servers import Server, launched, png, running, wait_until, workers_of
 from PIL import Image
 
 pytest.importorskip("starlette", reason="the extra 'app' is not installed")
@@ -243,6 +243,54 @@ def test_it_ends_quietly_while_pages_wait(tmp_path: Path) -> None:
             asking.close()
         assert server.process.returncode is not None
     assert "Traceback" not in errors.read_text()
+
+
+def test_a_request_that_does_not_get_on_is_ended(tmp_path: Path) -> None:
+    program = (
+        "import sys; from apisr.app import connections, security; from apisr.cli import main\n"
+        "connections.HEAD_SECONDS = security.BODY_SECONDS = 0.2\n"
+        "main(['app', '--no-browser', '--port', '0', '--home', sys.argv[1]])"
+    )
+    errors = tmp_path / "errors"
+    with (
+        errors.open("w") as stderr,
+        launched([sys.executable, "-c", program, str(tmp_path / "home")], tmp_path / "home", stderr=stderr) as server,
+    ):
+        host = f"Host: 127.0.0.1:{server.port}\r\nCookie: {server.cookie}\r\n"
+        for start in ("", "GET / HT", f"GET / HTTP/1.1\r\n{host}"):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+                connection.sendall(start.encode())
+                assert connection.recv(100) == b""
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+            connection.sendall(f"GET / HTTP/1.1\r\n{host}\r\n".encode())
+            answer = b""
+            while not answer.endswith(b"</html>\n"):
+                answer += connection.recv(1 << 16)
+            connection.sendall(b"GET /again")
+            assert connection.recv(100) == b""
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+            connection.sendall(f"POST /api/jobs HTTP/1.1\r\n{host}Content-Length: 9\r\n\r\n{{}}".encode())
+            assert b" 400 " in connection.recv(100)
+        assert server.ask("GET", "/").status == 200
+
+
+def test_what_is_no_request_is_not_news_for_the_terminal(tmp_path: Path) -> None:
+    errors = tmp_path / "errors"
+    with errors.open("w") as stderr, running(tmp_path / "home", stderr=stderr) as server:
+        host = f"Host: 127.0.0.1:{server.port}\r\nCookie: {server.cookie}\r\n"
+        for request in (
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            "\x16\x03\x01\x02\x00\x01",
+            f"POST /api/jobs HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\nZZZ\r\n",
+            f"GET / HTTP/1.1\r\n{host}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        ):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+                connection.sendall(request.encode("latin-1"))
+                connection.shutdown(socket.SHUT_WR)
+                assert connection.recv(100)
+        assert server.ask("GET", "/").status == 200
+        server.stop()
+    assert errors.read_text().strip() == ""
 
 
 def test_a_second_app_in_the_same_folder_is_refused(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from typing_extensions import TypeIs
 
 from apisr.core.config import unknown_name
 from apisr.core.errors import ApisrError, Cancelled, InputError
-from apisr.core.files import check_target
+from apisr.core.files import check_target, real_path
 from apisr.core.media import LOOK_FOLDER, kind_of_name, set_apart
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.image import (
@@ -347,7 +347,7 @@ def _jobs(
             raise InputError(
                 f"'{jobs[target][0]}' and '{path}' would both become '{target}'. Rename one of them.", code="name-taken"
             )
-        if target.resolve() == path.resolve():
+        if real_path(target) == real_path(path):
             raise InputError(
                 f"the output '{target}' is the input itself. Choose another name or folder with -o.",
                 code="output-is-input",

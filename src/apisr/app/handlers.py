@@ -20,7 +20,7 @@ from apisr.app.queue import Queue, public_job
 from apisr.app.store import Item, Job, Store
 from apisr.app.workers import Worker
 from apisr.core.errors import ApisrError, InputError
-from apisr.core.files import free_bytes
+from apisr.core.files import free_bytes, real_path
 from apisr.core.media import MediaKind, find_media, media_kind
 
 #: Space on the disk that an upload leaves free, in bytes.
@@ -109,12 +109,12 @@ class App:
             raise InputError("no folder was given. Start the app with: apisr app FOLDER", code="no-folder")
         name = request.query_params.get("id", "")
         here = self.store.path_of(name) if name else self.store.folder
-        if not here.is_dir() or not here.resolve().is_relative_to(self.store.folder):
+        if not here.is_dir() or not real_path(here).is_relative_to(self.store.folder):
             raise InputError("no such folder.", code="no-such-file")
         entries: list[dict[str, object]] = []
         for path in sorted(here.iterdir(), key=lambda path: (not path.is_dir(), path.name.lower()))[:MAX_LISTED]:
             kind = "folder" if path.is_dir() else media_kind(path)
-            if kind is None or path.name.startswith(".") or not path.resolve().is_relative_to(self.store.folder):
+            if kind is None or path.name.startswith(".") or not real_path(path).is_relative_to(self.store.folder):
                 continue
             entries.append({"id": self.store.id_of(path), "name": path.name, "kind": kind})
         parent = None if here == self.store.folder else self.store.id_of(here.parent)
@@ -131,7 +131,7 @@ class App:
             left_out += len(listing.left_out) if listing else 0
             kinds: Mapping[Path, MediaKind | None] = listing.kinds if listing else {path: media_kind(path)}
             for file, kind in kinds.items():
-                if kind is not None and file.resolve().is_relative_to(self.store.folder or self.store.home):
+                if kind is not None and real_path(file).is_relative_to(self.store.folder or self.store.home):
                     added.append(self.store.add_item(file, kind))
         self.store.save()
         self._tell_items()

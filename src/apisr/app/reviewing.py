@@ -20,6 +20,7 @@ from apisr.app.events import Bus
 from apisr.app.library import find_library, is_report
 from apisr.app.store import Store
 from apisr.core.errors import InputError
+from apisr.core.files import real_path
 
 if TYPE_CHECKING:
     from apisr.curate.review import Review
@@ -118,14 +119,14 @@ class ReviewPages:
         """Send a report, in its sandbox."""
         path = self._store.path_of(request.path_params["report"])
         folder = self._store.folder
-        if folder is None or not path.resolve().is_relative_to(folder) or not is_report(path):
+        if folder is None or not real_path(path).is_relative_to(folder) or not is_report(path):
             raise InputError("no such report.", code="no-such-file")
         return FileResponse(path, media_type="text/html; charset=utf-8", headers=REPORT_HEADERS)
 
     def _dataset(self, request: Request) -> Path:
         path = self._store.path_of(request.path_params["dataset"])
         folder = self._store.folder
-        if folder is None or not path.resolve().is_relative_to(folder) or not path.is_dir():
+        if folder is None or not real_path(path).is_relative_to(folder) or not path.is_dir():
             raise InputError("no such dataset.", code="no-such-dataset")
         return path
 

@@ -10,6 +10,7 @@ this server's own, and every request carries a token, as a cookie that only this
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Collection
 from urllib.parse import urlencode
@@ -19,8 +20,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from apisr.core.errors import InputError
+
 #: Longest body of a request that is not an upload, in bytes.
 MAX_BODY_BYTES = 1 << 20
+#: Time in which such a body must have come.
+BODY_SECONDS = 20.0
 #: Start of the name of the cookie; the port follows, because browsers send cookies to all ports of a machine.
 COOKIE = "apisr_token_"
 #: Pages that can be opened with the token in their address.
@@ -113,12 +118,20 @@ class Guard:
 
 
 async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes | None:
-    """Return the body of a request, None if it is longer than the limit."""
+    """Return the body of a request, None if it is longer than the limit.
+
+    Raises:
+        InputError: it has not come in :data:`BODY_SECONDS`.
+    """
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            return None
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    return None
+    except TimeoutError:
+        raise InputError("the request stopped before its end.", code="bad-request") from None
     return bytes(body)
 
 

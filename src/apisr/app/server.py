@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
@@ -79,6 +80,8 @@ def serve(store: Store, options: ServerOptions, *, on_ready: Callable[[str], Non
     """
     import uvicorn
 
+    from apisr.app.connections import BrokenRequests, PunctualProtocol
+
     try:
         listener = _listener(options.host, options.port)
     except InputError:
@@ -92,12 +95,16 @@ def serve(store: Store, options: ServerOptions, *, on_ready: Callable[[str], Non
     application = create_app(store, bus, app, hosts=allowed_hosts(options.host, port))
     config = uvicorn.Config(
         application,
+        http=PunctualProtocol,
+        ws="none",
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=2,
         timeout_keep_alive=30,
         lifespan="on",
     )
+
+    logging.getLogger("uvicorn.error").addFilter(BrokenRequests())
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

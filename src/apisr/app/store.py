@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import secrets
 import shutil
 import threading
@@ -26,9 +25,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from apisr.core.errors import InputError
-from apisr.core.files import write_atomic
+from apisr.core.files import real_path, write_atomic
 from apisr.core.locks import HeldLock, take_lock
 from apisr.core.media import MediaKind
+from apisr.core.text import parse_json
 
 JobStatus = Literal["waiting", "running", "paused", "done", "failed", "cancelled"]
 
@@ -174,7 +174,7 @@ class Store:
         Raises:
             InputError: the path lies elsewhere.
         """
-        real = path.resolve()
+        real = real_path(path)
         if not any(real.is_relative_to(root) for root in self._roots()):
             raise InputError(f"'{path}' lies outside the folders of the app.", code="path-outside")
         name = hmac.new(self._secret, str(real).encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:24]
@@ -189,7 +189,7 @@ class Store:
             InputError: the id was not given out, or its file is gone or leads elsewhere now.
         """
         path = self._paths.get(name)
-        if path is None or not path.exists() or not any(path.resolve().is_relative_to(root) for root in self._roots()):
+        if path is None or not path.exists() or not any(real_path(path).is_relative_to(root) for root in self._roots()):
             raise InputError("no such file.", code="no-such-file")
         return path
 
@@ -222,7 +222,7 @@ class Store:
             for item in self.state.items:
                 if item.id == name:
                     return item
-            item = Item(id=name, path=path.resolve(), name=path.name, kind=kind, uploaded=uploaded)
+            item = Item(id=name, path=real_path(path), name=path.name, kind=kind, uploaded=uploaded)
             self.state.items.append(item)
         return item
 
@@ -231,7 +231,7 @@ class Store:
         with self._mutex:
             self.state.items = [other for other in self.state.items if other.id != item.id]
             needed = any(job.source == item.path and job.status != "done" for job in self.state.jobs)
-        if item.uploaded and not needed and item.path.resolve().is_relative_to(self.uploads.resolve()):
+        if item.uploaded and not needed and real_path(item.path).is_relative_to(real_path(self.uploads)):
             shutil.rmtree(item.path.parent, ignore_errors=True)
 
     def upload_path(self, name: str) -> Path:
@@ -270,7 +270,7 @@ class Store:
         self.cache.mkdir(parents=True, exist_ok=True)
         try:
             text = (self.home / "state.json").read_text(encoding="utf-8")
-            state = State.model_validate(json.loads(text))
+            state = State.model_validate(parse_json(text))
         except FileNotFoundError:
             return State()
         except (OSError, ValueError, ValidationError):

@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from apisr.cli import failures
 from apisr.cli.output import make_streams_safe
 from apisr.cli.settings import apply_settings
+from apisr.core.errors import InputError
 
 if TYPE_CHECKING:
     from typing import Any
@@ -62,12 +63,28 @@ class Program(Group):
         debug = "--debug" in line
         line = [argument for argument in line if argument != "--debug"]
         try:
+            _check_not_empty(line)
             code = super().main(line, "apisr", complete_var, standalone_mode=False, **extra)
         except (Exception, KeyboardInterrupt) as error:
             if debug:
                 raise
             raise SystemExit(failures.report(error, line)) from error
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _check_not_empty(line: Sequence[str]) -> None:
+    """Refuse an argument without letters, which as a path would mean the folder one is in.
+
+    Raises:
+        InputError: there is one.
+    """
+    for before, argument in zip(["apisr", *line], line, strict=False):
+        if not argument.strip():
+            raise InputError(
+                f"the argument after '{before}' is empty (a variable of the shell that is not set?). "
+                "Give a name, or '.' for this folder.",
+                code="empty-argument",
+            )
 
 
 def examples(*lines: str) -> str:

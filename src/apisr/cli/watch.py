@@ -87,13 +87,14 @@ def complete_files(folder: Path, output: Path, *, every_s: float, once: bool, ca
         once: end when all files that are there were given.
         cancel: ends the search.
     """
+    from apisr.core.files import real_path
     from apisr.core.media import find_media
 
     processed: dict[Path, State] = {}
     observed: dict[Path, State] = {}
-    real = output.resolve()
+    real = real_path(output)
     while not cancel.requested:
-        found = find_media(folder, skip=lambda path: path.resolve() == real).found
+        found = find_media(folder, skip=lambda path: real_path(path) == real).found
         now = {path: state for path in found if (state := _state(path)) is not None}
         for path, state in now.items():
             if observed.get(path) == state and processed.get(path) != state:

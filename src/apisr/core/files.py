@@ -53,12 +53,21 @@ def check_target(target: Path, *, overwrite: bool = False) -> None:
     Raises:
         InputError: it exists and `overwrite` is false, it is a folder, or its folder cannot be written.
     """
-    if target.is_dir():
-        raise InputError(f"cannot write '{target}': it is a folder. Give a file name.", code="output-is-folder")
+    if real_path(target).is_symlink():
+        raise InputError(f"cannot write '{target}': it is a link that leads in a circle.", code="cannot-write")
+    for path in (target, partial_path(target)):
+        if path.is_dir():
+            raise InputError(
+                f"cannot write '{target}': {'it' if path == target else repr(path.name)} is a folder. "
+                "Give another file name.",
+                code="output-is-folder",
+            )
     if target.exists() and not overwrite:
         raise InputError(f"'{target}' exists. Give another name or add --overwrite.", code="output-exists")
     parent = target.parent
     while not parent.exists():
+        if parent.is_symlink():
+            raise InputError(f"cannot write '{target}': '{parent}' is a link that leads nowhere.", code="cannot-write")
         if parent.parent == parent:
             raise InputError(f"cannot write '{target}': no such folder.", code="cannot-write")
         parent = parent.parent
@@ -88,6 +97,10 @@ def atomic_path(target: Path, *, overwrite: bool = False, keep_partial: bool = F
     partial = partial_path(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        claim = _claim(partial, target)
+    except OSError as error:
+        raise write_error(error, target) from error
+    try:
         yield partial
         if target.exists() and not overwrite:
             raise RunError(f"'{target}' appeared while it was being made; it is left as it is.", code="output-exists")
@@ -101,6 +114,9 @@ def atomic_path(target: Path, *, overwrite: bool = False, keep_partial: bool = F
         if isinstance(error, OSError):
             raise write_error(error, target) from error
         raise
+    finally:
+        if claim is not None:
+            os.close(claim)
 
 
 def write_atomic(target: Path, content: bytes, *, overwrite: bool = False) -> None:
@@ -142,9 +158,14 @@ def path_inside(folder: Path, name: str) -> Path:
     """
     path = folder / name
     outside = not name or "\0" in name or Path(name).is_absolute() or PureWindowsPath(name).is_absolute()
-    if outside or not path.resolve().is_relative_to(folder.resolve()):
+    if outside or not real_path(path).is_relative_to(real_path(folder)):
         raise InputError(f"'{name}' leads out of '{folder}' and is not followed.", code="path-outside")
     return path
+
+
+def real_path(path: Path) -> Path:
+    """Return a path without links and dots; links that lead in a circle stay, in every version of Python."""
+    return Path(os.path.realpath(path))
 
 
 def sha256_file(path: Path) -> str:
@@ -155,7 +176,8 @@ def sha256_file(path: Path) -> str:
 
 def write_error(error: OSError, target: Path) -> RunError:
     """Return what is said of an error of the file system while `target` was written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    cut_short = error.errno is None and " requested and " in str(error)  # how NumPy says that not all was written
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or cut_short:
         return RunError(
             f"cannot write '{target}': the disk is full. Free some space or choose another folder with -o.",
             code="disk-full",
@@ -167,3 +189,37 @@ def write_error(error: OSError, target: Path) -> RunError:
 
 def _writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _claim(partial: Path, target: Path) -> int | None:
+    """Make or take over a partial file and lock it, so that two runs never write into one.
+
+    Returns:
+        The descriptor that holds the lock; None on systems without locks of this kind.
+
+    Raises:
+        RunError: another run is writing it.
+        OSError: it cannot be made.
+    """
+    if partial.is_symlink() or (partial.exists() and partial.stat().st_nlink > 1):
+        partial.unlink()  # a link: what it leads to is somebody else's
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    while True:
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), partial.stat()):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise RunError(
+                f"another run is writing '{target}'. Wait for it, or give another name.", code="output-busy"
+            ) from None
+        except FileNotFoundError:
+            pass  # whoever held it has just finished
+        except OSError:  # a file system without locks
+            return descriptor
+        os.close(descriptor)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from apisr.core.dataset import MANIFEST_NAME, read_decisions
+from apisr.core.files import real_path
 
 MediaKind = Literal["picture", "video"]
 
@@ -246,7 +247,7 @@ def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> It
     visited: set[Path] = set()
     for base, folders, names in os.walk(folder, followlinks=True):
         here = Path(base)
-        real = here.resolve()
+        real = real_path(here)
         if real in visited:
             folders.clear()
             continue

@@ -1,4 +1,4 @@
-r"""Text for people: names of files as they can be shown, whatever bytes they hold.
+r"""Text for people, and from strangers: names that can be shown whatever bytes they hold, JSON of any depth.
 
 >>> printable("a\x1b[31m.png")
 'a\\x1b[31m.png'
@@ -8,8 +8,10 @@ r"""Text for people: names of files as they can be shown, whatever bytes they ho
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 #: Categories of characters that steer a terminal or a page instead of being seen: control, format (as that which turns
 #: the direction of writing), surrogate, private, not assigned, line and paragraph separator.
@@ -27,6 +29,18 @@ def printable(text: str | Path) -> str:
         character if unicodedata.category(character) not in _UNSEEN or character in _NEEDED else _escape(character)
         for character in str(text)
     )
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what a JSON text says.
+
+    Raises:
+        ValueError: not JSON, or nested deeper than anything that is written here.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def _escape(character: str) -> str:

@@ -10,6 +10,7 @@ from typing import IO, Any, Self
 
 from apisr.core.errors import InputError
 from apisr.core.files import atomic_path, write_error
+from apisr.core.text import parse_json
 from apisr.degrade.recipe import Parameters, Recipe
 
 Record = dict[str, Any]
@@ -106,7 +107,7 @@ def read_records(path: Path, *, cut_off: bool = False) -> dict[str, Record]:
         if not row.strip():
             continue
         try:
-            record = json.loads(row)
+            record = parse_json(row)
             if not isinstance(record["parameters"], dict):
                 raise TypeError("parameters are not an object")
             records[record["file"]] = record

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from apisr.core.errors import ApisrError, RunError
 from apisr.core.files import write_atomic
 from apisr.core.locks import wait_for_lock
+from apisr.core.text import parse_json
 from apisr.core.version import __version__
 from apisr.engines.base import (
     AUTOMATIC_PSNR_DB,
@@ -216,7 +217,7 @@ def _key(candidates: Sequence[Candidate]) -> str:
 
 def _read(path: Path) -> list[Measurement] | None:
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["measurements"]
+        entries = parse_json(path.read_text(encoding="utf-8"))["measurements"]
         return [Measurement(**entry) for entry in entries]
     except (OSError, ValueError, KeyError, TypeError):
         return None

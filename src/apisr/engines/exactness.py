@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.files import write_atomic
+from apisr.core.text import parse_json
 from apisr.core.version import __version__
 from apisr.engines.base import Engine, Request, machine, usable_threads
 from apisr.image import ImageU8, to_tensor
@@ -46,7 +47,7 @@ def kept_shape_exact(engine: Engine, request: Request, version: str) -> bool:
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     path = cache_folder().parent / "engines" / f"exact-{digest}.json"
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))["shape_exact"]
+        known = parse_json(path.read_text(encoding="utf-8"))["shape_exact"]
     except (OSError, ValueError, KeyError, TypeError):
         known = None
     if isinstance(known, bool):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apisr.core.errors import InputError
+from apisr.core.files import real_path
 from apisr.core.media import find_media
 
 
@@ -45,8 +46,8 @@ def _pictures_of(source: Path, without: Path | None) -> PictureListing:
         return PictureListing(((source, Path(source.name)),), ())
     if not source.is_dir():
         raise InputError(f"cannot read '{source}': no such file or folder.", code="cannot-read")
-    skipped = without.resolve() if without is not None and without.resolve() != source.resolve() else None
-    listing = find_media(source, skip=lambda path: path.resolve() == skipped)
+    skipped = real_path(without) if without is not None and real_path(without) != real_path(source) else None
+    listing = find_media(source, skip=lambda path: real_path(path) == skipped)
     pictures = [path for path, kind in listing.kinds.items() if kind == "picture"]
     if not pictures:
         raise InputError(f"no pictures found in '{source}'. Give pictures or a folder of them.", code="nothing-found")

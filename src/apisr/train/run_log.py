@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from apisr.core.errors import MissingExtra
 from apisr.core.files import write_atomic
+from apisr.core.text import parse_json
 from apisr.image import ImageU8
 from apisr.train.config import TrainConfig
 
@@ -142,9 +143,9 @@ def _drop_after(path: Path, step: int) -> None:
     kept: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            record = cast("dict[str, float]", json.loads(line))
-        except ValueError:
+            record = cast("dict[str, float]", parse_json(line))
+            if record["step"] <= step:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
             continue
-        if record["step"] <= step:
-            kept.append(line)
     write_atomic(path, "".join(line + "\n" for line in kept).encode(), overwrite=True)

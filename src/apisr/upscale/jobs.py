@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from apisr.core.errors import Cancelled, InputError
+from apisr.core.files import real_path
 from apisr.core.media import HEAD_BYTES, MediaListing, find_media, kind_of_name, media_kind
 from apisr.core.progress import Cancel, ProgressFn, no_progress
 from apisr.upscale.existing import mark_of, resolve_existing
@@ -159,8 +160,8 @@ def _upscale_video(job: Job, context: JobContext, report: JobReport) -> VideoRes
 
 
 def _media_below(folder: Path, base: Path) -> MediaListing:
-    inside = base.resolve() != folder.resolve()
-    return find_media(folder, skip=lambda path: inside and path.resolve() == base.resolve())
+    inside = real_path(base) != real_path(folder)
+    return find_media(folder, skip=lambda path: inside and real_path(path) == real_path(base))
 
 
 def _job_below(folder: Path, source: Path, kind: Kind, base: Path, options: UpscaleOptions, *, named: bool) -> Job:
@@ -205,14 +206,14 @@ def _kind_of_neither(source: Path) -> Kind:
 def _check_distinct(jobs: Sequence[Job]) -> None:
     sources: dict[Path, Path] = {}
     for job in jobs:
-        target = job.target.resolve()
+        target = real_path(job.target)
         if target in sources and sources[target] != job.source:
             raise InputError(
                 f"'{sources[target]}' and '{job.source}' would both become '{job.target}'. "
                 "Give them different names or output folders.",
                 code="same-output",
             )
-        if target == job.source.resolve():
+        if target == real_path(job.source):
             raise InputError(
                 f"the output '{job.target}' is the input itself. Choose another name or folder with -o.",
                 code="output-is-input",

@@ -8,6 +8,7 @@ segments are joined (:mod:`apisr.video.join`).
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -26,6 +27,7 @@ from av.video.stream import VideoStream
 from apisr.core.errors import RunError
 from apisr.core.files import flush_to_disk, sha256_file
 from apisr.core.processes import leave_realtime
+from apisr.core.text import parse_json
 from apisr.image import ImageInt
 from apisr.video.colour import Colour
 from apisr.video.encoders import EncoderChoice, coded_size, configure
@@ -62,15 +64,15 @@ class EncodedSegment:
 
     @staticmethod
     def from_json(text: str) -> EncodedSegment:
-        """Read :meth:`to_json`'s form."""
-        data = json.loads(text)
+        """Read :meth:`to_json`'s form; ValueError, KeyError or TypeError where it is another."""
+        data = parse_json(text)
         return EncodedSegment(
-            tuple(data["pts"]),
-            tuple(data["durations"]),
-            data["delay"],
-            data["size_bytes"],
-            data["damaged"],
-            data["sha256"],
+            tuple(map(operator.index, data["pts"])),
+            tuple(map(operator.index, data["durations"])),
+            operator.index(data["delay"]),
+            operator.index(data["size_bytes"]),
+            operator.index(data["damaged"]),
+            str(data["sha256"]),
         )
 
 

@@ -31,6 +31,7 @@ from pathlib import Path
 from apisr.core.errors import ModelError, RunError
 from apisr.core.files import atomic_path, sha256_file
 from apisr.core.locks import wait_for_lock
+from apisr.core.text import parse_json
 from apisr.weights.model import CardDict
 
 #: Called with (bytes so far, bytes in all or None).
@@ -427,6 +428,6 @@ def _record(target: Path, release: Release, digest: str) -> None:
 
 def _recorded(target: Path) -> str | None:
     try:
-        return str(json.loads(_record_path(target).read_text(encoding="utf-8"))["sha256"])
+        return str(parse_json(_record_path(target).read_text(encoding="utf-8"))["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -30,6 +30,7 @@ from apisr.core.errors import InputError
 from apisr.core.files import atomic_path, write_atomic
 from apisr.core.pipeline import map_ordered
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
+from apisr.core.text import parse_json
 from apisr.image import ImageU8
 from apisr.train.data.crops import CROPS_STREAM, CropOptions, bilinear_error, check_large_enough, cut_all, whole_pixels
 from apisr.train.data.degradation import Mixture
@@ -289,11 +290,11 @@ def read_pictures_per_shard(folder: Path) -> int:
         InputError: the folder has no index, or one that cannot be read.
     """
     try:
-        content = cast("object", json.loads((folder / INDEX_NAME).read_text(encoding="utf-8")))
+        content = cast("object", parse_json((folder / INDEX_NAME).read_text(encoding="utf-8")))
         if not isinstance(content, dict):
             raise TypeError("expected an object")
         return int(cast("dict[str, int]", content)["pictures_per_shard"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, OverflowError, KeyError, TypeError) as error:
         raise InputError(
             f"cannot read the shards in '{folder}': {INDEX_NAME}: {error}. Make them with apisr shards.",
             code="bad-shards",

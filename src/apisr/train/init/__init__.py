@@ -9,12 +9,12 @@ every step and knows nothing of the strategy behind it. A new strategy is a file
 from __future__ import annotations
 
 import copy
-import json
 from typing import Protocol, cast
 
 from torch import Tensor, nn
 
 from apisr.core.errors import InputError
+from apisr.core.text import parse_json
 from apisr.networks import architecture
 from apisr.networks.compact import Compact
 from apisr.networks.lite import Lite
@@ -146,7 +146,7 @@ def build_generator(config: ModelConfig, *, load: bool = True) -> nn.Module:
             "model.expand is for the networks 'compact' and 'lite'. Set model.expand=false.", code="cannot-expand"
         )
     state, metadata = load_state(path)
-    if isinstance(module, Lite) and max(json.loads(metadata.get("apisr.hyper", "{}")).get("dilations") or [1]) > 1:
+    if isinstance(module, Lite) and max(parse_json(metadata.get("apisr.hyper", "{}")).get("dilations") or [1]) > 1:
         raise InputError(
             f"'{path}' is dilated, which a Lite network is not. Give model.init_from without dilations.",
             code="cannot-expand",

@@ -35,6 +35,7 @@ from torch.nn import functional
 
 from apisr.core.errors import InputError, MissingExtra, ModelError
 from apisr.core.files import atomic_path
+from apisr.core.text import parse_json
 from apisr.weights.releases import cache_folder
 
 #: Names of the proxy features, and the layers that each gives.
@@ -231,7 +232,7 @@ def read_proxy(path: Path) -> Graph:
         with safe_open(str(path), framework="numpy") as file:
             text = (file.metadata() or {})[_METADATA_KEY]
             arrays = {key: cast("NDArray[np.float32]", file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118
-        described = _Described(**cast("dict[str, object]", json.loads(text)))  # pyright: ignore[reportArgumentType]
+        described = _Described(**cast("dict[str, object]", parse_json(text)))  # pyright: ignore[reportArgumentType]
         nodes = tuple(_node(values, arrays) for values in described.nodes)
         return Graph(nodes, described.mean, described.factor, described.bgr)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

@@ -8,8 +8,10 @@ work is refused with the difference named, never mixed. A lock keeps two runs fr
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
-import shutil
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import cast
 from apisr.core.errors import InputError, RunError
 from apisr.core.files import name_with, sha256_file, write_atomic
 from apisr.core.locks import HeldLock, take_lock
+from apisr.core.text import parse_json
 from apisr.upscale.video.cuts import Segment
 from apisr.video.writer import EncodedSegment
 
@@ -28,6 +31,8 @@ FOLDER_SUFFIX = ".partial.segments"
 Value = str | int | float | bool | None | Sequence["Value"] | Mapping[str, "Value"]
 
 _RECORD, _LOCK = "record.json", "lock"
+#: Names that a run gives to files in its folder.
+_OWN = re.compile(r"(\d{5,}|record)(\.partial)?\.(segment|partial|json)|\d{5,}\.partial")
 
 
 @dataclass
@@ -60,8 +65,13 @@ class WorkFolder:
             The complete segments by number; those that were changed since they were made are not among them.
 
         Raises:
-            InputError: another run works there, or what is there was made with other settings.
+            InputError: another run works there, what is there is not of a run with these settings.
         """
+        if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
+            raise InputError(
+                f"'{self.path}' is no folder of an interrupted run. Remove it, or give another name.",
+                code="work-folder-foreign",
+            )
         self._lock = take_lock(
             self.path / _LOCK,
             busy=f"another run is working on '{self.path.name.removesuffix(FOLDER_SUFFIX)}'. "
@@ -73,12 +83,12 @@ class WorkFolder:
                 self._empty()
             bounds = [[segment.start, segment.end, segment.frames] for segment in segments]
             record = json.loads(json.dumps({"version": RECORD_VERSION, **settings, "segments": bounds}))
-            if (self.path / _RECORD).exists():
+            if _read(self.path / _RECORD):
                 self._check_same(record)
-            else:
+            else:  # none, or a damaged one, of which nobody knows what it described
                 self._empty()
                 _write(self.path / _RECORD, record)
-            complete = {segment.number: self._verified(segment.number) for segment in segments}
+            complete = {segment.number: self._verified(segment) for segment in segments}
         except BaseException:
             self.close()
             raise
@@ -124,26 +134,37 @@ class WorkFolder:
         """Give up the lock; remove the folder if it holds no finished segment."""
         if self._lock is None:
             return
-        if not self.finished():
-            shutil.rmtree(self.path, ignore_errors=True)
-        self._lock.release()
-        self._lock = None
-
-    def remove(self) -> None:
-        """Remove the folder (after success) and give up the lock."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        if self._lock is not None:
+        if self.finished():
             self._lock.release()
             self._lock = None
-            shutil.rmtree(self.path, ignore_errors=True)  # where a locked file cannot be removed
+        else:
+            self.remove()
+
+    def remove(self) -> None:
+        """Remove what a run puts there (after success), the folder if nothing else is in it, and give up the lock."""
+        with contextlib.suppress(OSError):
+            self._empty()
+        for released in (False, True):  # a locked file cannot be removed everywhere
+            with contextlib.suppress(OSError):
+                (self.path / _LOCK).unlink()
+                self.path.rmdir()
+            if not released and self._lock is not None:
+                self._lock.release()
+                self._lock = None
 
     def __reduce__(self) -> tuple[type[WorkFolder], tuple[Path]]:
         """Travel to another process without the lock."""
         return WorkFolder, (self.path,)
 
     def _empty(self) -> None:
+        """Remove what a run puts there, and nothing else."""
         for path in self.path.iterdir():
-            if path.name != _LOCK:
+            if _OWN.fullmatch(path.name):
+                if path.is_dir() and not path.is_symlink():
+                    raise InputError(
+                        f"'{path}' is a folder, which no run makes. Remove it, or give another name.",
+                        code="work-folder-foreign",
+                    )
                 path.unlink()
 
     def _check_same(self, record: Mapping[str, Value]) -> None:
@@ -167,19 +188,33 @@ class WorkFolder:
             return None
         try:
             text = record.read_text(encoding="utf-8")
-            digest = str(json.loads(text)["sha256"])
+            digest = str(parse_json(text)["sha256"])
             segment = EncodedSegment.from_json(text)
         except (ValueError, KeyError, TypeError, OSError):
             return None
+        if not video.is_file() or video.is_symlink():
+            return None
         return (segment, digest) if video.stat().st_size == segment.size_bytes else None
 
-    def _verified(self, number: int) -> EncodedSegment | None:
-        """Return a complete segment whose content is what was written."""
-        described = self._described(number)
-        if described is None or sha256_file(self.video_path(number)) != described[1]:
-            self.video_path(number).unlink(missing_ok=True)
+    def _verified(self, segment: Segment) -> EncodedSegment | None:
+        """Return a complete segment whose content is what was written, and is of this part of the video."""
+        video = self.video_path(segment.number)
+        described = self._described(segment.number)
+        if described is None or not _fits(described[0], segment) or sha256_file(video) != described[1]:
+            if video.is_dir() and not video.is_symlink():
+                raise InputError(f"'{video}' is a folder, which no run makes. Remove it.", code="work-folder-foreign")
+            video.unlink(missing_ok=True)
             return None
         return described[0]
+
+
+def _fits(made: EncodedSegment, segment: Segment) -> bool:
+    """Return whether the times of a segment are those of this part: increasing, and within its bounds."""
+    times = made.pts
+    ordered = all(before < after for before, after in itertools.pairwise(times))
+    early = segment.start is not None and bool(times) and times[0] < segment.start
+    late = segment.end is not None and bool(times) and times[-1] >= segment.end
+    return ordered and not early and not late and len(made.durations) == len(times)
 
 
 def first_difference(before: Value, now: Value, name: str = "") -> tuple[str, str, str] | None:
@@ -190,18 +225,18 @@ def first_difference(before: Value, now: Value, name: str = "") -> tuple[str, st
     """
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         earlier, present = cast("Mapping[str, Value]", before), cast("Mapping[str, Value]", now)
-        keys = sorted({*earlier, *present}, key=lambda key: (key == "segments", key))
+        keys = sorted({*earlier, *present}, key=lambda key: (key == "segments", key != "source", key))
         for key in keys:
             found = first_difference(earlier.get(key), present.get(key), key)
             if found is not None:
                 return found
         return None
-    return None if before == now else (name, _shown(before), _shown(now))
+    return None if before == now else (name, *_shown(before, now))
 
 
 def _read(path: Path) -> dict[str, Value]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(parse_json(path.read_text(encoding="utf-8")))
     except (ValueError, OSError, TypeError):
         return {}
 
@@ -210,6 +245,20 @@ def _write(path: Path, content: Mapping[str, Value]) -> None:
     write_atomic(path, json.dumps(content, indent=1).encode(), overwrite=True)
 
 
-def _shown(value: Value) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _shown(before: Value, now: Value) -> tuple[str, str]:
+    """Return two values as texts of at most 60 letters in which their difference can be seen.
+
+    >>> _shown("a" * 99 + "b", "a" * 99 + "c")
+    ('...aaab', '...aaac')
+    """
+    first, second = (value if isinstance(value, str) else json.dumps(value) for value in (before, now))
+    if max(len(first), len(second)) <= 60:
+        return first, second
+    pairs = enumerate(zip(first, second, strict=False))
+    same = next((at for at, (one, other) in pairs if one != other), min(len(first), len(second)))
+    return _cut(first, same), _cut(second, same)
+
+
+def _cut(text: str, same: int) -> str:
+    shown = f"...{text[same - 3 :]}" if same > 3 else text
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.errors import ModelError
+from apisr.core.text import parse_json
 from apisr.networks import architecture, check_hyper
 from apisr.weights.formats.onnx import read_arrays, read_metadata
 from apisr.weights.model import CardDict
@@ -97,7 +98,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     refusal = f"'{path}' holds no weights to train on (expected a file of 'apisr export', not quantised)."
     try:
         network = architecture(metadata["apisr.architecture"])
-        card: CardDict = json.loads(metadata["apisr.card"])
+        card: CardDict = parse_json(metadata["apisr.card"])
         hyper: CardDict = card["hyper"]
         check_hyper(hyper)
         template = network.build(hyper).state_dict()
