@@ -442,7 +442,7 @@ def test_bytes_that_the_network_leaves_alone_stay_exact_in_bf16(name: str) -> No
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
 def test_int8_of_the_fast_network_is_accurate_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Good enough to be chosen by itself, free of the window's size, made once, and made anew where it is damaged."""
+    """Close to fp32 but for noise, free of the window's size, made once, and made anew where it is damaged."""
     monkeypatch.setenv("APISR_CACHE", str(tmp_path / "cache"))
     model = resolve_model("apisr-x2-fast")
     assert "int8" in engine_kind("openvino").precisions("cpu", model)
@@ -460,3 +460,17 @@ def test_int8_of_the_fast_network_is_accurate_and_kept(tmp_path: Path, monkeypat
     assert kept.stat().st_mtime_ns == made
     kept.write_text("<net")
     np.testing.assert_array_equal(kind.open(Request(model, "cpu", "int8", 1)).run(picture), output)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_int8_is_not_chosen_by_itself(strength: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noisy pictures fall below 50 dB, and the built-in noise shows it, for the twin and what lies between too."""
+    from apisr.engines.registry import accuracy_db
+    from apisr.weights import choose_model
+
+    monkeypatch.setenv("APISR_CACHE", str(tmp_path / "cache"))
+    model = choose_model("apisr-x2-fast", strength=strength)
+    kind = engine_kind("openvino")
+    request = Request(model, "cpu", "int8", 1)
+    assert 40 < accuracy_db(kind, request, kind.open(request)) < 50

@@ -11,7 +11,7 @@ import hashlib
 import math
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
@@ -32,7 +32,7 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 #: What a user asks for; ``auto`` takes the fastest precision that is accurate enough.
 PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 
-#: ``auto`` takes a precision only where its PSNR against fp32 on a built-in picture reaches this.
+#: ``auto`` takes a precision only where its PSNR against fp32 on the built-in pictures reaches this.
 AUTOMATIC_PSNR_DB = 50.0
 #: A precision that was asked for by name is refused below this.
 LOWEST_PSNR_DB = 40.0
@@ -148,6 +148,22 @@ def probe_picture(height: int, width: int) -> NDArray[np.float32]:
     picture = 0.8 * cells[:, :height, :width] + ramp
     picture[:, height // 3 :: 16] *= 0.3  # dark lines one pixel wide
     return np.ascontiguousarray(picture[None])
+
+
+def check_pictures(height: int, width: int) -> tuple[NDArray[np.float32], ...]:
+    """Return the pictures on which a precision must be accurate: the built-in one as it is, and with strong noise.
+
+    Of the crops of pictures that were tried, the noisiest lost most in 8-bit integers: 8 dB more than the built-in
+    picture does as it is, 2 dB more than it does with this noise.
+    """
+    picture = probe_picture(height, width)
+    noise = np.random.default_rng(1).standard_normal(picture.shape, dtype=np.float32)
+    return picture, np.clip(picture + np.float32(0.2) * noise, 0, 1)
+
+
+def worst_psnr_db(outputs: Iterable[NDArray[np.float32]], references: Iterable[NDArray[np.float32]]) -> float:
+    """Return the smallest PSNR between outputs and references."""
+    return min(psnr_db(output, reference) for output, reference in zip(outputs, references, strict=True))
 
 
 def psnr_db(output: NDArray[np.float32], reference: NDArray[np.float32]) -> float:

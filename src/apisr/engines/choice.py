@@ -1,7 +1,7 @@
 """Choosing an engine by measurement, once for a machine and a network.
 
 Each candidate (engine, device, precision) runs the built-in picture for half a second. One that is less than 50 dB from
-fp32 is out; of the rest the fastest wins, the preferred one where they differ by less than a tenth. The table is kept
+fp32 on it, as it is or with noise, is out; of the rest the fastest wins, the preferred one where they differ by less than a tenth. The table is kept
 in the cache, under a name that changes with the machine, the drivers, the versions and the model: the choice is then
 the same at every start, and in all processes of a run.
 """
@@ -31,10 +31,10 @@ from apisr.engines.base import (
     Engine,
     EngineKind,
     Request,
+    check_pictures,
     machine,
-    probe_picture,
-    psnr_db,
     usable_threads,
+    worst_psnr_db,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 #: An engine and what it is asked to open.
 Candidate = tuple[EngineKind, Request]
 
+#: Changes with what is measured: what was kept is then measured again.
+_METHOD = 2
 #: How long a candidate is measured.
 SECONDS = 0.5
 #: A less preferred candidate must be faster by this factor.
@@ -65,7 +67,7 @@ class Measurement:
         device: name of the device.
         precision: of the arithmetic.
         mpx_per_s: input megapixels a second; 0 if it does not run.
-        psnr_db: against fp32 of the same machine; 200 where there is no difference.
+        psnr_db: against fp32 of the same machine, the worst of the built-in pictures; 200 where there is no difference.
         problem: why it does not run; empty if it does.
     """
 
@@ -155,28 +157,28 @@ def measure(
         seconds: for each.
         size: (height, width) of the picture; None takes what suits the network.
     """
-    reference = None
+    references: list[NDArray[np.float32]] | None = None
     for kind, request in candidates:
         names = (kind.name, request.device, request.precision)
         try:
             engine = kind.open(request)
-            picture = probe_picture(*_size(engine, size, request.model))
-            output = _checked_run(engine, picture)
-            if reference is None:
+            pictures = check_pictures(*_size(engine, size, request.model))
+            outputs = _checked_runs(engine, pictures)
+            if references is None:
                 exact = engine if request.precision == "fp32" else kind.open(replace(request, precision="fp32"))
-                reference = _checked_run(exact, picture)
-            speed = _speed(engine, picture, seconds)
+                references = _checked_runs(exact, pictures)
+            speed = _speed(engine, pictures[0], seconds)
         except ApisrError as error:
             yield Measurement(*names, 0.0, 0.0, str(error))
             continue
-        yield Measurement(*names, round(speed, 4), round(psnr_db(output, reference), 1))
+        yield Measurement(*names, round(speed, 4), round(worst_psnr_db(outputs, references), 1))
 
 
-def _checked_run(engine: Engine, picture: NDArray[np.float32]) -> NDArray[np.float32]:
-    output = engine.run(picture)
-    if not np.isfinite(output).all():
+def _checked_runs(engine: Engine, pictures: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    outputs = [engine.run(picture) for picture in pictures]
+    if not all(np.isfinite(output).all() for output in outputs):
         raise RunError(f"{engine.name} gives values that are not numbers.", code="network-failed")
-    return output
+    return outputs
 
 
 def _speed(engine: Engine, picture: NDArray[np.float32], seconds: float) -> float:
@@ -205,7 +207,7 @@ def _size(engine: Engine, size: tuple[int, int] | None, model: Model) -> tuple[i
 def _key(candidates: Sequence[Candidate]) -> str:
     model = candidates[0][1].model
     parts = [
-        __version__,
+        f"{__version__} {_METHOD}",
         *machine(),
         model.sha256,
         str(candidates[0][1].threads or usable_threads()),

@@ -27,9 +27,9 @@ from apisr.engines.base import (
     Precision,
     PrecisionChoice,
     Request,
+    check_pictures,
     check_precision,
-    probe_picture,
-    psnr_db,
+    worst_psnr_db,
 )
 
 if TYPE_CHECKING:
@@ -216,13 +216,13 @@ def open_checked(kind: EngineKind, request: Request, *, named: bool) -> Engine:
 
 
 def accuracy_db(kind: EngineKind, request: Request, opened: Engine) -> float:
-    """Return the PSNR of an opened engine against the same engine in fp32 on the built-in picture."""
+    """Return the PSNR of an opened engine against the same engine in fp32, the worst of the built-in pictures."""
     from dataclasses import replace
 
     side = -(-96 // opened.traits.multiple_px) * opened.traits.multiple_px
-    picture = probe_picture(*(opened.traits.fixed_size or (side, side)))
+    pictures = check_pictures(*(opened.traits.fixed_size or (side, side)))
     exact = kind.open(replace(request, precision="fp32"))
-    return psnr_db(opened.run(picture), exact.run(picture))
+    return worst_psnr_db(map(opened.run, pictures), map(exact.run, pictures))
 
 
 def _matching(kind: EngineKind, device: str) -> list[str]:
