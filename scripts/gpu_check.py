@@ -210,6 +210,8 @@ def run(step: Step, output: Path) -> Step:
     sys.stdout.write(f"{step.name}: at most {step.limit_s:.0f} s ... ")
     sys.stdout.flush()
     environment = {**os.environ, "APISR_CACHE": str(output / "cache"), "PYTHONPATH": str(ROOT / "src")}
+    if step.name == "training":
+        shutil.rmtree(output / "runs", ignore_errors=True)  # of a slice that was stopped: it is measured from its start
     start = time.monotonic()
     with (output / f"{step.name}.txt").open("w", encoding="utf-8") as file:
         try:

@@ -158,7 +158,7 @@ def check_pictures(height: int, width: int) -> tuple[NDArray[np.float32], ...]:
     """
     picture = probe_picture(height, width)
     noise = np.random.default_rng(1).standard_normal(picture.shape, dtype=np.float32)
-    return picture, np.clip(picture + np.float32(0.2) * noise, 0, 1)
+    return picture, np.clip(picture + np.float32(0.2) * noise, 0, 1).astype(np.float32)
 
 
 def worst_psnr_db(outputs: Iterable[NDArray[np.float32]], references: Iterable[NDArray[np.float32]]) -> float:

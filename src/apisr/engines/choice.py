@@ -1,9 +1,9 @@
 """Choosing an engine by measurement, once for a machine and a network.
 
-Each candidate (engine, device, precision) runs the built-in picture for half a second. One that is less than 50 dB from
-fp32 on it, as it is or with noise, is out; of the rest the fastest wins, the preferred one where they differ by less than a tenth. The table is kept
-in the cache, under a name that changes with the machine, the drivers, the versions and the model: the choice is then
-the same at every start, and in all processes of a run.
+Each candidate (engine, device, precision) runs the built-in picture for half a second. One that is less than 50 dB
+from fp32 on it, as it is or with noise, is out; of the rest the fastest wins, the preferred one where they differ by
+less than a tenth. The table is kept in the cache, under a name that changes with the machine, the drivers, the
+versions and the model: the choice is then the same at every start, and in all processes of a run.
 """
 
 from __future__ import annotations

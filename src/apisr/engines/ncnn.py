@@ -40,12 +40,13 @@ _HEAP_SHARE, _BYTES_PER_PX = 0.5, 2048
 _PROCESSOR_KIND = 3
 #: What ncnn returns where memory could not be had.
 _NO_MEMORY = -100
-_NETWORKS = ("compact", "lite", "rrdb")
-#: Why the others have no graph.
+_NETWORKS = ("compact", "cunet", "lite", "rrdb")
+#: Why the others have no graph: ncnn (2026) has no roll, gather or select, and its product of two blobs does not run on
+#: Vulkan.
 _REASONS = {
-    "grl": "its windows are rolled, and its position biases depend on the size of the picture; ncnn has no such layers",
-    "dat": "its attention over windows and channels needs layers that ncnn does not have",
-    "cunet": "its channel weights come from the whole picture, which rarely fits into the memory of a card at once",
+    "grl": "its shifted windows need a roll and a mask of the picture's size, and ncnn has no layers for them",
+    "dat": "its shifted windows need a roll and a mask of the picture's size, and its attention over channels a "
+    "product of two blobs, which ncnn does not have on graphics cards",
 }
 
 _log = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ class NcnnEngine:
             if net.load_param_mem(graph.text()) or net.load_model(str(weights)):
                 raise ModelError(f"{self.name} cannot run '{request.model.path}'.", code="model-not-runnable")
         self._net = net
+        self._margin_px = graph.margin_px
         self._module = ncnn
 
     @property
@@ -123,8 +125,9 @@ class NcnnEngine:
             return np.stack([self._run_one(picture) for picture in batch])
 
     def _run_one(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+        source = _continued(picture, self._margin_px)  # ncnn reads it where it lies
         with self._net.create_extractor() as extractor:
-            extractor.input("in0", self._module.Mat(np.ascontiguousarray(picture)))
+            extractor.input("in0", self._module.Mat(source))
             failed, output = extractor.extract("out0")
             scale = self.traits.scale
             size = (3, scale * picture.shape[1], scale * picture.shape[2])
@@ -139,6 +142,13 @@ class NcnnEngine:
                     f"{self.name} failed on a picture of {picture.shape[2]}x{picture.shape[1]}.", code="network-failed"
                 )
             return np.array(output, dtype=np.float32)
+
+
+def _continued(picture: NDArray[np.float32], margin_px: int) -> NDArray[np.float32]:
+    """Mirror a picture ``(3, H, W)`` at its border, or repeat its edge where it is smaller than the margin."""
+    mode = "reflect" if min(picture.shape[1:]) > margin_px else "edge"
+    margins = ((0, 0), (margin_px, margin_px), (margin_px, margin_px))
+    return np.ascontiguousarray(np.pad(picture, margins, mode) if margin_px else picture)
 
 
 def _arrays(model: Model) -> Arrays:

@@ -39,21 +39,46 @@ class Graph:
 
     Args:
         arrays: learned values by their name in the network.
+        margin_px: by how much the network wants its picture continued on every side.
     """
 
-    def __init__(self, arrays: Arrays) -> None:
+    def __init__(self, arrays: Arrays, *, margin_px: int = 0) -> None:
         self._arrays = arrays
+        self.margin_px = margin_px
         self._layers: list[_Layer] = []
 
     def convolution(self, source: str, name: str, *, dilation: int = 1, slope: float | None = None) -> str:
         """Add a zero-padded convolution with the weights `name`; a slope adds (leaky) ReLU, 0 the plain one."""
         weight, bias = self._arrays[f"{name}.weight"], self._arrays[f"{name}.bias"]
         side = weight.shape[2]
-        activation = "" if slope is None else " 9=1" if slope == 0 else f" 9=2 -23310=1,{slope:e}"
-        parameters = (
-            f"0={weight.shape[0]} 1={side} 2={dilation} 4={dilation * (side // 2)} 5=1 6={weight.size}{activation}"
-        )
+        parameters = f"0={weight.shape[0]} 1={side} 2={dilation} 4={dilation * (side // 2)} 5=1 6={weight.size}"
+        parameters += _activation(slope)
         return self.add("Convolution", [source], parameters, [bytes(4) + _raw(weight), _raw(bias)])
+
+    def valid(self, source: str, name: str, *, stride: int = 1, slope: float | None = None) -> str:
+        """Add a convolution without padding."""
+        weight, bias = self._arrays[f"{name}.weight"], self._arrays[f"{name}.bias"]
+        parameters = f"0={weight.shape[0]} 1={weight.shape[2]} 3={stride} 5=1 6={weight.size}{_activation(slope)}"
+        return self.add("Convolution", [source], parameters, [bytes(4) + _raw(weight), _raw(bias)])
+
+    def doubled(self, source: str, name: str, *, cut: int = 0, slope: float | None = None) -> str:
+        """Add a transposed convolution of stride 2 whose output is cut by so many pixels on every side."""
+        weight, bias = self._arrays[f"{name}.weight"].swapaxes(0, 1), self._arrays[f"{name}.bias"]
+        parameters = f"0={weight.shape[0]} 1={weight.shape[2]} 3=2 4={cut} 5=1 6={weight.size}{_activation(slope)}"
+        return self.add("Deconvolution", [source], parameters, [bytes(4) + _raw(weight), _raw(bias)])
+
+    def cropped(self, source: str, border: int) -> str:
+        """Cut a border away."""
+        return self.add("Crop", [source], f"-23309=2,{border},{border} -23310=2,-{border},-{border} -23311=2,1,2")
+
+    def weighted(self, source: str, name: str) -> str:
+        """Squeeze and excitation: channels weighted by their means."""
+        y = self.add("Pooling", [source], "0=1 4=1")
+        for layer, activation in (("conv1", 1), ("conv2", 4)):
+            weight, bias = (self._arrays[f"{name}.{layer}.{kind}"] for kind in ("weight", "bias"))
+            parameters = f"0={weight.shape[0]} 1=1 2={weight.size} 9={activation}"
+            y = self.add("InnerProduct", [y], parameters, [bytes(4) + _raw(weight), _raw(bias)])
+        return self.add("BinaryOp", [source, self.add("Reshape", [y], "0=1 1=1 2=-1")], "0=2")
 
     def slopes(self, source: str, name: str) -> str:
         """Add a PReLU with one slope a channel."""
@@ -122,6 +147,10 @@ class Graph:
             lines += _split(layer.output, users)
         blobs = 1 + len(self._layers) + sum(count for count in users.values() if count > 1)
         return "\n".join([str(_MAGIC), f"{len(lines)} {blobs}", *lines]) + "\n"
+
+
+def _activation(slope: float | None) -> str:
+    return "" if slope is None else " 9=1" if slope == 0 else f" 9=2 -23310=1,{slope:e}"
 
 
 def _split(name: str, users: Mapping[str, int]) -> list[str]:
@@ -213,5 +242,37 @@ def _dense(graph: Graph, source: str, name: str) -> str:
     return graph.sum(source, graph.scaled(graph.convolution(joined, f"{name}.conv5"), 0.2))
 
 
+def cunet(hyper: Mapping[str, Any], arrays: Arrays) -> Graph:
+    """:class:`apisr.networks.cunet.CUNet` as a graph."""
+    graph = Graph(arrays, margin_px=18)
+
+    def pair(source: str, name: str, *, weighted: bool = True) -> str:
+        y = source
+        for layer in ("conv.0", "conv.2"):
+            y = graph.valid(y, f"{name}.{layer}", slope=0.1)
+        return graph.weighted(y, f"{name}.seblock") if weighted else y
+
+    full = pair(_SOURCE, "unet1.conv1", weighted=False)
+    low = pair(graph.valid(full, "unet1.conv1_down", stride=2, slope=0.1), "unet1.conv2")
+    low = graph.doubled(low, "unet1.conv2_up", slope=0.1)
+    y = graph.valid(graph.sum(graph.cropped(full, 4), low), "unet1.conv3", slope=0.1)
+    first = graph.doubled(y, "unet1.conv_bottom", cut=3)
+
+    full = pair(first, "unet2.conv1", weighted=False)
+    half = pair(graph.valid(full, "unet2.conv1_down", stride=2, slope=0.1), "unet2.conv2")
+    quarter = pair(graph.valid(half, "unet2.conv2_down", stride=2, slope=0.1), "unet2.conv3")
+    quarter = graph.doubled(quarter, "unet2.conv3_up", slope=0.1)
+    half = pair(graph.sum(graph.cropped(half, 4), quarter), "unet2.conv4")
+    half = graph.doubled(half, "unet2.conv4_up", slope=0.1)
+    y = graph.valid(graph.sum(graph.cropped(full, 16), half), "unet2.conv5", slope=0.1)
+    graph.finish(graph.sum(graph.valid(y, "unet2.conv_bottom"), graph.cropped(first, 20)))
+    return graph
+
+
 #: Network -> its writer.
-GRAPHS: dict[str, Callable[[Mapping[str, Any], Arrays], Graph]] = {"compact": compact, "lite": lite, "rrdb": rrdb}
+GRAPHS: dict[str, Callable[[Mapping[str, Any], Arrays], Graph]] = {
+    "compact": compact,
+    "cunet": cunet,
+    "lite": lite,
+    "rrdb": rrdb,
+}
