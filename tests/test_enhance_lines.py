@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as array_strategy
 
+from apisr import metrics
 from apisr.core.errors import InputError
 from apisr.enhance import PRESETS, enhance, enhance_steps, passively_dilated, without_outliers
+from apisr.image import read_rgb
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +171,57 @@ def test_bad_arguments_are_refused(picture: np.ndarray, options: dict[str, Any],
     with pytest.raises(InputError) as caught:
         enhance(picture, **options)
     assert caught.value.code == code
+
+
+# --- faint and strong lines -------------------------------------------------------------------------------------------
+
+
+def upright_lines(width_px: float, depth: float, blur_px: float) -> np.ndarray:
+    """Seven dark lines, a little slanted, `depth` levels below a light ground before the blur."""
+    large = np.full((240 * 4, 360 * 4), 200, np.float32)
+    for number in range(7):
+        left = (30 + 45 * number) * 4
+        cv2.line(large, (left, 40), (left + 80, 240 * 4 - 40), 200 - depth, round(4 * width_px), cv2.LINE_AA)
+    soft = cv2.GaussianBlur(large, (0, 0), 4 * blur_px)
+    small = cv2.resize(soft, (360, 240), interpolation=cv2.INTER_AREA)
+    return np.repeat(np.rint(small).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def enhanced(picture: np.ndarray) -> np.ndarray:
+    return np.rint(np.clip(enhance(picture.astype(np.float32) / np.float32(255)), 0, 1) * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("blur_px", [0.4, 1.0])
+@pytest.mark.parametrize("width_px", [2, 4])
+def test_faint_lines_get_darker_and_not_thicker(width_px: float, blur_px: float) -> None:
+    for depth in (60, 100):
+        before = upright_lines(width_px, depth, blur_px)
+        after = enhanced(before)
+        assert metrics.line_change(after, before).change_px < 0.05
+        assert 200 - after.min() > 1.15 * (200 - before.min())
+
+
+@pytest.mark.parametrize("blur_px", [0.4, 1.0])
+@pytest.mark.parametrize("width_px", [2, 4])
+def test_strong_lines_get_thicker(width_px: float, blur_px: float) -> None:
+    """What is black already can only grow to the sides: the reason for its thick lines on clean drawings."""
+    before = upright_lines(width_px, 170, blur_px)
+    assert 0.2 < metrics.line_change(enhanced(before), before).change_px < 1
+
+
+def test_old_transfers_get_lines_back_and_clean_drawings_thicker_ones() -> None:
+    """On the validation scenes of the repository."""
+    folder = Path(__file__).resolve().parent.parent / "validation"
+    if not folder.is_dir():
+        pytest.skip("the validation scenes are not here")
+    of_clean, of_soft, lost = [], [], []
+    for path in sorted((folder / "old_x2").iterdir()):
+        truth, low = read_rgb(folder / "gt" / path.name), read_rgb(path)
+        reduced = cv2.resize(truth, low.shape[1::-1], interpolation=cv2.INTER_AREA)
+        of_clean.append(metrics.line_change(enhanced(truth), truth, border_px=8).change_px)
+        of_soft.append(metrics.line_change(enhanced(low), low, border_px=8).change_px)
+        lost.append([metrics.line_change(made, reduced, border_px=8).lost_share for made in (low, enhanced(low))])
+    before, after = np.mean(lost, axis=0)
+    assert np.mean(of_clean) > 0.05
+    assert np.mean(of_soft) < 0
+    assert after < 0.9 * before
