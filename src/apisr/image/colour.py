@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageCms
 
+from apisr.image.types import ImageInt, ImageU8
+
 #: x and y of white, red, green, blue of sRGB.
 SRGB_CHROMATICITIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 #: PNG's gAMA of sRGB.
@@ -16,6 +18,14 @@ SRGB_GAMMA = 1 / 2.2
 
 _D50 = np.array([0.96422, 1.0, 0.82521])
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+#: From XYZ of D50 to linear sRGB (IEC 61966-2-1, adapted by Bradford).
+_XYZ_TO_SRGB = np.array(
+    [
+        [3.13425994, -1.61719782, -0.49068516],
+        [-0.97875507, 1.91613505, 0.03344623],
+        [0.07194227, -0.22895821, 1.40520599],
+    ]
+)
 _SPACES = {b"RGB ": (3, 4), b"GRAY": (1, 2)}
 
 
@@ -36,17 +46,57 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if isinstance(profile, bytes) and wanted is not None and profile_space(profile) == wanted:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            converted = _converted(image, source)
         except (ImageCms.PyCMSError, OSError, ValueError):  # a damaged profile: as if there were none
             converted = None
         if converted is not None:
             return converted
     if image.mode == "LAB":
-        lab = ImageCms.createProfile("LAB")
-        converted = ImageCms.profileToProfile(image, lab, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        converted = _converted(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
         if converted is not None:
             return converted
     return image.convert("RGB")
+
+
+def _converted(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image | None:
+    """Convert to sRGB; Lab without the tables that LittleCMS makes beforehand, which are up to 37 levels off."""
+    exact = ImageCms.Flags.NOOPTIMIZE if image.mode == "LAB" else ImageCms.Flags.NONE
+    return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB", flags=exact)
+
+
+def cmyk_to_rgb(pixels: ImageU8, profile: object) -> ImageU8:
+    """Convert CMYK ``(H, W, 4)`` or CMYK and alpha ``(H, W, 5)`` (more is more ink) to sRGB.
+
+    Args:
+        pixels: as stored.
+        profile: the ICC profile of the file, None without one.
+    """
+    image = Image.fromarray(np.ascontiguousarray(pixels[..., :4]), "CMYK")
+    if profile is not None:
+        image.info["icc_profile"] = profile
+    rgb = np.asarray(to_rgb(image), np.uint8)
+    return np.concatenate([rgb, pixels[..., 4:]], axis=2)
+
+
+def lab_to_rgb(pixels: ImageInt, *, signed: bool) -> ImageInt:
+    """Convert Lab of D50 ``(H, W, 3)``, or with alpha, to sRGB of the same depth.
+
+    Args:
+        pixels: L from black (0) to white (the highest value), a and b in steps of 1 (8 bits) or 1/256 (16 bits).
+        signed: whether a and b have a sign (TIFF's CIELab); else their zero lies in the middle (ICC, Photoshop).
+    """
+    peak = np.iinfo(pixels.dtype).max
+    middle = (peak + 1) // 2
+    offset = (pixels[..., 1:3].astype(np.int32) + (middle if signed else 0)) % (peak + 1) - middle
+    lightness = pixels[..., 0].astype(np.float32) * np.float32(100 / peak)
+    a, b = (offset[..., index].astype(np.float32) / np.float32((peak + 1) / 256) for index in (0, 1))
+    middle_f = (lightness + 16) / 116
+    shares = np.stack([middle_f + a / 500, middle_f, middle_f - b / 200], axis=2)
+    cubes = np.where(shares > 6 / 29, shares**3, (shares - 4 / 29) * np.float32(3 * (6 / 29) ** 2))
+    linear = np.clip((cubes * _D50.astype(np.float32)) @ _XYZ_TO_SRGB.T.astype(np.float32), 0, 1)
+    coded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
+    rgb = (coded * peak + 0.5).astype(pixels.dtype)
+    return np.concatenate([rgb, pixels[..., 3:]], axis=2)
 
 
 def is_srgb(gamma: float | None, chromaticities: Sequence[float] | None) -> bool:

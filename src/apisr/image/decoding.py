@@ -135,6 +135,7 @@ def open_bytes(path: Path) -> BinaryIO:
 def _silence_libraries() -> None:
     """Keep remarks of the decoders about odd metadata off the user's screen; errors are raised all the same."""
     warnings.filterwarnings("ignore", module=r"(PIL|tifffile|pillow_heif)\b")
-    logger = logging.getLogger("tifffile")
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())
+    for name in ("tifffile", "PIL"):
+        logger = logging.getLogger(name)
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())

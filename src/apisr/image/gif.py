@@ -106,7 +106,7 @@ class GifDecoder:
     def _is_opaque(self) -> bool:
         """Return whether no pixel is ever transparent; frames are decoded only where the blocks do not say."""
         frames = self._file.frames
-        cleared = any(frame.disposal == _TO_BACKGROUND for frame in frames[:-1])
+        cleared = any(frame.disposal == _TO_BACKGROUND for frame in frames[:-1]) or frames[0].disposal == _TO_PREVIOUS
         shown = self._composed()
         if not cleared:  # what is drawn once stays: the first frame decides
             shown = itertools.islice(shown, 1)

@@ -29,7 +29,7 @@ from PIL import (
 )
 
 from apisr.core.errors import InputError
-from apisr.image import webp
+from apisr.image import psd, webp
 from apisr.image.colour import profile_fits, to_rgb
 from apisr.image.convert import upright
 from apisr.image.decoding import Budget
@@ -50,6 +50,7 @@ _OPENERS: dict[str, Callable[[BinaryIO, str], ImageFile.ImageFile]] = {
 }
 #: More pixels than any file of the format has in a byte: a bit for a block of 8x8, runs of 255 pixels, ...
 _PIXELS_PER_BYTE = {"JPEG": 1024, "BMP": 1024, "TGA": 512, "QOI": 256, "PSD": 1024}
+_PSD_HEAD_BYTES = 26
 _LOSSY = {"JPEG", "AVIF", "JPEG 2000"}
 #: How libav lays out the deep pictures that are read through it.
 _DEEP_LAYOUTS = {"rgb48le", "rgba64le", "gray16le"}
@@ -66,7 +67,11 @@ class PillowDecoder:
             if webp.is_transparent_animation(self._data):
                 self._data = webp.with_alpha_flag(self._data)
         self._file = io.BytesIO(self._data) if self._data else file
-        image = self._open()
+        head = file.read(_PSD_HEAD_BYTES) if format_name == "PSD" else b""
+        if psd.is_deep(head):
+            self._data = head + file.read()
+            self._file = io.BytesIO(psd.as_eight_bit(self._data))
+        image = self._open(path)
         _check_length(path, image, format_name, file)
         progressive = format_name == "JPEG" and bool(image.info.get("progressive"))
         budget.check(*image.size, bytes_per_pixel=14 + 8 * progressive)
@@ -117,16 +122,27 @@ class PillowDecoder:
             yield first
             return
         self._file.seek(0)
-        for frame in self._decoded(self._open(), self.info.frame_count):
+        for frame in self._decoded(self._open(Path()), self.info.frame_count):
             pixels = np.ascontiguousarray(frame.pixels[..., :3]) if self._drop_alpha else frame.pixels
             yield replace(frame, pixels=pixels)
 
-    def _open(self) -> ImageFile.ImageFile:
+    def _open(self, path: Path) -> ImageFile.ImageFile:
         name = self._name
+        self._file.seek(0)
         if name == "BMP" and self._file.read(2) != b"BM":
             name = "DIB"
         self._file.seek(0)
-        return _OPENERS[name](self._file, "")
+        try:
+            return _OPENERS[name](self._file, "")
+        except SyntaxError as error:
+            if name != "PSD" or not isinstance(error.__cause__, KeyError):  # Pillow has no mode for it
+                raise
+            self._file.seek(0)
+            raise InputError(
+                f"cannot read '{path}': it is a Photoshop file in {psd.kind(self._file.read(_PSD_HEAD_BYTES))}, which "
+                "is not read. Save it with 8 or 16 bit a channel in RGB.",
+                code="unsupported-picture",
+            ) from error
 
     def _decoded(self, image: ImageFile.ImageFile, count: int) -> Generator[Frame]:
         if count == 1:
@@ -134,6 +150,8 @@ class PillowDecoder:
             self._deep = None
             if pixels is None and isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile):
                 pixels = _deep_jpeg2000(image)
+            if pixels is None and self._name == "PSD" and self._data:
+                pixels = psd.deep_pixels(self._data)
             if pixels is None:
                 image.load()
                 pixels = _deep_gray(image) if image.mode.startswith("I;16") else pixels_of(image)

@@ -1,11 +1,11 @@
-"""TIFF files: all pages, 8 to 32 bits and floats, BigTIFF, associated alpha.
+"""TIFF files: all pages, 1 to 64 bits and floats, BigTIFF, associated alpha.
 
-tifffile reads the structure and the deep pages, Pillow (libtiff) all others: palettes, CMYK, JPEG, fax.
+tifffile reads the structure and the deep pages, Pillow (libtiff) all others: palettes, CMYK, JPEG, fax. Depths of an
+odd number of bits, LZW, Lab and CMYK with alpha are taken from the strips.
 """
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Generator
 from dataclasses import dataclass, replace
@@ -16,21 +16,44 @@ import numpy as np
 import tifffile
 from PIL import TiffImagePlugin
 
-from apisr.image.colour import profile_fits
-from apisr.image.convert import straight_alpha, upright
+from apisr.core.errors import InputError
+from apisr.image import libtiff
+from apisr.image.colour import cmyk_to_rgb, lab_to_rgb, profile_fits
+from apisr.image.convert import straight_alpha, to_eight_bit, upright
 from apisr.image.decoding import MAX_METADATA_BYTES, Budget
 from apisr.image.metadata import TEXT_TAGS, described, orientation_of, without_orientation
 from apisr.image.pillow import pixels_of
 from apisr.image.pnm import integers_of_floats
+from apisr.image.tiff_strips import LZW, UNPACKED, unpacked
 from apisr.image.types import Frame, ImageInt, Metadata, PictureInfo, TextEntry
 
 _REDUCED, _MASK = 1, 4
 _ORIENTATION, _XMP, _ICC, _EXTRA, _EXIF, _GPS, _IPTC = 274, 700, 34675, 338, 34665, 34853, 33723
 _ASSOCIATED, _STRAIGHT = 1, 2
-_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _CMYK, _LAB = 0, 1, 2, 5, (8, 9, 10)
-#: Compressions that tifffile unpacks without further libraries: none, deflate (both numbers), packbits, LZMA.
-_PLAIN = {1, 8, 32946, 32773, 34925}
-_LZW = 5
+_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _PALETTE, _CMYK, _CIE_LAB, _ICC_LAB = 0, 1, 2, 3, 5, 8, 9
+_LAB = (_CIE_LAB, _ICC_LAB, 10)
+#: Samples of a pixel without alpha, where the pixels are taken from the strips.
+_COLOURS = {_MIN_IS_WHITE: 1, _MIN_IS_BLACK: 1, _RGB: 3, _CMYK: 4, _CIE_LAB: 3, _ICC_LAB: 3}
+_PHOTOMETRICS = {
+    _MIN_IS_WHITE: "gray",
+    _MIN_IS_BLACK: "gray",
+    _RGB: "RGB",
+    _PALETTE: "a palette",
+    4: "a mask",
+    _CMYK: "CMYK",
+    6: "YCbCr",
+    _CIE_LAB: "CIELab",
+    _ICC_LAB: "ICC Lab",
+    10: "ITU Lab",
+    32803: "raw camera data (CFA)",
+    32844: "LogL",
+    32845: "LogLuv",
+    34892: "raw camera data (linear)",
+}
+_KINDS = {"u": "", "i": " with a sign", "f": " floating point", "c": " complex", "": " of no known kind"}
+_JPEG = (6, 7)
+#: Compressions that libtiff, as Pillow brings it, does not know: JPEG 2000, JPEG XR, PNG, LERC, WebP, JPEG XL.
+_BY_IMAGECODECS = (33003, 33004, 33005, 34712, 22610, 34934, 34933, 34887, 50001, 50002, 52546)
 
 
 @dataclass(frozen=True)
@@ -50,14 +73,28 @@ class _Page:
 
     @property
     def direct(self) -> bool:
-        """Whether tifffile's own arrays are the pixels: whole numbers or floats, gray or RGB."""
-        return (
-            self.sample_kind in "uf"
-            and self.bits in (8, 16, 32, 64)
-            and self.photometric in (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB)
-            and self.compression in (*_PLAIN, _LZW)
-            and self.samples >= (3 if self.photometric == _RGB else 1)
-        )
+        """Whether the samples are taken from the strips: whole numbers or floats, in one of these colour spaces."""
+        colours = _COLOURS.get(self.photometric)
+        if colours is None or self.samples < colours or self.compression not in (*UNPACKED, *_BY_IMAGECODECS):
+            return False
+        usual = self.bits in (1, 2, 4, 8) and self.photometric != _ICC_LAB
+        usual = usual or (self.photometric == _CMYK and self.bits == 16)
+        if usual and not self.extra and self.compression in UNPACKED:
+            return False  # Pillow's
+        if self.sample_kind == "f":
+            return self.bits in (16, 32, 64) and colours + (self.photometric in _LAB) < 4
+        return self.sample_kind == "u" and (2 < self.bits <= 32 or self.bits == 64)
+
+    @property
+    def kind(self) -> str:
+        """What is in it, for people."""
+        colours = _PHOTOMETRICS.get(self.photometric, f"colours of kind {self.photometric}")
+        with_alpha = " with alpha" if self.samples - 1 == _COLOURS.get(self.photometric) else ""
+        try:
+            packed = tifffile.COMPRESSION(self.compression).name
+        except ValueError:
+            packed = f"compression {self.compression}"
+        return f"{colours}{with_alpha}, {self.bits} bit{_KINDS.get(self.sample_kind, '')}, {packed}"
 
 
 class TiffDecoder:
@@ -136,50 +173,94 @@ class TiffDecoder:
         return orientation_of(None, tag.value if known and tag is not None else None)
 
     def _decoded(self, page: _Page) -> tuple[ImageInt, list[str]]:
-        said: list[str] = []
-        if page.bits <= 8 and not page.extra:
-            pixels = self._by_pillow(page)
-        elif page.direct:
-            return upright(self._direct(page, said), page.orientation), said
-        else:
-            pixels = self._by_pillow(page)
-            if page.bits > 8:
-                said.append(f"its {page.bits} bit were read as 8")
-        return pixels, said
+        """Decode a page.
+
+        Raises:
+            ValueError: it is damaged; libtiff sometimes says so and goes on.
+        """
+        if page.direct and page.compression != LZW:
+            return self._direct(page)
+        failure: Exception | None = None
+        taken: tuple[ImageInt, list[str]] | None = None
+        with libtiff.heard() as lines:
+            try:
+                taken = self._by_libtiff(page)
+            except OSError as error:
+                failure = error
+        if lines:
+            raise ValueError(lines[0]) from failure
+        if taken is None:
+            raise ValueError("it cannot be decoded") if failure is None else failure
+        return taken
+
+    def _by_libtiff(self, page: _Page) -> tuple[ImageInt, list[str]]:
+        if page.direct:
+            return self._direct(page)
+        pixels = self._by_pillow(page)
+        return pixels, [f"its {page.bits} bit were read as 8"] if page.bits > 8 and pixels.dtype == np.uint8 else []
 
     def _by_pillow(self, page: _Page) -> ImageInt:
         """Let Pillow decode a page; it turns the pixels upright by itself."""
         self._file.seek(0)
-        image = TiffImagePlugin.TiffImageFile(self._file, "")
-        if page.index:
-            image.seek(page.index)
+        if page.compression in _JPEG and page.bits != 8:
+            raise self._refused(page)
+        try:
+            image = TiffImagePlugin.TiffImageFile(self._file, "")
+            if page.index:
+                image.seek(page.index)
+        except SyntaxError as error:
+            if "unknown pixel mode" not in str(error):
+                raise
+            raise self._refused(page) from error
         if image.size != (page.width, page.height) and image.size != (page.height, page.width):
             raise ValueError("its directory contradicts itself")
         twelve = page.bits == 12 and image.mode == "I;16"
         if not twelve and (image.mode in ("I", "F") or image.mode.startswith("I;")):
-            raise ValueError(f"{page.bits} bit of kind '{page.sample_kind}'")
+            raise self._refused(page)
         image.load()
         if twelve:
             return (np.asarray(image, np.uint32)[..., None] * 65535 // 4095).astype(np.uint16)
         return pixels_of(image)
 
-    def _direct(self, page: _Page, said: list[str]) -> ImageInt:
+    def _refused(self, page: _Page) -> InputError:
+        return InputError(
+            f"cannot read '{self._path}': it is a TIFF in {page.kind}, which is not read. "
+            "Convert it to RGB of 8 or 16 bit.",
+            code="unsupported-picture",
+        )
+
+    def _direct(self, page: _Page) -> tuple[ImageInt, list[str]]:
+        said: list[str] = []
+        pixels = self._from_strips(page, said)
+        return upright(pixels, page.orientation), said
+
+    def _from_strips(self, page: _Page, said: list[str]) -> ImageInt:
         source = self._tiff.pages[page.index].aspage()
         if not all(source.databytecounts):  # tifffile would fill what is missing with zeros
             raise ValueError("strips are missing")
-        values = _unpack_lzw(source, self._file) if page.compression == _LZW else np.asarray(source.asarray())
-        if values.ndim == 3 and int(source.planarconfig or 1) == 2:
-            values = np.moveaxis(values, 0, 2)
+        if page.compression == LZW or page.bits not in (8, 16, 32, 64):
+            values = unpacked(source, self._file)
+        else:
+            values = np.asarray(source.asarray())
+            if values.ndim == 3 and int(source.planarconfig or 1) == 2:
+                values = np.moveaxis(values, 0, 2)
         values = values if values.ndim == 3 else values[..., None]
         if values.shape[:2] != (page.height, page.width):
             raise ValueError(f"its pixels are {values.shape}, its header says {page.width}x{page.height}")
-        colours = 3 if page.photometric == _RGB else 1
+        colours = _COLOURS[page.photometric]
         alpha = colours in range(values.shape[2]) and page.extra[:1] in ((_ASSOCIATED,), (_STRAIGHT,), ())
         if values.shape[2] > colours + alpha:
             said.append("further channels of the file are left out")
-        pixels = _as_integers(np.ascontiguousarray(values[..., : colours + alpha]), said)
+        pixels = _as_integers(np.ascontiguousarray(values[..., : colours + alpha]), page.bits, said)
         if page.photometric == _MIN_IS_WHITE:
             pixels[..., 0] = np.iinfo(pixels.dtype).max - pixels[..., 0]
+        if page.photometric in _LAB:
+            return lab_to_rgb(pixels, signed=page.photometric == _CIE_LAB)
+        if page.photometric == _CMYK:
+            if page.bits > 8:
+                said.append(f"its {page.bits} bit were read as 8")
+            profile = source.tags.get(_ICC)
+            pixels = cmyk_to_rgb(to_eight_bit(pixels), None if profile is None else profile.value)
         return straight_alpha(pixels) if alpha and page.extra[:1] == (_ASSOCIATED,) else pixels
 
     def _metadata(self, page: _Page) -> tuple[Metadata, list[str]]:
@@ -231,79 +312,16 @@ def _iptc(tag: tifffile.TiffTag | None, order: str) -> bytes | None:
     return value.rstrip(b"\0") if isinstance(value, bytes) and value else None
 
 
-def _as_integers(values: np.ndarray, said: list[str]) -> ImageInt:
+def _as_integers(values: np.ndarray, bits: int, said: list[str]) -> ImageInt:
     if values.dtype.kind == "f":
         pixels, notices = integers_of_floats(values)
         said += notices
         return pixels
-    if values.dtype.itemsize > 2:
-        said.append(f"its {8 * values.dtype.itemsize} bit were reduced to 16")
-        return (values >> (8 * values.dtype.itemsize - 16)).astype(np.uint16)
-    return np.ascontiguousarray(values.astype(np.uint8 if values.dtype.itemsize == 1 else np.uint16))
-
-
-def _unpack_lzw(page: tifffile.TiffPage, file: BinaryIO) -> np.ndarray:
-    """Decode a page of LZW, whose codes libtiff unpacks (tifffile needs imagecodecs for that)."""
-    size = page.dtype.itemsize if page.dtype is not None else 1
-    chunk_rows, chunk_columns = (
-        (page.tilelength, page.tilewidth)
-        if page.is_tiled
-        else (
-            page.rowsperstrip,
-            page.imagewidth,
-        )
-    )
-    planes = page.samplesperpixel if int(page.planarconfig or 1) == 2 else 1
-    samples = page.samplesperpixel // planes
-    down, across = -(-page.imagelength // chunk_rows), -(-page.imagewidth // chunk_columns)
-    if len(page.dataoffsets) < down * across * planes:
-        raise ValueError("strips are missing")
-    order = page.parent.byteorder
-    kind = page.dtype.kind if page.dtype is not None else "u"
-    whole = np.zeros((planes, page.imagelength, page.imagewidth, samples), f"{order}{kind}{size}")
-    for index in range(down * across * planes):
-        plane, place = divmod(index, down * across)
-        top, left = place // across * chunk_rows, place % across * chunk_columns
-        rows = chunk_rows if page.is_tiled else min(chunk_rows, page.imagelength - top)
-        file.seek(page.dataoffsets[index])
-        codes = file.read(page.databytecounts[index])
-        raw = _lzw(codes, rows, chunk_columns * samples * size)
-        part = raw.reshape(rows, -1)
-        values = _unpredicted(part, int(page.predictor), chunk_columns, samples, whole.dtype)
-        target = whole[plane, top : top + rows, left : left + chunk_columns]
-        target[...] = values[: target.shape[0], : target.shape[1]]
-    return whole[0] if planes == 1 else whole[..., 0]
-
-
-def _unpredicted(part: np.ndarray, predictor: int, columns: int, samples: int, dtype: np.dtype) -> np.ndarray:
-    rows = part.shape[0]
-    if predictor == 3:
-        sums = np.cumsum(part.reshape(rows, -1, samples), axis=1, dtype=np.uint8).reshape(rows, dtype.itemsize, -1)
-        big = np.ascontiguousarray(sums.transpose(0, 2, 1)).view(dtype.newbyteorder(">"))
-        return big.reshape(rows, columns, samples)
-    values = np.ascontiguousarray(part).view(dtype).reshape(rows, columns, samples)
-    if predictor == 2:
-        whole = values.astype(dtype.newbyteorder("="))
-        unsigned = whole.view(f"u{dtype.itemsize}")
-        return np.cumsum(unsigned, axis=1, dtype=unsigned.dtype).view(whole.dtype)
-    return values
-
-
-def _lzw(codes: bytes, rows: int, row_bytes: int) -> np.ndarray:
-    """Unpack the codes of one strip: as the only strip of a small gray TIFF, whose pixels are its bytes."""
-    entries = [
-        (256, 4, row_bytes),
-        (257, 4, rows),
-        (258, 3, 8),
-        (259, 3, _LZW),
-        (262, 3, 1),
-        (273, 4, 8 + 2 + 12 * 9 + 4),
-        (277, 3, 1),
-        (278, 4, rows),
-        (279, 4, len(codes)),
-    ]
-    directory = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
-    file = b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4) + codes
-    image = TiffImagePlugin.TiffImageFile(io.BytesIO(file), "")
-    image.load()
-    return np.asarray(image, np.uint8)
+    if bits > 16:
+        said.append(f"its {bits} bit were reduced to 16")
+        return (values >> (bits - 16)).astype(np.uint16)
+    if bits in (8, 16):
+        return np.ascontiguousarray(values.astype(np.uint8 if bits == 8 else np.uint16))
+    most, peak = (1 << bits) - 1, 255 if bits < 8 else 65535
+    scaled = (values.astype(np.uint32) * peak + most // 2) // most
+    return scaled.astype(np.uint8 if bits < 8 else np.uint16)
