@@ -508,3 +508,24 @@ def test_int8_is_not_chosen_by_itself(strength: float, tmp_path: Path, monkeypat
     kind = engine_kind("openvino")
     request = Request(model, "cpu", "int8", 1)
     assert 40 < accuracy_db(kind, request, kind.open(request)) < 50
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
+@pytest.mark.parametrize("name", ["apisr-x4-fast", "apisr-x2"])
+def test_quick_shuffles_change_no_bit(name: str) -> None:
+    from apisr.core.telemetry import import_openvino
+    from apisr.engines.openvino_pixels import with_quick_shuffles
+
+    core = import_openvino().Core()
+    network = core.read_model(str(resolve_model(name).path))
+    quick = with_quick_shuffles(network)
+    modes = [
+        node.get_attributes()["mode"] for node in quick.get_ordered_ops() if node.get_type_name() == "DepthToSpace"
+    ]
+    assert modes.count("blocks_first") == {"apisr-x4-fast": 2, "apisr-x2": 0}[name]
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    outputs = [
+        core.compile_model(one, "CPU", options).create_infer_request().infer([batch_of(1, 32, 48)])[0]
+        for one in (network, quick)
+    ]
+    np.testing.assert_array_equal(*outputs)

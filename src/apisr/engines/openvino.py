@@ -27,7 +27,7 @@ from apisr.core.version import __version__
 from apisr.engines.base import EngineKind, Precision, Request, first_line, usable_threads
 from apisr.engines.exactness import kept_shape_exact
 from apisr.engines.openvino_int8 import in_int8, suits_int8
-from apisr.engines.openvino_pixels import in_whole_numbers
+from apisr.engines.openvino_pixels import in_whole_numbers, with_quick_shuffles
 from apisr.engines.split import OutOfMemory, run_in_parts
 from apisr.image import ImageU8
 
@@ -42,7 +42,7 @@ _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 #: lost (49.6 dB to fp32 in bf16 throughout, 84.8 with this end) and which is a small part of its time.
 _EXACT_FROM = {"grl": "/conv_after_body/"}
 #: Changes with what we make of a network before it is compiled: what was measured of it is then measured again.
-_GRAPH = 3
+_GRAPH = 4
 #: Networks compiled for one size that are kept at once (graphics and NPUs).
 _KEPT_SIZES = 4
 _FULL = ("out of memory", "out_of_resources", "allocat", "bad_alloc", "exceed")
@@ -74,7 +74,7 @@ class OpenvinoEngine:
         self.traits = request.model.traits_on("openvino")
         own_int8 = request.precision == "int8" and suits_int8(request.model)
         path = as_onnx(request.model, "int8" if request.precision == "int8" and not own_int8 else "fp32").path
-        self._network = _read(path, self.name)
+        self._network = with_quick_shuffles(_read(path, self.name))
         self._options: dict[str, str | int | bool] = {
             "INFERENCE_PRECISION_HINT": _hint("bf16" if own_int8 else request.precision, request.device),
             "PERFORMANCE_HINT": "LATENCY",

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from apisr.core.telemetry import import_openvino
 from apisr.engines.base import probe_picture
+from apisr.engines.openvino_pixels import constant_values
 
 if TYPE_CHECKING:
     from openvino import Model as Network
@@ -95,7 +96,7 @@ def _layers(network: Network, run: Runner) -> list[_Layer]:
         for place in range(len(nodes))
     ]
     return [
-        _Layer(node, _values(node.input_value(1)), _bias_of(node), values)
+        _Layer(node, constant_values(node.input_value(1)), _bias_of(node), values)
         for node, values in zip(nodes, joined, strict=True)
     ]
 
@@ -138,14 +139,6 @@ def _quantise(layer: _Layer) -> None:
 def _bias_of(node: Node) -> Node:
     targets: Sequence[Node] = [target.get_node() for target in node.output(0).get_target_inputs()]
     return next(target for target in targets if target.get_type_name() == "Add")
-
-
-def _values(output: Output) -> Floats:
-    """The values of a constant, behind a conversion or not."""
-    node = output.get_node()
-    while node.get_type_name() != "Constant":
-        node = node.input_value(0).get_node()
-    return np.array(node.get_data(), np.float32)
 
 
 def _rounded(values: NDArray[np.floating]) -> Floats:
