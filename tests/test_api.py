@@ -106,6 +106,53 @@ def test_other_arrays_are_refused(tiny_x2: Path, array: np.ndarray) -> None:
     assert caught.value.code == "bad-array"
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, 255.0, -5.0])
+def test_floats_that_are_no_picture_are_refused(tiny_x2: Path, value: float) -> None:
+    array = np.full((8, 9, 3), 0.5, np.float32)
+    array[3, 4] = value
+    with pytest.raises(InputError) as refused:
+        apisr.load(tiny_x2)(array)
+    assert refused.value.code == "bad-array"
+    for work in (apisr.enhance, lambda picture: apisr.degrade(picture, seed=1)):
+        with pytest.raises(InputError) as refused:
+            work(array)
+        assert refused.value.code == "bad-array"
+
+
+def test_nothing_is_not_a_picture() -> None:
+    for shape in ((0, 5, 3), (5, 0, 3)):
+        with pytest.raises(InputError) as refused:
+            apisr.enhance(np.zeros(shape, np.uint8))
+        assert refused.value.code == "bad-array"
+    with pytest.raises(InputError) as refused:
+        apisr.evaluate([])
+    assert refused.value.code == "no-pictures"
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">f4"])
+def test_the_order_of_bytes_does_not_matter(tiny_x2: Path, dtype: str) -> None:
+    model = apisr.load(tiny_x2, engine="onnx")
+    native = np.random.default_rng(0).integers(0, 65536, (12, 10, 3)).astype(np.uint16)
+    plain = native if "u2" in dtype else (native / np.float32(65535)).astype(np.float32)
+    np.testing.assert_array_equal(model(plain.astype(dtype)), model(plain))
+
+
+def test_impossible_numbers_and_names_are_refused(tiny_x2: Path, tmp_path: Path) -> None:
+    array = np.zeros((8, 9, 3), np.uint8)
+    for tile in (0, -5, 1.5, "a"):
+        with pytest.raises(InputError) as refused:
+            apisr.load(tiny_x2)(array, tile_px=tile)  # type: ignore[arg-type]
+        assert refused.value.code == "bad-tile"
+    for threads in (0, -1, 1.5, "a", 10**6):
+        with pytest.raises(InputError) as refused:
+            apisr.load(tiny_x2, threads=threads)  # type: ignore[arg-type]
+        assert refused.value.code == "bad-threads"
+    for names in (("", tmp_path), ([""], tmp_path), ("a.png", "")):
+        with pytest.raises(InputError) as refused:
+            apisr.upscale(*names, model=tiny_x2)
+        assert refused.value.code == "empty-argument"
+
+
 def test_files_with_a_kept_model_progress_and_cancel(tiny_x2: Path, tmp_path: Path) -> None:
     pictures = [tmp_path / f"{name}.png" for name in "ab"]
     for path in pictures:

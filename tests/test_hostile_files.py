@@ -104,6 +104,24 @@ def test_links_in_a_circle_are_one_line_or_passed_over(apisr: Run, data: Path, t
     assert ran.returncode == 2
 
 
+def test_pipes_and_devices_are_not_waited_for(apisr: Run, tiny_x2: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in (tmp_path / "pipe.png", "/dev/zero", "/dev/stdin"):
+        ran = apisr("upscale", name, "-o", tmp_path / "out.png", "-m", tiny_x2)
+        assert (ran.returncode, ran.code) == (2, "not-a-file")
+        assert apisr("enhance", name, "-o", tmp_path / "out.png").returncode == 2
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
+def test_a_pipe_whose_ends_are_closed(tiny_x2: Path, closed: str) -> None:
+    command = f'"{sys.executable}" -m apisr upscale - -o - -m "{tiny_x2}" {closed}'
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=120)
+    assert ran.returncode == 2
+    assert "unexpected" not in ran.stderr
+    assert len(ran.stderr.splitlines()) == (0 if "2>" in closed else 1)
+
+
 def test_a_folder_at_the_partial_name_is_seen_before_the_work(source: Path, tmp_path: Path) -> None:
     (tmp_path / "out.partial.mkv").mkdir()
     counter = Nearest()

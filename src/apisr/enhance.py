@@ -38,6 +38,7 @@ from apisr.image import (
     ImageInt,
     ImageU8,
     ImageU16,
+    check_floats,
     check_format,
     find_pictures,
     format_of,
@@ -134,6 +135,10 @@ def enhance_steps(
             f"expected a picture (H, W, 1 to 4) of uint8, uint16 or float32, got {picture.shape} {picture.dtype}.",
             code="bad-array",
         )
+    if not picture.size:
+        raise InputError(f"expected a picture, got one without pixels: {picture.shape}.", code="bad-array")
+    if _is_float(picture):
+        check_floats(picture)
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     if rounds < 1:

@@ -72,10 +72,14 @@ class LoadedModel:
             ``scale`` times as high and wide, with the dtype and the axes of the input. Floats are not clipped.
 
         Raises:
-            InputError: another shape or dtype, or a factor out of range.
+            InputError: another shape or dtype, floats that are not finite or far from [0, 1], or a factor or a tile
+                out of range.
         """
         array = np.asarray(pictures)
         _check(array)
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+        if tile_px is not None and (type(tile_px) is not int or tile_px < 1):
+            raise InputError(f"expected a whole number of pixels from 1, got tile_px={tile_px!r}.", code="bad-tile")
         if scale is not None and not 0.1 <= scale <= 16:
             raise InputError(f"expected a scale from 0.1 to 16, got {scale:g}.", code="bad-scale")
         if array.ndim == 4:
@@ -162,6 +166,8 @@ class LoadedModel:
 
 
 def _check(array: NDArray[np.generic]) -> None:
+    from apisr.image import check_floats
+
     known = array.dtype.name in ("uint8", "uint16", "float32")
     if not known or array.ndim not in (2, 3, 4) or 0 in array.shape:
         raise InputError(
@@ -176,3 +182,5 @@ def _check(array: NDArray[np.generic]) -> None:
         raise InputError(
             f"expected {expected}, got shape {array.shape}. Move the channels to the end.", code="bad-array"
         )
+    if array.dtype == np.float32:
+        check_floats(cast("NDArray[np.float32]", array))

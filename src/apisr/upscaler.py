@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apisr.core.errors import InputError
 from apisr.core.media import media_kind
 from apisr.core.progress import Cancel, ProgressFn, no_progress
 from apisr.model import LoadedModel
@@ -117,6 +118,8 @@ class Upscaler:
         return run_jobs(jobs, self._options, progress=progress, cancel=cancel, networks=self._networks)
 
     def _jobs(self, inputs: Inputs, output: str | Path | None) -> JobPlan:
-        listed = [inputs] if isinstance(inputs, (str, Path)) else inputs
+        listed = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
+        if "" in listed or output == "":
+            raise InputError("a name is empty. Give '.' for the present folder.", code="empty-argument")
         target = None if output is None else Path(output)
         return plan_jobs([Path(item) for item in listed], target, self._options, networks=self._networks)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import secrets
 import shutil
 import threading
@@ -28,7 +29,6 @@ from apisr.core.errors import InputError
 from apisr.core.files import real_path, write_atomic
 from apisr.core.locks import HeldLock, take_lock
 from apisr.core.media import MediaKind
-from apisr.core.text import parse_json
 
 JobStatus = Literal["waiting", "running", "paused", "done", "failed", "cancelled"]
 
@@ -270,10 +270,10 @@ class Store:
         self.cache.mkdir(parents=True, exist_ok=True)
         try:
             text = (self.home / "state.json").read_text(encoding="utf-8")
-            state = State.model_validate(parse_json(text))
+            state = State.model_validate(json.loads(text))
         except FileNotFoundError:
             return State()
-        except (OSError, ValueError, ValidationError):
+        except (OSError, ValueError, RecursionError, ValidationError):
             stamp = time.strftime("%Y%m%d-%H%M%S")
             (self.home / "state.json").rename(self.home / f"state-unreadable-{stamp}.json")
             return State()

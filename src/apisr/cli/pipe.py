@@ -60,6 +60,8 @@ def upscale_pipe(options: UpscaleOptions, display: Display) -> None:
         InputError: standard input is empty, or neither a picture nor y4m.
         RunError: it ends in the middle.
     """
+    if cast("object", sys.stdin) is None or cast("object", sys.stdout) is None:
+        raise InputError("standard input or standard output is closed. Open both ends of the pipe.", code="bad-pipe")
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     head = source.read(len(_Y4M))
     if not head:

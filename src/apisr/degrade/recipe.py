@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -32,7 +32,7 @@ from apisr.core.errors import InputError
 from apisr.degrade.drawing import Draw, nearest_hint
 from apisr.degrade.pixels import to_bytes
 from apisr.degrade.stages import STAGES, AnyStage, CodecChoice, CompressStage, Data, ResizeStage, Stage, State
-from apisr.image import ImageF32, ImageU8
+from apisr.image import ImageF32, ImageU8, check_floats
 
 __all__ = [
     "CompressStage",
@@ -203,6 +203,8 @@ def apply(picture: ImageU8 | ImageF32, parameters: Parameters) -> ImageU8:
             f"expected an RGB picture (H, W, 3) uint8 or float32, got {picture.shape} {picture.dtype}.",
             code="bad-picture",
         )
+    if picture.dtype == np.float32:
+        check_floats(cast("ImageF32", picture))
     try:
         _check_fit(picture, parameters)
         state: State = picture

@@ -66,6 +66,8 @@ class _Engines(Mapping[str, EngineKind]):
 #: Name of an engine, which is that of its file -> engine, in the order of preference where two are equally fast.
 ENGINES: Mapping[str, EngineKind] = _Engines()
 Candidate = tuple[EngineKind, Request]
+#: More than any machine has; systems give up in odd ways long before a million.
+MAX_THREADS = 1024
 PRECISIONS: tuple[PrecisionChoice, ...] = ("auto", "fp32", "fp16", "bf16", "int8")
 
 
@@ -101,7 +103,8 @@ def open_engine(
 
     Raises:
         InputError: unknown engine or precision, or a device that is not there (codes ``unknown-engine``,
-            ``unknown-precision``, ``unknown-device``, ``device-not-available``, ``precision-not-accurate``).
+            ``unknown-precision``, ``bad-threads``, ``unknown-device``, ``device-not-available``,
+            ``precision-not-accurate``).
         ModelError: the engine cannot run the model (code ``engine-cannot-run``).
         MissingExtra: the engine's package is not installed.
     """
@@ -111,6 +114,8 @@ def open_engine(
         model = choose_model(model)
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
+    if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
+        raise InputError(f"expected 1 to {MAX_THREADS} threads, got {threads!r}.", code="bad-threads")
     candidates = list(candidate_requests(model, engine=engine, device=device, precision=precision, threads=threads))
     if len(candidates) == 1:
         opened = open_checked(*candidates[0], named=precision != "auto")

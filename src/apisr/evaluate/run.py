@@ -76,6 +76,8 @@ def evaluate(
     options = options or EvaluateOptions()
     protocol = PROTOCOLS[options.protocol] if isinstance(options.protocol, str) else options.protocol
     paths = [Path(pictures)] if isinstance(pictures, (str, Path)) else [Path(path) for path in pictures]
+    if not paths:
+        raise InputError("expected pictures to score, got none.", code="no-pictures")
     truth = None if reference is None else Path(reference)
     entries, notices = find_entries(paths, reference=truth, layout=options.layout, allow_missing=options.allow_missing)
     metrics, absent = _open_metrics(options, protocol, blind=truth is None)

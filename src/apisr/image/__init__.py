@@ -6,7 +6,16 @@ Reading is in :mod:`apisr.image.read`, writing in :mod:`apisr.image.write`, the 
 
 from __future__ import annotations
 
-from apisr.image.convert import Resampling, from_float, from_tensor, over_white, resize, to_float, to_tensor
+from apisr.image.convert import (
+    Resampling,
+    check_floats,
+    from_float,
+    from_tensor,
+    over_white,
+    resize,
+    to_float,
+    to_tensor,
+)
 from apisr.image.find import find_pictures
 from apisr.image.formats import (
     FORMATS,
@@ -48,6 +57,7 @@ __all__ = [
     "PictureSource",
     "Resampling",
     "TextEntry",
+    "check_floats",
     "check_format",
     "check_lossless",
     "find_pictures",

@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from apisr.core.errors import InputError
 from apisr.image.types import ImageF32, ImageInt, ImageU8
 
 Resampling = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 T = TypeVar("T", bound=np.uint8 | np.uint16)
 
+_LEAST, _MOST = -1.0, 2.0
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "box": Image.Resampling.BOX,
@@ -28,6 +30,19 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+
+def check_floats(values: ImageF32) -> None:
+    """Check that floats can be a picture: finite, and in [0, 1] or, as filters make them, not far from it.
+
+    Raises:
+        InputError: they are another thing, as numbers to 255 are.
+    """
+    if values.size and not (values.min() >= _LEAST and values.max() <= _MOST):  # false for what is no number, too
+        raise InputError(
+            f"expected floats in [0, 1], got {values.min():g} to {values.max():g}. Divide them first, as by 255.",
+            code="bad-array",
+        )
 
 
 def to_float(pixels: ImageInt) -> ImageF32:

@@ -180,6 +180,11 @@ def _listed_job(source: Path, output: Path | None, label: str, options: UpscaleO
         )
     if not sequence and not source.exists():
         raise InputError(f"cannot read '{source}': no such file or folder.", code="no-such-file")
+    if not sequence and not source.is_file():
+        raise InputError(
+            f"cannot read '{source}': it is a pipe or a device. Pipes are read by 'apisr upscale - -o -'.",
+            code="not-a-file",
+        )
     kind: Kind = "video" if sequence else media_kind(source) or _kind_of_neither(source)
     suffix = part_label(kind, options) + output_suffix(source, kind, options)
     target = default_target(source, output, label=label, suffix=suffix, single=single)
