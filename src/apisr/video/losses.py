@@ -24,6 +24,8 @@ from apisr.video.turn import is_right_angle
 
 #: Muxers that write how a picture is to be turned.
 _TURNING = {"mov", "mp4", "matroska", "webm"}
+#: As many frames are written as a transport stream needs to be known for one.
+_FRAMES = 12
 _CODECS = ("mpeg4", "mpeg2video", "vp8", "mjpeg")
 #: Tags of a stream that programs write for programs.
 _OF_THE_MACHINE = {"language", "handler_name", "creation_time", "timecode", "filename", "mimetype", "variant_bitrate"}
@@ -106,9 +108,13 @@ def _read_back(container: Container, tags: dict[str, str], streams: Sequence[dic
                 track.metadata.update({key: language_for(container.muxer, value) for key, value in words.items()})
                 tracks.append(track)
             for track in tracks:
-                frame = av.VideoFrame(16, 16, str(track.pix_fmt))
-                frame.pts = 0
-                out.mux([*track.encode(frame), *track.encode(None)])
+                for number in range(_FRAMES):
+                    frame = av.VideoFrame(16, 16, str(track.pix_fmt))
+                    for plane in frame.planes:
+                        plane.update(bytes(plane.buffer_size))
+                    frame.pts = number
+                    out.mux(track.encode(frame))
+                out.mux(track.encode(None))
         buffer.seek(0)
         with av.open(buffer) as written:
             every = [written.metadata, *(stream.metadata for stream in written.streams)]

@@ -22,6 +22,7 @@ from apisr.video.probe import codec_name
 from apisr.video.source import VideoSource
 from apisr.video.streams import StreamPlan
 from apisr.video.subtitles import ASS_HEADER, srt_to_tx3g, tx3g_to_srt
+from apisr.video.titles import track_tags
 from apisr.video.writer import COUNT_UNIT, describe_pictures
 
 #: Tags that describe the file they were in, not the work; they would be wrong in the output.
@@ -137,7 +138,7 @@ def add_streams(
             continue
         if plan.action == "upscale":
             made.metadata.clear()
-        made.metadata.update(_kept_tags(origin_stream.metadata, plan))
+        made.metadata.update(_kept_tags(track_tags(origin_stream), plan))
         if "language" in made.metadata:
             made.metadata["language"] = language_for(muxer, made.metadata["language"])
         if plan.action == "upscale" and muxer in ("matroska", "webm"):

@@ -40,6 +40,7 @@ from apisr.video.info import (
 from apisr.video.integrity import check_joined, chroma_of_y4m, truncation
 from apisr.video.libav import AnyPacket, open_read, rational, reason, reports, side_data
 from apisr.video.sequence import check_sequence, is_sequence
+from apisr.video.titles import track_tags
 
 _PROBE_PACKETS = 400
 _CHROMA_FIELD = re.compile(r"chroma_sample_(?:loc_type_top_field|position)\s+[01]+ = (\d)")
@@ -226,7 +227,7 @@ def stream_info(stream: Stream) -> StreamInfo:
     disposition = int(stream.disposition)
     if kind == "video" and disposition & Disposition.attached_pic:
         kind = "cover"
-    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    tags = {key.lower(): value for key, value in track_tags(stream).items()}
     context: Any = getattr(stream, "codec_context", None)
     shown: Any = context if kind in ("video", "cover") else None
     return StreamInfo(
@@ -285,7 +286,7 @@ def _video_info(
         )
     side = {kind: bytes(data) for kind, data in side_data(frame)}
     top, bottom, left, right = _crop(path, format_name, frame)
-    metadata = dict(stream.metadata)
+    metadata = track_tags(stream)
     return VideoInfo(
         index=stream.index,
         codec=codec,

@@ -164,18 +164,23 @@ def _plan_one(stream: StreamInfo, container: Container, source: SourceInfo) -> S
         return StreamPlan(stream, "convert", codec=plain, reason=reason) if plain in container.audio else None
     if stream.kind == "subtitle":
         return _plan_subtitle(stream, container)
-    if stream.kind == "data":
-        if stream.codec == "dvd_nav_packet":
-            return StreamPlan(stream, "drop", reason="navigation of the DVD's menus")
-        if stream.codec in container.data:
-            return StreamPlan(stream, "copy")
-        if "mov" in source.container and stream.codec in ("tmcd", "", "none", "bin_data"):
-            if container.chapters and source.chapters and stream.codec == "bin_data":
-                return StreamPlan(stream, "drop", reason="chapter titles, written anew as chapters")
-            if stream.codec in ("tmcd", "", "none"):
-                kept = container.muxer in ("mov", "mp4", "matroska")
-                where = "kept as the tag 'timecode'" if kept else "which this format has no place for"
-                return StreamPlan(stream, "drop", reason=f"time code track, {where}")
+    return _plan_data(stream, container, source) if stream.kind == "data" else None
+
+
+def _plan_data(stream: StreamInfo, container: Container, source: SourceInfo) -> StreamPlan | None:
+    if stream.codec == "dvd_nav_packet":
+        return StreamPlan(stream, "drop", reason="navigation of the DVD's menus")
+    if stream.codec in container.data:
+        return StreamPlan(stream, "copy")
+    if "mov" in source.container:
+        if container.chapters and source.chapters and stream.codec == "bin_data":
+            return StreamPlan(stream, "drop", reason="chapter titles, written anew as chapters")
+        if stream.codec in ("tmcd", "", "none"):
+            kept = container.muxer in ("mov", "mp4", "matroska")
+            where = "kept as the tag 'timecode'" if kept else "which this format has no place for"
+            return StreamPlan(stream, "drop", reason=f"time code track, {where}")
+    if stream.codec in ("", "none"):
+        return StreamPlan(stream, "drop", reason=f"data of no kind that is known here (of {source.container})")
     return None
 
 
