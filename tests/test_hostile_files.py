@@ -207,6 +207,14 @@ def test_a_damaged_record_of_a_run_begins_it_again(source: Path, tmp_path: Path,
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 4), (3, 5), (400, 1), (2, 400)])
+def test_videos_of_a_few_lines(tmp_path: Path, size: tuple[int, int]) -> None:
+    """No warning is shown (they are errors here), and every frame comes out."""
+    small = make_clip(tmp_path / "small.mkv", codec="ffv1", frames=12, size=size, pix_fmt="yuv444p")
+    result = upscale_video(small, tmp_path / "out.mkv", Nearest, FAST, scale=2)
+    assert (result.frames_out, result.output_size) == (12, (2 * size[0], 2 * size[1]))
+
+
 def test_json_of_any_depth_is_a_value_error() -> None:
     for text in ("[" * 100_000, '{"a":' * 100_000, b"\xff", "9" * 5000):
         with pytest.raises(ValueError):

@@ -81,7 +81,7 @@ def combed_share(frames: Iterator[TimedFrame], *, most: int = 120) -> float:
 def _comb_counts(before: NDArray[np.int16], luma: NDArray[np.int16]) -> tuple[int, int, int]:
     """Return the combed places of a frame, those of a mixture with the frame before, and the moving places."""
     motion = _motion(before, luma)
-    if motion.mean() <= _LEAST_MOTION:
+    if not motion.size or motion.mean() <= _LEAST_MOTION:  # none where there are less than five lines
         return 0, 0, 0
     own = int((_combs(luma) & motion).sum())
     foreign = min(int((_combs(_woven(*pair)) & motion).sum()) for pair in ((luma, before), (before, luma)))
