@@ -74,7 +74,7 @@ def _renew_checksum(content: bytearray, page: int) -> None:
     content[page + 22 : page + 26] = checksum.to_bytes(4, "little")
 
 
-def test_a_refused_header_costs_neither(tmp_path: Path) -> None:
+def test_a_refused_header_is_known_before_the_work(tmp_path: Path) -> None:
     """The headers of Vorbis are damaged: Matroska does not even begin."""
     ffmpeg(*RECORDING, "-c:v", "libtheora", "-q:v", "7", "-c:a", "libvorbis", tmp_path / "whole.ogv")
     content = bytearray((tmp_path / "whole.ogv").read_bytes())
@@ -84,10 +84,28 @@ def test_a_refused_header_costs_neither(tmp_path: Path) -> None:
     (tmp_path / "source.ogv").write_bytes(content)
     with pytest.raises(ApisrError) as caught:
         upscale_video(tmp_path / "source.ogv", tmp_path / "out.mkv", Nearest, FAST)
-    assert caught.value.exit_code == 1
-    assert caught.value.code == "join-failed"
-    assert len(packets(tmp_path / "out.partial.mkv", "v")) >= 12  # libav itself loses the rest, and says so
-    assert list((tmp_path / "out.mkv.partial.segments").glob("*.segment"))
+    assert (caught.value.code, caught.value.exit_code) == ("stream-not-in-container", 2)
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("drop", [(), ("unsupported",)])
+def test_packets_that_a_format_refuses_are_known_before_the_work(tmp_path: Path, drop: tuple[str, ...]) -> None:
+    """AVI holds AAC, but not as broadcasts store it; ffmpeg says the same."""
+    source, target = tmp_path / "in.ts", tmp_path / "out.avi"
+    ffmpeg(*RECORDING, "-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-c:a", "aac", source)
+    made = Nearest()
+    options = VideoOptions(preset="ultrafast", drop_streams=drop)
+    if drop:
+        result = upscale_video(source, target, lambda: made, options)
+        assert any("left out" in notice for notice in result.notices)
+        assert packets(target, "v")
+        return
+    with pytest.raises(ApisrError) as caught:
+        upscale_video(source, target, lambda: made, options)
+    assert (caught.value.code, caught.value.exit_code) == ("stream-not-in-container", 2)
+    assert "--drop-streams 1" in str(caught.value)
+    assert made.frames == 0
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_sound_that_cannot_be_decoded_is_damage(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def _stored_as(
     yield from (packet for packet in packets if packet.size)
 
 
-class _Order:
+class PacketOrder:
     """Gives the packets of one stream decoding times that every muxer takes: known, in order, not after showing.
 
     Packets can be shorter than the unit of the times of the source (those of TrueHD last 0.8 ms, Matroska counts whole
@@ -252,6 +252,7 @@ class _Order:
         self._least = 0 if output.container.format.flags & Flags.ts_nonstrict.value else 1
 
     def set(self, packet: AnyPacket) -> None:
+        """Change the times of the next packet."""
         if self._dts is not None and packet.size:
             packet.dts = next(self._dts, packet.dts)
         if packet.dts is None:
@@ -290,7 +291,7 @@ def _other_packets(
     kinds = {plan.stream.index: plan.stream.kind for plan in plans}
     outputs = {**streams.copies, **{number: stream for number, (stream, _) in streams.converts.items()}}
     orders = {
-        number: _Order(outputs[number], _reordered(source, number) if kinds[number] == "video" else None)
+        number: PacketOrder(outputs[number], _reordered(source, number) if kinds[number] == "video" else None)
         for number in numbers
     }
     ends: dict[int, int] = {}

@@ -123,11 +123,7 @@ def add_streams(
             streams = OutputStreams(video, copies, converts)
             made: Stream = video
         elif plan.action == "copy":
-            made = _copied_stream(out, origin_stream, source)
-            if plan.stream.codec == "dvd_subtitle":
-                _set_raster(made, source)
-            if muxer == "avi" and plan.stream.codec.startswith("adpcm_"):
-                _set_block_rate(made, origin_stream, source)
+            made = copied_stream(out, origin_stream, source, muxer)
             copies[plan.stream.index] = made
         elif plan.action == "convert":
             made, function = _converted_stream(out, origin_stream, plan.codec)
@@ -221,8 +217,18 @@ def _attach(out: OutputContainer, source: VideoSource, stream: Stream, plan: Str
     raise RunError(f"the cover picture {plan.stream.label} holds no data.", code="empty-cover")
 
 
-def _copied_stream(out: OutputContainer, origin: Stream, source: VideoSource) -> Stream:
-    """Add a stream whose packets are copied.
+def copied_stream(out: OutputContainer, origin: Stream, source: VideoSource, muxer: str) -> Stream:
+    """Add a stream whose packets are copied, with what the muxer has to know of it."""
+    made, codec = _as_stored(out, origin, source), codec_name(origin)
+    if codec == "dvd_subtitle":
+        _set_raster(made, source)
+    if muxer == "avi" and codec.startswith("adpcm_"):
+        _set_block_rate(made, origin, source)
+    return made
+
+
+def _as_stored(out: OutputContainer, origin: Stream, source: VideoSource) -> Stream:
+    """Add a stream as the source has it.
 
     Newer libav states all that an edit list hides of a sound as a delay of its codec. Of those packets only the last
     are copied, so the stream is described as it is without the edit list.

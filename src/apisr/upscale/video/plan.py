@@ -10,7 +10,7 @@ The plan is plain data: it names the source by its hash and does not hold it. Wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from apisr.upscale.video.output import OutputFormat, OutputRequest, plan_format
 from apisr.video.fields import FieldFilter
 from apisr.video.index import PacketIndex, grid_rate
 from apisr.video.losses import losses
+from apisr.video.rehearsal import refused_streams
 from apisr.video.sequence import is_sequence, numbers_of, picture_at
 from apisr.video.source import VideoSource
 from apisr.video.streams import StreamPlan, container_of, lost_structure, plan_streams
@@ -114,7 +115,7 @@ def plan_video(source: VideoSource, output: OutputRequest, *, scale: int, option
             "Write to .mkv.",
             code="variable-rate",
         )
-    streams = plan_streams(source.info, output.target, options.drop_streams)
+    streams = _rehearsed(source, output, plan_streams(source.info, output.target, options.drop_streams), options)
     output_format = plan_format(source.info.video, rate, output, container, scale, options)
     return VideoPlan(
         sha256=source.sha256(),
@@ -139,6 +140,29 @@ def plan_video(source: VideoSource, output: OutputRequest, *, scale: int, option
             *_stream_notices(streams),
         ),
     )
+
+
+def _rehearsed(
+    source: VideoSource, output: OutputRequest, streams: tuple[StreamPlan, ...], options: VideoOptions
+) -> tuple[StreamPlan, ...]:
+    """Try the copied streams in the format of the output; leave out what it refuses, where that was asked for.
+
+    Raises:
+        InputError: it refuses a stream.
+    """
+    refused = refused_streams(source, output.target, streams)
+    kept: list[StreamPlan] = []
+    for plan in streams:
+        why = refused.get(plan.stream.index)
+        if why is not None and "unsupported" not in options.drop_streams:
+            raise InputError(
+                f"'{output.target.name}' refuses stream {plan.stream.label} of '{source.path.name}' as it is stored "
+                f"({why}). Write to .mkv, or add --drop-streams {plan.stream.index} to leave it out.",
+                code="stream-not-in-container",
+            )
+        left_out = replace(plan, action="drop", reason=f"{output.target.suffix} cannot carry it")
+        kept.append(plan if why is None else left_out)
+    return tuple(kept)
 
 
 def _check_files(source: VideoSource, output: OutputRequest, options: VideoOptions) -> None:

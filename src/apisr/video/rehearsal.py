@@ -1,0 +1,60 @@
+"""The join in small, before the work: what a format refuses of a stream shows in its header and first packets.
+
+AAC of broadcasts in AVI, for example: the codec is one of AVI's, the form of its packets is not.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+from av.error import FFmpegError
+
+from apisr.video.containers.registry import container_of
+from apisr.video.join import PacketOrder
+from apisr.video.libav import reason
+from apisr.video.output_streams import copied_stream
+from apisr.video.source import VideoSource
+from apisr.video.streams import StreamPlan
+
+_PACKETS = 50
+#: The options of a muxer that make it read again what it wrote, which it cannot in memory.
+_REREADING = ("movflags",)
+
+
+def refused_streams(source: VideoSource, target: Path, plans: Sequence[StreamPlan]) -> dict[int, str]:
+    """Write the header and the first packets of each copied sound and subtitle into memory, in the output's format.
+
+    Args:
+        source: the video.
+        target: name of the output.
+        plans: what becomes of each stream.
+
+    Returns:
+        Why the format refuses a stream, by its number.
+    """
+    container = container_of(target)
+    options = {key: value for key, value in dict(container.options).items() if key not in _REREADING}
+    refused: dict[int, str] = {}
+    for plan in plans:
+        if plan.action != "copy" or plan.stream.kind not in ("audio", "subtitle") or container.pictures_only:
+            continue
+        try:
+            with (
+                source.reopened() as origin,
+                av.open(io.BytesIO(), "w", format=container.muxer, options=options) as out,
+            ):
+                made = copied_stream(out, origin.streams[plan.stream.index], source, container.muxer)
+                out.start_encoding()
+                order = PacketOrder(made)
+                packets = (packet for packet in source.packets_from(origin, {plan.stream.index}) if packet.size)
+                for packet in itertools.islice(packets, _PACKETS):
+                    order.set(packet)
+                    packet.stream = made
+                    out.mux_one(packet)
+        except FFmpegError as error:
+            refused[plan.stream.index] = reason(error)
+    return refused
