@@ -46,3 +46,25 @@ def test_scores_come_from_the_right_card(bars: ModuleType) -> None:
         bar = bars.Bar("old_x4", "psnr", 25.0, twin=twin)
         card = next(model.card for model in list_models() if model.name == f"apisr-x4{'-vivid' if twin else ''}")
         assert bars.reached("apisr-x4", bar) == card["scores"]["rows"]["old_x4"]["psnr"]
+
+
+def test_the_benchmark_scores_every_shipped_model(bars: ModuleType) -> None:
+    from benchmarks import validation
+
+    for scale in (2, 4):
+        found = validation.upscalers(scale)
+        assert {model.name for model in list_models() if model.scale == scale} | {"lanczos"} <= found.keys()
+    assert {bar.row for of_model in bars.BARS.values() for bar in of_model} <= set(validation.ROWS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, row", [("apisr-x4-fast", "old_x4"), ("apisr-x2-fast", "web_x2")])
+def test_a_card_scored_again_has_its_scores(bars: ModuleType, shared: Path, name: str, row: str) -> None:
+    """The first 8 scenes, PSNR alone."""
+    from benchmarks import validation
+
+    lows, truths = validation.pairs(shared / "data" / "val", row, validation.SCENES)
+    upscaler = validation.upscalers(int(row[-1]))[name]
+    scored = validation.score(validation.metrics(["psnr"]), [upscaler.apply(low) for low in lows], truths)["psnr"]
+    shown = bars.reached(name, bars.Bar(row, "psnr", 0.0))
+    assert sum(scored) / len(scored) == pytest.approx(shown, abs=0.03)
