@@ -46,7 +46,6 @@ INSIDE_OF_THE_APP = {
     "apisr.core.media",
     "apisr.core.processes",
     "apisr.core.progress",
-    "apisr.core.text",
     "apisr.curate.review",
     "apisr.image",
 }
