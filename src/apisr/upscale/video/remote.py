@@ -18,6 +18,7 @@ from typing import Any
 
 from apisr.core.cluster import ActorPool, connect, or_raise
 from apisr.core.errors import ApisrError, InputError
+from apisr.core.locks import take_lock
 from apisr.core.progress import Cancel
 from apisr.upscale.results import HoldStats, ReuseStats, StageSeconds
 from apisr.upscale.video.cuts import Segment
@@ -29,6 +30,7 @@ from apisr.video.source import VideoSource
 from apisr.video.writer import EncodedSegment
 
 _CHUNK_BYTES = 64 << 20
+_FOLDER, _IN_USE = "apisr-segments-", "in-use"
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,9 @@ class SegmentWorker:
     """Lives on a machine of the cluster; makes one segment after the other."""
 
     def __init__(self, run: VideoRun) -> None:
-        self._here = Path(tempfile.mkdtemp(prefix="apisr-segments-"))
+        remove_abandoned_folders()
+        self._here = Path(tempfile.mkdtemp(prefix=_FOLDER))
+        self._lock = take_lock(self._here / _IN_USE, busy="another worker has this folder")
         self._run = replace(run, folder=WorkFolder(self._here / "segments"))
         self._run.folder.path.mkdir()
         self._upscaler: FrameUpscaler | None = None
@@ -158,7 +162,21 @@ class SegmentWorker:
 
     def close(self) -> None:
         """Remove what is on this machine's disk."""
+        self._lock.release()
         shutil.rmtree(self._here, ignore_errors=True)
+
+
+def remove_abandoned_folders() -> None:
+    """Remove what workers that were killed left on this machine's disk: their folders, whose locks nobody holds."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        mark = folder / _IN_USE
+        try:
+            if folder.is_symlink() or mark.is_symlink() or not mark.is_file():
+                continue
+            take_lock(mark, busy="a worker has this folder").release()
+        except (ApisrError, OSError):
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Shipment:
