@@ -135,3 +135,20 @@ def test_a_library_held_to_fewer_instructions_computes_in_what_it_has(held_to: s
         assert found["bf16"][1] > 90  # computed in fp32
     else:
         assert found["auto"][0].startswith("onnx")
+
+
+def test_engines_that_need_more_memory_see_the_same_picture(tmp_path: Path) -> None:
+    """CUNet needs so much in ncnn that its own choice would be a smaller picture; outputs of one size are compared."""
+    pytest.importorskip("ncnn")
+    pytest.importorskip("torch")
+    from apisr.networks import build
+    from apisr.weights.checkpoint import save_network
+
+    path = tmp_path / "cunet.safetensors"
+    save_network(build("cunet", {}), path, "cunet", {}, card={})
+    model = resolve_model(path)
+    candidates = [(engine_kind(name), Request(model, "cpu", "fp32")) for name in ("torch", "ncnn")]
+    for order in (candidates, candidates[::-1]):
+        found = list(choice.measure(order, seconds=0.01))
+        assert [one.problem for one in found] == ["", ""]
+        assert min(one.psnr_db for one in found) > 60

@@ -162,7 +162,8 @@ def measure(
         names = (kind.name, request.device, request.precision)
         try:
             engine = kind.open(request)
-            pictures = check_pictures(*_size(engine, size, request.model))
+            size = _size(engine, size, request.model)  # the first one's suits all: their outputs are compared
+            pictures = check_pictures(*size)
             outputs = _checked_runs(engine, pictures)
             if references is None:
                 exact = engine if request.precision == "fp32" else kind.open(replace(request, precision="fp32"))
