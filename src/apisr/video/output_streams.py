@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, cast
@@ -209,12 +209,17 @@ def _attach(out: OutputContainer, source: VideoSource, stream: Stream, plan: Str
         return out.add_attachment(
             attachment.name or name, attachment.mimetype or "application/octet-stream", attachment.data
         )
-    for packet in source.packets({stream.index}):
-        if packet.size:
-            kind = {"png": ("cover.png", "image/png")}.get(plan.stream.codec, ("cover.jpg", "image/jpeg"))
-            tags = {key.lower(): value for key, value in stream.metadata.items()}
-            return out.add_attachment(tags.get("filename", kind[0]), tags.get("mimetype", kind[1]), bytes(packet))
-    raise RunError(f"the cover picture {plan.stream.label} holds no data.", code="empty-cover")
+    packet = next(_filled_packets(source, stream), None)
+    if packet is None:
+        raise RunError(f"the cover picture {plan.stream.label} holds no data.", code="empty-cover")
+    kind = {"png": ("cover.png", "image/png")}.get(plan.stream.codec, ("cover.jpg", "image/jpeg"))
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    return out.add_attachment(tags.get("filename", kind[0]), tags.get("mimetype", kind[1]), bytes(packet))
+
+
+def _filled_packets(source: VideoSource, stream: Stream) -> Iterator[AnyPacket]:
+    """Read the packets of a stream that hold something."""
+    return (packet for packet in source.packets({stream.index}) if packet.size)
 
 
 def copied_stream(out: OutputContainer, origin: Stream, source: VideoSource, muxer: str) -> Stream:
@@ -234,7 +239,7 @@ def _as_stored(out: OutputContainer, origin: Stream, source: VideoSource) -> Str
     are copied, so the stream is described as it is without the edit list.
     """
     if origin.type == "audio" and "mov" in source.info.container:
-        first = next((packet for packet in source.packets({origin.index}) if packet.size), None)
+        first = next(_filled_packets(source, origin), None)
         if first is not None and first.is_discard and not primes_decoder(first):
             with open_read(source.info.path, options={"ignore_editlist": "1"}) as plain:
                 return out.add_stream_from_template(plain.streams[origin.index], opaque=True)
@@ -248,11 +253,10 @@ def primes_decoder(packet: AnyPacket) -> bool:
 
 def _set_block_rate(stream: Stream, origin: Stream, source: VideoSource) -> None:
     """Write the true bit rate: AVI counts the time of blocks by it, and what the source states can be anything."""
-    unit = exact(origin.time_base)
-    for packet in source.packets({origin.index}):
-        if packet.size and packet.duration:
+    for packet in _filled_packets(source, origin):
+        if packet.duration:
             context = cast(AudioStream, stream).codec_context
-            context.bit_rate = round(8 * packet.size / (packet.duration * unit))
+            context.bit_rate = round(8 * packet.size / (packet.duration * exact(origin.time_base)))
             return
 
 
