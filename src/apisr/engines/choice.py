@@ -94,9 +94,7 @@ def open_fastest(candidates: Sequence[Candidate], *, named_precision: bool) -> E
     Raises:
         ApisrError: none of them runs; the error of the last.
     """
-    table = measured(candidates)
-    required = LOWEST_PSNR_DB if named_precision else AUTOMATIC_PSNR_DB
-    ranked = ranking(table, required_db=required)
+    ranked = ranked_candidates(candidates, named_precision=named_precision)
     by_key = {(kind.name, request.device, request.precision): (kind, request) for kind, request in candidates}
     problem: ApisrError | None = None
     for entry in ranked:
@@ -110,6 +108,12 @@ def open_fastest(candidates: Sequence[Candidate], *, named_precision: bool) -> E
         raise problem
     kind, request = next((kind, request) for kind, request in reversed(candidates))
     return kind.open(request)
+
+
+def ranked_candidates(candidates: Sequence[Candidate], *, named_precision: bool) -> list[Measurement]:
+    """Return the measurements of those that are accurate enough, the winner first; see :func:`open_fastest`."""
+    required_db = LOWEST_PSNR_DB if named_precision else AUTOMATIC_PSNR_DB
+    return ranking(measured(candidates), required_db=required_db)
 
 
 def ranking(table: Sequence[Measurement], *, required_db: float) -> list[Measurement]:

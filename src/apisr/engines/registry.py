@@ -150,8 +150,7 @@ def speed_px_per_s(
     from apisr.engines import choice
 
     candidates = list(candidate_requests(model, engine=engine, device=device, precision=precision, threads=threads))
-    required = choice.LOWEST_PSNR_DB if precision != "auto" else choice.AUTOMATIC_PSNR_DB
-    ranked = choice.ranking(choice.measured(candidates), required_db=required)
+    ranked = choice.ranked_candidates(candidates, named_precision=precision != "auto")
     return ranked[0].mpx_per_s * 1e6 if ranked else 0.0
 
 
