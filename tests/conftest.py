@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import importlib.util
 import json
 import sys
@@ -72,6 +73,20 @@ def script() -> Callable[[str], ModuleType]:
         spec.loader.exec_module(module)
         sys.path[:] = path
         return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def benchmark_module() -> Callable[[str], ModuleType]:
+    """Import a module of the folder ``benchmarks``; the search path is as it was afterwards."""
+
+    def load(name: str) -> ModuleType:
+        sys.path.insert(0, str(ROOT))
+        try:
+            return importlib.import_module(f"benchmarks.{name}")
+        finally:
+            sys.path.remove(str(ROOT))
 
     return load
 

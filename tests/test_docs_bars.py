@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -10,17 +10,10 @@ import pytest
 
 from apisr.weights import list_models
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 @pytest.fixture(scope="module")
-def bars() -> ModuleType:
-    sys.path.insert(0, str(ROOT))
-    try:
-        from benchmarks import bars
-    finally:
-        sys.path.remove(str(ROOT))
-    return bars
+def bars(benchmark_module: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_module("bars")
 
 
 def test_the_page_shows_what_the_cards_hold(bars: ModuleType) -> None:

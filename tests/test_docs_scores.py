@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,13 +16,8 @@ pytestmark = pytest.mark.skipif(not (ROOT / "validation").is_dir(), reason="the 
 
 
 @pytest.fixture(scope="module")
-def scores() -> ModuleType:
-    sys.path.insert(0, str(ROOT))
-    try:
-        from benchmarks import scores
-    finally:
-        sys.path.remove(str(ROOT))
-    return scores
+def scores(benchmark_module: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_module("scores")
 
 
 def test_the_readme_shows_what_is_stored(scores: ModuleType) -> None:

@@ -6,8 +6,7 @@ what it may not exceed, so that it cannot get worse unseen; docs/models.md says 
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import cv2
@@ -16,7 +15,6 @@ import pytest
 
 from apisr.weights import list_models, resolve_model
 
-ROOT = Path(__file__).resolve().parent.parent
 #: Goals that are missed: measure -> model -> what it stays below.
 MISSED = {
     "colour noise": {
@@ -44,13 +42,8 @@ MISSED = {
 
 
 @pytest.fixture(scope="module")
-def constructed() -> ModuleType:
-    sys.path.insert(0, str(ROOT))
-    try:
-        from benchmarks import constructed
-    finally:
-        sys.path.remove(str(ROOT))
-    return constructed
+def constructed(benchmark_module: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_module("constructed")
 
 
 def _named() -> list[object]:
