@@ -91,6 +91,12 @@ def test_workers_change_nothing() -> None:
     assert all(torch.equal(a["pseudo"], b["pseudo"]) for a, b in zip(here, there, strict=True))
 
 
+def test_workers_stop_in_the_middle_of_handing_over() -> None:
+    source = Blocks(pictures=50, crops_per_picture=16, side=256)  # 3 MB a picture: the pipes are full when they stop
+    for seed in range(3):
+        assert len(take(Loader(source, batch=3, seed=seed, shuffle_crops=0, workers=2), 1)) == 1
+
+
 def test_mixing_mixes() -> None:
     plain = ids(take(Loader(Blocks(), batch=20, seed=1, shuffle_crops=0), 1))
     mixed = ids(take(Loader(Blocks(), batch=20, seed=1, shuffle_crops=20), 1))

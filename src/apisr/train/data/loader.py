@@ -21,6 +21,8 @@ exactly the batches that an uninterrupted one would have seen. Nothing is skippe
 
 from __future__ import annotations
 
+import atexit
+import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -29,7 +31,7 @@ from typing import Protocol, Self
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from apisr.core.errors import ApisrError, RunError
 
@@ -156,6 +158,7 @@ class Loader:
             num_workers=self._workers,
             multiprocessing_context="spawn" if self._workers else None,
             prefetch_factor=4 if self._workers else None,
+            worker_init_fn=_prepare_worker,
             generator=torch.Generator(),  # or the loader would draw from the global one, and a resumed run differ
         )
         iterator = iter(loader)
@@ -224,9 +227,17 @@ class _From(Dataset["Batch | str"]):
         self._first = first
 
     def __getitem__(self, place: int) -> Batch | str:
-        if get_worker_info() is not None:
-            torch.set_num_threads(1)
         return self._pictures(self._first + place)
+
+
+def _prepare_worker(_worker: int) -> None:
+    """One thread a worker; and a worker leaves without tearing its interpreter down.
+
+    A worker that is told to stop may still be handing over crops in a thread. That thread, in the middle of torch's
+    code while the interpreter ends under it, aborts the process, which the training process takes for a failed worker.
+    """
+    torch.set_num_threads(1)
+    atexit.register(os._exit, 0)
 
 
 class _Endless:
