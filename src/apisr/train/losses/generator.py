@@ -67,6 +67,9 @@ class GeneratorLoss:
         if loss.frequency_weight:
             terms["frequency"] = pixel.frequency(output, target)
             total = total + loss.frequency_weight * terms["frequency"]
+        if loss.flat_weight:
+            terms["flat_noise"] = pixel.flat_noise(output, target)
+            total = total + loss.flat_weight * terms["flat_noise"]
         if self.perceptual is not None:
             with self.precision(output.device):
                 branches = self.perceptual(output, target)

@@ -17,6 +17,9 @@ from torch.nn import functional
 
 _LOG_MSE_FLOOR = 2e-4
 _RELATIVE_FLOOR = 1e-4
+_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+_FLAT_PX = 7
+_FLAT_LEVELS = 1.5
 
 
 class SavedTensors(Protocol):
@@ -75,6 +78,28 @@ def frequency(output: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference of the two-dimensional spectra (orthonormal, real and imaginary parts)."""
     spectrum = torch.fft.rfft2(output.float(), norm="ortho") - torch.fft.rfft2(target.float(), norm="ortho")
     return torch.view_as_real(spectrum).abs().mean()
+
+
+def flat_noise(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of Y, Cb and Cr (BT.601) where the target is flat; 0 where nothing is.
+
+    What codecs leave in flat areas, blotches of colour above all, is about one level and counts for nothing in a
+    squared error; a person sees it on every face and every sky. Flat is a target that differs by less than 1.5 levels
+    (standard deviation, in Y, Cb and Cr each) within seven pixels, three pixels away from all else.
+
+    Args:
+        output: ``(N, 3, H, W)``, sides of at least 7.
+        target: like `output`; it gets no gradient.
+    """
+    weights = torch.tensor(_YCBCR, device=target.device)[:, :, None, None]
+    with torch.no_grad():
+        planes = functional.conv2d(target.float(), weights)
+        squares = functional.avg_pool2d(planes.square(), _FLAT_PX, 1, _FLAT_PX // 2, count_include_pad=False)
+        means = functional.avg_pool2d(planes, _FLAT_PX, 1, _FLAT_PX // 2, count_include_pad=False)
+        busy = ((squares - means.square()).amax(1, keepdim=True) > _FLAT_LEVELS**2 / 255**2).float()
+        flat = 1 - functional.max_pool2d(busy, _FLAT_PX, 1, _FLAT_PX // 2)
+    difference = functional.conv2d(output.float(), weights) - planes
+    return (difference.abs() * flat).sum() / (3 * flat.sum()).clamp_min(1.0)
 
 
 class _SquaredError(torch.autograd.Function):
