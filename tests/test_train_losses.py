@@ -185,6 +185,30 @@ def test_flat_noise_counts_blotches_of_flat_areas_alone() -> None:
     assert float(pixel.flat_noise(output.detach()[..., 40:], truth[..., 40:])) == 0
 
 
+def test_grid_is_the_uneven_share_of_the_steps() -> None:
+    """Written once more in NumPy; a ramp whose every second step is left out is as uneven as can be."""
+    output, target = pictures(2, side=18)
+
+    def uneven(picture: np.ndarray) -> list[float]:
+        luma = np.tensordot((0.299, 0.587, 0.114), picture.astype(np.float64), 1)
+        shares: list[float] = []
+        for turned in (luma, luma.T):
+            energy = np.square(np.diff(turned, axis=0)).mean(axis=1)[:16]
+            shares.append((energy[0::2].sum() - energy[1::2].sum()) / (energy.sum() + 1e-4))
+        return shares
+
+    expected = np.abs(np.subtract([uneven(p.numpy()) for p in output], [uneven(p.numpy()) for p in target])).mean()
+    assert float(pixel.grid(output, target)) == pytest.approx(expected, rel=1e-4)
+    assert float(pixel.grid(target, target)) == 0
+    ramp = torch.linspace(0, 1, 32).expand(1, 3, 8, 32)
+    stairs = ramp[..., ::2].repeat_interleave(2, -1)
+    assert float(pixel.grid(stairs, ramp)) == pytest.approx(0.5, abs=0.02)  # across wholly, down not at all
+    halfway = (stairs / 2 + ramp / 2).requires_grad_()
+    loss = pixel.grid(halfway, ramp)
+    (gradient,) = torch.autograd.grad(loss, halfway)
+    assert float(pixel.grid((halfway - gradient).detach(), ramp)) < 0.9 * float(loss.detach())
+
+
 def test_ms_ssim_of_one_scale_is_ssim() -> None:
     """A crop of 21 pixels holds one scale, which scikit-image computes too (Gaussian window, population statistics)."""
     noise, target = pictures(5, side=21, count=1)

@@ -140,6 +140,7 @@ class LossConfig(_Section):
     ssim_weight: float = Field(default=0.0, ge=0, description="one scale: far cheaper than ms_ssim")
     ssim: Literal["mean", "log"] = Field(default="mean", description="log: mean of logarithms, as log_mse")
     frequency_weight: float = Field(default=0.0, ge=0)
+    grid_weight: float = Field(default=0.0, ge=0, description="patterns with a period of two pixels")
     flat_weight: float = Field(
         default=0.0, ge=0, description="what codecs leave in flat areas, colour blotches above all"
     )

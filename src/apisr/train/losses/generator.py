@@ -67,6 +67,9 @@ class GeneratorLoss:
         if loss.frequency_weight:
             terms["frequency"] = pixel.frequency(output, target)
             total = total + loss.frequency_weight * terms["frequency"]
+        if loss.grid_weight:
+            terms["grid"] = pixel.grid(output, target)
+            total = total + loss.grid_weight * terms["grid"]
         if loss.flat_weight:
             terms["flat_noise"] = pixel.flat_noise(output, target)
             total = total + loss.flat_weight * terms["flat_noise"]
