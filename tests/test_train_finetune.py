@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import skimage.filters
 import torch
 from error_codes import raises_code
 from test_train_loader import Blocks
 from test_train_run import config
 
+import apisr
 from apisr.core.progress import Cancel, Progress
 from apisr.image import read_rgb, write_picture
 from apisr.train import check_extra, preflight
@@ -214,6 +217,38 @@ def test_shards_of_drawings_with_a_teacher_train(tmp_path: Path, drawings: Path)
     outputs[0].unlink()
     with raises_code("no-teacher-outputs"):
         train(finetune(tmp_path, drawings, *sets, "run.name=other"))
+
+
+def test_a_model_takes_the_place_of_the_drawings(tmp_path: Path, drawings: Path) -> None:
+    """The crops of one degradation are the model's outputs with the drawing's colours, those of the other drawings."""
+    folder = tmp_path / "shards"
+    request = ShardRequest(
+        (drawings,), folder, degradations=("old=tv", "web=bicubic"), count=2, targets=("old=apisr-x2-fast",)
+    )
+    events: list[Progress] = []
+    assert prepare_shards(request, progress=events.append).targets == {"old": "apisr-x2-fast"}
+    assert {event.stage for event in events} == {"shards", "targets"}
+    assert sorted(path.name for path in folder.glob("target*")) == ["target2_old_0000.npy", "target2_old_0001.npy"]
+    model = apisr.load("apisr-x2-fast", engine="onnx", device="cpu", strength=0)
+    for number in range(2):
+        low, drawing, target = (
+            np.load(folder / f"{name}_000{number}.npy")[0] for name in ("lr2_old", "gt", "target2_old")
+        )
+        difference = drawing.astype(np.float32) - model(low)
+        expected = drawing - difference + skimage.filters.gaussian(difference, 10, channel_axis=2, mode="mirror")
+        wrong = np.abs(target.astype(np.float32) - np.clip(expected, 0, 255))
+        assert np.quantile(wrong[16:-16, 16:-16], 0.99) <= 2
+        assert wrong.mean() < 1.5  # nor is a rim black; the program mirrors rims in another way
+        assert np.abs(target.astype(int) - drawing).max() > 20  # soft lines
+    source = ShardCrops.open(folder, CropOptions(scale=2, patch_px=32, flips=False))
+    for index, name in enumerate(source.shards):
+        crop = source.crops(0, index)[0]
+        whole = np.load(folder / f"{'target2_old' if 'old' in name else 'gt'}_{name[-4:]}.npy")[0]
+        windows = np.lib.stride_tricks.sliding_window_view(whole, (32, 32), axis=(0, 1))
+        assert (windows == crop["gt"].numpy()).all(axis=(2, 3, 4)).any()
+    for wrong, code in (("old", "bad-degradation-name"), ("dvd=apisr-x2", "bad-degradation-name")):
+        with raises_code(code):
+            prepare_shards(replace(request, targets=(wrong,)))
 
 
 def test_drawings_can_be_composed_into_shards(tmp_path: Path, drawings: Path) -> None:

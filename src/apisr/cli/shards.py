@@ -15,6 +15,7 @@ EXAMPLES = examples(
     "apisr shards drawings -o shards",
     "apisr shards dataset -o shards --scale 4 -d web='bicubic:0.3, video:0.7' -d old=tv",
     "apisr shards art -o shards --compose --count 512 --teacher apisr-x2-fast",
+    "apisr shards art -o shards --compose --scale 4 -d old=tv -d web=video --target old=apisr-x4-max",
 )
 
 
@@ -46,6 +47,15 @@ def command(
         list[str] | None,
         typer.Option("--teacher", metavar="MODEL", help="Also keep what this model makes of them. May be repeated."),
     ] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target",
+            metavar="NAME=MODEL",
+            help="Learn what this model makes of the pictures degraded as NAME, with the drawings' colours, in place "
+            "of the drawings. May be repeated.",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     workers: Annotated[int, typer.Option("--workers", "-w", help="Files at the same time; 0: by cores.", min=0)] = 0,
 ) -> None:
@@ -69,6 +79,7 @@ def command(
         compose=compose,
         count=count,
         teachers=tuple(teachers or ()),
+        targets=tuple(targets or ()),
         seed=seed,
         workers=workers or usable_cores(),
     )

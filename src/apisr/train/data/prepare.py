@@ -14,7 +14,7 @@ from apisr.train.data.crops import CropOptions
 from apisr.train.data.degradation import Mixture
 from apisr.train.data.pictures import FilePictures, Pictures, ScenePictures, find_training_pictures
 from apisr.train.data.shards import ShardCrops, ShardOptions, build_shards
-from apisr.train.data.teacher_outputs import build_teacher_outputs
+from apisr.train.data.teacher_outputs import build_targets, build_teacher_outputs
 
 #: Scenes that are composed unless another number is asked for.
 DEFAULT_SCENES = 256
@@ -33,6 +33,7 @@ class ShardRequest:
         compose: compose scenes of the pictures.
         count: pictures or scenes; 0: all pictures, or :data:`DEFAULT_SCENES`.
         teachers: models whose outputs are kept too.
+        targets: ``NAME=MODEL``: models whose outputs take the place of the drawings of that degradation.
         seed: of all draws.
         workers: files that are made at the same time.
     """
@@ -44,6 +45,7 @@ class ShardRequest:
     compose: bool = False
     count: int = 0
     teachers: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
     seed: int = 0
     workers: int = 1
 
@@ -56,6 +58,7 @@ class ShardsResult(BaseModel):
         pictures: how many high pictures they hold.
         degradations: names of the degradations of this call.
         teachers: models whose outputs are kept.
+        targets: degradation -> the model whose outputs take the place of its drawings.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,6 +67,7 @@ class ShardsResult(BaseModel):
     pictures: int
     degradations: tuple[str, ...]
     teachers: tuple[str, ...] = ()
+    targets: dict[str, str] = {}
 
 
 def prepare_shards(
@@ -72,16 +76,25 @@ def prepare_shards(
     """Make shards, or what is missing of them.
 
     Raises:
-        InputError: pictures, degradations or teachers that are not there or do not fit.
+        InputError: pictures, degradations, teachers or targets that are not there or do not fit.
     """
     mixtures = dict(_parsed(text, request.scale) for text in request.degradations or (_DEFAULT_DEGRADATION,))
+    targets = dict(_target(text) for text in request.targets)
     options = ShardOptions(request.scale, request.count, request.seed, workers=request.workers)
     made = build_shards(request.folder, _opened(request), mixtures, options, progress=progress, cancel=cancel)
-    if request.teachers:
+    if request.teachers or targets:
         crops = CropOptions(scale=request.scale, patch_px=request.scale)
         source = ShardCrops.open(request.folder, crops)
-        build_teacher_outputs(source, request.teachers, progress=progress, cancel=cancel)
-    return ShardsResult(folder=request.folder, pictures=made, degradations=tuple(mixtures), teachers=request.teachers)
+        build_targets(source, targets, progress=progress, cancel=cancel)
+        if request.teachers:
+            build_teacher_outputs(source, request.teachers, progress=progress, cancel=cancel)
+    return ShardsResult(
+        folder=request.folder,
+        pictures=made,
+        degradations=tuple(mixtures),
+        teachers=request.teachers,
+        targets=targets,
+    )
 
 
 def _opened(request: ShardRequest) -> Pictures:
@@ -102,3 +115,12 @@ def _parsed(text: str, scale: int) -> tuple[str, Mixture]:
             f"--degradation {text}: expected NAME=MIXTURE, for example web=video.", code="bad-degradation-name"
         )
     return name.strip(), Mixture.parse(mixture, scale=scale)
+
+
+def _target(text: str) -> tuple[str, str]:
+    name, separator, model = (part.strip() for part in text.partition("="))
+    if not (name and separator and model):
+        raise InputError(
+            f"--target {text}: expected NAME=MODEL, for example old=apisr-x4-max.", code="bad-degradation-name"
+        )
+    return name, model

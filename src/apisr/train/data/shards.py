@@ -9,7 +9,8 @@ cost::
     |-- gt_0000.npy            high pictures, (n, H, W, 3) uint8, read without copying
     |-- lr2_web_0000.npy       the same pictures, half as large, degraded as "web"
     |-- lr2_dvd_0000.npy
-    `-- teacher2_web_0000.npy  what teachers made of lr2_web_0000 (:mod:`apisr.train.data.teacher_outputs`)
+    |-- teacher2_web_0000.npy  what teachers made of lr2_web_0000 (:mod:`apisr.train.data.teacher_outputs`)
+    `-- target2_dvd_0000.npy   what takes the place of gt_0000 where lr2_dvd_0000 is the input
 
 Pictures in one file have one size; with one picture in a file they may differ.
 """
@@ -232,11 +233,12 @@ class ShardCrops:
         rng = np.random.default_rng((options.seed, CROPS_STREAM, epoch, index))
         shard, place = self._drawn(index, rng)
         low = _open(self.folder / f"{shard}.npy")[place]
-        high = _open(self.folder / f"gt_{_parse_low_name(shard)[1]}.npy")[place]
+        own = self.folder / f"{target_name(shard)}.npy"
+        high = _open(own if own.is_file() else self._drawings(shard))[place]
         check_large_enough(high, options.patch_px, f"{self.folder / shard}, picture {place}")
         parts = {"lr": low, "gt": high}
         if options.enhance != "none":
-            parts["pseudo"] = self._pseudo_gt(high, (_parse_low_name(shard)[1], place))
+            parts["pseudo"] = self._pseudo_gt(high, (shard, place))
         taught = self.folder / f"{teacher_name(shard)}.npy"
         if taught.is_file():
             parts["teacher"] = _open(taught)[place]
@@ -259,9 +261,26 @@ class ShardCrops:
         return [name for name in chosen if not weights or weights.get(_parse_low_name(name)[0], 0.0) > 0]
 
     def pairs(self, shard: str) -> Iterator[tuple[ImageU8, ImageU8]]:
-        """The low pictures of a file, each with its high one."""
-        lows, highs = (_open(self.folder / f"{name}.npy") for name in (shard, f"gt_{_parse_low_name(shard)[1]}"))
-        yield from zip(lows, highs, strict=True)
+        """The low pictures of a file, each with its drawing."""
+        yield from zip(_open(self.folder / f"{shard}.npy"), _open(self._drawings(shard)), strict=True)
+
+    def of_kind(self, kind: str) -> list[str]:
+        """The low files of a degradation, in order.
+
+        Raises:
+            InputError: there are none.
+        """
+        chosen = [shard for shard in self.shards if _parse_low_name(shard)[0] == kind]
+        if not chosen:
+            kinds = ", ".join(sorted({_parse_low_name(shard)[0] for shard in self.shards}))
+            raise InputError(
+                f"the shards in '{self.folder}' have no degradation '{kind}'. Expected one of: {kinds}.",
+                code="bad-degradation-name",
+            )
+        return chosen
+
+    def _drawings(self, shard: str) -> Path:
+        return self.folder / f"gt_{_parse_low_name(shard)[1]}.npy"
 
     def _pseudo_gt(self, high: ImageU8, key: tuple[str, int]) -> ImageU8:
         """The pseudo-GT of a high picture; where it is kept is found out once: hashing takes longer than cutting."""
@@ -279,7 +298,7 @@ class ShardCrops:
         total = sum(self.sampling_weights.values())
         shares = [weight / total for weight in self.sampling_weights.values()]
         kind = str(rng.choice(list(self.sampling_weights), p=shares))
-        of_kind = [shard for shard in self.shards if _parse_low_name(shard)[0] == kind]
+        of_kind = self.of_kind(kind)
         return of_kind[int(rng.integers(len(of_kind)))], int(rng.integers(self.pictures_per_shard))
 
 
@@ -308,6 +327,15 @@ def teacher_name(low_name: str) -> str:
     'teacher2_web_0000'
     """
     return "teacher" + low_name.removeprefix("lr")
+
+
+def target_name(low_name: str) -> str:
+    """Name of the file with what takes the place of the drawings of a low file, both without ending.
+
+    >>> target_name("lr4_tv_0000")
+    'target4_tv_0000'
+    """
+    return "target" + low_name.removeprefix("lr")
 
 
 def _parse_low_name(shard: str) -> tuple[str, str]:

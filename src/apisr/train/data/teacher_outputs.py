@@ -1,4 +1,7 @@
-"""What teachers make of the low pictures of shards, computed once and kept beside them.
+"""What other networks make of the low pictures of shards, computed once and kept beside them.
+
+*Teachers* give a second target beside the drawing (:func:`build_teacher_outputs`); a *target model* takes the drawing's
+place (:func:`build_targets`).
 
 A teacher's output is a target that a small network can reach, where much of the difference to the drawing itself can be
 won by nobody. Several teachers are mixed by their local error: around every pixel, each counts by the inverse of its
@@ -14,7 +17,7 @@ is. So where teachers invent or lose something, the drawing wins.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -25,7 +28,7 @@ from apisr.core.errors import InputError
 from apisr.core.files import atomic_path
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.image import ImageU8, to_float, to_tensor
-from apisr.train.data.shards import ShardCrops, teacher_name
+from apisr.train.data.shards import ShardCrops, target_name, teacher_name
 from apisr.train.init.weights import find_weights
 from apisr.train.losses.teacher import Teacher, open_teacher
 
@@ -33,6 +36,10 @@ from apisr.train.losses.teacher import Teacher, open_teacher
 WINDOW_PX = 9
 #: Mean squared error (in squares of [0, 1]) at which the drawing counts as much as the best teacher: 26 dB.
 DRAWING_ERROR = 2.5e-3
+#: Standard deviation of the blur, in pixels of the high picture, whose frequencies a target takes from the drawing.
+COLOUR_BLUR_PX = 10.0
+#: Pixels of a low picture that are mirrored at each rim.
+RIM_PX = 16
 _FLOOR = 1e-5
 
 
@@ -69,11 +76,63 @@ def build_teacher_outputs(
         progress(Progress("teach", item=shard, done=number + 1, total=len(source.shards), unit="files"))
 
 
+def build_targets(
+    source: ShardCrops,
+    models: Mapping[str, str | Path],
+    *,
+    progress: ProgressFn = no_progress,
+    cancel: Cancel | None = None,
+) -> None:
+    """Write what takes the place of the drawings, for every low file of some degradations that has none yet.
+
+    Args:
+        source: the shards.
+        models: degradation -> the model whose outputs are learned: a run's folder, a weights file or a name.
+        progress: told after every file.
+        cancel: stops after a file.
+
+    Raises:
+        InputError: a degradation that the shards do not have, or a model of another scale.
+    """
+    for kind, model in models.items():
+        shards = source.of_kind(kind)
+        opened = open_teacher(find_weights(Path(model), key="--target"), scale=source.options.scale)
+        for number, shard in enumerate(shards):
+            if cancel is not None:
+                cancel.check()
+            path = source.folder / f"{target_name(shard)}.npy"
+            if not path.is_file():
+                made = [with_colours_of(high, enlarged(opened, low)) for low, high in source.pairs(shard)]
+                with atomic_path(path) as partial, partial.open("wb") as file:
+                    np.save(file, np.stack(made))
+            progress(Progress("targets", item=shard, done=number + 1, total=len(shards), unit="files"))
+
+
+def with_colours_of(drawing: ImageU8, output: ImageU8) -> ImageU8:
+    """Give an output the drawing's low frequencies (a Gaussian blur of :data:`COLOUR_BLUR_PX`).
+
+    A strong network darkens and recolours a little; its lines are what is worth learning.
+
+    Args:
+        drawing: ``(H, W, 3)`` uint8.
+        output: like `drawing`.
+    """
+    difference = drawing.astype(np.float32) - output.astype(np.float32)
+    slow = cv2.GaussianBlur(difference, (0, 0), COLOUR_BLUR_PX)
+    return np.clip(np.rint(output.astype(np.float32) + slow), 0, 255).astype(np.uint8)
+
+
 def enlarged(teacher: Teacher, low: ImageU8) -> ImageU8:
-    """What a teacher makes of a whole low picture: uint8 ``(h, w, 3)`` to uint8 ``(s*h, s*w, 3)``."""
-    batch = torch.from_numpy(to_tensor(to_float(np.array(low))))
+    """What a teacher makes of a whole low picture: uint8 ``(h, w, 3)`` to uint8 ``(s*h, s*w, 3)``.
+
+    The picture is mirrored at its rims, where networks that fill up with black go wrong.
+    """
+    batch = torch.from_numpy(
+        to_tensor(to_float(np.pad(low, ((RIM_PX, RIM_PX), (RIM_PX, RIM_PX), (0, 0)), "symmetric")))
+    )
     output = teacher(batch).clamp(0, 1).mul(255).round().to(torch.uint8)
-    return output[0].permute(1, 2, 0).contiguous().numpy()
+    rim = RIM_PX * (output.shape[-1] // batch.shape[-1])
+    return output[0, :, rim:-rim, rim:-rim].permute(1, 2, 0).contiguous().numpy()
 
 
 def mixed_target(drawing: ImageU8, outputs: Sequence[ImageU8]) -> ImageU8:
