@@ -19,6 +19,17 @@ EXAMPLES = examples(
 )
 
 
+TargetsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        metavar="NAME=MODEL",
+        help="Learn what this model makes of the pictures degraded as NAME, with the drawings' colours, in place of "
+        "the drawings. May be repeated.",
+    ),
+]
+
+
 @grouped
 def command(
     pictures: Annotated[
@@ -47,15 +58,7 @@ def command(
         list[str] | None,
         typer.Option("--teacher", metavar="MODEL", help="Also keep what this model makes of them. May be repeated."),
     ] = None,
-    targets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--target",
-            metavar="NAME=MODEL",
-            help="Learn what this model makes of the pictures degraded as NAME, with the drawings' colours, in place "
-            "of the drawings. May be repeated.",
-        ),
-    ] = None,
+    targets: TargetsOption = None,
     seed: SeedOption = 0,
     workers: Annotated[int, typer.Option("--workers", "-w", help="Files at the same time; 0: by cores.", min=0)] = 0,
 ) -> None:
