@@ -19,6 +19,9 @@ EXAMPLES = examples(
 )
 
 
+ComposeOption = Annotated[
+    bool, typer.Option("--compose", help="Compose scenes of the pictures in place of taking them as they are.")
+]
 TargetsOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -48,9 +51,7 @@ def command(
             "picture is degraded with each. By default: all=apisr.",
         ),
     ] = None,
-    compose: Annotated[
-        bool, typer.Option("--compose", help="Compose scenes of the pictures in place of taking them as they are.")
-    ] = False,
+    compose: ComposeOption = False,
     count: Annotated[
         int, typer.Option("--count", "-n", help="Pictures or scenes; 0: every picture once, 256 scenes.", min=0)
     ] = 0,
