@@ -160,29 +160,16 @@ def test_frequency_equals_numpy() -> None:
     assert float(pixel.frequency(target, target)) == 0
 
 
-def test_flat_noise_counts_blotches_of_flat_areas_alone() -> None:
-    """The judge is OpenCV's YCbCr, and the flat mask is drawn by hand: a flat half, a busy half."""
-    random = np.random.default_rng(4)
-    target = np.full((64, 64, 3), (180, 150, 120), np.uint8)
-    target[:, 32:] = random.integers(0, 256, (64, 32, 3))
-    noise = random.normal(0, 2, (64, 64, 3))
-    made = np.clip(target / 255 + noise / 255, 0, 1).astype(np.float32)
-    flat = np.s_[:, : 32 - 3 - 3]  # seven pixels around hold no busy one, and three more
-    planes = cv2.cvtColor(made, cv2.COLOR_RGB2YCrCb) - cv2.cvtColor(
-        (target / 255).astype(np.float32), cv2.COLOR_RGB2YCrCb
-    )
-    output, truth = (
-        torch.from_numpy(np.asarray(picture, np.float32)).permute(2, 0, 1)[None] for picture in (made, target / 255)
-    )
-    assert float(pixel.flat_noise(output, truth)) == pytest.approx(np.abs(planes[flat]).mean(), rel=1e-3)
-    output[..., 32:] = 0
-    output.requires_grad_()
-    loss = pixel.flat_noise(output, truth)
-    assert float(loss.detach()) == pytest.approx(np.abs(planes[flat]).mean(), rel=1e-3)
-    (gradient,) = torch.autograd.grad(loss, output)
-    assert bool((gradient[..., :26] != 0).all())
-    assert not gradient[..., 26:].any()
-    assert float(pixel.flat_noise(output.detach()[..., 40:], truth[..., 40:])) == 0
+def test_chroma_equals_opencv() -> None:
+    output, target = pictures(3, side=16)
+    planes = [
+        cv2.cvtColor(np.ascontiguousarray(picture.permute(1, 2, 0).numpy()), cv2.COLOR_RGB2YCrCb)[..., 1:]
+        for picture in (*output, *target)
+    ]
+    count = len(output)
+    expected = np.mean([np.abs(planes[place] - planes[count + place]).mean() for place in range(count)])
+    assert float(pixel.chroma(output, target)) == pytest.approx(expected, rel=1e-3)
+    assert float(pixel.chroma(target + 0.1, target)) == pytest.approx(0, abs=1e-6)  # gray has no colour
 
 
 def test_grid_is_the_uneven_share_of_the_steps() -> None:

@@ -347,17 +347,18 @@ def test_fp16_has_a_scaler_for_each_optimiser(tmp_path: Path) -> None:
 
 def test_the_generator_feels_every_term_and_the_discriminator_only_its_own(tmp_path: Path) -> None:
     """Equation 4: the total is the weighted sum; its gradient reaches the generator and not the discriminator."""
-    chosen = config(tmp_path, *ADVERSARIAL, "loss.ms_ssim_weight=0.3", "loss.frequency_weight=0.1")
+    more = {"ms_ssim": 0.3, "frequency": 0.1, "chroma": 0.5, "grid": 0.4}
+    chosen = config(tmp_path, *ADVERSARIAL, *(f"loss.{name}_weight={weight}" for name, weight in more.items()))
     parts = build(chosen, build_fabric(chosen))
     crops = Blocks(side=96).crops(0, 0)
     batch = on_device({key: torch.stack([crop[key] for crop in crops]) for key in crops[0]}, torch.device("cpu"))
     assert parts.discriminator is not None
     parts.discriminator.module.requires_grad_(False)
     terms = parts.loss(parts.generator.module(batch["lr"]), batch)
-    expected = terms["l1"] + 0.3 * terms["ms_ssim"] + 0.1 * terms["frequency"] + 0.2 * terms["adversarial"]
+    expected = terms["l1"] + 0.2 * terms["adversarial"] + sum(more[name] * terms[name] for name in more)
     assert float(terms["total"].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
     first = next(parts.generator.module.parameters())
-    for name in ("l1", "ms_ssim", "frequency", "adversarial"):
+    for name in ("l1", "adversarial", *more):
         (gradient,) = torch.autograd.grad(terms[name], first, retain_graph=True)
         assert float(gradient.norm()) > 0, name
     terms["total"].backward()

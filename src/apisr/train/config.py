@@ -141,9 +141,7 @@ class LossConfig(_Section):
     ssim: Literal["mean", "log"] = Field(default="mean", description="log: mean of logarithms, as log_mse")
     frequency_weight: float = Field(default=0.0, ge=0)
     grid_weight: float = Field(default=0.0, ge=0, description="patterns with a period of two pixels")
-    flat_weight: float = Field(
-        default=0.0, ge=0, description="what codecs leave in flat areas, colour blotches above all"
-    )
+    chroma_weight: float = Field(default=0.0, ge=0, description="colour that codecs leave beside outlines")
     perceptual_weight: float = Field(default=0.0, ge=0, description="beta")
     perceptual: tuple[FeatureTerm, ...] = ()
     adversarial_weight: float = Field(default=0.0, ge=0, description="gamma")

@@ -70,9 +70,9 @@ class GeneratorLoss:
         if loss.grid_weight:
             terms["grid"] = pixel.grid(output, target)
             total = total + loss.grid_weight * terms["grid"]
-        if loss.flat_weight:
-            terms["flat_noise"] = pixel.flat_noise(output, target)
-            total = total + loss.flat_weight * terms["flat_noise"]
+        if loss.chroma_weight:
+            terms["chroma"] = pixel.chroma(output, target)
+            total = total + loss.chroma_weight * terms["chroma"]
         if self.perceptual is not None:
             with self.precision(output.device):
                 branches = self.perceptual(output, target)

@@ -19,8 +19,6 @@ _LOG_MSE_FLOOR = 2e-4
 _RELATIVE_FLOOR = 1e-4
 _YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 _GRID_FLOOR = 1e-4
-_FLAT_PX = 7
-_FLAT_LEVELS = 1.5
 
 
 class SavedTensors(Protocol):
@@ -81,26 +79,18 @@ def frequency(output: Tensor, target: Tensor) -> Tensor:
     return torch.view_as_real(spectrum).abs().mean()
 
 
-def flat_noise(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of Y, Cb and Cr (BT.601) where the target is flat; 0 where nothing is.
+def chroma(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of Cb and Cr (BT.601).
 
-    What codecs leave in flat areas, blotches of colour above all, is about one level and counts for nothing in a
-    squared error; a person sees it on every face and every sky. Flat is a target that differs by less than 1.5 levels
-    (standard deviation, in Y, Cb and Cr each) within seven pixels, three pixels away from all else.
+    Codecs halve colour and blur it across outlines. Beside an outline an error of luma outweighs it by far, so that a
+    squared error of RGB leaves it as it is; a person sees a coloured rim.
 
     Args:
-        output: ``(N, 3, H, W)``, sides of at least 7.
+        output: ``(N, 3, H, W)``.
         target: like `output`; it gets no gradient.
     """
-    weights = torch.tensor(_YCBCR, device=target.device)[:, :, None, None]
-    with torch.no_grad():
-        planes = functional.conv2d(target.float(), weights)
-        squares = functional.avg_pool2d(planes.square(), _FLAT_PX, 1, _FLAT_PX // 2, count_include_pad=False)
-        means = functional.avg_pool2d(planes, _FLAT_PX, 1, _FLAT_PX // 2, count_include_pad=False)
-        busy = ((squares - means.square()).amax(1, keepdim=True) > _FLAT_LEVELS**2 / 255**2).float()
-        flat = 1 - functional.max_pool2d(busy, _FLAT_PX, 1, _FLAT_PX // 2)
-    difference = functional.conv2d(output.float(), weights) - planes
-    return (difference.abs() * flat).sum() / (3 * flat.sum()).clamp_min(1.0)
+    weights = torch.tensor(_YCBCR[1:], device=target.device)[:, :, None, None]
+    return functional.conv2d(output.float() - target.float(), weights).abs().mean()
 
 
 def grid(output: Tensor, target: Tensor) -> Tensor:
