@@ -18,6 +18,7 @@ import numpy as np
 from PIL import GifImagePlugin, Image
 
 from apisr.image.decoding import Budget
+from apisr.image.endings import ends_early
 from apisr.image.types import Frame, ImageU8, Metadata, PictureInfo, TextEntry
 
 _TO_BACKGROUND = 2
@@ -63,6 +64,8 @@ class GifFile:
         frames: its image blocks.
         loop: times that an animation is played (0 is forever), None if it is not stated.
         comments: texts of its comment blocks.
+        complete: whether its end is marked.
+        behind: bytes that follow its end, without those that are zero.
     """
 
     width: int
@@ -70,6 +73,8 @@ class GifFile:
     frames: tuple[GifFrame, ...]
     loop: int | None
     comments: tuple[str, ...]
+    complete: bool = True
+    behind: int = 0
 
 
 class GifDecoder:
@@ -95,6 +100,7 @@ class GifDecoder:
             self._file.loop if count > 1 else None,
             "GIF",
             metadata=Metadata(text=tuple(TextEntry("Comment", text) for text in self._file.comments)),
+            notices=self._notices(),
         )
 
     def frames(self) -> Generator[Frame]:
@@ -102,6 +108,12 @@ class GifDecoder:
         for frame in self._composed():
             pixels = frame.pixels[..., : self.info.channels]
             yield Frame(np.ascontiguousarray(pixels), frame.duration_ms if self.info.kind == "animation" else 0.0)
+
+    def _notices(self) -> tuple[str, ...]:
+        if not self._file.complete:
+            return (ends_early("its end mark is missing"),)
+        behind = self._file.behind
+        return (f"{behind} bytes behind the end of the picture are not read",) if behind else ()
 
     def _is_opaque(self) -> bool:
         """Return whether no pixel is ever transparent; frames are decoded only where the blocks do not say."""
@@ -169,7 +181,10 @@ def parse_gif(data: bytes) -> GifFile:
             raise ValueError(f"unknown block {data[position]:#04x}")
     if not frames:
         raise ValueError("no frame")
-    return GifFile(width, height, tuple(frames), loop, tuple(comments))
+    complete = data[position : position + 1] == b";"
+    return GifFile(
+        width, height, tuple(frames), loop, tuple(comments), complete, len(data[position + 1 :].strip(b"\0"))
+    )
 
 
 def packed_frame(pixels: ImageU8, left: int, top: int, *, delay_ms: float, disposal: int) -> bytes:

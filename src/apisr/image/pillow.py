@@ -29,7 +29,7 @@ from PIL import (
 )
 
 from apisr.core.errors import InputError
-from apisr.image import psd, webp
+from apisr.image import jpeg, psd, webp
 from apisr.image.colour import profile_fits, to_rgb
 from apisr.image.convert import upright
 from apisr.image.decoding import Budget
@@ -92,6 +92,9 @@ class PillowDecoder:
             opaque = opaque and (channels != 4 or bool((frame.pixels[..., 3] == 255).all()))
             if count > 1 and (channels != 4 or not opaque):
                 break
+        if format_name == "JPEG":
+            file.seek(0)
+            notices += [jpeg.NOTICE] if jpeg.is_damaged(file.read()) else []
         cicp = _avif_cicp(self._data) if format_name == "AVIF" else None
         metadata = replace(metadata, cicp=cicp)
         self._drop_alpha = count > 1 and opaque

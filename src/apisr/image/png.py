@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -20,11 +20,15 @@ from apisr.core.errors import InputError
 from apisr.image.colour import is_srgb, profile_fits
 from apisr.image.convert import upright
 from apisr.image.decoding import MAX_METADATA_BYTES, Budget
+from apisr.image.endings import ends_early
 from apisr.image.metadata import orientation_of, readable_exif, without_orientation
 from apisr.image.types import Frame, ImageInt, IntegerType, Metadata, PictureInfo, TextEntry
 
 _INCHES_PER_METRE = 39.37007874015748
 _DRAWN = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}
+#: Kind, content, and the whole chunk with its length and checksum.
+Chunk: TypeAlias = tuple[bytes, bytes, bytes]
+_END: Chunk = (b"IEND", b"", b"\0\0\0\0IEND\xaeB`\x82")
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 
 
@@ -40,11 +44,12 @@ class PngDecoder:
         stored = (_CHANNELS.get(self._colour, 4) + 1) * self._bits // 8
         budget.check(width, height, bytes_per_pixel=4 + 2 * stored)
         file.seek(0)
-        chunks = list(_chunks(file.read()))
+        chunks, said = _sound(list(_chunks(file.read())), palette=self._colour == 3)
         self._check_length(path, width, height, chunks)
         self._drawn = b"\x89PNG\r\n\x1a\n" + b"".join(whole for kind, _, whole in chunks if kind in _DRAWN)
         self._transparent = next((content for kind, content, _ in chunks if kind == b"tRNS"), None)
         metadata, notices = _metadata(chunks, gray=self._colour in (0, 4))
+        notices += said
         self._orientation = orientation_of(metadata.exif, metadata.xmp)
         animated = next((content for kind, content, _ in chunks if kind == b"acTL"), None)
         count, loop = struct.unpack(">II", animated[:8]) if animated and len(animated) >= 8 else (1, 0)
@@ -82,7 +87,7 @@ class PngDecoder:
             opaque = self.info.channels == 3
             yield replace(frame, pixels=np.ascontiguousarray(frame.pixels[..., :3])) if opaque else frame
 
-    def _check_length(self, path: Path, width: int, height: int, chunks: list[tuple[bytes, bytes, bytes]]) -> None:
+    def _check_length(self, path: Path, width: int, height: int, chunks: list[Chunk]) -> None:
         """Refuse a file whose data cannot unpack to its size (deflate packs at most 1032 to 1)."""
         packed = sum(len(content) for kind, content, _ in chunks if kind == b"IDAT")
         raw = height * (1 + width * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(self._colour, 1) * self._depth // 8)
@@ -152,7 +157,7 @@ def _sixteen_bit(image: Image.Image, drawn: bytes, colour: int) -> ImageInt:
     return np.ascontiguousarray(pixels[..., order])
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+def _chunks(data: bytes) -> Iterator[Chunk]:
     """Yield (kind, content, whole chunk) of every complete chunk, and a shortened one if the file is cut off."""
     position = 8
     while position + 8 <= len(data):
@@ -162,7 +167,39 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
         position = end
 
 
-def _metadata(chunks: list[tuple[bytes, bytes, bytes]], *, gray: bool) -> tuple[Metadata, list[str]]:
+def _sound(chunks: list[Chunk], *, palette: bool) -> tuple[list[Chunk], list[str]]:
+    """Return the chunks whose checksums are right, always with an end, and what is missing, in words.
+
+    Raises:
+        ValueError: a chunk that draws the picture is damaged. Decoders that go by the checksum of the pixels alone do
+            not see it where the damage yields enough of them.
+    """
+    sound: list[Chunk] = []
+    notices: list[str] = []
+    for kind, content, whole in chunks:
+        ancillary = bool(kind[:1].islower())
+        if kind == b"IEND":
+            break
+        if len(whole) == len(content) + 12 and whole[-4:] == struct.pack(">I", zlib.crc32(whole[4:-4])):
+            if not ancillary and kind not in _DRAWN:
+                raise ValueError(f"it needs a chunk {_name(kind)} that is not known")
+            sound.append((kind, content, whole))
+        elif kind in _DRAWN or not ancillary:
+            raise ValueError(f"the chunk {_name(kind)} is damaged or cut off")
+        else:
+            notices.append(f"the chunk {_name(kind)} is damaged and left out")
+    if palette and all(kind != b"PLTE" for kind, _, _ in sound):
+        raise ValueError("its palette is missing")
+    if not chunks or chunks[-1][0] != b"IEND":
+        notices.append(ends_early("its end mark is missing"))
+    return [*sound, _END], list(dict.fromkeys(notices))
+
+
+def _name(kind: bytes) -> str:
+    return ascii(kind.decode("latin-1"))
+
+
+def _metadata(chunks: list[Chunk], *, gray: bool) -> tuple[Metadata, list[str]]:
     content = {kind: body for kind, body, _ in reversed(chunks)}
     notices: list[str] = []
     profile = None

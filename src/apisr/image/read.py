@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +24,7 @@ import numpy as np
 
 from apisr.image.convert import from_float, over_white, to_float
 from apisr.image.decoding import Budget, Decoder, decoder_errors, open_bytes
+from apisr.image.endings import cut_off
 from apisr.image.extras import ExtraDecoder
 from apisr.image.formats import not_a_picture, sniff_format
 from apisr.image.gif import GifDecoder
@@ -86,6 +88,8 @@ def open_picture(path: Path | str, *, max_pixels: int | None = None) -> Generato
             raise not_a_picture(path, head)
         with decoder_errors(path):
             decoder = _decoder(path, file, Budget(path, max_pixels), format_name)
+            if missing := cut_off(file, format_name):
+                decoder.info = replace(decoder.info, notices=(*decoder.info.notices, missing))
         yield PictureSource(path, decoder)
 
 

@@ -17,10 +17,10 @@ import tifffile
 from PIL import TiffImagePlugin
 
 from apisr.core.errors import InputError
-from apisr.image import libtiff
 from apisr.image.colour import cmyk_to_rgb, lab_to_rgb, profile_fits
 from apisr.image.convert import straight_alpha, to_eight_bit, upright
 from apisr.image.decoding import MAX_METADATA_BYTES, Budget
+from apisr.image.heard import LIBTIFF, heard
 from apisr.image.metadata import TEXT_TAGS, described, orientation_of, without_orientation
 from apisr.image.pillow import pixels_of
 from apisr.image.pnm import integers_of_floats
@@ -182,7 +182,7 @@ class TiffDecoder:
             return self._direct(page)
         failure: Exception | None = None
         taken: tuple[ImageInt, list[str]] | None = None
-        with libtiff.heard() as lines:
+        with heard(LIBTIFF) as lines:
             try:
                 taken = self._by_libtiff(page)
             except OSError as error:

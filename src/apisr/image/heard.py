@@ -1,9 +1,9 @@
-r"""Hearing what libtiff says: it prints its errors on standard error, where nobody but us may speak to the user.
+r"""Hearing what libtiff and libjpeg say: on standard error, where nobody but us may speak to the user.
 
-Pillow has no way to be told them, and some damage shows only in them: a fax whose codes break off is filled up with
-white and given out as whole. Pages are decoded with libtiff one at a time (it holds Python's lock anyway).
+There is no other way to be told, and some damage shows only there: a fax whose codes break off is filled up with white,
+a JPEG of which a piece is lost goes on somewhere else. What is heard is decoded one picture at a time.
 
-    >>> with heard() as lines:
+    >>> with heard(LIBTIFF) as lines:
     ...     _ = os.write(2, b"ZIPDecode: Decoding error at scanline 0.\n")
     >>> lines
     ['ZIPDecode: Decoding error at scanline 0']
@@ -19,14 +19,19 @@ import tempfile
 import threading
 from collections.abc import Generator
 
-#: Its lines begin with the name of a function, or with the name that Pillow gives every file.
-_LINE = re.compile(rb"^(?:tempfile\.tif|_?[A-Z]\w*[A-Z]\w*): [^\n]+\.\n", re.MULTILINE)
+#: Lines of libtiff begin with the name of a function, or with the name that Pillow gives every file.
+LIBTIFF = re.compile(rb"^(?:tempfile\.tif|_?[A-Z]\w*[A-Z]\w*): [^\n]+\.\n", re.MULTILINE)
+#: What libjpeg says, and OpenCV around it.
+LIBJPEG = re.compile(
+    rb"^(?:Corrupt JPEG data|Premature end|Warning|Invalid|Inconsistent|Unsupported|\[ *(?:WARN|ERROR))[^\n]*\n",
+    re.MULTILINE,
+)
 _one_at_a_time = threading.RLock()
 
 
 @contextlib.contextmanager
-def heard() -> Generator[list[str]]:
-    """Collect the errors of libtiff while the block runs (filled in when it ends).
+def heard(kind: re.Pattern[bytes]) -> Generator[list[str]]:
+    """Collect the lines of a kind while the block runs (filled in when it ends).
 
     What others write to standard error meanwhile is passed on afterwards.
     """
@@ -53,7 +58,7 @@ def heard() -> Generator[list[str]]:
             os.dup2(kept, 2)
             taken.seek(0)
             written = taken.read()
-            lines += [line.decode(errors="replace").strip().rstrip(".") for line in _LINE.findall(written)]
-            if others := _LINE.sub(b"", written):
+            lines += [line.decode(errors="replace").strip().rstrip(".") for line in kind.findall(written)]
+            if others := kind.sub(b"", written):
                 with contextlib.suppress(OSError):
                     os.write(2, others)
