@@ -9,11 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from conftest import Ran, Run
 
 from apisr.image import read_picture, write_picture
+from apisr.video.rgb import plane_arrays
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -190,6 +192,105 @@ def test_a_stream_keeps_its_header_but_for_the_size(tiny_x2: Path, deep: bool) -
     assert len(done.stdout) == len(source.replace(b"W64 H48", b"W128 H96")) + 1 + 3 * (
         6 + (2 if deep else 1) * 128 * 96 * 3 // 2
     )
+
+
+def planes(path: Path) -> list[np.ndarray]:
+    """Return the samples of all frames of a video, as they are stored."""
+    with av.open(str(path)) as container:
+        return [plane for frame in container.decode(video=0) for plane in plane_arrays(frame)]
+
+
+@pytest.mark.parametrize(
+    ("words", "samples"),
+    [
+        (b"C420jpeg XYSCSS=420JPEG XCOLORRANGE=FULL", 1.5),
+        (b"C420mpeg2 XCOLORRANGE=LIMITED", 1.5),
+        (b"C420paldv", 1.5),
+        (b"C422", 2),
+        (b"C444", 3),
+        (b"Cmono", 1),
+    ],
+)
+def test_a_stream_has_the_colours_of_the_file(
+    apisr: Run, tiny_x2: Path, tmp_path: Path, words: bytes, samples: float
+) -> None:
+    """Range and place of colour are those that the header states: the samples are those of the same file."""
+    noise = np.random.default_rng(0).integers(16, 235, int(64 * 48 * samples)).astype("u1")
+    source = b"YUV4MPEG2 W64 H48 F24:1 Ip A1:1 " + words + b"\n" + 2 * (b"FRAME\n" + noise.tobytes())
+    (tmp_path / "in.y4m").write_bytes(source)
+    model = ["-m", tiny_x2, "--engine", "onnx"]
+    done = apisr("upscale", tmp_path / "in.y4m", "-o", tmp_path / "out.mkv", "--codec", "ffv1", "--hold", "off", *model)
+    assert done.returncode == 0, done.stderr
+    line = [sys.executable, "-m", "apisr", "upscale", "-", "-o", "-", *map(str, model)]
+    (tmp_path / "out.y4m").write_bytes(subprocess.run(line, input=source, capture_output=True, check=True).stdout)
+    for ours, files in zip(planes(tmp_path / "out.y4m"), planes(tmp_path / "out.mkv"), strict=True):
+        np.testing.assert_array_equal(ours, files)
+
+
+def test_an_interlaced_stream_is_refused(tiny_x2: Path) -> None:
+    line = [sys.executable, "-m", "apisr", "upscale", "-", "-o", "-", "-m", str(tiny_x2), "--engine", "onnx"]
+    stream = y4m(1).replace(b" Ip ", b" It ")
+    refusal = subprocess.run(line, input=stream, capture_output=True, check=False)
+    assert (refusal.returncode, refusal.stdout) == (2, b"")
+    assert b"--deinterlace off" in refusal.stderr
+    taken = subprocess.run([*line, "--deinterlace", "off"], input=stream, capture_output=True, check=True)
+    assert b" It " in taken.stdout.partition(b"\n")[0]
+
+
+def test_a_stream_that_players_would_take_for_another_matrix_says_so(apisr: Run, tiny_x2: Path) -> None:
+    header = b"YUV4MPEG2 W64 H300 F24:1 Ip A1:1 C420jpeg\n"
+    line = [sys.executable, "-m", "apisr", "upscale", "-", "-o", "-", "-m", str(tiny_x2), "--engine", "onnx"]
+    frame = b"FRAME\n" + bytes(64 * 300 * 3 // 2)
+    done = subprocess.run(line, input=header + frame, capture_output=True, check=True)
+    assert b"-colorspace bt470bg" not in done.stderr  # 300 lines are taken for 525-line video
+    assert b"-colorspace smpte170m" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "picture", "says"),
+    [
+        (["--crf", "3"], False, "--crf can do nothing for a y4m stream"),
+        (["--format", "webp"], False, "--format can do nothing"),
+        (["--dry-run"], False, "--dry-run can do nothing"),
+        (["--hold", "off"], False, "--hold can do nothing"),
+        (["--workers", "2"], True, "--workers can do nothing for a picture in a pipe"),
+        (["--json"], True, "--json can do nothing"),
+    ],
+)
+def test_options_that_can_do_nothing_in_a_pipe_are_refused(
+    apisr: Run, drawings: Path, arguments: list[str], picture: bool, says: str
+) -> None:
+    content = (drawings / "one" / "a.png").read_bytes() if picture else y4m(1)
+    refused(apisr("upscale", "-", "-o", "-", *arguments, stdin=content), "cannot-apply", says)
+
+
+def test_a_picture_between_a_pipe_and_a_file(apisr: Run, drawings: Path, tiny_x2: Path, tmp_path: Path) -> None:
+    source, model = drawings / "one" / "a.png", ["-m", tiny_x2, "--engine", "onnx"]
+    done = apisr("upscale", source, "-o", tmp_path / "file.png", *model)
+    assert done.returncode == 0, done.stderr
+    done = apisr("upscale", "-", "-o", tmp_path / "piped.png", *model, stdin=source.read_bytes())
+    assert done.returncode == 0, done.stderr
+    assert "standard input -> " in done.stderr
+    line = [sys.executable, "-m", "apisr", "upscale", str(source), "-o", "-", *map(str, model)]
+    (tmp_path / "out.png").write_bytes(subprocess.run(line, capture_output=True, check=True).stdout)
+    expected = read_picture(tmp_path / "file.png").pixels
+    for name in ("piped.png", "out.png"):
+        np.testing.assert_array_equal(read_picture(tmp_path / name).pixels, expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-"], "Say with -o where"),
+        (["{clip}", "-o", "-"], "it is a video"),
+        (["{folder}", "-o", "-"], "it is not a file"),
+        (["-", "-o", "{folder}/out.mkv"], "a y4m stream goes to standard output"),
+    ],
+)
+def test_what_a_pipe_does_not_take(apisr: Run, drawings: Path, arguments: list[str], says: str) -> None:
+    names = {"clip": EXAMPLES / "clip.mkv", "folder": drawings}
+    ran = apisr("upscale", *[argument.format(**names) for argument in arguments], stdin=y4m(1))
+    refused(ran, "bad-pipe", says)
 
 
 def test_a_stream_that_breaks_off_is_an_error(tiny_x2: Path) -> None:

@@ -55,9 +55,9 @@ def command(
         from apisr.upscale.jobs import run_jobs
         from apisr.upscale.models import Networks
 
-    if is_pipe(inputs, output):
+    if is_pipe(inputs, output) and output is not None:
         with reporting.display() as display:
-            upscale_pipe(choice.options(), display)
+            upscale_pipe(context, inputs[0], output, choice.options(), display)
         return
     plan, options = planned(context, expand(inputs), output, choice)
     networks = Networks(options)

@@ -6,7 +6,7 @@ they show what it passed over. Nothing here decodes anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from apisr.core.errors import InputError
@@ -144,10 +144,12 @@ _CHECKS: dict[str, Callable[[SourceInfo, PacketIndex], list[str]]] = {
 def chroma_of_y4m(path: Path) -> ChromaPosition | None:
     """Return where the header of a Y4M file puts the colour samples of 4:2:0; without a word they are centred."""
     with path.open("rb") as file:
-        words = file.readline(1 << 12).split()
+        return chroma_of_y4m_words(file.readline(1 << 12).split())
+
+
+def chroma_of_y4m_words(words: Sequence[bytes]) -> ChromaPosition | None:
+    """Return the same for the words of a header line; None where it is not 4:2:0 in 8 bits."""
     kind = next((word[1:] for word in words if word.startswith(b"C")), b"420jpeg")
-    if not kind.startswith(b"420"):
-        return None
     names: dict[bytes, ChromaPosition] = {
         b"420": "center",
         b"420jpeg": "center",
