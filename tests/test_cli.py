@@ -101,6 +101,22 @@ def test_dry_run_writes_nothing(apisr: Run, picture: Path, tiny_x2: Path) -> Non
     assert [path.name for path in picture.parent.iterdir()] == ["a.png"]
 
 
+def test_a_dry_run_goes_on_past_a_bad_file(apisr: Run, picture: Path, tiny_x2: Path) -> None:
+    """As the run does; a bad file that is alone ends with its own exit code."""
+    bad = picture.with_name("0.png")
+    bad.write_bytes(b"")
+    done = apisr("upscale", picture.parent, "--model", tiny_x2, "--dry-run")
+    assert done.returncode == 1
+    assert "30x20 -> 60x40" in done.stdout
+    assert [line for line in done.stderr.splitlines() if "error" in line] == [
+        f"apisr: error: cannot read '{bad}': the file is empty (0 bytes)."
+    ]
+    told = apisr("upscale", picture.parent, "--model", tiny_x2, "--dry-run", "--json").json()
+    assert [Path(file["source"]).name for file in told["files"]] == ["a.png"]
+    assert [(Path(file["source"]).name, file["code"]) for file in told["failed"]] == [("0.png", "empty-file")]
+    one_line(apisr("upscale", bad, "--model", tiny_x2, "--dry-run"), 2, code="empty-file")
+
+
 def test_without_a_tile_the_memory_decides(
     picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

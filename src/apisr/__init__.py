@@ -184,10 +184,11 @@ def plan(
         estimate: try a part of the files, for time and size.
 
     Returns:
-        The plan: for every file its sizes, model, kept streams, notices, memory, and what was estimated.
+        The plan: for every file its sizes, model, kept streams, notices, memory, and what was estimated; and the
+        files of several that cannot be read.
 
     Raises:
-        InputError: nothing to do, an input cannot be read, or the request makes no sense.
+        InputError: nothing to do, the only input cannot be read, or the request makes no sense.
     """
     from apisr.upscaler import Upscaler
 

@@ -62,8 +62,7 @@ def command(
     plan, options = planned(context, expand(inputs), output, choice)
     networks = Networks(options)
     if dry_run:
-        _print_plan(plan, options, networks, as_json=reporting.as_json)
-        return
+        raise typer.Exit(_print_plan(plan, options, networks, as_json=reporting.as_json))
     began = time.monotonic()
     with reporting.display(resumes=any(job.kind == "video" for job in plan.jobs)) as display:
         results = run_jobs(plan.jobs, options, progress=display.show_or_stop, cancel=display.cancel, networks=networks)
@@ -201,20 +200,23 @@ def summary(report: RunReport) -> str:
     return text + left_out_line(report.left_out, LEFT_OUT_WHY)
 
 
-def _print_plan(plan: JobPlan, options: UpscaleOptions, networks: Networks, *, as_json: bool) -> None:
-    """Describe every job without doing it; bad inputs raise as they would in the run."""
-    from apisr.cli.output import left_out_line, say, say_json
+def _print_plan(plan: JobPlan, options: UpscaleOptions, networks: Networks, *, as_json: bool) -> int:
+    """Describe every job without doing it, and return the exit code; a bad input that is alone raises as in the run."""
+    from apisr.cli.output import left_out_line, note, say, say_json
     from apisr.upscale.dry_run import DryRun
 
     described = DryRun(options, networks).describe_all(plan)
     if as_json:
         say_json(described)
-        return
-    for file in described.files:
-        for line in file.lines():
-            say(line)
-    line = left_out_line(plan.left_out, LEFT_OUT_WHY)
-    if line:
-        say(line.lstrip())
-    if described.estimate is not None and len(described.files) > 1:
-        say(f"together {described.estimate.text}")
+    else:
+        for file in described.files:
+            for line in file.lines():
+                say(line)
+        line = left_out_line(plan.left_out, LEFT_OUT_WHY)
+        if line:
+            say(line.lstrip())
+        if described.estimate is not None and len(described.files) > 1:
+            say(f"together {described.estimate.text}")
+    for result in described.failed:
+        note(f"apisr: error: {result.message}")
+    return 1 if described.failed else 0

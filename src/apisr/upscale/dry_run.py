@@ -7,14 +7,15 @@ import operator
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from apisr.core.errors import InputError, ModelError
 from apisr.core.progress import Cancel, no_progress
 from apisr.image import check_format, losses, open_picture
 from apisr.upscale.existing import resolve_existing
-from apisr.upscale.job import Job, JobContext, JobPlan
+from apisr.upscale.job import Job, JobContext, JobPlan, failed_result
 from apisr.upscale.models import Networks, large_notice, network_notice
 from apisr.upscale.options import UpscaleOptions
 from apisr.upscale.planned import JobEstimate, PlannedFile, UpscalePlan
-from apisr.upscale.results import Kind
+from apisr.upscale.results import JobResult, Kind
 from apisr.upscale.reuse import STORE_BYTES
 from apisr.upscale.tiles import default_tile_px
 
@@ -45,16 +46,24 @@ class DryRun:
         self._tried: dict[tuple[object, ...], tuple[JobEstimate, int]] = {}
 
     def describe_all(self, plan: JobPlan) -> UpscalePlan:
-        """Describe all jobs of a run.
+        """Describe all jobs of a run; as in the run, a file of several that cannot be read does not stop the others.
 
         Raises:
-            InputError: an input cannot be read or the request is impossible.
+            InputError: the only input cannot be read, the request is impossible, or a model cannot be used.
         """
         self._context.networks.expect(len(plan.jobs))
-        files = tuple(self.describe(job) for job in plan.jobs)
+        files: list[PlannedFile] = []
+        failed: list[JobResult] = []
+        for job in plan.jobs:
+            try:
+                files.append(self.describe(job))
+            except InputError as error:
+                if len(plan.jobs) == 1 or isinstance(error, ModelError):
+                    raise
+                failed.append(failed_result(job, error))
         estimates = [file.estimate for file in files if file.estimate is not None]
         total = functools.reduce(operator.add, estimates) if estimates else None
-        return UpscalePlan(files=files, left_out=plan.left_out, estimate=total)
+        return UpscalePlan(files=tuple(files), failed=tuple(failed), left_out=plan.left_out, estimate=total)
 
     def describe(self, job: Job) -> PlannedFile:
         """Describe one job: kind, sizes, streams and notices, estimates, and what stands in the way.

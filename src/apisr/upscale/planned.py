@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from apisr.upscale.results import Kind
+from apisr.upscale.results import JobResult, Kind
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ class UpscalePlan(BaseModel):
     """What a run would do.
 
     Attributes:
-        files: one per file, in order.
+        files: one per file that can be upscaled, in order.
+        failed: files of several that cannot be, with what the run would say of each.
         left_out: files of searched folders that are neither pictures nor videos, or that an earlier run wrote.
         estimate: time and size of all files that were tried, together.
     """
@@ -113,6 +114,7 @@ class UpscalePlan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     files: tuple[PlannedFile, ...]
+    failed: tuple[JobResult, ...] = ()
     left_out: tuple[Path, ...] = ()
     estimate: JobEstimate | None = None
 
