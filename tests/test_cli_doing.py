@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +13,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import typer
 from conftest import Ran, Run
 
+from apisr.cli import build
+from apisr.cli.commands import COMMANDS
+from apisr.cli.familiar import _COMMANDS, _OPTIONS
 from apisr.image import read_picture, write_picture
 from apisr.video.rgb import plane_arrays
 
@@ -168,6 +173,39 @@ def test_usage_errors_are_plain(apisr: Run, arguments: list[str], says: str) -> 
     ran = apisr("upscale", "a.png", *arguments)
     refused(ran, "usage", says)
     assert "Value error" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (["upscale", "-i", "a.png", "-o", "b.png"], "Inputs stand alone: apisr upscale IN -o OUT."),
+        (["upscale", "a.png", "-n", "realesr-animevideov3"], "Here it is --model."),
+        (["upscale", "a.png", "-dn", "0.5"], "--strength goes from faithful to vivid."),
+        (["upscale", "a.png", "--gpu-id=1"], "Here it is --device cuda:0."),
+        (["upscale", "a.png", "--overwrit"], "Did you mean '--overwrite'?"),
+        (["gui"], "Here it is 'apisr app'."),
+        ([str(EXAMPLES / "scene.png")], f"To upscale it: apisr upscale {EXAMPLES / 'scene.png'}."),
+    ],
+)
+def test_words_of_other_programs(apisr: Run, line: list[str], says: str) -> None:
+    refused(apisr(*line), "usage", says)
+
+
+@pytest.mark.parametrize("option", ["--face-enhance", "--denois-x", "--suffix"])
+def test_nothing_far_off_is_suggested(apisr: Run, option: str) -> None:
+    ran = apisr("upscale", "a.png", option)
+    refused(ran, "usage", f"No such option: {option}. Try: ")
+
+
+def test_words_of_other_programs_lead_to_options_that_exist() -> None:
+    command = typer.main.get_command(build(["upscale"])).commands["upscale"]  # type: ignore[attr-defined]
+    ours = {option for parameter in command.params for option in parameter.opts}
+    for said, names in _OPTIONS.items():
+        assert {word for word in re.findall(r"--[a-z-]+", said) if word != "--benchmark"} <= ours, said
+        assert not ours & set(names.split()), names
+    for line, names in _COMMANDS.items():
+        assert not set(COMMANDS) & set(names.split())
+        assert line.split()[1] in {*COMMANDS, "--version"}
 
 
 def y4m(frames: int, *, deep: bool = False) -> bytes:

@@ -96,8 +96,9 @@ def _usage_line(error: BaseException, message: str, line: Sequence[str]) -> str:
     command = getattr(getattr(error, "ctx", None), "command_path", None) or " ".join(["apisr", *line[:1]])
     text = _tidy(_one_line(message))
     near = getattr(error, "possibilities", None)
-    if near and " (" in text:  # each version of the parser lists them in its own words
-        text = f"{text.partition(' (')[0].rstrip('.')}. Did you mean '{_closest(error, near)}'?"
+    if near:  # each version of the parser lists them in its own words
+        text = text.partition(" (")[0].partition(" Did you mean")[0].rstrip(".")
+    text = _with_hint(text, error, line, near or ())
     options: list[str] = getattr(getattr(error, "param", None), "opts", None) or []
     for number, argument in enumerate(line):
         name, _, value = argument.partition("=")
@@ -133,10 +134,17 @@ def _expected(match: re.Match[str]) -> str:
     return {"integer": "expected a whole number", "number": "expected a number"}.get(match[1], match[0])
 
 
-def _closest(error: BaseException, names: Sequence[str]) -> str:
+def _with_hint(text: str, error: BaseException, line: Sequence[str], names: Sequence[str]) -> str:
+    """Return a usage error with what an unknown option or command most likely means, of this or of other programs."""
+    from apisr.cli.familiar import hint_for_command, hint_for_option
     from apisr.core.config import nearest
 
-    return nearest(str(getattr(error, "option_name", "")), names) or names[0]
+    option = str(getattr(error, "option_name", None) or "")
+    command = re.match(r"No such command '(.+?)'\.?$", text)
+    hint = hint_for_option(option, line) if option else hint_for_command(command[1]) if command else ""
+    if not hint and option and (near := nearest(option, names, cutoff=0.7)):
+        hint = f"Did you mean '{near}'?"
+    return f"{text.rstrip('.')}. {hint}" if hint else text
 
 
 def _one_line(text: str) -> str:

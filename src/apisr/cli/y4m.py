@@ -65,7 +65,7 @@ def upscale_y4m(head: bytes, source: BinaryIO, sink: BinaryIO, options: UpscaleO
             upscaler = _opened(stream, options, display)
             _say_matrix(colour, stream, upscaler, display)
             large.header = joined.header_for(*upscaler.size_of(stream.height, stream.width))
-            for packets in _upscaled(reader, writer, upscaler, colour):
+            for packets in _upscaled(cast("InputContainer", reader), writer, upscaler, colour):
                 writer.mux(packets)
                 done += bool(packets)
                 display.show_or_stop(Progress("upscale", item="standard input", done=done, unit="frames"))
