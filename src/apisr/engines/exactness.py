@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from apisr.core.files import write_atomic
 from apisr.core.text import parse_json
 from apisr.core.version import __version__
 from apisr.engines.base import Engine, Request, machine, usable_threads
-from apisr.image import ImageU8, to_tensor
+from apisr.engines.pixels import cut, on_all_sides, run_pixels
 
 #: Rows, columns, top and left of the windows that are compared, without their halo; two more begin at the network's
 #: own step.
@@ -64,31 +63,36 @@ def kept_shape_exact(engine: Engine, request: Request, version: str) -> bool:
 def is_shape_exact(engine: Engine) -> bool:
     """Compare windows of several sizes and places, bit by bit, with the same pixels of a larger picture.
 
-    Both ways through an engine are compared: floats, and whole numbers where it converts them itself.
+    All ways through an engine are compared: floats, and whole numbers where it converts them itself; with what lies
+    around the window, and without.
     """
     traits = engine.traits
     if traits.halo_px is None or traits.fixed_size is not None:
         return False
     side = 2 * _halo_px(engine) + 96
     picture = np.random.default_rng(7).random((side, side + 48, 3), dtype=np.float32)
-    if not _same_windows(engine, lambda values: engine.run(to_tensor(values))[0].transpose(1, 2, 0), picture):
+    if not _same_windows(engine, picture):
         return False
-    own = cast("Callable[[ImageU8], ImageU8] | None", getattr(engine, "run_pixels", None))
-    return own is None or _same_windows(engine, own, (picture * 255).astype(np.uint8))
+    return not hasattr(engine, "run_pixels") or _same_windows(engine, (picture * 255).astype(np.uint8))
 
 
-def _same_windows(engine: Engine, run: Callable[[NDArray[T]], NDArray[T]], picture: NDArray[T]) -> bool:
+def _same_windows(engine: Engine, picture: NDArray[T]) -> bool:
     halo, step, scale = _halo_px(engine), engine.traits.multiple_px, engine.traits.scale
-    whole = run(picture)
+    whole = run_pixels(engine, picture)
     for height, width, top, left in (*_WINDOWS, (16 + step, 16 + 3 * step, step, 5 * step)):
-        window = picture[top : top + height + 2 * halo, left : left + width + 2 * halo]
-        part = run(np.ascontiguousarray(window))
-        inner = part[scale * halo : scale * (halo + height), scale * halo : scale * (halo + width)]
+        window = np.ascontiguousarray(picture[top : top + height + 2 * halo, left : left + width + 2 * halo])
         rows = slice(scale * (top + halo), scale * (top + halo + height))
         columns = slice(scale * (left + halo), scale * (left + halo + width))
-        if not np.array_equal(inner, whole[rows, columns]):
+        expected = whole[rows, columns]
+        around = cut(run_pixels(engine, window), on_all_sides(halo), scale, rows_axis=0)
+        inside = run_pixels(engine, window, on_all_sides(halo))
+        if not np.array_equal(around, expected) or not np.array_equal(inside, expected):
             return False
-    return True
+    rim = engine.traits.rim_px or 0
+    return all(
+        np.array_equal(run_pixels(engine, picture, margins), cut(whole, margins, scale, rows_axis=0))
+        for margins in ((rim, rim, rim, rim), (rim, halo, halo, rim), (halo, rim, rim, halo))
+    )
 
 
 def _halo_px(engine: Engine) -> int:

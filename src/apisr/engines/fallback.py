@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from apisr.core.errors import RunError
 from apisr.engines.base import Engine
-from apisr.engines.pixels import run_pixels
+from apisr.engines.pixels import Margins, run_inside, run_pixels
 from apisr.image import ImageU8
 
 T = TypeVar("T", np.float32, np.uint8)
@@ -54,6 +54,14 @@ class FallbackEngine:
     def run_pixels(self, pixels: ImageU8) -> ImageU8:
         """See :func:`apisr.engines.pixels.run_pixels`."""
         return self._tried(lambda engine: np.asarray(run_pixels(engine, pixels), np.uint8))
+
+    def run_inside(self, batch: NDArray[np.float32], margins: Margins) -> NDArray[np.float32]:
+        """See :func:`apisr.engines.pixels.run_inside`."""
+        return self._tried(lambda engine: run_inside(engine, batch, margins))
+
+    def run_pixels_inside(self, pixels: ImageU8, margins: Margins) -> ImageU8:
+        """See :func:`apisr.engines.pixels.run_pixels`."""
+        return self._tried(lambda engine: run_pixels(engine, pixels, margins))
 
     def _tried(self, work: Callable[[Engine], NDArray[T]]) -> NDArray[T]:
         engine = self._engine

@@ -15,7 +15,7 @@ import threading
 from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,9 @@ from apisr.core.version import __version__
 from apisr.engines.base import EngineKind, Precision, Request, first_line, usable_threads
 from apisr.engines.exactness import kept_shape_exact
 from apisr.engines.openvino_int8 import in_int8, suits_int8
+from apisr.engines.openvino_margins import WindowMargins, without_margins
 from apisr.engines.openvino_pixels import in_whole_numbers, with_quick_shuffles
+from apisr.engines.pixels import NO_MARGINS, Margins, cut
 from apisr.engines.split import OutOfMemory, run_in_parts
 from apisr.image import ImageU8
 
@@ -37,14 +39,18 @@ if TYPE_CHECKING:
 
     from apisr.weights import Model
 
+T = TypeVar("T", np.float32, np.uint8)
+
 _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 #: Network -> the layer from which on it is computed in fp32 where bf16 is asked for: GRL's end, where its precision is
 #: lost (49.6 dB to fp32 in bf16 throughout, 84.8 with this end) and which is a small part of its time.
 _EXACT_FROM = {"grl": "/conv_after_body/"}
 #: Changes with what we make of a network before it is compiled: what was measured of it is then measured again.
-_GRAPH = 4
+_GRAPH = 5
 #: Networks compiled for one size that are kept at once (graphics and NPUs).
 _KEPT_SIZES = 4
+#: Architectures whose windows are computed without what their margins do not need (on a processor).
+_WITHOUT_MARGINS = ("compact", "lite")
 _FULL = ("out of memory", "out_of_resources", "allocat", "bad_alloc", "exceed")
 #: Variables that hold the library of the processor's kernels to fewer instructions (the first that is set counts), the
 #: values with which it has no kernels for bf16, and the one with which it has too few for anything. OpenVINO asks the
@@ -52,6 +58,20 @@ _FULL = ("out of memory", "out_of_resources", "allocat", "bad_alloc", "exceed")
 _HELD_BY = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 _WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI")
 _TOO_FEW = "SSE41"
+
+
+class _Key(NamedTuple):
+    """What a network is compiled for.
+
+    Attributes:
+        shape: of the input; empty where one network serves all.
+        whole_numbers: bytes on both sides in place of floats.
+        margins: what it leaves away itself.
+    """
+
+    shape: tuple[int, ...]
+    whole_numbers: bool = False
+    margins: Margins = NO_MARGINS
 
 
 class OpenvinoEngine:
@@ -86,18 +106,32 @@ class OpenvinoEngine:
         if own_int8:
             self._network = _kept_int8(self._network, request.model.sha256)
         self._lock = threading.Lock()
-        self._requests: OrderedDict[tuple[int, ...], list[InferRequest]] = OrderedDict()
+        self._requests: OrderedDict[_Key, list[InferRequest]] = OrderedDict()
         self._exact_from = _EXACT_FROM.get(request.model.architecture) if request.precision == "bf16" else None
+        self._windows = (
+            WindowMargins(self.traits.aligned_halo_px, self.traits.rim_px or 0)
+            if self._on_processor and request.model.architecture in _WITHOUT_MARGINS
+            else None
+        )
         self._shape_exact: bool | None = None
         if self._on_processor or self.traits.fixed_size is not None:
-            self._compiled((1, 3, *(self.traits.fixed_size or (0, 0))))
+            self._compiled(_Key((1, 3, *(self.traits.fixed_size or (0, 0))) if self._sizes_differ else ()))
 
     @property
     def shape_exact(self) -> bool:
         """Whether a pixel's bits do not depend on the window's size and place: measured once, on the processor only."""
         if self._shape_exact is None:
-            self._shape_exact = self._on_processor and kept_shape_exact(self, self._request, _version())
+            self._shape_exact = self._on_processor and self._measured_exact()
         return self._shape_exact
+
+    def _measured_exact(self) -> bool:
+        if self._windows is None:
+            return kept_shape_exact(self, self._request, _version())
+        self._windows.at_once = True
+        try:
+            return kept_shape_exact(self, self._request, _version())
+        finally:
+            self._windows.at_once = False
 
     @property
     def _on_processor(self) -> bool:
@@ -109,44 +143,67 @@ class OpenvinoEngine:
 
     def run_pixels(self, pixels: ImageU8) -> ImageU8:
         """See :func:`apisr.engines.pixels.run_pixels`: the conversion is a part of the network."""
-        return run_in_parts(self._run_whole_numbers, pixels[None], self.traits, rows_axis=1)[0]
+        return run_in_parts(self._run, pixels[None], self.traits, rows_axis=1)[0]
 
-    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(self._inferred(batch, f"{batch.shape[3]}x{batch.shape[2]}"), np.float32)
+    def run_inside(self, batch: NDArray[np.float32], margins: Margins) -> NDArray[np.float32]:
+        """See :func:`apisr.engines.pixels.run_inside`."""
+        found = self._run_inside(batch, margins, rows_axis=2)
+        return cut(self.run(batch), margins, self.traits.scale, rows_axis=2) if found is None else found
 
-    def _run_whole_numbers(self, batch: ImageU8) -> ImageU8:
-        return np.asarray(self._inferred(batch, f"{batch.shape[2]}x{batch.shape[1]}"), np.uint8)
+    def run_pixels_inside(self, pixels: ImageU8, margins: Margins) -> ImageU8:
+        """See :func:`apisr.engines.pixels.run_pixels`."""
+        found = self._run_inside(pixels[None], margins, rows_axis=1)
+        return cut(self.run_pixels(pixels), margins, self.traits.scale, rows_axis=0) if found is None else found[0]
 
-    def _inferred(self, batch: NDArray[np.float32 | np.uint8], size: str) -> NDArray[np.float32 | np.uint8]:
+    def _run_inside(self, batch: NDArray[T], margins: Margins, *, rows_axis: int) -> NDArray[T] | None:
+        """Run a network that leaves margins away; None where there is none, or not enough memory for it."""
+        if self._windows is None:
+            return None
+        window_px = batch.shape[rows_axis] * batch.shape[rows_axis + 1]
+        own = self._windows.worth(batch.dtype.name, margins, window_px)
+        if not any(own):
+            return None
+        try:
+            output = self._run(batch, own)
+        except OutOfMemory:
+            return None
+        top, bottom, left, right = (px - done for px, done in zip(margins, own, strict=True))
+        return cut(output, (top, bottom, left, right), self.traits.scale, rows_axis=rows_axis)
+
+    def _run(self, batch: NDArray[T], margins: Margins = NO_MARGINS) -> NDArray[T]:
         """Run the network in the type of the batch, and return a copy of what it gives."""
+        whole_numbers = batch.dtype == np.uint8
+        height, width = batch.shape[1:3] if whole_numbers else batch.shape[2:4]
+        key = _Key(batch.shape if self._sizes_differ else (), whole_numbers, margins)
         with self._lock:
             try:
                 output = np.ascontiguousarray(batch)
-                for number, request in enumerate(self._compiled(batch.shape, whole_numbers=batch.dtype == np.uint8)):
+                for number, request in enumerate(self._compiled(key)):
                     request.infer([output] if number == 0 else [output, batch])
                     output = request.get_output_tensor().data
-                return output.copy()
+                for old in self._windows.used(key, margins, height * width) if self._windows else ():
+                    del self._requests[cast("_Key", old)]
+                return np.array(output, batch.dtype)
             except RuntimeError as error:
+                size = f"{width}x{height}"
                 if any(sign in str(error).lower() for sign in _FULL):
                     raise OutOfMemory(f"{self.name} does not have enough memory for {size} pixels.") from error
                 raise RunError(
                     f"the network failed on a picture of {size}: {_reason(error)}", code="network-failed"
                 ) from error
 
-    def _compiled(self, shape: tuple[int, ...], *, whole_numbers: bool = False) -> list[InferRequest]:
-        """Return the requests of the compiled network for a size: one size for all on the processor."""
-        key = (int(whole_numbers), *(() if self._on_processor else shape))
+    @property
+    def _sizes_differ(self) -> bool:
+        """Whether each size gets a network of its own; on the processor one serves all."""
+        return not self._on_processor
+
+    def _compiled(self, key: _Key) -> list[InferRequest]:
+        """Return the requests of a compiled network."""
         if key in self._requests:
             self._requests.move_to_end(key)
             return self._requests[key]
         try:
-            network = (
-                in_whole_numbers(self._network, scale=self.traits.scale, on_processor=self._on_processor)
-                if whole_numbers
-                else self._network.clone()
-            )
-            if key[1:]:
-                network.reshape(list(key[1:]))
+            network = self._network_for(key)
             parts = _with_exact_end(network, self._exact_from) if self._exact_from else [(network, {})]
             requests = [
                 _core().compile_model(part, self.device.upper(), self._options | changes).create_infer_request()
@@ -157,9 +214,23 @@ class OpenvinoEngine:
                 f"{self.name} cannot run the model: {_reason(error)}", code="model-not-runnable"
             ) from error
         self._requests[key] = requests
-        if len(self._requests) > _KEPT_SIZES:
+        if self._sizes_differ and len(self._requests) > _KEPT_SIZES:
             self._requests.popitem(last=False)
         return requests
+
+    def _network_for(self, key: _Key) -> Network:
+        scale = self.traits.scale
+        network = (
+            in_whole_numbers(self._network, scale=scale, on_processor=self._on_processor)
+            if key.whole_numbers
+            else self._network.clone()
+        )
+        if any(key.margins):
+            axes = (1, 2) if key.whole_numbers else (2, 3)
+            network = without_margins(network, key.margins, scale=scale, axes=axes)
+        if key.shape:
+            network.reshape(list(key.shape))
+        return network
 
 
 def _with_exact_end(network: Network, layer: str) -> list[tuple[Network, dict[str, str]]]:

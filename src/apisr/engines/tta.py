@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.engines.base import Engine
+from apisr.engines.pixels import NO_MARGINS, Margins, cut, on_all_sides, run_inside
 
 #: Flips and quarter turns of a square.
 VIEWS = 8
@@ -40,15 +41,22 @@ class TtaEngine:
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :meth:`apisr.engines.base.Engine.run`."""
-        first, *others = self._views
-        total = self._view(batch, first).copy()
-        for view in others:
-            total += self._view(batch, view)
-        total /= len(self._views)
-        return total
+        return self.run_inside(batch, NO_MARGINS)
 
-    def _view(self, batch: NDArray[np.float32], view: int) -> NDArray[np.float32]:
-        return _turned_back(self.engine.run(np.ascontiguousarray(_turned(batch, view))), view)
+    def run_inside(self, batch: NDArray[np.float32], margins: Margins) -> NDArray[np.float32]:
+        """See :func:`apisr.engines.pixels.run_inside`; what all sides have of the margins is left away before."""
+        least = min(margins)
+        first, *others = self._views
+        total = self._view(batch, first, least).copy()
+        for view in others:
+            total += self._view(batch, view, least)
+        total /= len(self._views)
+        top, bottom, left, right = (px - least for px in margins)
+        return cut(total, (top, bottom, left, right), self.traits.scale, rows_axis=2)
+
+    def _view(self, batch: NDArray[np.float32], view: int, margin: int) -> NDArray[np.float32]:
+        turned = np.ascontiguousarray(_turned(batch, view))
+        return _turned_back(run_inside(self.engine, turned, on_all_sides(margin)), view)
 
 
 def _turned(batch: NDArray[np.float32], view: int) -> NDArray[np.float32]:

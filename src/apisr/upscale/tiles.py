@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from apisr.core.errors import InputError
 from apisr.core.memory import total_memory
 from apisr.engines.base import Engine, ModelTraits
-from apisr.engines.pixels import run_pixels
+from apisr.engines.pixels import NO_MARGINS, Margins, run_inside, run_pixels
 from apisr.image import ImageF32, ImageInt
 
 V = TypeVar("V", bound=np.generic)
@@ -163,8 +163,8 @@ def padded_size(height: int, width: int, multiple_px: int) -> tuple[int, int]:
     return -(-height // multiple_px) * multiple_px, -(-width // multiple_px) * multiple_px
 
 
-def run_window(engine: Engine, values: ImageF32) -> ImageF32:
-    """Run one window ``(h, w, 3)`` in [0, 1] and return ``(s*h, s*w, 3)``, not clipped.
+def run_window(engine: Engine, values: ImageF32, margins: Margins = NO_MARGINS) -> ImageF32:
+    """Run one window ``(h, w, 3)`` in [0, 1] and return ``(s*h, s*w, 3)``, less the margins, not clipped.
 
     A window whose size is not a multiple of what the network needs (it then ends at the picture's right or bottom
     border), or smaller than the one size it takes, is continued with its last row and column, and the result is cut.
@@ -172,11 +172,22 @@ def run_window(engine: Engine, values: ImageF32) -> ImageF32:
     Raises:
         InputError: the network takes one size only and the window is larger.
     """
-    height, width = values.shape[:2]
-    batch = np.ascontiguousarray(_fitted(values, engine.traits).transpose(2, 0, 1)[None], dtype=np.float32)
-    output = engine.run(batch)[0]
-    scale = engine.traits.scale
-    return output[:, : scale * height, : scale * width].transpose(1, 2, 0)
+    fitted = _fitted(values, engine.traits)
+    batch = np.ascontiguousarray(fitted.transpose(2, 0, 1)[None], dtype=np.float32)
+    return run_inside(engine, batch, _continued(margins, values, fitted))[0].transpose(1, 2, 0)
+
+
+def _continued(margins: Margins, values: NDArray[V], fitted: NDArray[V]) -> Margins:
+    """The margins of a window that was continued to a size that the network takes."""
+    top, bottom, left, right = margins
+    height, width = (now - before for now, before in zip(fitted.shape[:2], values.shape[:2], strict=True))
+    return top, bottom + height, left, right + width
+
+
+def _margins_of(tile: Tile) -> Margins:
+    """What of a window's output is not the tile's core."""
+    core, window = tile.core, tile.window
+    return core.top - window.top, window.bottom - core.bottom, core.left - window.left, window.right - core.right
 
 
 def _fitted(values: NDArray[V], traits: ModelTraits) -> NDArray[V]:
@@ -195,18 +206,13 @@ def _fitted(values: NDArray[V], traits: ModelTraits) -> NDArray[V]:
 
 def run_tile(engine: Engine, window_values: ImageF32, tile: Tile) -> ImageF32:
     """Run a tile's window and return the output of its core ``(s*h, s*w, 3)``."""
-    scale = engine.traits.scale
-    output = run_window(engine, window_values)
-    top, left = tile.core.top - tile.window.top, tile.core.left - tile.window.left
-    return output[scale * top : scale * (top + tile.core.height), scale * left : scale * (left + tile.core.width)]
+    return run_window(engine, window_values, _margins_of(tile))
 
 
 def run_tile_pixels(engine: Engine, window: NDArray[V], tile: Tile) -> NDArray[V]:
     """Run a window ``(h, w, 3)``, whole numbers or floats, and return the tile's core ``(s*h, s*w, 3)`` in its type."""
-    scale = engine.traits.scale
-    output = run_pixels(engine, np.ascontiguousarray(_fitted(window, engine.traits)))
-    top, left = tile.core.top - tile.window.top, tile.core.left - tile.window.left
-    return output[scale * top : scale * (top + tile.core.height), scale * left : scale * (left + tile.core.width)]
+    fitted = _fitted(window, engine.traits)
+    return run_pixels(engine, np.ascontiguousarray(fitted), _continued(_margins_of(tile), window, fitted))
 
 
 def rows_of(tiles: list[Tile]) -> Iterator[list[Tile]]:
