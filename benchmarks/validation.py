@@ -8,11 +8,16 @@ box. "auto" takes, of a model with a twin for soft sources, the strength that th
 asks for, as `apisr upscale` does. Networks run in float32.
 
 Run: python -m benchmarks validation
+(it takes half an hour on two cores; the scores of each picture are kept in the cache folder, so that a run that was
+stopped goes on where it was, and one after a change scores what has changed)
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import importlib.metadata
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -23,6 +28,7 @@ import cv2
 import numpy as np
 
 from apisr.core.errors import MissingExtra
+from apisr.core.files import write_atomic
 from apisr.engines import open_engine
 from apisr.engines.base import Engine
 from apisr.image import read_rgb
@@ -33,7 +39,7 @@ from apisr.upscale.baselines import ResampleEngine
 from apisr.upscale.models import SOFT_TWIN
 from apisr.upscale.softness import edge_width, strength_for
 from apisr.weights import choose_model, list_models, resolve_model
-from apisr.weights.releases import CATALOGUE, cached
+from apisr.weights.releases import CATALOGUE, cache_folder, cached
 from benchmarks import Skip
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,11 +87,27 @@ def run(*, quick: bool = False) -> list[dict[str, object]]:
     for row in ROWS:
         lows, truths = pairs(folder, row, QUICK_SCENES if quick else SCENES)
         for name, upscaler in upscalers(int(row[-1])).items():
-            scored = score(opened, [upscaler.apply(low) for low in lows], truths)
-            rows.append(
-                {"set": row, "model": name, **{head: shown(name, scored.get(name)) for name, head in METRICS.items()}}
-            )
+            scored = [kept_scores(opened, upscaler, low, truth) for low, truth in zip(lows, truths, strict=True)]
+            means = {head: shown(key, [scores.get(key) for scores in scored]) for key, head in METRICS.items()}
+            rows.append({"set": row, "model": name, **means})
     return rows
+
+
+def kept_scores(
+    opened: dict[str, Metric], upscaler: Upscaler, low: np.ndarray, truth: np.ndarray
+) -> dict[str, float | None]:
+    """Return the scores of one picture, from the cache folder or measured now."""
+    versions = [importlib.metadata.version(package) for package in ("apisr", ENGINE, "opencv-python-headless")]
+    digest = hashlib.sha256("\n".join([upscaler.identity, *versions, *sorted(opened)]).encode())
+    digest.update(low.tobytes())
+    digest.update(truth.tobytes())
+    path = cache_folder().parent / "benchmarks" / f"{digest.hexdigest()[:32]}.json"
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    scores = {name: values[0] for name, values in score(opened, [upscaler.apply(low)], [truth]).items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(scores).encode(), overwrite=True)
+    return scores
 
 
 def pairs(folder: Path, row: str, count: int) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -5,22 +5,27 @@
     python scripts/gpu_check.py OUT --quick                  # a dry run on the processor, a few minutes
     python scripts/gpu_check.py OUT --only engines --only video
 
-Every step is a process of its own with a time limit; one that fails or runs over does not stop the others. OUT gets the
-output of each step, `summary.json` and `summary.md` with the card, its driver, the versions and the date: what
-docs/benchmarks.md says of a card comes from there. The summary is written after every step, and the same command goes
-on where it stopped: steps that succeeded are not run again (`--again` runs all). The exit code is 0 only if every step
-succeeded.
+Every step is a process of its own with a time limit; one that fails or runs over does not stop the others, and one
+whose package is missing is left out. All of it ends after `--seconds`; the same command goes on where it stopped: steps
+that succeeded are not run again (`--again` runs all). OUT gets the output of each step, `summary.json` and `summary.md`
+with the card, its driver, the versions and the date: what docs/benchmarks.md says of a card comes from there; they are
+written after every step. OUT/work holds what the steps need, and goes when all have succeeded. The exit code is 0 only
+if every step succeeded.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import importlib.metadata
 import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -32,6 +37,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("apisr", "torch", "onnxruntime", "onnxruntime-gpu", "openvino", "ncnn", "av", "numpy")
 #: A clip of this size is made and upscaled, for so many frames.
 CLIP_SIZE, CLIP_FRAMES, QUICK_SIZE, QUICK_FRAMES = (1920, 1080), 48, (320, 180), 6
+#: A call ends after so many seconds unless it is told otherwise; a step is not begun with less left than this.
+TOTAL_SECONDS, LEAST_SECONDS = 580.0, 10.0
+#: Step -> the package without which it is left out.
+NEEDS = {"engines": "pytest", "networks": "torch", "training": "torch"}
 
 #: Every network on every device that is no processor, on a frame of so many lines: frames a second, PSNR against fp32
 #: of the processor, peak memory where torch knows it. Without such a device the processor is measured, for a dry run.
@@ -84,7 +93,7 @@ class Step:
         command: what is run.
         limit_s: after so long it is stopped.
         seconds: how long it took.
-        result: ``"ok"``, ``"failed (N)"`` or ``"stopped"``.
+        result: ``"ok"``, ``"failed (N)"``, ``"stopped"``, ``"not run"`` or ``"left out"``.
         figures: numbers that it found.
     """
 
@@ -105,13 +114,14 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="short steps, for a dry run on the processor")
     parser.add_argument("--again", action="store_true", help="run steps again that succeeded before")
     parser.add_argument("--only", action="append", metavar="STEP", help="these steps only; may be repeated")
+    parser.add_argument("--seconds", type=float, default=TOTAL_SECONDS, help="end after so long, the rest next time")
     options = parser.parse_args()
+    end = time.monotonic() + options.seconds
     output: Path = options.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     if options.wheels is not None:
-        wheels = sorted(str(path) for path in options.wheels.glob("*.whl"))
-        command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", *wheels]
-        subprocess.run(command, check=True)
+        install(options.wheels)
+    size, frames = (QUICK_SIZE, QUICK_FRAMES) if options.quick else (CLIP_SIZE, CLIP_FRAMES)
     steps = planned(output, options.device or found_device(), quick=options.quick)
     names = [step.name for step in steps]
     unknown = sorted(set(options.only or []) - set(names))
@@ -124,10 +134,30 @@ def main() -> int:
         if kept is not None and kept.command == step.command:
             steps[number] = kept
             sys.stdout.write(f"{step.name}: done before, {kept.seconds} s. {kept.figures}\n")
-        elif step in chosen:
-            run(step, output)
-        write_summary([step for step in steps if step.result != "not run"], output)
-    return int(any(step.result not in ("ok", "not run") for step in steps))
+    waiting = [step for step in steps if step in chosen and step.result != "ok"]
+    if waiting:
+        make_inputs(output / "work", size, frames)
+    for step in waiting:
+        run(step, output, left_s=end - time.monotonic())
+        write_summary(steps, output)
+    if all(step.result == "ok" for step in steps):
+        shutil.rmtree(output / "work", ignore_errors=True)
+    return int(any(step.result != "ok" for step in waiting))
+
+
+def install(folder: Path) -> None:
+    """Install, of the wheels in a folder, those of packages that are missing here: a torch that knows the card stays.
+
+    One that does not suit this Python is named and does not stop the others.
+    """
+    carried = {path.name.split("-")[0].replace("_", "-").lower() for path in folder.glob("*.whl")}
+    here = {str(found.name).replace("_", "-").lower() for found in importlib.metadata.distributions()}
+    for name in sorted(carried - here):
+        command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--find-links"]
+        done = subprocess.run([*command, str(folder), name], capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.stdout.write(f"{name} was not installed: {(done.stderr.strip().splitlines() or ['?'])[-1]}\n")
+    importlib.invalidate_caches()
 
 
 def succeeded(output: Path) -> dict[str, Step]:
@@ -152,16 +182,15 @@ def found_device() -> str:
 def planned(output: Path, device: str, *, quick: bool) -> list[Step]:
     """Return the steps in their order."""
     python = sys.executable
-    size, frames = (QUICK_SIZE, QUICK_FRAMES) if quick else (CLIP_SIZE, CLIP_FRAMES)
-    clip, pictures = output / "clip.mkv", output / "pictures"
-    make_inputs(clip, pictures, size, frames)
+    work = output / "work"
+    clip, pictures = clip_of(work, QUICK_SIZE if quick else CLIP_SIZE), work / "pictures"
     limit = 540.0 if quick else 150.0  # a processor needs longer, a busy one more so
     seconds = 20 if quick else 110
-    upscale = [python, "-m", "apisr", "upscale", str(clip), "-o", str(output / "big.mkv"), "--overwrite", "--json"]
+    upscale = [python, "-m", "apisr", "upscale", str(clip), "-o", str(work / "big.mkv"), "--overwrite", "--json"]
     train = [
         *(python, "-m", "apisr", "train", "apisr-x4-fast", "--json"),
         *("--set", f"data.folders={json.dumps([str(pictures)])}", "--set", f"run.max_seconds={seconds}"),
-        *("--set", f"run.folder={json.dumps(str(output / 'runs'))}", "--set", f"run.steps={10 if quick else 2000}"),
+        *("--set", f"run.folder={json.dumps(str(work / 'runs'))}", "--set", f"run.steps={10 if quick else 2000}"),
     ]
     tests = ["tests/test_engines.py", "tests/test_engines_choice.py"]
     return [
@@ -178,13 +207,21 @@ def planned(output: Path, device: str, *, quick: bool) -> list[Step]:
     ]
 
 
-def make_inputs(clip: Path, pictures: Path, size: tuple[int, int], frames: int) -> None:
+def clip_of(work: Path, size: tuple[int, int]) -> Path:
+    """Return the place of the clip of a size."""
+    return work / f"clip-{size[0]}x{size[1]}.mkv"
+
+
+def make_inputs(work: Path, size: tuple[int, int], frames: int) -> None:
     """Draw a clip whose every frame is new (nothing can be reused) and some pictures to train on."""
     import av
     import cv2
     import numpy as np
 
     width, height = size
+    clip, pictures = clip_of(work, size), work / "pictures"
+    if clip.exists():
+        return
     pictures.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(5)
     drawing = np.full((height, width + 8 * frames, 3), 200, np.uint8)
@@ -192,7 +229,8 @@ def make_inputs(clip: Path, pictures: Path, size: tuple[int, int], frames: int) 
         corners = rng.integers(0, (drawing.shape[1], height), (5, 1, 2)).astype(np.int32)
         cv2.fillPoly(drawing, [corners], [int(v) for v in rng.integers(40, 255, 3)], cv2.LINE_AA)
         cv2.polylines(drawing, [corners], True, (25, 20, 30), 2, cv2.LINE_AA)
-    with av.open(str(clip), "w") as container:
+    partial = clip.with_name(f"partial-{clip.name}")
+    with av.open(str(partial), "w") as container:
         stream = container.add_stream("libx264", 24)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for number in range(frames):
@@ -203,28 +241,51 @@ def make_inputs(clip: Path, pictures: Path, size: tuple[int, int], frames: int) 
         left = int(rng.integers(0, drawing.shape[1] - width + 1))
         enlarged = cv2.resize(drawing[:, left : left + width], (1280, 720), interpolation=cv2.INTER_AREA)
         cv2.imwrite(str(pictures / f"{number}.png"), enlarged)
+    partial.replace(clip)
 
 
-def run(step: Step, output: Path) -> Step:
-    """Run a step in its limit; its output goes into a file."""
-    sys.stdout.write(f"{step.name}: at most {step.limit_s:.0f} s ... ")
+def run(step: Step, output: Path, *, left_s: float) -> None:
+    """Run a step in its limit, or in what is left of the call; its output goes into a file."""
+    needed = NEEDS.get(step.name)
+    if needed is not None and importlib.util.find_spec(needed) is None:
+        step.result, step.figures = "left out", f"{needed} is not installed"
+        sys.stdout.write(f"{step.name}: {step.result}, {step.figures}.\n")
+        return
+    if left_s < LEAST_SECONDS:
+        sys.stdout.write(f"{step.name}: no time is left; run the same command again.\n")
+        return
+    limit_s = min(step.limit_s, left_s)
+    sys.stdout.write(f"{step.name}: at most {limit_s:.0f} s ... ")
     sys.stdout.flush()
-    environment = {**os.environ, "APISR_CACHE": str(output / "cache"), "PYTHONPATH": str(ROOT / "src")}
+    work = output / "work"
+    environment = {**os.environ, "APISR_CACHE": str(work / "cache"), "PYTHONPATH": str(ROOT / "src")}
     if step.name == "training":
-        shutil.rmtree(output / "runs", ignore_errors=True)  # of a slice that was stopped: it is measured from its start
+        shutil.rmtree(work / "runs", ignore_errors=True)  # of a slice that was stopped: it is measured from its start
     start = time.monotonic()
     with (output / f"{step.name}.txt").open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            step.command, cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True
+        )
         try:
-            done = subprocess.run(
-                step.command, cwd=ROOT, env=environment, stdout=file, stderr=file, timeout=step.limit_s, check=False
-            )
-            step.result = "ok" if done.returncode == 0 else f"failed ({done.returncode})"
+            code = process.wait(limit_s)
+            step.result = "ok" if code == 0 else f"failed ({code})"
         except subprocess.TimeoutExpired:
             step.result = "stopped"
+        finally:
+            end_group(process)
     step.seconds = round(time.monotonic() - start, 1)
     step.figures = figures(step, (output / f"{step.name}.txt").read_text(encoding="utf-8", errors="replace"))
     sys.stdout.write(f"{step.result}, {step.seconds} s. {step.figures}\n")
-    return step
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process and those that it has started, if they still run."""
+    if os.name == "posix":
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    elif process.poll() is None:
+        process.kill()
+    process.wait()
 
 
 def figures(step: Step, text: str) -> str:
@@ -241,6 +302,13 @@ def figures(step: Step, text: str) -> str:
     if step.name == "video" and step.result == "ok":
         frames = QUICK_FRAMES if f"{QUICK_SIZE[0]}x" in text else CLIP_FRAMES
         return f"about {frames / step.seconds:.2f} frames/s of the whole command"
+    if step.name == "networks" and step.result == "ok":
+        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
+        return "; ".join(f"{' '.join(row[:5])}: {row[-2]} frames/s" for row in rows[1:] if len(row) > 6)
+    if step.name == "training" and step.result == "ok":
+        speeds = re.findall(r"[\d.]+ it/s", text)
+        done = re.findall(r'"step": *(\d+)', text)[-1]
+        return f"{done} steps" + (f", {speeds[-1]}" if speeds else "")
     return ""
 
 
