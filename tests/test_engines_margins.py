@@ -124,7 +124,7 @@ def test_many_kinds_of_windows_in_a_row() -> None:
         top, bottom, left, right = (8 * (number >> place & 1) for place in range(4))
         margins = top, bottom, left, right
         np.testing.assert_array_equal(run_pixels(engine, pixels, margins), cut(whole, margins, 2, rows_axis=0))
-    assert len(engine._requests) < 8
+    assert len(engine._requests) < 10  # of 17
 
 
 def test_engines_around_another_pass_margins_on() -> None:
