@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -153,7 +152,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(server: Server) -> None:
             f"Cookie: {server.cookie}\r\nContent-Length: 1000\r\n\r\n"
         )
         connection.sendall(head.encode() + png()[:50])
-    time.sleep(1)
+        wait_until(lambda: set((server.home / "uploads").rglob("*.part")) > set(), seconds=20)
     wait_until(lambda: set((server.home / "uploads").rglob("*")) == before, seconds=20)
 
 
@@ -202,7 +201,6 @@ def test_a_crashed_worker_fails_its_job_only(server: Server) -> None:
         return next(one for one in server.state()["jobs"] if one["id"] == job)
 
     wait_until(lambda: state()["status"] == "running" and bool(workers_of(server.process.pid)))
-    time.sleep(1)
     for pid in workers_of(server.process.pid):
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: state()["status"] == "failed")

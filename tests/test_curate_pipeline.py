@@ -161,7 +161,7 @@ def test_killed_in_the_middle_and_continued(tmp_path: Path) -> None:
         short_film(tmp_path / "shelf" / f"{number}.mkv", number)
 
     def command(target: str) -> list[str]:
-        options = ["--score", "classical", "--count", "2", "--distance", "0.3", "--height", "keep", "-q", "-j", "2"]
+        options = ["--score", "classical", "--count", "2", "--distance", "0.3", "--height", "keep", "-q", "-w", "2"]
         return [
             sys.executable,
             "-m",
@@ -206,7 +206,7 @@ def test_a_process_that_dies_costs_its_video_only(tmp_path: Path, workers: int) 
     victim = short_film(shelf / "2 crashes.mkv", 2, scenes=12, width=960, height=544)
     mark = sha256_file(victim)[:16]
     options = ["--score", "classical", "--count", "2", "--distance", "0.3", "--height", "keep", "--json", "-q"]
-    command = [sys.executable, "-m", "apisr", "curate", str(shelf), "-o", str(dataset), *options, "-j", str(workers)]
+    command = [sys.executable, "-m", "apisr", "curate", str(shelf), "-o", str(dataset), *options, "-w", str(workers)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     shot: set[int] = set()
     while process.poll() is None:
@@ -448,7 +448,7 @@ def test_a_killed_curation_leaves_no_process(tmp_path: Path, moment: str) -> Non
     """kill -9 of the parent alone, while its workers start or work: all of them end."""
     for number in range(6):
         short_film(tmp_path / "shelf" / f"{number}.mkv", number)
-    options = ["--score", "classical", "--count", "2", "--distance", "0.3", "--height", "keep", "-q", "-j", "2"]
+    options = ["--score", "classical", "--count", "2", "--distance", "0.3", "--height", "keep", "-q", "-w", "2"]
     command = [sys.executable, "-m", "apisr", "curate", str(tmp_path / "shelf"), "-o", str(tmp_path / "set"), *options]
     process = subprocess.Popen(command, start_new_session=True)
     children: set[int] = set()

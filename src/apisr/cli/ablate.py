@@ -34,7 +34,8 @@ class Training:
         typer.Option(help="Weights for the second stage to start from; there is then no first stage."),
     ] = None
     sets: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE for all runs, e.g. run.steps=20000. May be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="For all runs, e.g. run.steps=20000. May be repeated."),
     ] = None
     smoke: Annotated[
         bool, typer.Option("--smoke", help="20 steps of the smallest network on a processor: shows that it runs.")
@@ -72,7 +73,11 @@ class Measuring:
 def command(
     ablation: Annotated[
         Literal["dataset", "degradation", "enhancement", "parts"],
-        typer.Argument(help="Table 2, 3 or 4 of the paper; parts: each part of it left out, on a small budget."),
+        typer.Argument(
+            metavar="ABLATION",
+            help="dataset, degradation or enhancement: table 2, 3 or 4 of the paper; parts: each part left out, on "
+            "a small budget.",
+        ),
     ],
     pictures: Annotated[
         list[Path], typer.Option("--pictures", help="Low-resolution pictures or clips to evaluate on. May be repeated.")
@@ -85,7 +90,10 @@ def command(
     ),
     dataset: Annotated[
         list[str] | None,
-        typer.Option(help="For dataset: NAME=FOLDER; avc-train, random, iqa, ica, ica-720p. May be repeated."),
+        typer.Option(
+            metavar="NAME=FOLDER",
+            help="Training sets of the ablation dataset: avc-train, random, iqa, ica, ica-720p. May be repeated.",
+        ),
     ] = None,
 ) -> None:
     """Train every variant of an ablation, evaluate it, and print the paper's table and ours.

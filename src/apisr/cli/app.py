@@ -20,7 +20,9 @@ EXAMPLES = examples(
 def command(
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Folder whose files can be picked on the page; results go to FOLDER/upscaled."),
+        typer.Argument(
+            metavar="FOLDER", help="Folder whose files can be picked on the page; results go to FOLDER/upscaled."
+        ),
     ] = None,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 7860,
     host: Annotated[
@@ -32,7 +34,7 @@ def command(
             "--home", help="The app's own folder (uploads, queue, results); by default the user's data folder."
         ),
     ] = None,
-    max_upload_gb: Annotated[float, typer.Option("--max-upload-gb", min=0.001, help="Longest upload.")] = 64.0,
+    max_upload_gb: Annotated[float, typer.Option("--max-upload-gb", min=0.001, help="Largest upload.")] = 64.0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
 ) -> None:
     """Drop files, look at the result before the work, and let it run, on a page in the browser.

@@ -59,7 +59,9 @@ class Choosing:
     ] = None
     screen: Annotated[
         list[str] | None,
-        typer.Option("--screen", help="Screening model: nudity or anime (may be repeated).", show_default=False),
+        typer.Option(
+            "--screen", metavar="MODEL", help="Screening model: nudity or anime. May be repeated.", show_default=False
+        ),
     ] = None
     enhance: Annotated[bool, typer.Option("--enhance", help="Also write pictures with enhanced lines.")] = False
 
@@ -115,7 +117,7 @@ class Working:
         int | None,
         typer.Option(
             "--workers",
-            "-j",
+            "-w",
             min=1,
             help="Processes, a video each; by default one for each core.",
             show_default=False,

@@ -38,7 +38,12 @@ def command(
     ] = 0.975,
     gamma_range: Annotated[
         tuple[float, float] | None,
-        typer.Option("--gamma-range", help="Draw gamma for each picture, in place of --gamma.", show_default=False),
+        typer.Option(
+            "--gamma-range",
+            metavar="LOW HIGH",
+            help="Draw gamma for each picture, in place of --gamma.",
+            show_default=False,
+        ),
     ] = None,
     seed: SeedOption = 0,
     show: Annotated[

@@ -103,7 +103,9 @@ class Measuring:
 def command(
     pictures: Annotated[
         list[Path],
-        typer.Argument(help="Outputs to score, or with --model inputs: files, folders, 'patterns/*/with.mkv'."),
+        typer.Argument(
+            metavar="IN", help="Outputs to score, or with --model inputs: files, folders, 'patterns/*/with.mkv'."
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for report.json and report.html.", show_default=False)

@@ -22,7 +22,9 @@ def command(
     checkpoint: Annotated[
         Path,
         typer.Argument(
-            help="A .safetensors, .pth, .pt or .ckpt file, or a model's name.", autocompletion=completing.models
+            metavar="CHECKPOINT",
+            help="A .safetensors, .pth, .pt or .ckpt file, or a model's name.",
+            autocompletion=completing.models,
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.", show_default=False)],

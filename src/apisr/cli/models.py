@@ -43,7 +43,9 @@ def list_all(as_json: JsonOption = False) -> None:
     cls=Command, epilog=examples("apisr models show apisr-x2-fast", "apisr models show mine.safetensors --json")
 )
 def show(
-    model: Annotated[str, typer.Argument(help="Name of a model, or a model file.", autocompletion=completing.models)],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Name of a model, or a model file.", autocompletion=completing.models)
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Show the card of a model: what it is for, its data, training, scores and licence."""

@@ -18,7 +18,7 @@ EXAMPLES = examples(
 
 
 def command(
-    dataset: Annotated[Path, typer.Argument(help="The dataset's folder.")],
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder.")],
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Port on this machine; 0 takes a free one.")
     ] = 0,

@@ -17,9 +17,10 @@ EXAMPLES = examples(
 
 
 def command(
-    number: Annotated[int, typer.Argument(min=1, max=4, help="Which table of the paper.")],
+    number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, max=4, help="Which table of the paper.")],
     reports: Annotated[
-        list[Path] | None, typer.Argument(help="Reports of apisr evaluate to put beside it: folders or report.json.")
+        list[Path] | None,
+        typer.Argument(metavar="REPORT", help="Reports of apisr evaluate to put beside it: folders or report.json."),
     ] = None,
 ) -> None:
     """Print a table of the paper, and beside it what was measured on the given data."""

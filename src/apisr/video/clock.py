@@ -153,19 +153,6 @@ def seam_packets(parts: Sequence[ClockPart]) -> set[int]:
     return {part.first_packet + place for part in parts for place in (-2, -1, 0)}
 
 
-def shifts_by_packet(parts: Sequence[ClockPart], count: int) -> list[int]:
-    """Return the shift of each of `count` packets.
-
-    >>> shifts_by_packet([ClockPart(2, 7)], 4)
-    [0, 0, 7, 7]
-    """
-    result = [0] * count
-    for part, following in zip(parts, [*parts[1:], None], strict=True):
-        end = count if following is None else following.first_packet
-        result[part.first_packet : end] = [part.shift] * max(0, end - part.first_packet)
-    return result
-
-
 def decoding_times(pts: Sequence[int], *, step: int) -> list[int]:
     """Return decoding times for packets whose presentation times are given in the order of the file.
 

@@ -66,7 +66,6 @@ class ReadReport:
         frames: frames given out.
         damaged: frames with concealed errors, and packets that could not be decoded.
         problems: what the decoder or the demuxer reported, the first ones.
-        retimed: frames whose time was missing or not increasing and was set.
         sizes: the (width, height) of the frames, where they change inside the file, in the order of their coming.
         decode_s: seconds spent in decoding, filters and colour.
     """
@@ -74,7 +73,6 @@ class ReadReport:
     frames: int = 0
     damaged: int = 0
     problems: list[str] = field(default_factory=list[str])
-    retimed: int = 0
     sizes: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     decode_s: float = 0.0
 
@@ -115,7 +113,6 @@ def read_frames(
         if cancel is not None:
             cancel.check()
         if last is not None and pts <= last:
-            log.retimed += 1
             pts = last + 1  # two frames cannot share a time
         last = pts
         if start is not None and pts < start:
@@ -276,5 +273,4 @@ class _Pass:
         duration = int(frame.duration or 0)
         if frame.pts is not None:
             return frame.pts, duration
-        self._report.retimed += 1
         return following if self._last is not None or frame.dts is None else frame.dts, duration

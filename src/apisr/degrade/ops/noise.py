@@ -26,8 +26,6 @@ from numpy.typing import NDArray
 from apisr.core.errors import InputError
 from apisr.image import ImageF32
 
-Levels = NDArray[np.uint8]
-
 _BAND_VALUES = 1 << 16
 _BINS = 256
 
@@ -71,7 +69,7 @@ def poisson_noise(picture: ImageF32, *, scale: float, gray: bool, generator: np.
     if scale < 0:
         raise InputError(f"noise scale {scale} is out of range. Give 0 or more.", code="out-of-range")
     source = cast("ImageF32", cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)) if gray else picture
-    levels = cast("Levels", cv2.addWeighted(source, 255.0, source, 0.0, 0.0, dtype=cv2.CV_8U))
+    levels = cast("NDArray[np.uint8]", cv2.addWeighted(source, 255.0, source, 0.0, 0.0, dtype=cv2.CV_8U))
     used = int(np.count_nonzero(cv2.calcHist([levels.reshape(-1)], [0], None, [256], [0, 256])))
     counts = 1 << (used - 1).bit_length()
     table = _alias_table(counts)
