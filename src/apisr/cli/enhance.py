@@ -19,6 +19,17 @@ EXAMPLES = examples(
 )
 
 
+GammaRangeOption = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        "--gamma-range",
+        metavar="LOW HIGH",
+        help="Draw gamma for each picture, in place of --gamma.",
+        show_default=False,
+    ),
+]
+
+
 @grouped
 def command(
     inputs: Annotated[
@@ -36,15 +47,7 @@ def command(
     gamma: Annotated[
         float, typer.Option("--gamma", help="Weight of the wide Gaussian of the line finder; larger finds more.")
     ] = 0.975,
-    gamma_range: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            "--gamma-range",
-            metavar="LOW HIGH",
-            help="Draw gamma for each picture, in place of --gamma.",
-            show_default=False,
-        ),
-    ] = None,
+    gamma_range: GammaRangeOption = None,
     seed: SeedOption = 0,
     show: Annotated[
         bool, typer.Option("--show", help="Also write _look/NAME.panel.png: input, line map, result.")
