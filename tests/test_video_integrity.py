@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from pathlib import Path
 
 import pytest
 from test_video_cases import FAST, packets
 from test_video_clocks import RECORDING, ffmpeg
-from video_clips import Nearest, upscale_video
+from video_clips import Nearest, plan_video, upscale_video
 
 from apisr.core.errors import ApisrError
+from apisr.video.containers.obu import temporal_units
 
 CODINGS = {
     "ogv": ["-c:v", "libtheora", "-q:v", "7", "-c:a", "libvorbis"],
@@ -20,6 +22,13 @@ CODINGS = {
     "nut": ["-an", "-c:v", "mjpeg", "-q:v", "3"],
     "mp4": ["-c:v", "libx264", "-bf", "2", "-g", "12", "-c:a", "aac"],
     "y4m": ["-pix_fmt", "yuv420p"],
+    "mjpeg": ["-an", "-c:v", "mjpeg"],
+    "ivf": ["-an", "-c:v", "libvpx", "-deadline", "realtime"],
+    "obu": ["-an", "-c:v", "libaom-av1", "-cpu-used", "8"],
+    "fragments.mp4": ["-c:v", "libx264", "-g", "6", "-c:a", "aac", "-movflags", "frag_keyframe+empty_moov"],
+    "ts": ["-c:v", "libx264", "-bf", "2", "-g", "12", "-c:a", "aac"],
+    "mpg": ["-c:v", "mpeg2video", "-g", "12", "-c:a", "mp2"],
+    "dv": ["-c:v", "dvvideo", "-s", "720x480", "-r", "30000/1001", "-pix_fmt", "yuv411p", "-ac", "2", "-ar", "48000"],
 }
 
 
@@ -44,6 +53,11 @@ def damaged(content: bytes, how: str) -> bytes:
     if how == "reorderings":
         at = content.index(b"ctts") + 12
         return content[:at] + b"\x7f" + content[at + 1 :]
+    if how == "empty":  # a download into a file of the final size
+        return content[:middle] + bytes(len(content) - middle)
+    if how == "sound":  # the header of a frame of AAC
+        at = content.index(b"\xff\xf1", middle)
+        return content[:at] + bytes(2) + content[at + 2 :]
     if how == "zeros":
         frame = content.index(b"00dc", middle)
         return content[:frame] + bytes(64) + content[frame + 64 :]
@@ -57,11 +71,13 @@ def damaged(content: bytes, how: str) -> bytes:
         *(("wmv", "end"), ("wmv", "lost"), ("wmv", "inserted")),
         *(("nut", "frame"), ("nut", "magic"), ("mp4", "reorderings")),
         *(("avi", "zeros"), ("avi", "inserted"), ("y4m", "end")),
+        *(("mjpeg", "end"), ("ivf", "end"), ("dv", "end")),
+        *(("fragments.mp4", "empty"), ("ts", "sound")),
     ],
 )
 def test_what_libav_passes_over_is_damage(tmp_path: Path, suffix: str, how: str) -> None:
     whole = clip(tmp_path, suffix)
-    assert upscale_video(whole, tmp_path / "whole.mkv", Nearest, FAST).frames_out == 24
+    assert upscale_video(whole, tmp_path / "whole.mkv", Nearest, FAST).frames_out == len(packets(whole, "v"))
     source = tmp_path / f"damaged.{suffix}"
     source.write_bytes(damaged(whole.read_bytes(), how))
     with pytest.raises(ApisrError) as caught:
@@ -69,6 +85,54 @@ def test_what_libav_passes_over_is_damage(tmp_path: Path, suffix: str, how: str)
     assert (caught.value.code, caught.value.exit_code) == ("source-damaged", 1)
     assert not (tmp_path / "out.mkv").exists()
     assert packets(tmp_path / "out.partial.mkv", "v")
+
+
+def test_units_of_a_plain_av1_stream(tmp_path: Path) -> None:
+    whole = clip(tmp_path, "obu")
+    assert temporal_units(whole) == (len(packets(whole, "v")), 0)
+    content = whole.read_bytes()
+    broken = tmp_path / "broken.obu"
+    broken.write_bytes(content[:-5])
+    marks, rest = temporal_units(broken)
+    assert (marks, rest > 0) == (len(packets(whole, "v")), True)
+
+
+def test_sound_whose_header_is_damaged_is_named(tmp_path: Path) -> None:
+    whole = tmp_path / "a.mkv"
+    ffmpeg(*RECORDING, "-c:v", "libx264", "-c:a", "libvorbis", whole)
+    content = whole.read_bytes()
+    at = content.index(b"\5vorbis") + 200  # in the third header, that of the codebooks
+    source = tmp_path / "b.mkv"
+    source.write_bytes(content[:at] + bytes(400) + content[at + 400 :])
+    judged = subprocess.run(["ffprobe", "-v", "error", source], capture_output=True, text=True, check=False)
+    assert "Setup header corrupt" in judged.stderr
+    assert any("cannot be played" in notice for notice in plan_video(source, tmp_path / "c.mkv", FAST).notices)
+    assert not any("cannot be played" in notice for notice in plan_video(whole, tmp_path / "d.mkv", FAST).notices)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "avi", "ts", "mov"])
+@pytest.mark.parametrize(("sound", "picture"), [(20, 0), (1, 4)], ids=["longer sound", "later picture"])
+def test_sound_of_another_length_than_the_picture_is_no_damage(
+    tmp_path: Path, suffix: str, sound: int, picture: int
+) -> None:
+    """libav gives the length of a Matroska file to its video, which may be that of the sound."""
+    source, audio = tmp_path / f"a.{suffix}", "libmp3lame" if suffix == "avi" else "aac"
+    video = ["-itsoffset", str(picture), "-f", "lavfi", "-i", "testsrc2=s=96x64:r=24:d=1"]
+    sine = ["-f", "lavfi", "-i", f"sine=d={sound}", "-map", "0", "-map", "1"]
+    ffmpeg(*video, *sine, "-c:v", "libx264", "-bf", "0", "-c:a", audio, source)
+    upscale_video(source, tmp_path / f"b.{suffix}", Nearest, FAST)
+    before, after = source, tmp_path / f"b.{suffix}"
+    assert len(packets(after, "v")) == len(packets(before, "v"))
+    assert len(packets(after, "a")) == len(packets(before, "a"))
+
+
+@pytest.mark.parametrize(("how", "words"), [("lost", "not whole packets"), ("end", "in the middle of a packet")])
+def test_what_is_lost_of_a_program_stream_is_said(tmp_path: Path, how: str, words: str) -> None:
+    whole = clip(tmp_path, "mpg")
+    assert not any("packet" in notice for notice in plan_video(whole, tmp_path / "a.mkv", FAST).notices)
+    source = tmp_path / "damaged.mpg"
+    source.write_bytes(damaged(whole.read_bytes(), how))
+    assert any(words in notice for notice in plan_video(source, tmp_path / "b.mkv", FAST).notices)
 
 
 @pytest.mark.parametrize("name", ["yuv420p", "yuv422p10le", "yuv444p", "gray", "yuv411p", "gray16le", "yuv420p12le"])

@@ -15,6 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from apisr.core.errors import InputError
 from apisr.image import Picture, read_picture
+from apisr.image.endings import cut_off
 
 ROWS, COLUMNS = np.mgrid[0:48, 0:64]
 RGB = np.stack([COLUMNS * 4, ROWS * 5, (COLUMNS * 7 + ROWS * 11) % 256], axis=2).astype(np.uint8)
@@ -76,10 +77,13 @@ def test_end_mark_of_qoi(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.jp2", "a.j2k"])
 def test_end_mark_of_jpeg_2000(tmp_path: Path, name: str) -> None:
+    """Some decoders take zeros for the rest of the picture; the mark is looked for whatever they do."""
     data = made(tmp_path / name)
-    assert not is_cut(read_picture(tmp_path / name))
+    assert read_picture(tmp_path / name).notices == ()
     broken = tmp_path / f"broken{Path(name).suffix}"
-    assert is_cut(read_of(broken, data[:-2] + bytes(2)))
+    broken.write_bytes(data[:-2] + bytes(2))
+    with broken.open("rb") as file:
+        assert "cut off" in (cut_off(file, "JPEG 2000") or "")
     judged = subprocess.run(["identify", "-verbose", str(broken)], capture_output=True, text=True, check=False)
     assert "does not end with EOC" in judged.stderr
 

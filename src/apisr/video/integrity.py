@@ -6,17 +6,19 @@ they show what it passed over. Nothing here decodes anything.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from apisr.core.errors import InputError
 from apisr.video.colour import ChromaPosition, bit_depth, chroma_shift
-from apisr.video.containers import asf, avi, matroska, nut, ogg, quicktime, realmedia
+from apisr.video.containers import asf, avi, matroska, nut, obu, ogg, quicktime, realmedia
 from apisr.video.index import PacketIndex
 from apisr.video.info import SourceInfo
 from apisr.video.sequence import is_sequence
 
-_JPEG = b"\xff\xd8"
+_JPEG, _JPEG_END, _TAIL_BYTES = b"\xff\xd8", b"\xff\xd9", 4096
+_IVF_FRAME_BYTES = 12
 _Y4M_FRAME = b"FRAME\n"
 _Y4M_HEADER_BYTES = 4096
 
@@ -91,7 +93,11 @@ def _realmedia(source: SourceInfo, _: PacketIndex) -> list[str]:
 
 
 def _quicktime(source: SourceInfo, _: PacketIndex) -> list[str]:
-    return [f"the tables of a track differ ({found})" for found in quicktime.differing_tables(source.path)]
+    tail = quicktime.empty_tail(source.path)
+    return [
+        *(f"the tables of a track differ ({found})" for found in quicktime.differing_tables(source.path)),
+        *([f"its last {tail} bytes are empty"] if tail else []),
+    ]
 
 
 def _nut(source: SourceInfo, index: PacketIndex) -> list[str]:
@@ -106,7 +112,39 @@ def _nut(source: SourceInfo, index: PacketIndex) -> list[str]:
 def _pictures(source: SourceInfo, _: PacketIndex) -> list[str]:
     """A row of JPEG pictures that begins with something else is what is left of another file."""
     with source.path.open("rb") as file:
-        return [] if file.read(2) == _JPEG else ["it does not begin with a picture"]
+        if file.read(2) != _JPEG:
+            return ["it does not begin with a picture"]
+        file.seek(max(0, file.seek(0, io.SEEK_END) - _TAIL_BYTES))
+        return [] if file.read().rstrip(b"\0").endswith(_JPEG_END) else ["it ends inside a picture"]
+
+
+def _ivf(source: SourceInfo, _: PacketIndex) -> list[str]:
+    """Follow the frames of an IVF file, each of which states its size."""
+    size = source.path.stat().st_size
+    with source.path.open("rb") as file:
+        end = int.from_bytes(file.read(8)[6:], "little")
+        while end < size:
+            file.seek(end)
+            end += _IVF_FRAME_BYTES + int.from_bytes(file.read(4), "little")
+    return [f"its last frame ends at byte {end} of {size}"] if end > size else []
+
+
+def _dv(source: SourceInfo, index: PacketIndex) -> list[str]:
+    """Compare the size of a file of DV frames with their number: 10 or 12 sequences of 12,000 bytes each, or more."""
+    with source.path.open("rb") as file:
+        head = file.read(4)
+    frame = 144_000 if head[3:] >= b"\x80" else 120_000
+    size = source.path.stat().st_size
+    whole = index.frames > 0 and size % index.frames == 0 and (size // index.frames) % frame == 0
+    return [] if whole else [f"{index.frames} frames and a part of one are in its {size} bytes"]
+
+
+def _obu(source: SourceInfo, index: PacketIndex) -> list[str]:
+    """Compare the frames with the marks that stand before each in a plain AV1 stream."""
+    marks, rest = obu.temporal_units(source.path)
+    if rest:
+        return [f"its structure breaks, {rest} bytes are not read"]
+    return [f"it holds {marks} frames, of which {index.frames} are found"] if marks > index.frames else []
 
 
 def _y4m(source: SourceInfo, index: PacketIndex) -> list[str]:
@@ -132,9 +170,12 @@ def _y4m(source: SourceInfo, index: PacketIndex) -> list[str]:
 _CHECKS: dict[str, Callable[[SourceInfo, PacketIndex], list[str]]] = {
     "asf": _asf,
     "avi": _avi,
+    "dv": _dv,
+    "ivf": _ivf,
     "mjpeg": _pictures,
     "mov": _quicktime,
     "nut": _nut,
+    "obu": _obu,
     "ogg": _ogg,
     "rm": _realmedia,
     "yuv4mpegpipe": _y4m,

@@ -35,7 +35,7 @@ from av.video.stream import VideoStream
 from apisr.core.errors import InputError
 from apisr.video.early import early_times, timed
 from apisr.video.libav import rational
-from apisr.video.probe import main_stream, open_file, stream_info
+from apisr.video.probe import main_stream, open_file, stream_infos
 
 #: ``key``: a random access point; ``intra``: an intra picture that later pictures may refer across (open group,
 #: scene cut).
@@ -200,7 +200,7 @@ class IntraReader:
 
     def _open(self) -> tuple[Any, VideoStream]:
         container = self._stack.enter_context(open_file(self.path))
-        infos = tuple(stream_info(entry) for entry in container.streams)
+        infos = stream_infos(container)
         chosen = main_stream(infos, self.path, self._chosen)
         return container, cast(VideoStream, container.streams[chosen.index])
 

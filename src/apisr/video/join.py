@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
-from av.error import FFmpegError
+from av.error import FFmpegError, InvalidDataError
 from av.format import Flags
 from av.packet import Packet
 from av.stream import Stream
@@ -92,12 +92,21 @@ def join(
         framed = _framed_sound(streams, plans)
         problems: list[str] = []
         others = _other_packets(origin, source, plans, streams, settings, problems)
-        counts = _mux_all(out, video, others, on_packet)
+        counts, damaged = _mux_all(out, video, others, on_packet)
+        numbers = {made.index: number for number, made in streams.copies.items()}
+        problems += [
+            f"{count} packets of {_label(plans, numbers[made])} are damaged and left out"
+            for made, count in damaged.items()
+        ]
     if container.muxer == "avi":
         avi.correct_sound_headers(partial, {number: count for number, count in counts.items() if number in framed})
     _keep_what_libav_cannot_write(partial, container, source.info.structure, settings)
     flush_to_disk(partial)
     return tuple(problems)
+
+
+def _label(plans: Sequence[StreamPlan], number: int) -> str:
+    return next(plan.stream.label for plan in plans if plan.stream.index == number)
 
 
 def _framed_sound(streams: OutputStreams, plans: Sequence[StreamPlan]) -> set[int]:
@@ -130,20 +139,32 @@ def _mux_all(
     video: Iterator[tuple[Fraction, AnyPacket]],
     others: Iterator[tuple[Fraction, AnyPacket]],
     on_packet: Callable[[int], None] | None,
-) -> dict[int, int]:
-    """Write the header and all packets in the order of their times; return how many each stream of the output got."""
+) -> tuple[dict[int, int], dict[int, int]]:
+    """Write the header and all packets in the order of their times.
+
+    Returns:
+        How many packets each stream of the output got, and how many were refused, where it is the packets that are
+        damaged: others of the same stream were taken.
+    """
     written = 0
     counts: dict[int, int] = {}
+    damaged: dict[int, int] = {}
     out.start_encoding()
     for is_video, packet in _merged(video, others):
         number = packet.stream.index
+        try:
+            out.mux_one(packet)
+        except InvalidDataError:
+            damaged[number] = damaged.get(number, 0) + 1
+            if is_video or damaged[number] > counts.get(number, 0):
+                raise
+            continue
         counts[number] = counts.get(number, 0) + (1 if packet.size else 0)
-        out.mux_one(packet)
         if is_video:
             written += 1
             if on_packet is not None:
                 on_packet(written)
-    return counts
+    return counts, damaged
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 
 from apisr.core.errors import InputError
 from apisr.video.colour import ChromaPosition, describe
-from apisr.video.containers import matroska, mpegts, quicktime
+from apisr.video.containers import matroska, mpegps, mpegts, quicktime
 from apisr.video.early import early_times, timed
 from apisr.video.info import (
     RAW_CONTAINERS,
@@ -50,6 +50,8 @@ _PICTURE_BRANDS = {"avif", "avis", "heic", "heix", "heis", "hevc", "mif1", "msf1
 _STILL_CODECS = {"mjpeg", "png", "bmp", "webp", "tiff", "gif", "jpegxl"}
 #: The bit of a packet's first byte that only headers have.
 _HEADER_MARKS = {"theora": 0x80, "vorbis": 0x01}
+#: Rows of JPEG pictures: short ones look like a single picture.
+_MJPEG = (".mjpeg", ".mjpg")
 _THUMBNAIL = Disposition.timed_thumbnails | Disposition.still_image
 
 
@@ -73,7 +75,7 @@ def open_file(path: Path) -> InputContainer:
     if size == 0:
         raise InputError(f"cannot read '{path}': the file is empty.", code="empty-file")
     try:
-        return open_read(path)
+        return open_read(path, format="mjpeg" if path.suffix.lower() in _MJPEG else None)
     except PermissionError as error:
         raise InputError(f"cannot read '{path}': permission denied.", code="cannot-read") from error
     except MemoryError as error:
@@ -121,7 +123,7 @@ def probe_container(
             "not read. Convert it to PNG.",
             code="not-a-picture",
         )
-    streams = tuple(stream_info(entry) for entry in container.streams)
+    streams = stream_infos(container)
     chosen = main_stream(streams, path, stream)
     video = cast(VideoStream, container.streams[chosen.index])
     if getattr(video, "codec_context", None) is None:
@@ -221,8 +223,14 @@ def codec_name(stream: Stream) -> str:
         return str(stream.name or "")
 
 
-def stream_info(stream: Stream) -> StreamInfo:
-    """Describe one stream of an open file."""
+def stream_infos(container: InputContainer) -> tuple[StreamInfo, ...]:
+    """Describe the streams of an open file."""
+    shared = "matroska" in container.format.name and len(container.streams) > 1
+    return tuple(_stream_info(entry, shared_duration=shared) for entry in container.streams)
+
+
+def _stream_info(stream: Stream, *, shared_duration: bool) -> StreamInfo:
+    """Describe one stream; `shared_duration`: libav gives it the duration of the whole file."""
     kind: StreamKind = stream.type if stream.type in ("video", "audio", "subtitle", "attachment", "data") else "unknown"
     disposition = int(stream.disposition)
     if kind == "video" and disposition & Disposition.attached_pic:
@@ -243,15 +251,15 @@ def stream_info(stream: Stream) -> StreamInfo:
         width=int(getattr(shown, "width", 0) or 0),
         height=int(getattr(shown, "height", 0) or 0),
         frames=int(stream.frames or 0),
-        duration_s=_declared_seconds(stream, tags),
+        duration_s=_declared_seconds(stream, tags, shared=shared_duration),
         thumbnail=bool(disposition & _THUMBNAIL),
         silent=kind == "audio" and context is not None and not context.sample_rate,
     )
 
 
-def _declared_seconds(stream: Stream, tags: dict[str, str]) -> float | None:
+def _declared_seconds(stream: Stream, tags: dict[str, str], *, shared: bool) -> float | None:
     unit = rational(stream.time_base)
-    if stream.duration is not None and stream.duration > 0 and unit is not None:
+    if not shared and stream.duration is not None and stream.duration > 0 and unit is not None:
         return float(stream.duration * unit)
     clock = re.match(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", tags.get("duration", ""))
     if clock is None:
@@ -436,6 +444,12 @@ def _notices(
         if strays:
             notices.append(f"{strays} bytes of the file are not whole transport packets and are passed over.")
         if tail:
+            notices.append("the file ends in the middle of a packet; what is complete of it is used.")
+    if container == "mpeg":
+        strays, cut = mpegps.stray_bytes(path)
+        if strays:
+            notices.append(f"{strays} bytes of the file are not whole packets and are passed over.")
+        if cut:
             notices.append("the file ends in the middle of a packet; what is complete of it is used.")
     if video.separate_alpha:
         notices.append("the transparency of the video is stored apart from its pictures and is not kept.")

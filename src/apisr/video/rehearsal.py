@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import av
-from av.error import FFmpegError
+from av.error import FFmpegError, InvalidDataError
 
 from apisr.video.containers.registry import container_of
 from apisr.video.join import PacketOrder
-from apisr.video.libav import reason
+from apisr.video.libav import reason, reports
 from apisr.video.output_streams import copied_stream
 from apisr.video.source import VideoSource
 from apisr.video.streams import StreamPlan
@@ -51,10 +51,32 @@ def refused_streams(source: VideoSource, target: Path, plans: Sequence[StreamPla
                 out.start_encoding()
                 order = PacketOrder(made)
                 packets = (packet for packet in source.packets_from(origin, {plan.stream.index}) if packet.size)
-                for packet in itertools.islice(packets, _PACKETS):
+                damaged = 0
+                for number, packet in enumerate(itertools.islice(packets, _PACKETS), start=1):
                     order.set(packet)
                     packet.stream = made
-                    out.mux_one(packet)
+                    try:
+                        out.mux_one(packet)
+                    except InvalidDataError:  # of one packet among others: the join leaves it out
+                        damaged += 1
+                        if 2 * damaged > number:
+                            raise
         except FFmpegError as error:
             refused[plan.stream.index] = reason(error)
     return refused
+
+
+def undecodable_streams(source: VideoSource, plans: Sequence[StreamPlan]) -> list[str]:
+    """Return a notice for each copied sound whose header no decoder takes; its packets are copied all the same."""
+    copied = [plan.stream for plan in plans if plan.action == "copy" and plan.stream.kind == "audio"]
+    notices: list[str] = []
+    if copied:
+        with source.reopened() as origin, reports():
+            for stream in copied:
+                context = getattr(origin.streams[stream.index], "codec_context", None)
+                try:
+                    if context is not None:
+                        context.open(strict=False)
+                except FFmpegError as error:
+                    notices.append(f"stream {stream.label} cannot be played ({reason(error)}); it is copied as it is.")
+    return notices

@@ -94,6 +94,15 @@ def declared_end(path: Path) -> int | None:
     return end
 
 
+def empty_tail(path: Path) -> int:
+    """Return how many bytes at the end of a file in fragments are no boxes (a download that is filled with zeros)."""
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        boxes = list(_boxes(file, 0, size))
+        end = next((start - 8 for name, start, _ in boxes if not any(name)), boxes[-1][2] if boxes else 0)
+        return size - end if any(name == b"moof" for name, _, _ in boxes) else 0
+
+
 def joined_files(path: Path) -> int:
     """Return how many movies that are complete in themselves (not in fragments) follow one another in a file."""
     size = path.stat().st_size
