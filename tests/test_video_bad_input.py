@@ -51,6 +51,17 @@ def test_files_that_are_no_videos(tmp_path: Path, content: bytes | None, code: s
     assert names(tmp_path) == (["in.mkv"] if content is not None else [])
 
 
+@pytest.mark.parametrize("name", ["in.mkv", "in.mp4", "in.ts"])
+def test_a_list_that_is_called_a_video_opens_no_other_file(tmp_path: Path, name: str) -> None:
+    """libav goes by the content: a list of files would have been upscaled as if it were theirs."""
+    make_clip(tmp_path / "private.mkv", frames=8)
+    (tmp_path / name).write_text("ffconcat version 1.0\nfile private.mkv\n")
+    with pytest.raises(InputError) as caught:
+        upscale(tmp_path / name, tmp_path / "out.mkv")
+    assert caught.value.code == "not-a-video"
+    assert names(tmp_path) == sorted([name, "private.mkv"])
+
+
 def test_no_video_stream(tmp_path: Path) -> None:
     import av
 

@@ -26,6 +26,7 @@ from apisr.upscale.job import Job, JobContext, JobPlan
 from apisr.upscale.jobs import plan_jobs, run_jobs
 from apisr.upscale.models import Networks
 from apisr.upscale.options import PictureOptions, UpscaleOptions, VideoOptions
+from apisr.upscale.video.work_folder import WorkFolder
 from apisr.video.sequence import is_sequence
 
 if TYPE_CHECKING:
@@ -116,6 +117,18 @@ class Upscaler:
         """
         jobs = self._jobs(inputs, output).jobs
         return run_jobs(jobs, self._options, progress=progress, cancel=cancel, networks=self._networks)
+
+    @staticmethod
+    def discard(output: str | Path) -> None:
+        """Remove the segments that an interrupted run keeps beside its output, if nobody will go on with them.
+
+        Raises:
+            InputError: a run goes on with them now.
+        """
+        folder = WorkFolder.beside(Path(output))
+        if folder.path.is_dir():
+            folder.open({}, [], restart=True)
+            folder.remove()
 
     def _jobs(self, inputs: Inputs, output: str | Path | None) -> JobPlan:
         listed = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)

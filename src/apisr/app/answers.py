@@ -9,13 +9,15 @@ from typing import cast
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.templating import Jinja2Templates
+from starlette.types import Receive, Scope, Send
 
 from apisr.app.security import read_body
 from apisr.app.store import Settings
 from apisr.core.errors import ApisrError, InputError, RunError
+from apisr.core.text import printable
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -29,6 +31,25 @@ _TEMPLATES = Jinja2Templates(
         keep_trailing_newline=True,
     )
 )
+
+
+class Json(JSONResponse):
+    """JSON in ASCII, because names of files need not be text that UTF-8 can say."""
+
+    def render(self, content: object) -> bytes:
+        """Return the body."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+class SentFile(FileResponse):
+    """A file; one that goes in the last moment is answered with "no such file" too."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, or the part of it that is asked for."""
+        try:
+            await super().__call__(scope, receive, send)
+        except RuntimeError:  # nothing was sent yet
+            await Json({"error": "no such file.", "code": "no-such-file"}, status_code=404)(scope, receive, send)
 
 
 def route(method: str, path: str, handler: Handler) -> Route:
@@ -45,13 +66,13 @@ def answering(handler: Handler) -> Handler:
         except ClientDisconnect:
             return Response(status_code=499)
         except RunError as error:
-            return JSONResponse({"error": str(error), "code": error.code}, status_code=500)
+            return Json({"error": printable(str(error)), "code": error.code}, status_code=500)
         except ApisrError as error:
             missing = error.code.startswith("no-such")
-            return JSONResponse({"error": str(error), "code": error.code}, status_code=404 if missing else 400)
+            return Json({"error": printable(str(error)), "code": error.code}, status_code=404 if missing else 400)
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            return JSONResponse({"error": f"the disk says: {reason}.", "code": "disk"}, status_code=500)
+            return Json({"error": f"the disk says: {reason}.", "code": "disk"}, status_code=500)
 
     return answer
 
@@ -66,7 +87,8 @@ async def json_of(request: Request) -> dict[str, object]:
     if body is None:
         raise InputError("the request is too long.", code="bad-request")
     try:
-        values: object = json.loads(body or b"{}")
+        values: object = json.loads(body or b"{}", parse_constant=_no_number)
+        json.dumps(values, ensure_ascii=False).encode("utf-8")  # halves of characters are no text
     except (ValueError, RecursionError):
         raise InputError("the request is not JSON.", code="bad-request") from None
     if not isinstance(values, dict):
@@ -100,6 +122,10 @@ def seconds_of(text: str) -> float:
     if not 0 <= seconds < 10_000_000:
         raise InputError(f"expected a time in seconds, got '{text[:40]}'.", code="bad-request")
     return seconds
+
+
+def _no_number(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
 
 
 def page_of(request: Request, name: str) -> Response:

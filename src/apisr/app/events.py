@@ -23,13 +23,21 @@ class Bus:
     def __init__(self) -> None:
         self._pages: set[asyncio.Queue[Event | None]] = set()
 
+    @property
+    def pages(self) -> int:
+        """Return how many pages are listening."""
+        return len(self._pages)
+
     def send(self, name: str, values: dict[str, object]) -> None:
         """Give an event to every page; one that does not read any more is let go."""
         for page in list(self._pages):
             try:
                 page.put_nowait((name, values))
-            except asyncio.QueueFull:
+            except asyncio.QueueFull:  # its stream ends, so that it connects again and asks for everything anew
                 self._pages.discard(page)
+                while not page.empty():
+                    page.get_nowait()
+                page.put_nowait(None)
 
     def close(self) -> None:
         """End the streams of all pages."""

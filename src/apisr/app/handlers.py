@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
+import shutil
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from apisr.app.answers import Handler, json_of, page_of, route, seconds_of, settings_of, texts_of
+from apisr.app.answers import Handler, Json, SentFile, json_of, page_of, route, seconds_of, settings_of, texts_of
 from apisr.app.events import Bus
 from apisr.app.opening import can_open, open_folder
 from apisr.app.planning import Plans
@@ -22,11 +24,14 @@ from apisr.app.workers import Worker
 from apisr.core.errors import ApisrError, InputError
 from apisr.core.files import free_bytes, real_path
 from apisr.core.media import MediaKind, find_media, media_kind
+from apisr.core.text import printable
 
 #: Space on the disk that an upload leaves free, in bytes.
 KEPT_FREE_BYTES = 1 << 30
 #: An upload that sends nothing for so long is given up.
 UPLOAD_IDLE_SECONDS = 60.0
+#: Name of a preview, see :meth:`App._cache_path`.
+_PREVIEW = re.compile(r"[0-9a-f]{24}\.[a-z0-9]+")
 #: Entries of a folder that the page is shown.
 MAX_LISTED = 5000
 
@@ -90,10 +95,10 @@ class App:
         from apisr.app.looking import models
 
         state = self.store.state
-        return JSONResponse(
+        return Json(
             {
                 "version": apisr.__version__,
-                "folder": self.store.folder.name if self.store.folder else None,
+                "folder": printable(self.store.folder.name) if self.store.folder else None,
                 "models": models(),
                 "items": [public_item(item) for item in state.items],
                 "jobs": self.queue.listing(),
@@ -111,14 +116,19 @@ class App:
         here = self.store.path_of(name) if name else self.store.folder
         if not here.is_dir() or not real_path(here).is_relative_to(self.store.folder):
             raise InputError("no such folder.", code="no-such-file")
+        entries = await asyncio.to_thread(self._entries, here)  # a slow disk must not stop the server
+        parent = None if here == self.store.folder else self.store.id_of(here.parent)
+        return Json({"name": printable(here.name), "parent": parent, "entries": entries})
+
+    def _entries(self, here: Path) -> list[dict[str, object]]:
         entries: list[dict[str, object]] = []
         for path in sorted(here.iterdir(), key=lambda path: (not path.is_dir(), path.name.lower()))[:MAX_LISTED]:
-            kind = "folder" if path.is_dir() else media_kind(path)
-            if kind is None or path.name.startswith(".") or not real_path(path).is_relative_to(self.store.folder):
+            if path.name.startswith(".") or not self.store.is_inside(path):
                 continue
-            entries.append({"id": self.store.id_of(path), "name": path.name, "kind": kind})
-        parent = None if here == self.store.folder else self.store.id_of(here.parent)
-        return JSONResponse({"name": here.name, "parent": parent, "entries": entries})
+            kind = "folder" if path.is_dir() else media_kind(path)
+            if kind is not None:
+                entries.append({"id": self.store.id_of(path), "name": printable(path.name), "kind": kind})
+        return entries
 
     async def add(self, request: Request) -> Response:
         """Add files, and the files of folders, that were picked."""
@@ -127,17 +137,17 @@ class App:
         left_out = 0
         for name in texts_of(values.get("ids")):
             path = self.store.path_of(name)
-            listing = find_media(path) if path.is_dir() else None
+            listing = await asyncio.to_thread(find_media, path) if path.is_dir() else None
             left_out += len(listing.left_out) if listing else 0
             kinds: Mapping[Path, MediaKind | None] = listing.kinds if listing else {path: media_kind(path)}
             for file, kind in kinds.items():
-                if kind is not None and real_path(file).is_relative_to(self.store.folder or self.store.home):
+                if kind is not None and self.store.is_inside(file):
                     added.append(self.store.add_item(file, kind))
         self.store.save()
         self._tell_items()
         for item in added:
             self._probe_later(item)
-        return JSONResponse({"added": len(added), "left_out": left_out})
+        return Json({"added": len(added), "left_out": left_out})
 
     async def upload(self, request: Request) -> Response:
         """Take a file: the body is the file, ``?name=`` its name. It is written as it comes."""
@@ -150,15 +160,13 @@ class App:
                 raise InputError(f"'{target.name}' is neither a picture nor a video.", code="not-media")
             partial.rename(target)
         except BaseException:
-            partial.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                target.parent.rmdir()
+            shutil.rmtree(target.parent, ignore_errors=True)
             raise
         item = self.store.add_item(target, kind, uploaded=True)
         self.store.save()
         self.bus.send("item", public_item(item))
         self._probe_later(item)
-        return JSONResponse(public_item(item))
+        return Json(public_item(item))
 
     async def _receive(self, request: Request, partial: Path) -> None:
         room = min(self.max_upload_bytes, free_bytes(self.store.home) - KEPT_FREE_BYTES)
@@ -188,7 +196,7 @@ class App:
         self.store.remove_item(item)
         self.store.save()
         self._tell_items()
-        return JSONResponse({})
+        return Json({})
 
     async def thumbnail(self, request: Request) -> Response:
         """Send the thumbnail of a file."""
@@ -196,7 +204,7 @@ class App:
         path = self._thumbnail(item)
         if not path.exists():
             raise InputError("no thumbnail yet.", code="no-such-file")
-        return FileResponse(path, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
+        return SentFile(path, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
     async def frame(self, request: Request) -> Response:
         """Send a picture, or a frame of a video (``?time=``), as PNG."""
@@ -206,9 +214,7 @@ class App:
     async def output_frame(self, request: Request) -> Response:
         """The same of a finished output."""
         job = self.store.job(request.path_params["job"])
-        if job.status != "done" or not job.target.exists():
-            raise InputError("there is no result.", code="no-such-file")
-        return await self._frame(job.target, request.query_params.get("time", "0"))
+        return await self._frame(self.store.result_of(job), request.query_params.get("time", "0"))
 
     async def _frame(self, path: Path, time: str) -> Response:
         output = self._cache_path("png")
@@ -236,7 +242,7 @@ class App:
                 "after": str(after),
             },
         )
-        return JSONResponse({**answer, "before": f"/api/cache/{before.name}", "after": f"/api/cache/{after.name}"})
+        return Json({**answer, "before": f"/api/cache/{before.name}", "after": f"/api/cache/{after.name}"})
 
     async def clip(self, request: Request) -> Response:
         """Upscale a few seconds of a video to look at; the answer names the clip."""
@@ -258,21 +264,21 @@ class App:
                 "part": [start, start + length],
             },
         )
-        return JSONResponse({"clip": f"/api/cache/{output.name}"})
+        return Json({"clip": f"/api/cache/{output.name}"})
 
     async def plan(self, request: Request) -> Response:
         """Say what an upscale would do."""
         item = self.store.item(request.path_params["item"])
         values = await json_of(request)
-        return JSONResponse(await self.plans.plan(item, settings_of(values.get("settings"))))
+        return Json(await self.plans.plan(item, settings_of(values.get("settings"))))
 
     async def cached(self, request: Request) -> Response:
         """Send a preview."""
         name = request.path_params["name"]
         path = self.store.cache / name
-        if "/" in name or "\\" in name or name.startswith(".") or not path.is_file():
+        if not _PREVIEW.fullmatch(name) or not path.is_file():
             raise InputError("no such preview.", code="no-such-file")
-        return FileResponse(path, headers={"Cache-Control": "private, max-age=3600"})
+        return SentFile(path, headers={"Cache-Control": "private, max-age=3600"})
 
     async def add_jobs(self, request: Request) -> Response:
         """Put files into the queue."""
@@ -302,12 +308,12 @@ class App:
             )
         self.queue.add(jobs)
         self._plan_jobs(jobs)
-        return JSONResponse({"jobs": [job.id for job in jobs]})
+        return Json({"jobs": [job.id for job in jobs]})
 
     async def order(self, request: Request) -> Response:
         """Bring the queue into a new order."""
         self.queue.order(texts_of((await json_of(request)).get("ids")))
-        return JSONResponse({})
+        return Json({})
 
     async def pause(self, request: Request) -> Response:
         """Hold the queue or let it go on."""
@@ -315,28 +321,31 @@ class App:
         if action not in ("pause", "resume"):
             raise InputError(f"there is no action '{action}'.", code="unknown-action")
         await self.queue.pause(paused=action == "pause")
-        return JSONResponse({})
+        return Json({})
 
     async def act(self, request: Request) -> Response:
         """Do what is asked of one job."""
-        await self.queue.act(self.store.job(request.path_params["job"]), request.path_params["action"])
-        return JSONResponse({})
+        job = self.store.job(request.path_params["job"])
+        await self.queue.act(job, request.path_params["action"])
+        if job not in self.store.state.jobs and job.kind == "video" and job.status != "done":
+            with contextlib.suppress(ApisrError):  # a run of somebody else has taken them over
+                await self.looker.ask("forget", {"target": str(job.target)})
+        return Json({})
 
     async def job(self, request: Request) -> Response:
         """Send the log and the result of a job, and the same as a command line."""
         from apisr.app.looking import command_line
 
         job = self.store.job(request.path_params["job"])
-        return JSONResponse({"log": job.log, "result": _public_result(job), "command": command_line(job)})
+        return Json({"log": job.log, "result": _public_result(job), "command": command_line(job)})
 
     async def output(self, request: Request) -> Response:
         """Send a finished output; parts of it when asked for, so that videos can be played and searched."""
         job = self.store.job(request.path_params["job"])
-        if job.status != "done" or not job.target.exists():
-            raise InputError("there is no result.", code="no-such-file")
+        target = self.store.result_of(job)
         inline = request.query_params.get("inline") == "1"
-        return FileResponse(
-            job.target, filename=job.target.name, content_disposition_type="inline" if inline else "attachment"
+        return SentFile(
+            target, filename=printable(target.name), content_disposition_type="inline" if inline else "attachment"
         )
 
     async def open_folder(self, request: Request) -> Response:
@@ -344,10 +353,8 @@ class App:
         job = self.store.job(request.path_params["job"])
         if not self.can_open:
             raise InputError("folders are opened on the screen of the app's own machine only.", code="not-local")
-        if not job.target.exists():
-            raise InputError("there is no result.", code="no-such-file")
-        await asyncio.to_thread(open_folder, job.target)
-        return JSONResponse({})
+        await asyncio.to_thread(open_folder, self.store.result_of(job))
+        return Json({})
 
     async def set_preset(self, request: Request) -> Response:
         """Keep settings under a name."""
@@ -356,13 +363,13 @@ class App:
             raise InputError("a preset needs a name.", code="bad-request")
         self.store.state.presets[name] = settings_of((await json_of(request)).get("settings"))
         self.store.save()
-        return JSONResponse({})
+        return Json({})
 
     async def remove_preset(self, request: Request) -> Response:
         """Forget settings."""
         self.store.state.presets.pop(request.path_params["name"], None)
         self.store.save()
-        return JSONResponse({})
+        return Json({})
 
     def _plan_jobs(self, jobs: list[Job]) -> None:
         items = {item.id: item for item in self.store.state.items}
@@ -393,7 +400,7 @@ class App:
                 )
                 item.error = ""
             except ApisrError as error:
-                item.error = str(error).replace(str(item.path), item.name)
+                item.error = str(error)
         self.bus.send("item", public_item(item))
 
     @contextlib.asynccontextmanager

@@ -15,13 +15,15 @@ from apisr.app.events import Bus
 from apisr.app.store import MAX_LOG_LINES, Job, Store
 from apisr.app.workers import Worker
 from apisr.core.errors import ApisrError, InputError
+from apisr.core.text import printable
 
 #: Least time between two progress events of a job, in seconds.
 _EVENT_SECONDS = 0.2
 #: The speed is a mean over the last so many seconds.
 _SPEED_SECONDS = 20.0
 
-StopReason = Literal["pause", "cancel", "shutdown"]
+#: Why a job was stopped: one of the first two by itself, "hold" and "shutdown" with the whole queue.
+StopReason = Literal["pause", "cancel", "hold", "shutdown"]
 
 
 class Queue:
@@ -51,7 +53,7 @@ class Queue:
         self._closed = True
         self._wake.set()
         if self._running is not None:
-            self._stop_reason = "shutdown"
+            self._stop_reason = self._stop_reason or "shutdown"
         await self._worker.stop()
         if self._task is not None:
             await self._task
@@ -65,7 +67,7 @@ class Queue:
         """Hold the whole queue, or let it go on; a running job stops at its next safe point."""
         self._store.state.paused = paused
         if paused and self._running is not None:
-            self._stop_reason = self._stop_reason or "pause"
+            self._stop_reason = self._stop_reason or "hold"
             await self._worker.cancel()
         self._changed()
 
@@ -143,15 +145,13 @@ class Queue:
 
     def _ended_with(self, job: Job, error: ApisrError) -> None:
         if self._stop_reason is not None or error.code == "cancelled":
-            state = {"pause": "paused", "cancel": "cancelled", "shutdown": "waiting", None: "cancelled"}
-            job.status = state[self._stop_reason]  # type: ignore[assignment]
-            if self._stop_reason == "pause" and self._store.state.paused:
-                job.status = "waiting"
+            state = {"pause": "paused", "hold": "waiting", "shutdown": "waiting"}
+            job.status = state.get(self._stop_reason or "", "cancelled")  # type: ignore[assignment]
             job.message = ""
         else:
             job.status = "failed"
             job.message = str(error)
-            self._log(job, str(error))
+            self._log(job, job.message)
 
     def _progress_of(self, job: Job, began: float) -> Callable[[dict[str, object]], None]:
         marks: list[tuple[float, float]] = []
@@ -181,7 +181,7 @@ class Queue:
         return take
 
     def _log(self, job: Job, line: str) -> None:
-        job.log.append(f"{time.strftime('%H:%M:%S')}  {line}")
+        job.log.append(f"{time.strftime('%H:%M:%S')}  {printable(line)}")
         del job.log[:-MAX_LOG_LINES]
 
     def _changed(self) -> None:
@@ -200,4 +200,4 @@ class Queue:
 def public_job(job: Job) -> dict[str, object]:
     """Return a job as the page sees it: without paths."""
     values = job.model_dump(mode="json", exclude={"source", "target", "log", "result"})
-    return {**values, "output": job.target.name, "ready": job.status == "done" and job.target.exists()}
+    return {**values, "output": printable(job.target.name), "ready": job.status == "done" and job.target.is_file()}

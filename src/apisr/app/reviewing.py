@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from apisr.app.answers import json_of, page_of, route, texts_of
+from apisr.app.answers import Json, SentFile, json_of, page_of, route, texts_of
 from apisr.app.events import Bus
 from apisr.app.library import find_library, is_report
 from apisr.app.store import Store
 from apisr.core.errors import InputError
 from apisr.core.files import real_path
+from apisr.core.text import printable
 
 if TYPE_CHECKING:
     from apisr.curate.review import Review
@@ -79,10 +80,10 @@ class ReviewPages:
         """List the datasets and reports below FOLDER."""
         folder = self._store.folder
         found = await asyncio.to_thread(find_library, folder) if folder else None
-        return JSONResponse(
+        return Json(
             {
                 "alone": self._alone,
-                "folder": folder.name if folder else None,
+                "folder": printable(folder.name) if folder else None,
                 "datasets": [self._entry(path) for path in found.datasets] if found else [],
                 "reports": [self._entry(path) for path in found.reports] if found else [],
                 "more": bool(found and found.more),
@@ -96,7 +97,7 @@ class ReviewPages:
         listing = await asyncio.to_thread(review.listing)
         report = dataset / "report.html"
         shown = self._store.id_of(report) if report.is_file() else None
-        return JSONResponse({**listing, "report": shown, "alone": self._alone})
+        return Json({**listing, "report": shown, "alone": self._alone})
 
     async def decide(self, request: Request) -> Response:
         """Write a decision; it is on the disk before the answer."""
@@ -106,7 +107,7 @@ class ReviewPages:
         review = await asyncio.to_thread(self._review, dataset)
         await asyncio.to_thread(review.decide, ids, decision)
         self._bus.send("decided", {"dataset": request.path_params["dataset"], "ids": ids, "decision": decision})
-        return JSONResponse({})
+        return Json({})
 
     async def picture(self, request: Request) -> Response:
         """Send a picture of a dataset, small with ``?size=small``."""
@@ -121,7 +122,7 @@ class ReviewPages:
         folder = self._store.folder
         if folder is None or not real_path(path).is_relative_to(folder) or not is_report(path):
             raise InputError("no such report.", code="no-such-file")
-        return FileResponse(path, media_type="text/html; charset=utf-8", headers=REPORT_HEADERS)
+        return SentFile(path, media_type="text/html; charset=utf-8", headers=REPORT_HEADERS)
 
     def _dataset(self, request: Request) -> Path:
         path = self._store.path_of(request.path_params["dataset"])
@@ -149,4 +150,8 @@ class ReviewPages:
     def _entry(self, path: Path) -> dict[str, object]:
         assert self._store.folder is not None
         shown = path.relative_to(self._store.folder).as_posix()
-        return {"id": self._store.id_of(path), "name": path.name, "place": "" if shown == "." else shown}
+        return {
+            "id": self._store.id_of(path),
+            "name": printable(path.name),
+            "place": "" if shown == "." else printable(shown),
+        }

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import secrets
 import shutil
 import threading
@@ -29,13 +30,20 @@ from apisr.core.errors import InputError
 from apisr.core.files import real_path, write_atomic
 from apisr.core.locks import HeldLock, take_lock
 from apisr.core.media import MediaKind
+from apisr.core.text import printable
 
 JobStatus = Literal["waiting", "running", "paused", "done", "failed", "cancelled"]
 
 #: Longest name of a file that is written, in bytes of UTF-8 (file systems end at 255; outputs get a label).
 MAX_NAME_BYTES = 180
+#: What follows the last dot of a name is its ending if it is no longer than this.
+MAX_SUFFIX_BYTES = 20
 #: Lines of a job's log that are kept.
 MAX_LOG_LINES = 200
+#: Name of the folder of an upload.
+_UPLOAD = re.compile(r"[0-9a-f]{16}")
+#: A model is called by its name here; paths (and names that are files) are for the command line.
+_MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
 
 
 class Settings(BaseModel):
@@ -43,7 +51,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str | None = None
+    model: str | None = Field(None, pattern=_MODEL_NAME)
     strength: float | None = Field(None, ge=0, le=1)
     source: Literal["auto", "crisp", "soft"] = "auto"
     scale: float | None = Field(None, ge=1, le=8)
@@ -165,7 +173,7 @@ class Store:
     def save(self) -> None:
         """Write the state to the disk."""
         with self._mutex:
-            text = self.state.model_dump_json(indent=1)
+            text = json.dumps(self.state.model_dump(mode="json"), indent=1)  # ASCII: names need not be UTF-8
         write_atomic(self.home / "state.json", text.encode(), overwrite=True)
 
     def id_of(self, path: Path) -> str:
@@ -175,7 +183,7 @@ class Store:
             InputError: the path lies elsewhere.
         """
         real = real_path(path)
-        if not any(real.is_relative_to(root) for root in self._roots()):
+        if not self.is_inside(path):
             raise InputError(f"'{path}' lies outside the folders of the app.", code="path-outside")
         name = hmac.new(self._secret, str(real).encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:24]
         with self._mutex:
@@ -189,7 +197,7 @@ class Store:
             InputError: the id was not given out, or its file is gone or leads elsewhere now.
         """
         path = self._paths.get(name)
-        if path is None or not path.exists() or not any(real_path(path).is_relative_to(root) for root in self._roots()):
+        if path is None or not path.exists() or not self.is_inside(path):
             raise InputError("no such file.", code="no-such-file")
         return path
 
@@ -200,7 +208,7 @@ class Store:
             InputError: there is none.
         """
         for item in self.state.items:
-            if item.id == name:
+            if item.id == name and self.is_inside(item.path):
                 return item
         raise InputError("no such file.", code="no-such-file")
 
@@ -215,6 +223,21 @@ class Store:
                 return job
         raise InputError("no such job.", code="no-such-job")
 
+    def result_of(self, job: Job) -> Path:
+        """Return the finished output of a job.
+
+        Raises:
+            InputError: there is none, or something else lies in its place now.
+        """
+        if job.status != "done" or not job.target.is_file() or not self.is_inside(job.target):
+            raise InputError("there is no result.", code="no-such-file")
+        return job.target
+
+    def is_inside(self, path: Path) -> bool:
+        """Return whether a path lies, with its links followed, below a folder of the app."""
+        real = real_path(path)
+        return any(real.is_relative_to(root) for root in self._roots())
+
     def add_item(self, path: Path, kind: MediaKind, *, uploaded: bool = False) -> Item:
         """Add a file; one that is there already is returned as it is."""
         name = self.id_of(path)
@@ -222,7 +245,7 @@ class Store:
             for item in self.state.items:
                 if item.id == name:
                     return item
-            item = Item(id=name, path=real_path(path), name=path.name, kind=kind, uploaded=uploaded)
+            item = Item(id=name, path=real_path(path), name=printable(path.name), kind=kind, uploaded=uploaded)
             self.state.items.append(item)
         return item
 
@@ -236,7 +259,7 @@ class Store:
 
     def upload_path(self, name: str) -> Path:
         """Return where an upload is written: a folder of its own, so that equal names do not meet."""
-        folder = self.uploads / secrets.token_hex(8)
+        folder = self.uploads / secrets.token_hex(8)  # see _UPLOAD
         folder.mkdir(parents=True)
         return folder / safe_name(name)
 
@@ -277,7 +300,8 @@ class Store:
             stamp = time.strftime("%Y%m%d-%H%M%S")
             (self.home / "state.json").rename(self.home / f"state-unreadable-{stamp}.json")
             return State()
-        state.items = [item for item in state.items if item.path.exists()]
+        self._remove_lost_uploads(state)
+        state.items = [item for item in state.items if item.path.is_file()]
         for item in state.items:
             self._register(item.path)
         for job in state.jobs:
@@ -287,6 +311,14 @@ class Store:
                 job.status = "waiting"
                 job.log.append("the app was closed; it goes on where it stood")
         return state
+
+    def _remove_lost_uploads(self, state: State) -> None:
+        """Remove what no file and no job needs: uploads that a killed server left half written, or took away late."""
+        needed = {path.parent for path in [*(item.path for item in state.items), *(job.source for job in state.jobs)]}
+        uploads = real_path(self.uploads)
+        for folder in uploads.iterdir() if uploads.is_dir() else ():
+            if folder not in needed and _UPLOAD.fullmatch(folder.name) and not folder.is_symlink():
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _register(self, path: Path) -> None:
         """Give out an id for a path of an earlier run; one that lies outside now gets none."""
@@ -302,8 +334,7 @@ def safe_name(name: str) -> str:
     name = "".join(character for character in name if character.isprintable() and character not in '<>:"|?*')
     name = name.strip(" .") or "file"
     stem, dot, suffix = name.rpartition(".")
-    if not dot:
-        stem, suffix = name, ""
-    while len(f"{stem}{dot}{suffix}".encode()) > MAX_NAME_BYTES and stem:
-        stem = stem[:-1]
-    return f"{stem}{dot}{suffix}"[:MAX_NAME_BYTES] or "file"
+    if not dot or len(suffix.encode()) > MAX_SUFFIX_BYTES:
+        stem, dot, suffix = name, "", ""
+    kept = stem.encode()[: MAX_NAME_BYTES - len(f"{dot}{suffix}".encode())].decode(errors="ignore")
+    return f"{kept}{dot}{suffix}"

@@ -17,6 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TextIO
 
+import apisr
 from apisr.app.looking import Looker
 from apisr.core.errors import ApisrError, InputError
 from apisr.core.processes import end_with_parent
@@ -36,7 +37,8 @@ class Worker:
     def __init__(self, answers: TextIO) -> None:
         self._answers = answers
         self._mutex = threading.Lock()
-        self._requests: queue.Queue[dict[str, object] | None] = queue.Queue()
+        self._requests: queue.Queue[tuple[dict[str, object], Cancel] | None] = queue.Queue()
+        self._open: list[Cancel] = []  # of all requests that are not answered yet; each has its own from the start
         self.cancel = Cancel()
         self.looker = Looker()
 
@@ -48,17 +50,24 @@ class Worker:
             except ValueError:
                 continue
             if message.get("do") == "cancel":
-                self.cancel.request()
+                self._cancel_all()
             else:
-                self._requests.put(message)
-        self.cancel.request()
+                self._open.append(Cancel())
+                self._requests.put((message, self._open[-1]))
+        self._cancel_all()
         self._requests.put(None)
+
+    def _cancel_all(self) -> None:
+        for cancel in list(self._open):
+            cancel.request()
 
     def work(self) -> None:
         """Do what is asked until there is nothing more to come."""
-        while (message := self._requests.get()) is not None:
-            self.cancel = Cancel()
-            self._send(message.get("id"), self._answer(message))
+        while (request := self._requests.get()) is not None:
+            message, self.cancel = request
+            answer = self._answer(message)
+            self._open.remove(self.cancel)
+            self._send(message.get("id"), answer)
 
     def _answer(self, message: dict[str, object]) -> dict[str, object]:
         task = TASKS.get(str(message.get("do")))
@@ -69,6 +78,11 @@ class Worker:
             return {"result": task(self, arguments, lambda event: self._send(message.get("id"), {"event": event}))}  # pyright: ignore[reportUnknownArgumentType]
         except ApisrError as error:
             return {"error": {"message": str(error), "code": error.code, "exit_code": error.exit_code}}
+        except FileNotFoundError:
+            return {"error": {"message": "the file is gone.", "code": "no-such-file", "exit_code": 2}}
+        except OSError as error:
+            reason = f"the disk says: {error.strerror or error}."
+            return {"error": {"message": reason, "code": "disk", "exit_code": 1}}
         except MemoryError:
             return {
                 "error": {"message": "there is not enough memory for this.", "code": "out-of-memory", "exit_code": 1}
@@ -103,7 +117,7 @@ def preview(worker: Worker, arguments: Arguments, event: Callable[[dict[str, obj
     box = arguments.get("box")
     if not isinstance(box, list) or len(box) != 4:  # pyright: ignore[reportUnknownArgumentType]
         raise InputError("expected a crop as left, top, width, height.", code="bad-request")
-    left, top, width, height = (int(str(value)) for value in box)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    left, top, width, height = (_px(value) for value in box)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     return worker.looker.preview(
         _path(arguments, "path"),
         _time(arguments),
@@ -155,6 +169,12 @@ def targets(worker: Worker, arguments: Arguments, event: Callable[[dict[str, obj
     return {"targets": [str(path) for path in found]}
 
 
+def forget(worker: Worker, arguments: Arguments, event: Callable[[dict[str, object]], None]) -> Mapping[str, object]:
+    """Remove the segments of an output that nobody will go on with."""
+    apisr.Upscaler.discard(_path(arguments, "target"))
+    return {}
+
+
 TASKS: dict[str, Task] = {
     "targets": targets,
     "probe": probe,
@@ -162,6 +182,7 @@ TASKS: dict[str, Task] = {
     "preview": preview,
     "plan": plan,
     "upscale": upscale,
+    "forget": forget,
 }
 
 
@@ -175,6 +196,12 @@ def _path(arguments: Arguments, name: str) -> Path:
 def _whole(arguments: Arguments, name: str) -> int | None:
     value = arguments.get(name)
     return value if isinstance(value, int) else None
+
+
+def _px(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 1 << 31:
+        raise InputError("expected a crop in whole pixels.", code="bad-request")
+    return value
 
 
 def _time(arguments: Arguments) -> Fraction:

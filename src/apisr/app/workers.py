@@ -13,8 +13,11 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
 
-from apisr.core.errors import InputError, RunError
+from apisr.core.errors import Cancelled, InputError, RunError
+from apisr.core.text import printable
 
 #: Longest message of a worker, in bytes.
 MAX_LINE_BYTES = 8 << 20
@@ -27,6 +30,7 @@ EventFn = Callable[[dict[str, object]], None]
 class _Waiting:
     answer: asyncio.Future[dict[str, object]]
     on_event: EventFn | None = None
+    cancelled: bool = False
 
 
 @dataclass
@@ -57,12 +61,15 @@ class Worker:
         Raises:
             InputError: the task refused its input.
             RunError: the task failed, or the process died.
+            Cancelled: :meth:`cancel` was called before the process had started.
         """
-        process = await self._started()
         number = next(self._numbers)
         answer: asyncio.Future[dict[str, object]] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = _Waiting(answer, on_event)
+        waiting = self._waiting[number] = _Waiting(answer, on_event)
         try:
+            process = await self._started()
+            if waiting.cancelled:
+                raise Cancelled("cancelled.", code="cancelled")
             await self._send(process, {"id": number, "do": do, "arguments": dict(arguments)})
             reply = await answer
         finally:
@@ -71,14 +78,17 @@ class Worker:
         if isinstance(error, dict):
             values = {str(key): str(value) for key, value in error.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
             kind = InputError if values.get("exit_code") == "2" else RunError
-            raise kind(values.get("message", "failed"), code=values.get("code"))
+            raise kind(_by_names(values.get("message", "failed"), arguments), code=values.get("code"))
         result = reply.get("result")
         return result if isinstance(result, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 
     async def cancel(self) -> None:
-        """Ask the running request to stop at its next safe point; its answer then says that it was cancelled."""
+        """Ask what is waited for to stop at its next safe point; its answer then says that it was cancelled."""
+        for waiting in self._waiting.values():
+            waiting.cancelled = True
         if self._process is not None and self._process.returncode is None:
-            await self._send(self._process, {"do": "cancel"})
+            with contextlib.suppress(RunError):  # it has just ended by itself
+                await self._send(self._process, {"do": "cancel"})
 
     async def stop(self, *, patience_s: float = _STOP_SECONDS) -> None:
         """End the process: politely, and for good if it goes on for longer than `patience_s`."""
@@ -87,8 +97,7 @@ class Worker:
         if process is None:
             return
         if process.returncode is None:
-            with contextlib.suppress(ConnectionError, RunError):
-                await self.cancel()
+            await self.cancel()
             if process.stdin is not None:
                 process.stdin.close()
             try:
@@ -141,3 +150,18 @@ class Worker:
         for waiting in self._waiting.values():
             if not waiting.answer.done():
                 waiting.answer.set_result({"error": died})
+
+
+def _by_names(message: str, arguments: Mapping[str, object]) -> str:
+    """Return a message for the page, in which files have their names and not their paths.
+
+    >>> _by_names("cannot read '/home/a/b.png'.", {"path": "/home/a/b.png", "time": 0})
+    "cannot read 'b.png'."
+    """
+    values: list[object] = []
+    for value in arguments.values():
+        values += cast("list[object]", value) if isinstance(value, list) else [value]
+    for text in sorted((value for value in values if isinstance(value, str)), key=len, reverse=True):
+        if Path(text).is_absolute():
+            message = message.replace(text, Path(text).name)
+    return printable(message)

@@ -15,6 +15,7 @@ is, whatever it is called; ``.jfif`` and ``.tga`` files are found like ``.jpg`` 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,8 +180,14 @@ def kind_of_name(path: Path) -> MediaKind | None:
 
 
 def media_kind(path: Path) -> MediaKind | None:
-    """Return what a file is: by its first bytes, else by its ending; None for files that are neither, or unreadable."""
+    """Return what a file is: by its first bytes, else by its ending; None for files that are neither.
+
+    Pipes, sockets and devices are neither: they are not opened, for whoever opens a pipe waits for its other end.
+    """
     try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            return None
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
     except OSError:

@@ -48,6 +48,8 @@ _CHROMA_FIELD = re.compile(r"chroma_sample_(?:loc_type_top_field|position)\s+[01
 _CLOCK_MAY_JUMP = 0x0200
 _PICTURE_BRANDS = {"avif", "avis", "heic", "heix", "heis", "hevc", "mif1", "msf1"}
 _STILL_CODECS = {"mjpeg", "png", "bmp", "webp", "tiff", "gif", "jpegxl"}
+#: Formats in which a file, whatever it is called, names others that libav would open in its place.
+_LISTS = {"concat", "hls", "dash", "imf", "sdp", "webm_dash_manifest"}
 #: The bit of a packet's first byte that only headers have.
 _HEADER_MARKS = {"theora": 0x80, "vorbis": 0x01}
 #: Rows of JPEG pictures: short ones look like a single picture.
@@ -75,7 +77,7 @@ def open_file(path: Path) -> InputContainer:
     if size == 0:
         raise InputError(f"cannot read '{path}': the file is empty.", code="empty-file")
     try:
-        return open_read(path, format="mjpeg" if path.suffix.lower() in _MJPEG else None)
+        container = open_read(path, format="mjpeg" if path.suffix.lower() in _MJPEG else None)
     except PermissionError as error:
         raise InputError(f"cannot read '{path}': permission denied.", code="cannot-read") from error
     except MemoryError as error:
@@ -86,6 +88,14 @@ def open_file(path: Path) -> InputContainer:
             "Check that the file is complete and is a video.",
             code="not-a-video",
         ) from error
+    if container.format.name in _LISTS:
+        container.close()
+        raise InputError(
+            f"cannot read '{path}': it is a list of other files ({container.format.name}). "
+            "Give these files themselves.",
+            code="not-a-video",
+        )
+    return container
 
 
 @dataclass(frozen=True)

@@ -92,8 +92,8 @@ function scaleOf(now) {
 // The crop in pixels of the source.
 function crop(now) {
   const zoom = Number(byId("zoom").value) * scaleOf(now);
-  const width = Math.max(16, Math.min(now.info.width, Math.round(VIEW.width / zoom)));
-  const height = Math.max(16, Math.min(now.info.height, Math.round(VIEW.height / zoom)));
+  const width = Math.min(now.info.width, Math.max(16, Math.round(VIEW.width / zoom)));
+  const height = Math.min(now.info.height, Math.max(16, Math.round(VIEW.height / zoom)));
   const left = Math.max(0, Math.min(now.info.width - width, Math.round(place.x * now.info.width - width / 2)));
   const top = Math.max(0, Math.min(now.info.height - height, Math.round(place.y * now.info.height - height / 2)));
   return [left, top, width, height];
