@@ -78,6 +78,8 @@ def test_what_mp4_cannot_carry_is_an_error_before_any_work(rich: Path, tmp_path:
         plan_video(rich, tmp_path / "out.mp4", FAST, 2)
     assert caught.value.code == "stream-not-in-container"
     assert "(ass, eng)" in str(caught.value)
+    assert "'Font.ttf'" in str(caught.value)  # all of them at once
+    assert "--drop-streams unsupported" in str(caught.value)
     with pytest.raises(InputError) as caught:
         upscale(rich, tmp_path / "out.mp4")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rich.mkv"]

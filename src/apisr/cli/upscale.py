@@ -189,7 +189,7 @@ def summary(report: RunReport) -> str:
         computed = sum(result.reuse.computed_px for result in videos)
         spent = sum(result.seconds.total for result in videos)
         text += f"; {counted(frames, 'frame')}, {frames / max(spent, 1e-6):.2f} frames/s"
-        text += f", {100 * computed / total:.1f} % of the picture area computed" if total else ""
+        text += f", {100 * computed / total:.1f} % of the picture area computed" if computed < total else ""
     for status, remark in (
         ("skipped", " (made before; --overwrite makes them again)"),
         ("failed", ""),

@@ -60,10 +60,11 @@ class StreamInfo:
     @property
     def label(self) -> str:
         """For people: ``#2 audio (opus, eng, 'Commentary')``."""
-        parts = [self.codec or "unknown codec", *([self.language] if self.language else [])]
+        nameless = [] if self.kind == "attachment" else ["unknown codec"]
+        parts = [*([self.codec] if self.codec else nameless), *([self.language] if self.language else [])]
         if self.title:
             parts.append(f"'{self.title}'")
-        return f"#{self.index} {self.kind} ({', '.join(parts)})"
+        return f"#{self.index} {self.kind}" + (f" ({', '.join(parts)})" if parts else "")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ from apisr.video.info import SourceInfo, StreamInfo
 Action = Literal["upscale", "copy", "convert", "attach", "drop"]
 
 
+#: So many streams are named in a refusal.
+_MOST_NAMED = 6
 #: Text subtitles that can be turned into another without loss: (from, to).
 _CONVERSIONS = {
     ("subrip", "mov_text"),
@@ -87,6 +89,7 @@ def plan_streams(source: SourceInfo, target: Path, drop: Sequence[str] = ()) -> 
     container = container_of(target)
     selected = _selected(source, drop)
     plans: list[StreamPlan] = []
+    refused: list[StreamInfo] = []
     for stream in source.streams:
         if stream.index == source.video.index:
             plans.append(StreamPlan(stream, "upscale"))
@@ -98,20 +101,27 @@ def plan_streams(source: SourceInfo, target: Path, drop: Sequence[str] = ()) -> 
                 plan = StreamPlan(stream, "drop", reason="pictures hold nothing else")
             if plan is None and "unsupported" in drop:
                 plan = StreamPlan(stream, "drop", reason=f"{target.suffix} cannot carry it")
-            if plan is None and not stream.codec:
-                raise InputError(
-                    f"stream {stream.label} of '{source.path.name}' has a codec that cannot be copied here. "
-                    f"Add --drop-streams {stream.index} to leave it out.",
-                    code="stream-not-in-container",
-                )
             if plan is None:
-                raise InputError(
-                    f"'{target.name}' cannot carry stream {stream.label} of '{source.path.name}'. Write to .mkv, "
-                    f"or add --drop-streams {stream.index} to leave it out.",
-                    code="stream-not-in-container",
-                )
-            plans.append(plan)
+                refused.append(stream)
+            else:
+                plans.append(plan)
+    if refused:
+        raise _refusal(refused, source, target)
     return tuple(plans)
+
+
+def _refusal(refused: Sequence[StreamInfo], source: SourceInfo, target: Path) -> InputError:
+    """Return the error that names all streams that stand in the way, and what leaves them out."""
+    labels = [stream.label for stream in refused]
+    listed = ", ".join(labels[:_MOST_NAMED]) + (f" and {len(labels) - _MOST_NAMED} more" * (len(labels) > _MOST_NAMED))
+    drop = f"--drop-streams {refused[0].index if len(refused) == 1 else 'unsupported'}"
+    them = "it" if len(refused) == 1 else "them"
+    noun = "stream" if len(refused) == 1 else "streams"
+    if all(not stream.codec and stream.kind != "attachment" for stream in refused):
+        text = f"{noun} {listed} of '{source.path.name}' cannot be copied here, for want of a known codec. Add"
+    else:
+        text = f"'{target.name}' cannot carry {noun} {listed} of '{source.path.name}'. Write to .mkv, or add"
+    return InputError(f"{text} {drop} to leave {them} out.", code="stream-not-in-container")
 
 
 def lost_structure(source: SourceInfo, target: Path, *, cut: bool) -> tuple[str, ...]:

@@ -218,9 +218,8 @@ def _source_notices(source: VideoSource) -> list[str]:
             "shown; they are cut off."
         )
     if video.colour.guessed:
-        notices.append(
-            f"colour: the source does not say its {', '.join(video.colour.guessed)}; taken as {video.colour}."
-        )
+        taken = replace(video.colour, guessed=())
+        notices.append(f"colour: the source does not say its {', '.join(video.colour.guessed)}; taken as {taken}.")
     notices += [
         f"{name} metadata describes the small picture frame by frame and is not kept."
         for name in video.dynamic_metadata
