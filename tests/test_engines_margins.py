@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,16 @@ def test_many_kinds_of_windows_in_a_row() -> None:
         margins = top, bottom, left, right
         np.testing.assert_array_equal(run_pixels(engine, pixels, margins), cut(whole, margins, 2, rows_axis=0))
     assert len(engine._requests) < 10  # of 17
+
+
+def test_several_that_begin_at_once_measure_without_getting_in_each_other_s_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APISR_CACHE", str(tmp_path / "apisr"))
+    engines = [opened("tiny-x2") for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(lambda engine: engine.shape_exact, engines)) == {True}
+    assert len(list((tmp_path / "apisr" / "engines").glob("exact-*.json"))) == 1
 
 
 def test_engines_around_another_pass_margins_on() -> None:

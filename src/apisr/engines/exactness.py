@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.files import write_atomic
+from apisr.core.locks import wait_for_lock
 from apisr.core.text import parse_json
 from apisr.core.version import __version__
 from apisr.engines.base import Engine, Request, machine, usable_threads
@@ -45,19 +47,29 @@ def kept_shape_exact(engine: Engine, request: Request, version: str) -> bool:
     ]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     path = cache_folder().parent / "engines" / f"exact-{digest}.json"
+    known = _read(path)
+    if known is not None:
+        return known
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with wait_for_lock(path.with_suffix(".lock")):  # of several that begin at once, one measures
+            known = _read(path)
+            if known is None:
+                known = is_shape_exact(engine)
+                write_atomic(path, json.dumps({"shape_exact": known}).encode(), overwrite=True)
+            return known
+    except OSError as error:  # a read-only home: measured at every start
+        _log.warning("cannot keep a measurement in '%s': %s", path, error.strerror or error)
+        return is_shape_exact(engine)
+
+
+def _read(path: Path) -> bool | None:
+    """Return what was measured before; None if nothing was, or the file is damaged."""
     try:
         known = parse_json(path.read_text(encoding="utf-8"))["shape_exact"]
     except (OSError, ValueError, KeyError, TypeError):
-        known = None
-    if isinstance(known, bool):
-        return known
-    found = is_shape_exact(engine)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps({"shape_exact": found}).encode(), overwrite=True)
-    except OSError as error:  # a read-only home: measured at every start
-        _log.warning("cannot keep a measurement in '%s': %s", path, error.strerror or error)
-    return found
+        return None
+    return known if isinstance(known, bool) else None
 
 
 def is_shape_exact(engine: Engine) -> bool:
@@ -91,7 +103,7 @@ def _same_windows(engine: Engine, picture: NDArray[T]) -> bool:
     rim = engine.traits.rim_px or 0
     return all(
         np.array_equal(run_pixels(engine, picture, margins), cut(whole, margins, scale, rows_axis=0))
-        for margins in ((rim, rim, rim, rim), (rim, halo, halo, rim), (halo, rim, rim, halo))
+        for margins in (on_all_sides(rim), (halo, rim, rim, halo))
     )
 
 
