@@ -109,6 +109,18 @@ def test_options_that_cannot_apply_are_refused(picture: Path, output: str, optio
     assert refused.value.code == code
 
 
+def test_one_picture_is_no_video(picture: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        plan_jobs([picture], picture.parent / "out.mkv", UpscaleOptions())
+    assert refused.value.code == "picture-to-video"
+
+
+def test_addresses_are_not_fetched() -> None:
+    with pytest.raises(InputError, match="save the file first") as refused:
+        plan_jobs([Path("https://example.org/a.png")], None, UpscaleOptions())
+    assert refused.value.code == "no-such-file"
+
+
 def test_several_inputs_do_not_become_one_file(picture: Path) -> None:
     other = picture.with_name("b.png")
     write_picture(other, np.zeros((4, 4, 3), np.uint8))

@@ -195,7 +195,7 @@ def _claim(partial: Path, target: Path) -> int | None:
     """Make or take over a partial file and lock it, so that two runs never write into one.
 
     The lock is on the file that is written, and goes with it when it is renamed. Those of :mod:`apisr.core.locks` need
-    a file of their own: filelock empties what it locks before it knows whether somebody holds it.
+    a file of their own: some versions of filelock empty what they lock, and on Windows it could not be renamed.
 
     Returns:
         The descriptor that holds the lock; None on systems without locks of this kind.

@@ -24,6 +24,9 @@ from apisr.upscale.provenance import provenance_tags
 from apisr.upscale.results import JobResult, Kind, PictureResult, VideoResult
 from apisr.video.sequence import is_sequence
 
+#: How names begin that are no names of files.
+_ADDRESSES = (("http:",), ("https:",), ("ftp:",))
+
 
 def plan_jobs(
     inputs: Sequence[Path], output: Path | None, options: UpscaleOptions, *, networks: Networks | None = None
@@ -179,7 +182,8 @@ def _listed_job(source: Path, output: Path | None, label: str, options: UpscaleO
             code="output-needed",
         )
     if not sequence and not source.exists():
-        raise InputError(f"cannot read '{source}': no such file or folder.", code="no-such-file")
+        advice = " Addresses are not fetched: save the file first." if source.parts[:1] in _ADDRESSES else ""
+        raise InputError(f"cannot read '{source}': no such file or folder.{advice}", code="no-such-file")
     if not sequence and not source.is_file():
         raise InputError(
             f"cannot read '{source}': it is a pipe or a device. Pipes are read by 'apisr upscale - -o -'.",
@@ -188,8 +192,15 @@ def _listed_job(source: Path, output: Path | None, label: str, options: UpscaleO
     kind: Kind = "video" if sequence else media_kind(source) or _kind_of_neither(source)
     suffix = part_label(kind, options) + output_suffix(source, kind, options)
     target = default_target(source, output, label=label, suffix=suffix, single=single)
-    if kind == "picture" and (kind_of_name(target) == "video" or (is_sequence(target) and _is_animation(source))):
-        kind = "video"  # an animation becomes a video, or numbered pictures
+    if kind == "picture" and (kind_of_name(target) == "video" or is_sequence(target)):
+        if _is_animation(source):
+            kind = "video"  # an animation becomes a video, or numbered pictures
+        elif kind_of_name(target) == "video":
+            raise InputError(
+                f"cannot write '{target}': '{source}' is one picture. Give -o an ending like .png, or make the video "
+                "of numbered pictures: frames/%05d.png.",
+                code="picture-to-video",
+            )
     return Job(source, target, kind, default_name=output is None)
 
 
