@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,10 +44,40 @@ def test_one_step_and_what_is_known_of_the_others(tmp_path: Path) -> None:
     assert "done before" in again.stdout
 
 
-def test_a_step_that_runs_over_is_stopped_with_all_its_processes(tmp_path: Path) -> None:
-    done = check(tmp_path, "--only", "doctor", "--seconds", "11")
-    assert done.returncode in (0, 1)
-    assert results(tmp_path)["doctor"] == ("ok" if done.returncode == 0 else "stopped")
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="processes are listed on Linux only")
+def test_a_step_that_runs_over_is_stopped_with_the_processes_that_it_started(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("gpu_check", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    place = tmp_path / "child"
+    program = (
+        "import subprocess, sys, time, pathlib\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"pathlib.Path({str(place)!r}).write_text(str(child.pid))\n"
+        "time.sleep(600)\n"
+    )
+    step = module.Step("sleeps", [sys.executable, "-c", program], 15.0)
+    module.run(step, tmp_path, left_s=60.0)
+    assert step.result == "stopped"
+    child = Path("/proc") / place.read_text() / "status"
+    for _ in range(200):  # it was killed: the system takes it away in its own time
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if "State:\tZ" not in child.read_text():
+                time.sleep(0.05)
+                continue
+        break
+    else:
+        pytest.fail("the process that the step had started is still there")
+    late = module.Step("sleeps", [sys.executable, "-c", program], 15.0)
+    module.run(late, tmp_path, left_s=1.0)
+    assert late.result == "not run"
+    lacking = module.Step("training", [sys.executable, "-c", ""], 15.0)
+    module.NEEDS["training"] = "no_such_package"
+    module.run(lacking, tmp_path, left_s=60.0)
+    assert (lacking.result, lacking.figures) == ("left out", "no_such_package is not installed")
 
 
 @pytest.mark.slow
