@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from test_video_clocks import ffmpeg
 from video_clips import Nearest, ffprobe, make_clip, plan_video, upscale_video
 
 from apisr.core.errors import InputError
@@ -299,3 +301,57 @@ def test_standard_definition_is_tagged_when_it_becomes_large(tmp_path: Path) -> 
     outcome = upscale_video(source, tmp_path / "out.mkv", lambda: Nearest(4), VideoOptions(preset="ultrafast"), scale=4)
     assert any("does not say its matrix" in notice and "smpte170m" in notice for notice in outcome.notices)
     assert ffprobe(tmp_path / "out.mkv", "streams")["streams"][0]["color_space"] == "smpte170m"
+
+
+@pytest.mark.parametrize("transfer", ["log", "log_sqrt", "linear", "iec61966-2-1", "smpte428", "bt1361"])
+def test_rare_transfers_pass_through(tmp_path: Path, transfer: str) -> None:
+    """libswscale refuses frames of some of them."""
+    source, target = tmp_path / "a.mkv", tmp_path / "b.mkv"
+    tags = ["-color_trc", transfer, "-colorspace", "bt709", "-color_primaries", "bt709"]
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=24:d=0.25", "-c:v", "libx264", "-pix_fmt", "yuv420p", *tags, source)
+    upscale_video(source, target, Nearest, VideoOptions(preset="ultrafast"))
+    before, after = (ffprobe(path, "streams")["streams"][0]["color_transfer"] for path in (source, target))
+    assert before == after != "unknown"
+
+
+@pytest.mark.parametrize(
+    ("position", "across", "down"),
+    [
+        *(("left", 0, 128), ("center", 128, 128), ("topleft", 0, 0)),
+        *(("top", 128, 0), ("bottomleft", 0, 256), ("bottom", 128, 256)),
+    ],
+)
+def test_every_chroma_position_is_kept(tmp_path: Path, position: str, across: int, down: int) -> None:
+    source, target = tmp_path / "a.mkv", tmp_path / "b.mkv"
+    video = ["-f", "lavfi", "-i", "testsrc2=s=96x64:r=24:d=0.25", "-c:v", "libx264", "-pix_fmt", "yuv420p"]
+    ffmpeg(*video, "-colorspace", "bt709", "-chroma_sample_location", position, source)
+    upscale_video(source, target, Nearest, VideoOptions(preset="ultrafast"))
+    assert ffprobe(target, "streams")["streams"][0]["chroma_location"] == position
+    place = f"in_h_chr_pos={across}:in_v_chr_pos={down}"
+    rgb = ["-vf", f"scale={place}:in_color_matrix=bt709:flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"]
+    judged = subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", source, *rgb, "-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"],
+        capture_output=True,
+        check=True,
+    )
+    with VideoSource.open(source) as opened:
+        frame = next(iter(opened.frames())).rgb
+    difference = np.abs(frame.astype(int) - np.frombuffer(judged.stdout, np.uint8).reshape(64, 96, 3))
+    assert difference.mean() < 0.5
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_what_the_headers_cut_off_at_the_left_is_not_shown(tmp_path: Path, codec: str) -> None:
+    """A decoder keeps it unless it is asked not to, for the sake of even addresses."""
+    whole, source = tmp_path / "whole.mp4", tmp_path / "a.mp4"
+    coding = ["-c:v", {"h264": "libx264", "hevc": "libx265"}[codec], "-pix_fmt", "yuv420p"]
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=24:d=0.25", *coding, whole)
+    ffmpeg("-i", whole, "-c", "copy", "-bsf:v", f"{codec}_metadata=crop_left=10:crop_right=2:crop_top=4", source)
+    shown = ffprobe(source, "streams")["streams"][0]
+    assert (shown["width"], shown["height"]) == (84, 60)
+    with VideoSource.open(whole) as one, VideoSource.open(source) as other:
+        full, cut = (next(iter(opened.frames())).rgb for opened in (one, other))
+    assert np.abs(full[4:, 10:94, :].astype(int) - cut).mean() < 1
+    upscale_video(source, tmp_path / "b.mp4", Nearest, VideoOptions(preset="ultrafast"))
+    shown = ffprobe(tmp_path / "b.mp4", "streams")["streams"][0]
+    assert (shown["width"], shown["height"]) == (168, 120)

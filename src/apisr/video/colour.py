@@ -18,7 +18,7 @@ from av.video.format import VideoFormat
 
 from apisr.core.errors import InputError
 
-ChromaPosition = Literal["left", "center", "topleft"]
+ChromaPosition = Literal["left", "center", "topleft", "top", "bottomleft", "bottom"]
 
 #: ITU-T H.273 code points (the numbers that libav and the bitstreams use) and their usual names.
 MATRICES = {

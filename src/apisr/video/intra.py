@@ -154,7 +154,7 @@ class IntraReader:
                 context = decoder.codec_context
                 context.thread_count = 1
                 # Pictures decoded without what came before them count as damaged in H.264; they are not.
-                context.options = {**dict(context.options or {}), "flags": "+output_corrupt"}
+                context.options = {**dict(context.options or {}), "flags": "+output_corrupt+unaligned"}
                 self._decoders.append(context)
         except BaseException:
             self._stack.close()

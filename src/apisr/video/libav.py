@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import av
 from av import logging as av_logging
+from av.codec.context import Flags as DecoderFlags
 from av.container import InputContainer, OutputContainer
+from av.video.stream import VideoStream
 
 _lock = threading.Lock()
 _listeners: list[int] = []
@@ -67,6 +69,14 @@ def exact(value: object) -> Fraction:
     if not (numerator and denominator):
         raise ValueError(f"expected a fraction, got {value!r}")
     return Fraction(int(numerator), int(denominator))
+
+
+def crop_exactly(stream: VideoStream) -> None:
+    """Let the decoder of a stream cut off what its headers say, to the pixel.
+
+    Otherwise it keeps up to 64 pixels at the left that are not to be shown, so that its rows begin at even addresses.
+    """
+    stream.codec_context.flags |= DecoderFlags.unaligned
 
 
 def side_data(frame: av.VideoFrame) -> list[tuple[str, Any]]:

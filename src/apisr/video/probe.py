@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import av
 from av import logging as av_logging
@@ -38,7 +38,7 @@ from apisr.video.info import (
     VideoInfo,
 )
 from apisr.video.integrity import check_joined, chroma_of_y4m, truncation
-from apisr.video.libav import AnyPacket, open_read, rational, reason, reports, side_data
+from apisr.video.libav import AnyPacket, crop_exactly, open_read, rational, reason, reports, side_data
 from apisr.video.sequence import check_sequence, is_sequence
 from apisr.video.titles import track_tags
 
@@ -142,6 +142,7 @@ def probe_container(
             "The header is damaged, or the codec is not supported.",
             code="unknown-codec",
         )
+    crop_exactly(video)
     packets = packets_of(container, chosen.index)
     first, held = _first_frame(path, packets, video)
     y4m = container.format.name == "yuv4mpegpipe"
@@ -391,7 +392,7 @@ def _chroma_position(
     """
     if codec not in ("h264", "hevc", "av1") or not packets:
         return None
-    names = {1: "left", 2: "topleft"} if codec == "av1" else {0: "left", 1: "center", 2: "topleft"}
+    names = {1: "left", 2: "topleft"} if codec == "av1" else dict(enumerate(get_args(ChromaPosition)))
     copy = av.Packet(bytes(packets[0]))
     try:
         with reports(av_logging.INFO) as lines:

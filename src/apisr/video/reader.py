@@ -32,7 +32,7 @@ from apisr.video.clock import seam_packets
 from apisr.video.fields import FieldFilter, TimedFrame, filtered_fields
 from apisr.video.index import PacketIndex
 from apisr.video.info import SourceInfo
-from apisr.video.libav import reason
+from apisr.video.libav import crop_exactly, reason
 from apisr.video.probe import open_file, packets_of
 from apisr.video.rgb import ToRgb
 from apisr.video.sizes import stream_header
@@ -191,6 +191,7 @@ class _Pass:
         video = self._source.video
         with open_file(self._source.path) as container:
             stream = cast(VideoStream, container.streams[video.index])
+            crop_exactly(stream)
             stream.codec_context.thread_count = self._threads
             stream.thread_type = "AUTO"
             if origin is not None:

@@ -89,7 +89,10 @@ class ToRgb:
         if self._graph is None or self._graph[0] != key:
             self._graph = (key, _scale_graph(*key, "rgb48le" if high_bit_depth else "rgb24", self.colour, side="in"))
         _tag(frame, self.colour)
+        tags = frame.color_primaries, frame.color_trc
+        frame.color_primaries = frame.color_trc = 1  # they play no part in this, and libswscale refuses some of them
         rgb = _through(self._graph[1], frame).to_ndarray()
+        frame.color_primaries, frame.color_trc = tags
         if high_bit_depth:  # libswscale calls 65280 white
             rgb = cv2.multiply(rgb, cast(Any, (_WIDE_WHITE_GAIN,) * 4))
         return cast(ImageInt, np.ascontiguousarray(rgb))
@@ -336,9 +339,9 @@ def _cubic(distance: float) -> float:
 
 def _offset(position: ChromaPosition, *, vertical: bool) -> float:
     """Return where a chroma sample sits, in luma samples after the first luma sample of its group."""
-    if position == "center":
-        return 0.5
-    return 0.5 if vertical and position == "left" else 0.0
+    if not vertical:
+        return 0.5 if position in ("center", "top", "bottom") else 0.0
+    return 0.5 if position in ("center", "left") else 0.0 if position.startswith("top") else 1.0
 
 
 def _enlarged(plane: ImageF32, shift: tuple[int, int], position: ChromaPosition) -> ImageF32:
