@@ -175,11 +175,14 @@ def test_models_that_need_much_memory_say_so() -> None:
 
 @given(top=st.integers(-9, 20), left=st.integers(-9, 20), height=st.integers(1, 30), width=st.integers(1, 30))
 def test_a_window_goes_on_with_the_outermost_pixels(top: int, left: int, height: int, width: int) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (21, 17, 3)).astype(np.uint8)
-    padded = np.pad(pixels, ((9, 40), (9, 40), (0, 0)), mode="edge")
     window = Rectangle(top, top + height, left, left + width)
-    expected = padded[9 + top : 9 + top + height, 9 + left : 9 + left + width]
-    np.testing.assert_array_equal(window_of(pixels, window), expected)
+    for shape, dtype in (((21, 17, 3), np.uint8), ((21, 17, 1), np.uint16), ((21, 17), np.float32)):
+        pixels = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+        padded = np.pad(pixels, ((9, 40), (9, 40)) + ((0, 0),) * (len(shape) - 2), mode="edge")
+        expected = padded[9 + top : 9 + top + height, 9 + left : 9 + left + width]
+        got = window_of(pixels, window)
+        assert got.dtype == expected.dtype
+        np.testing.assert_array_equal(got, expected)
 
 
 COLOURS = [(243, 123, 31), (255, 255, 255)]

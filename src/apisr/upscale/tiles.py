@@ -14,8 +14,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -153,9 +154,14 @@ def window_of(pixels: ImageInt, window: Rectangle) -> ImageInt:
     height, width = pixels.shape[:2]
     if window.top >= 0 and window.left >= 0 and window.bottom <= height and window.right <= width:
         return pixels[window.slices]
-    rows = np.clip(np.arange(window.top, window.bottom), 0, height - 1)
-    columns = np.clip(np.arange(window.left, window.right), 0, width - 1)
-    return pixels[rows[:, None], columns]
+    inside = Rectangle(max(0, window.top), min(height, window.bottom), max(0, window.left), min(width, window.right))
+    if inside.height > 0 and inside.width > 0:
+        rows = inside.top - window.top, window.bottom - inside.bottom
+        columns = inside.left - window.left, window.right - inside.right
+        continued = cv2.copyMakeBorder(pixels[inside.slices], *rows, *columns, cv2.BORDER_REPLICATE)
+        return cast("ImageInt", continued.reshape(window.height, window.width, *pixels.shape[2:]))
+    lines = np.clip(np.arange(window.top, window.bottom), 0, height - 1)
+    return pixels[lines[:, None], np.clip(np.arange(window.left, window.right), 0, width - 1)]
 
 
 def padded_size(height: int, width: int, multiple_px: int) -> tuple[int, int]:
