@@ -14,7 +14,8 @@ torch = pytest.importorskip("torch")
 
 from apisr.core.errors import ApisrError  # noqa: E402
 from apisr.networks import architecture, build  # noqa: E402
-from apisr.networks.grl import GRL, streaming  # noqa: E402
+from apisr.networks.functional import up_conv  # noqa: E402
+from apisr.networks.grl import GRL  # noqa: E402
 from apisr.networks.grl import network as grl  # noqa: E402
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -148,7 +149,7 @@ def test_nearest_and_convolution_equals_the_transposed_form() -> None:
     convolution = torch.nn.Conv2d(6, 5, 3, padding=1)
     x = torch.rand(2, 6, 7, 9)
     expected = convolution(torch.nn.functional.interpolate(x, scale_factor=2, mode="nearest"))
-    torch.testing.assert_close(streaming.up_conv(x, convolution), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(up_conv(x, convolution), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

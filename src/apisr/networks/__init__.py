@@ -1,4 +1,4 @@
-"""The networks: one self-contained file each; see :mod:`apisr.networks.registry`. Nothing here loads torch."""
+"""The networks: one file each; see :mod:`apisr.networks.registry`. Nothing here loads torch."""
 
 from apisr.networks.registry import (
     NETWORKS,

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from apisr.networks.functional import is_tracing, unit_vectors
 from apisr.networks.registry import Architecture, Hyper, HyperDict
 from apisr.networks.traits import ModelTraits
 
@@ -100,7 +101,7 @@ class WindowAttention(nn.Module):
         if mask is not None:
             bias = bias + mask.to(bias.dtype).unsqueeze(1).repeat(batch, 1, 1, 1)
         scale = (features // self.heads) ** -0.5
-        if _is_tracing():
+        if is_tracing():
             mixed = torch.softmax((q * scale) @ k.transpose(-1, -2) + bias, -1) @ v
         else:
             mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), scale=scale)
@@ -157,7 +158,7 @@ class SpatialAttention(Interaction):
         qkv = self.qkv(x).unflatten(-1, (3, features))
         value = qkv[..., 2, :].permute(0, 3, 1, 2)
         unit = max(self.split)
-        if _is_tracing():
+        if is_tracing():
             bottom, right = 0, 0  # exported networks are given whole windows
         else:
             bottom, right = -height % unit, -width % unit
@@ -181,7 +182,7 @@ class SpatialAttention(Interaction):
 
     def _shift_masks(self, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
         rows, columns = self.split
-        if _is_tracing():
+        if is_tracing():
             return _shift_mask(height, width, rows, columns, device), _shift_mask(height, width, columns, rows, device)
         key = (height, width, device)
         if key not in self._masks:
@@ -210,7 +211,7 @@ class ChannelAttention(Interaction):
         heads = self.temperature.shape[0]
         qkv = self.qkv(x).reshape(batch, height * width, 3, heads, features // heads).permute(2, 0, 3, 4, 1)
         q, k, v = qkv.unbind(0)
-        q, k = _unit(q), _unit(k)
+        q, k = unit_vectors(q), unit_vectors(k)
         weights = torch.softmax(((q @ k.transpose(-1, -2)) * self.temperature).float(), -1).to(v.dtype)
         y = (weights @ v).permute(0, 3, 1, 2).reshape(batch, height, width, features)
         near = self.dwconv(v.reshape(batch, features, height, width))
@@ -426,15 +427,6 @@ def _connection(features: int, kind: str) -> nn.Module:
         nn.LeakyReLU(0.2),
         nn.Conv2d(features // 4, features, 3, padding=1),
     )
-
-
-def _is_tracing() -> bool:
-    return bool(torch.jit.is_tracing())  # pyright: ignore[reportPrivateImportUsage]
-
-
-def _unit(x: Tensor) -> Tensor:
-    wide = x.float()
-    return (wide * wide.square().sum(-1, keepdim=True).clamp_min(1e-24).rsqrt()).to(x.dtype)
 
 
 def _offsets(rows: int, columns: int) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from apisr.networks.functional import up_conv
 from apisr.networks.registry import Architecture, Hyper, HyperDict
 from apisr.networks.traits import ModelTraits
 
@@ -88,8 +89,8 @@ class RRDB(nn.Module):
             x = functional.pixel_unshuffle(_pad(x, self.unshuffle), self.unshuffle)
         first = self.conv_first(x)
         y = first + self.conv_body(self.body(first))
-        y = functional.leaky_relu(_up_conv(y, self.conv_up1), 0.2)
-        y = functional.leaky_relu(_up_conv(y, self.conv_up2), 0.2)
+        y = functional.leaky_relu(up_conv(y, self.conv_up1), 0.2)
+        y = functional.leaky_relu(up_conv(y, self.conv_up2), 0.2)
         y = self.conv_last(functional.leaky_relu(self.conv_hr(y), 0.2))
         return y[:, :, : height * self.scale, : width * self.scale]
 
@@ -135,17 +136,6 @@ def _pad(x: Tensor, multiple: int) -> Tensor:
         return x
     mirrored = bottom < x.shape[-2] and right < x.shape[-1]
     return functional.pad(x, (0, right, 0, bottom), "reflect" if mirrored else "replicate")
-
-
-def _up_conv(x: Tensor, convolution: nn.Conv2d) -> Tensor:
-    """Nearest x2 then a padded 3x3 convolution, as one transposed convolution on the small grid (see `grl`)."""
-    kernel = _doubled(_doubled(convolution.weight, 2), 3)
-    return functional.conv_transpose2d(x, kernel.transpose(0, 1), convolution.bias, stride=2, padding=1)
-
-
-def _doubled(kernel: Tensor, dim: int) -> Tensor:
-    first, second, third = kernel.unbind(dim)
-    return torch.stack((third, second + third, first + second, first), dim)
 
 
 ARCHITECTURE = Architecture(

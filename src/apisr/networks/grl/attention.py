@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from apisr.networks.grl.windows import is_tracing
+from apisr.networks.functional import is_tracing, unit_vectors
 
 #: Largest cosine scale: exp(min(logit_scale, ln 100)).
 MAX_LOGIT_SCALE = math.log(100.0)
@@ -149,7 +149,7 @@ class Attention(nn.Module):
         # Slices added up: many times faster on the CPU than a mean over two inner dimensions.
         pooled = sum((cells[:, :, i, :, j] for i in range(factor) for j in range(factor)), x.new_zeros(())) / factor**2
         pooled = pooled.view(-1, (side // factor) ** 2, 2 * half)
-        anchors = _unit(reduction(pooled).unflatten(-1, (self.heads_stripe, -1)))
+        anchors = unit_vectors(reduction(pooled).unflatten(-1, (self.heads_stripe, -1)))
         anchors = anchors.transpose(1, 2)
         gathered = _attend(anchors * scale_in, k, v, bias_in)
         return _attend(q, anchors, gathered.unflatten(-1, (self.heads_stripe, -1)).transpose(1, 2), bias_out)
@@ -197,12 +197,6 @@ class Attention(nn.Module):
         unit = x.new_empty(2, count, *parts.shape[2:])
         torch.mul(pair.transpose(0, 1), factor.transpose(0, 1), out=unit)
         return unit[0].flatten(0, 1), unit[1].flatten(0, 1), parts[:, 2].flatten(0, 1)
-
-
-def _unit(x: Tensor) -> Tensor:
-    """Vectors of the last dimension over their length, computed in float32 (lengths overflow float16)."""
-    wide = x.float()
-    return (wide * wide.square().sum(-1, keepdim=True).clamp_min(1e-24).rsqrt()).to(x.dtype)
 
 
 def _unit_heads(qkv: Tensor, heads: int, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -27,9 +27,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from apisr.networks.functional import is_tracing, up_conv
 from apisr.networks.grl.attention import Attention, Exponents, Named
-from apisr.networks.grl.streaming import RowStream, leaky, phases, plain, to_planes, up_conv
-from apisr.networks.grl.windows import Grid, from_windows, is_tracing, make_grid, rolled_mask, to_windows
+from apisr.networks.grl.streaming import RowStream, leaky, phases, plain, to_planes
+from apisr.networks.grl.windows import Grid, from_windows, make_grid, rolled_mask, to_windows
 from apisr.networks.registry import Architecture, Hyper, HyperDict
 from apisr.networks.traits import ModelTraits
 

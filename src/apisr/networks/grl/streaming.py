@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from apisr.networks.functional import doubled_taps
+
 
 class RowStream:
     """A padded 3x3 convolution that is given its picture in bands of rows, from the top; it answers one row late.
@@ -40,16 +42,6 @@ def leaky(x: Tensor) -> Tensor:
     return functional.leaky_relu(x, 0.2, inplace=not torch.is_grad_enabled())
 
 
-def up_conv(x: Tensor, convolution: nn.Conv2d) -> Tensor:
-    """Nearest x2 then a padded 3x3 convolution, as one transposed convolution (4x4, stride 2) on the small grid.
-
-    An even output row sees rows (m-1, m, m) of the small grid, an odd one (m, m, m+1): the taps that meet the same row
-    are added beforehand. Borders agree too: the row beyond the edge is zero in both forms.
-    """
-    kernel = _doubled(_doubled(convolution.weight, 2), 3)
-    return functional.conv_transpose2d(x, kernel.transpose(0, 1), convolution.bias, stride=2, padding=1)
-
-
 def plain(convolution: nn.Conv2d, slope: float) -> Callable[[Tensor], Tensor]:
     """The convolution and a leaky rectifier, padded in columns only."""
     weight = convolution.weight.contiguous(memory_format=torch.channels_last)
@@ -63,9 +55,9 @@ def plain(convolution: nn.Conv2d, slope: float) -> Callable[[Tensor], Tensor]:
 def phases(convolution: nn.Conv2d) -> Callable[[Tensor], Tensor]:
     """Nearest x2, the convolution and a leaky rectifier: a 2x2 convolution for each of the four kinds of pixels.
 
-    The sums of taps are those of :func:`up_conv`.
+    The sums of taps are those of :func:`apisr.networks.functional.up_conv`.
     """
-    taps = _doubled(_doubled(convolution.weight, 2), 3)
+    taps = doubled_taps(convolution.weight)
     kernels = {
         # Flipped: a transposed convolution runs its taps backwards.
         (i, j): taps[:, :, 1 - i :: 2, 1 - j :: 2].flip(2, 3).contiguous(memory_format=torch.channels_last)
@@ -105,9 +97,3 @@ def to_planes(convolution: nn.Conv2d) -> Callable[[Tensor], Tensor]:
         return (total + bias[:, None, None, None]).transpose(0, 1)
 
     return valid
-
-
-def _doubled(kernel: Tensor, dim: int) -> Tensor:
-    """Taps of the transposed convolution along one dimension: (w2, w1 + w2, w0 + w1, w0)."""
-    first, second, third = kernel.unbind(dim)
-    return torch.stack((third, second + third, first + second, first), dim)

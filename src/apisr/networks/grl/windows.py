@@ -36,11 +36,6 @@ class Grid:
     masks: tuple[Tensor | None, ...]
 
 
-def is_tracing() -> bool:
-    """Whether a graph is being recorded for export."""
-    return bool(torch.jit.is_tracing())  # pyright: ignore[reportPrivateImportUsage]
-
-
 def to_windows(x: Tensor, side: int) -> Tensor:
     """(N, C, H, W) -> (N * windows, side * side, C)."""
     batch, features, height, width = x.shape
