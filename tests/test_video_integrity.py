@@ -126,7 +126,10 @@ def test_sound_of_another_length_than_the_picture_is_no_damage(
     assert len(packets(after, "a")) == len(packets(before, "a"))
 
 
-@pytest.mark.parametrize(("how", "words"), [("lost", "not whole packets"), ("end", "in the middle of a packet")])
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [("lost", "not whole packets"), ("empty", "not whole packets"), ("end", "in the middle of a packet")],
+)
 def test_what_is_lost_of_a_program_stream_is_said(tmp_path: Path, how: str, words: str) -> None:
     whole = clip(tmp_path, "mpg")
     assert not any("packet" in notice for notice in plan_video(whole, tmp_path / "a.mkv", FAST).notices)

@@ -8,6 +8,8 @@ from pathlib import Path
 _START = b"\0\0\1"
 _PACK, _END = b"\0\0\1\xba", 0xB9
 _FIRST_PACKET = 0xBB
+#: So many zeros between packs, or behind the last, may be there to fill a sector.
+_SECTOR_BYTES = 2048
 
 
 def stray_bytes(path: Path) -> tuple[int, int]:
@@ -23,7 +25,8 @@ def stray_bytes(path: Path) -> tuple[int, int]:
             if not length:
                 found = data.find(_PACK, at + 1)
                 found = size if found < 0 else found
-                strays += 0 if not any(data[at:found]) else found - at  # zeros between packs are padding
+                padding = found - at <= _SECTOR_BYTES and not any(data[at:found])
+                strays += 0 if padding else found - at
                 at = found
                 continue
             at += length
