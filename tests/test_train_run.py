@@ -9,6 +9,7 @@ import os
 import struct
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -139,7 +140,14 @@ def test_a_run_is_not_overwritten_nor_continued_differently(tmp_path: Path) -> N
 def test_damaged_checkpoint(tmp_path: Path) -> None:
     result = train(config(tmp_path, "run.steps=2"), source=Blocks())
     path = list_checkpoints(result.folder)[-1][1]
-    path.write_bytes(path.read_bytes()[:200])
+    whole = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+    whole[largest.header_offset + 64 + largest.file_size // 2] ^= 1
+    path.write_bytes(whole)
+    with raises_code("damaged-checkpoint"):
+        train(config(tmp_path, "run.steps=3"), source=Blocks(), resume=True)
+    path.write_bytes(whole[:200])
     with raises_code("damaged-checkpoint"):
         train(config(tmp_path, "run.steps=3"), source=Blocks(), resume=True)
 

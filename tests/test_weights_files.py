@@ -5,8 +5,11 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
+import os
+import pickle
 import shutil
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +178,52 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
     with refused("unsafe-pickle"):
         resolve_model(path)
     assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_bare_pickle_is_refused_in_our_words_alone(tmp_path: Path, protocol: int) -> None:
+    """Warnings are errors in these tests: what torch says beside our line would show."""
+
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return (os.system, (f"touch {tmp_path / 'exploded'}",))
+
+    (tmp_path / "bomb.pth").write_bytes(pickle.dumps({"params": Bomb()}, protocol=protocol))
+    with pytest.raises(ModelError) as caught:
+        resolve_model(tmp_path / "bomb.pth")
+    assert caught.value.code in ("unsafe-pickle", "model-damaged")  # torch reads protocol 2 alone
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_seen(tmp_path: Path) -> None:
+    """Such a file states checksums, which torch does not compare: the values were wrong in silence."""
+    path = tmp_path / "a.pth"
+    torch.save(module_of().state_dict(), path)
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+    content[largest.header_offset + 64 + largest.file_size // 2] ^= 1
+    path.write_bytes(content)
+    with refused("model-damaged"):
+        resolve_model(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: value * float("nan"),
+        lambda value: value * float("inf"),
+        lambda value: value.to(torch.complex64),
+        lambda value: value.to_sparse(),
+        lambda value: torch.empty(value.shape, device="meta"),
+    ],
+)
+def test_weights_that_are_not_numbers_are_refused(
+    tmp_path: Path, change: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    torch.save({name: change(value) for name, value in module_of().state_dict().items()}, tmp_path / "a.pth")
+    with refused("weights-not-numbers"):
+        resolve_model(tmp_path / "a.pth")
 
 
 def test_unknown_checkpoint_says_what_was_recognised(tmp_path: Path) -> None:

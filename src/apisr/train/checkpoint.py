@@ -19,6 +19,7 @@ import torch
 
 from apisr.core.errors import InputError, ModelError
 from apisr.core.files import atomic_path
+from apisr.weights.formats.pickle import check_archive
 
 #: Values by name: arrays, numbers, and state dicts of modules and optimisers.
 State = dict[str, Any]
@@ -66,6 +67,7 @@ def load_checkpoint(path: Path) -> State:
         ModelError: it is damaged or of another kind.
     """
     try:
+        check_archive(path)
         state = cast("object", torch.load(path, map_location="cpu", weights_only=True))
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror or error}.", code="cannot-read") from error

@@ -91,6 +91,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ModelError: see :func:`load_state`; or the network is unknown (the message says what was recognised).
     """
     raw, metadata = _load(path)
+    _check_values(path, raw)
     if "apisr.architecture" in metadata:
         state = raw
         network, hyper, card = _described(path, metadata)
@@ -152,6 +153,21 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     state, metadata = _load(path)
     return (state if "apisr.architecture" in metadata else without_prefixes(state)), metadata
+
+
+def _check_values(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse arrays that no network of ours can have: not plain numbers, or values that are not numbers."""
+    import torch
+
+    for name, value in state.items():
+        plain = value.layout == torch.strided and not (value.is_complex() or value.is_quantized or value.is_meta)
+        if not plain:
+            problem = f"'{name}' is an array of a kind that no network here has ({value.dtype}, {value.layout})"
+        elif value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            problem = f"'{name}' holds values that are not numbers (NaN or infinite)"
+        else:
+            continue
+        raise ModelError(f"cannot use the weights in '{path}': {problem}.", code="weights-not-numbers")
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
