@@ -26,6 +26,7 @@ from apisr.core.telemetry import import_openvino
 from apisr.core.version import __version__
 from apisr.engines.base import EngineKind, Precision, Request, first_line, usable_threads
 from apisr.engines.exactness import kept_shape_exact
+from apisr.engines.openvino_grl import EXACT_FROM, grl_network
 from apisr.engines.openvino_int8 import in_int8, suits_int8
 from apisr.engines.openvino_margins import WindowMargins, without_margins
 from apisr.engines.openvino_pixels import in_whole_numbers, with_quick_shuffles
@@ -43,10 +44,10 @@ T = TypeVar("T", np.float32, np.uint8)
 
 _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 #: Network -> the layer from which on it is computed in fp32 where bf16 is asked for: GRL's end, where its precision is
-#: lost (49.6 dB to fp32 in bf16 throughout, 84.8 with this end) and which is a small part of its time.
-_EXACT_FROM = {"grl": "/conv_after_body/"}
+#: lost (49.6 dB to fp32 in bf16 throughout).
+_EXACT_FROM = {"grl": EXACT_FROM}
 #: Changes with what we make of a network before it is compiled: what was measured of it is then measured again.
-_GRAPH = 5
+_GRAPH = 6
 #: Networks compiled for one size that are kept at once (graphics and NPUs).
 _KEPT_SIZES = 4
 #: Architectures whose windows are computed without what their margins do not need (on a processor).
@@ -94,7 +95,7 @@ class OpenvinoEngine:
         self.traits = request.model.traits_on("openvino")
         own_int8 = request.precision == "int8" and suits_int8(request.model)
         path = as_onnx(request.model, "int8" if request.precision == "int8" and not own_int8 else "fp32").path
-        self._network = with_quick_shuffles(_read(path, self.name))
+        self._network = _own_network(request, path) or with_quick_shuffles(_read(path, self.name))
         self._options: dict[str, str | int | bool] = {
             "INFERENCE_PRECISION_HINT": _hint("bf16" if own_int8 else request.precision, request.device),
             "PERFORMANCE_HINT": "LATENCY",
@@ -107,7 +108,7 @@ class OpenvinoEngine:
             self._network = _kept_int8(self._network, request.model.sha256)
         self._lock = threading.Lock()
         self._requests: OrderedDict[_Key, list[InferRequest]] = OrderedDict()
-        self._exact_from = _EXACT_FROM.get(request.model.architecture) if request.precision == "bf16" else None
+        self._exact_from = _exact_from(self._network, request) if request.precision == "bf16" else None
         self._windows = (
             WindowMargins(self.traits.aligned_halo_px, self.traits.rim_px or 0)
             if self._on_processor and request.model.architecture in _WITHOUT_MARGINS
@@ -231,6 +232,20 @@ class OpenvinoEngine:
         if key.shape:
             network.reshape(list(key.shape))
         return network
+
+
+def _own_network(request: Request, path: Path) -> Network | None:
+    """The network built from its weights, where that is faster than the exported graph."""
+    if request.device != "cpu" or request.model.architecture != "grl":
+        return None
+    return grl_network(path, dict(request.model.card.get("hyper", {})), request.model.traits.scale)
+
+
+def _exact_from(network: Network, request: Request) -> str | None:
+    """The layer before which a network is cut in two, None where it is computed whole."""
+    layer = _EXACT_FROM.get(request.model.architecture)
+    names = {node.get_friendly_name() for node in network.get_ops()} if layer else set[str]()
+    return layer if layer in names else None
 
 
 def _with_exact_end(network: Network, layer: str) -> list[tuple[Network, dict[str, str]]]:
