@@ -156,3 +156,26 @@ def test_held_pictures_are_encoded_as_if_they_were_new(codec: str, sar: Fraction
     assert result.reuse.whole_frames == FRAMES - FRAMES // 4
     for one, other in zip(found["new"], found["held"], strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_values_that_are_not_numbers_are_not_a_picture(tmp_path: Path) -> None:
+    """They became black, with exit 0."""
+    onnx = pytest.importorskip("onnx")
+    helper = onnx.helper
+    nodes = [
+        helper.make_node("Resize", ["x", "", "scales"], ["large"], mode="nearest"),
+        helper.make_node("Log", ["negative"], ["nan"]),
+        helper.make_node("Less", ["large", "half"], ["dark"]),
+        helper.make_node("Where", ["dark", "nan", "large"], ["y"]),
+    ]
+    values = {"scales": [1.0, 1.0, 2.0, 2.0], "negative": -1.0, "half": 0.001}
+    arrays = [onnx.numpy_helper.from_array(np.array(value, np.float32), name) for name, value in values.items()]
+    ends = [helper.make_tensor_value_info(name, 1, ["n", 3, f"h{name}", f"w{name}"]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "network", ends[:1], ends[1:], arrays)
+    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "a.onnx").write_bytes(network.SerializeToString())
+    engine = open_engine(resolve_model(tmp_path / "a.onnx"), engine="onnx", device="cpu", threads=1)
+    assert np.isfinite(engine.run(np.full((1, 3, 64, 64), 0.5, np.float32))).all()
+    with pytest.raises(RunError) as failure:
+        engine.run(np.zeros((1, 3, 64, 64), np.float32))
+    assert failure.value.code == "network-failed"

@@ -8,9 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +167,7 @@ def test_a_worker_that_does_not_see_the_source_gets_a_copy(two_nodes: str, tmp_p
     cluster.Shipment(opened).deliver(worker)
     source.rename(tmp_path / "moved.mkv")
     made = ray.get(worker.work.remote(plan.segments[0]))
+    ray.get(worker.close.remote())
     ray.kill(worker)
     (tmp_path / "first.mkv").write_bytes(made.content)
     assert made.segment.size_bytes == len(made.content)
@@ -362,3 +365,92 @@ def test_workers_end_with_a_killed_run(tmp_path: Path) -> None:
     while any(map(alive, watched)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert [pid for pid in watched if alive(pid)] == []
+
+
+def folders() -> set[str]:
+    """What our workers keep on the disk of this machine."""
+    return {path.name for path in Path(tempfile.gettempdir()).glob("apisr-segments-*")}
+
+
+class Slow(Marked):
+    """Stands still in the middle of a segment."""
+
+    def process(self, rgb: ImageInt) -> ImageInt:
+        if self.stats.frames >= 2:
+            time.sleep(600)
+        return super().process(rgb)
+
+
+class Broken(Marked):
+    def process(self, rgb: ImageInt) -> ImageInt:
+        raise InputError("this network cannot do it", code="cannot-do-it")
+
+
+class MakeOther(Make):
+    def __init__(self, folder: Path, kind: type[Marked]) -> None:
+        super().__init__(folder)
+        self.kind = kind
+
+    def __call__(self) -> Marked:
+        return self.kind(self.folder, self.delay_s)
+
+
+@pytest.mark.parametrize("how", ["raises", "cancelled"])
+def test_a_run_that_does_not_end_well_leaves_no_folder_and_no_process(two_nodes: str, tmp_path: Path, how: str) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=32, options={"g": "4", "bf": "2"})
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    before = folders()
+    runner = cluster.ClusterRunner(two_nodes)
+    if how == "raises":
+        make = MakeOther(marks, Broken)
+        with pytest.raises(InputError) as failure:
+            upscale_video(source, tmp_path / "out.mkv", make, OPTIONS, scale=2, runner=runner)
+        assert failure.value.code == "cannot-do-it"
+    else:
+        plan = plan_video(source, tmp_path / "out.mkv", OPTIONS, 2)
+        with VideoSource.open(source) as opened:
+            opened.index  # noqa: B018 - read while it is open
+        folder = WorkFolder.beside(tmp_path / "out.mkv")
+        processing = Processing(MakeOther(marks, Slow), 2)
+        run = VideoRun(opened, plan, folder, plan.segments, processing, OPTIONS)
+        pool: ActorPool[Any, Any] = ActorPool(cluster.SegmentWorker, (run,), address=two_nodes)
+
+        def stopped_while_busy() -> Iterator[Any]:
+            yield plan.segments[0]
+            while not any(marks.iterdir()):
+                time.sleep(0.1)
+            assert folders() - before
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            next(pool.map_unordered(stopped_while_busy()))
+        assert len(list(marks.iterdir())) == 1
+    deadline = time.monotonic() + 60
+    watched = {int(mark.name) for mark in marks.iterdir()}
+    while (folders() - before or any(map(alive, watched))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert folders() - before == set()
+    assert [pid for pid in watched if alive(pid)] == []
+
+
+def test_workers_run_what_the_leading_machine_chose(tiny_x2: Path) -> None:
+    """Else each would measure for itself, and the segments of one video could have different bits."""
+    model = choose_model(tiny_x2)
+    chosen = open_engine(model, engine="onnx", device="cpu", precision="fp32", threads=1)
+    recipe = NetworkRecipe.of(model, UpscaleOptions(threads=1), engine_name=chosen.name)
+    assert (recipe.options.engine, recipe.options.device, recipe.options.precision) == ("onnx", "cpu", "fp32")
+    assert recipe.load().name == chosen.name
+    with pytest.raises(InputError) as refused:
+        replace(recipe, engine_name="another (cuda, fp32)").load()
+    assert refused.value.code == "workers-differ"
+
+
+def test_segments_of_different_engines_are_not_joined() -> None:
+    def made(engine: str) -> Any:
+        return cluster.MadeSegment(None, b"", "machine 1", engine, None, ReuseStats(), None)  # type: ignore[arg-type]
+
+    cluster.check_same_engine(made("torch (cuda, bf16)"), made("torch (cuda, bf16)"))
+    with pytest.raises(RunError) as refused:
+        cluster.check_same_engine(made("torch (cuda, bf16)"), made("onnxruntime (cpu, fp32)"))
+    assert refused.value.code == "workers-differ"

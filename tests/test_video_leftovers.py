@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,32 @@ def test_folders_of_killed_workers_are_removed_and_no_others(tmp_path: Path, mon
     assert not working.exists()
     assert (unmarked / "source.mkv").is_file()
     assert (foreign / "source.mkv").is_file()
+
+
+KILLED_BY_RAY = """
+import os, sys, time
+from pathlib import Path
+from apisr.core.processes import remove_with_process
+remove_with_process(Path(sys.argv[1]))
+print("ready", flush=True)
+time.sleep(120)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_the_folder_of_a_killed_process_goes_though_its_children_are_killed_too(tmp_path: Path) -> None:
+    mine = folder(tmp_path / "mine", mark=True)
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED_BY_RAY, str(mine)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert children == [], "Ray kills the children of a worker before it kills the worker"
+        assert mine.is_dir()
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + 60
+    while mine.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not mine.exists()

@@ -40,7 +40,10 @@ class Worker(Protocol[T_contra, R_co]):
         ...
 
     def close(self) -> None:
-        """Remove what is on this machine's disk."""
+        """Remove what is on this machine's disk; a worker that is killed is not asked.
+
+        See :func:`apisr.core.processes.remove_with_process`.
+        """
         ...
 
 
@@ -140,6 +143,7 @@ class ActorPool(Generic[T, R]):
                         continue
                     answer = Lost(self._too_many_deaths(item, error))
                 except self._ray.exceptions.RayTaskError as error:
+                    self._idle.append(worker)  # it is closed with the others
                     raise _original(error) from error
                 else:
                     self._idle.append(worker)
@@ -154,8 +158,14 @@ class ActorPool(Generic[T, R]):
             self._worker
         )
         handle = actor.remote(*self._arguments)
-        if self._on_start is not None:
-            self._on_start(handle)
+        try:
+            if self._on_start is not None:
+                self._on_start(handle)
+        except BaseException as error:
+            self._ray.kill(handle)
+            if isinstance(error, self._ray.exceptions.RayTaskError) and not isinstance(error, self._death):
+                raise _original(error) from error
+            raise
         return handle
 
     def _hand_out(self, coming: Iterator[T], again: list[_Item[T]]) -> None:

@@ -14,6 +14,7 @@ import ctypes
 import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -22,6 +23,16 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _WATCH_EVERY_S = 1.0
+_waiting: list[subprocess.Popen[bytes]] = []
+#: Program that waits until the other end of its standard input is closed.
+#: It leaves its parent first: Ray kills the children of a worker with it.
+_REMOVE = """
+import os, shutil, sys
+if hasattr(os, "fork") and os.fork():
+    os._exit(0)
+sys.stdin.buffer.read()
+shutil.rmtree(sys.argv[1], ignore_errors=True)
+"""
 
 
 @contextlib.contextmanager
@@ -35,6 +46,24 @@ def loading() -> Generator[None]:
         gc.freeze()
         if collects:
             gc.enable()
+
+
+def remove_with_process(folder: Path) -> None:
+    """Remove a folder of this process when the process ends, however that happens.
+
+    A process of its own, in a session of its own, waits for the end of a pipe that nobody but this process holds.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _REMOVE, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/" if os.name == "posix" else None,
+        start_new_session=True,
+    )
+    _waiting.append(process)  # the pipe is held to the end of this process
+    if hasattr(os, "fork"):
+        process.wait()
 
 
 def end_with_parent() -> None:

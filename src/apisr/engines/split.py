@@ -41,11 +41,14 @@ def run_in_parts(
 
     Raises:
         OutOfMemory: not even the smallest part fits.
-        RunError: the output does not have the size that the network promises (code ``network-failed``).
+        RunError: the output does not have the size that the network promises, or is not numbers (code
+            ``network-failed``).
     """
     try:
         output = run(batch)
         _check_size(output.shape, batch.shape, traits, rows_axis)
+        if output.dtype.kind == "f" and output.size and np.isnan(output.min()):
+            raise RunError("the network gave values that are not numbers (NaN).", code="network-failed")
         return output
     except OutOfMemory as error:
         message = str(error)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from apisr.core.errors import InputError
 from apisr.engines import Engine, open_engine
+from apisr.engines.registry import name_parts
 from apisr.upscale.options import Reuse, UpscaleOptions
 from apisr.upscale.reuse import CanvasUpscaler
 from apisr.weights import Model
@@ -21,18 +24,23 @@ class NetworkRecipe:
         content: the bytes of its file.
         options: engine, device, threads and tta.
         reuse: see :mod:`apisr.upscale.reuse`.
+        engine_name: what must run the network there, as an engine calls itself; empty leaves it to each machine.
     """
 
     model: Model
     content: bytes
     options: UpscaleOptions = field(default_factory=UpscaleOptions)
     reuse: Reuse = "exact"
+    engine_name: str = ""
 
     @staticmethod
-    def of(model: Model, options: UpscaleOptions = UpscaleOptions()) -> NetworkRecipe:
-        """Read the model's file."""
+    def of(model: Model, options: UpscaleOptions = UpscaleOptions(), *, engine_name: str = "") -> NetworkRecipe:
+        """Read the model's file; with the name of an engine, every machine must run it by this one."""
         portable = replace(model, card=dict(model.card))
-        return NetworkRecipe(portable, model.path.read_bytes(), options.portable, options.video.reuse)
+        chosen, parts = options.portable, name_parts(engine_name)
+        if parts is not None:
+            chosen = replace(chosen, engine=parts[0], device=parts[1], precision=parts[2])
+        return NetworkRecipe(portable, model.path.read_bytes(), chosen, options.video.reuse, engine_name)
 
     def load(self) -> Engine:
         """Load the network on this machine."""
@@ -40,7 +48,7 @@ class NetworkRecipe:
         with tempfile.TemporaryDirectory(prefix="apisr-model-", ignore_cleanup_errors=True) as folder:
             path = Path(folder) / self.model.path.name
             path.write_bytes(self.content)
-            return open_engine(
+            engine = open_engine(
                 replace(self.model, path=path),
                 engine=options.engine,
                 device=options.device,
@@ -48,6 +56,13 @@ class NetworkRecipe:
                 threads=options.threads,
                 tta=options.tta,
             )
+        if self.engine_name and engine.name != self.engine_name:
+            raise InputError(
+                f"{platform.node()} runs the model as {engine.name}, not as {self.engine_name}. "
+                "Give --engine, --device and --precision that all machines of the cluster have.",
+                code="workers-differ",
+            )
+        return engine
 
     def __call__(self) -> CanvasUpscaler:
         """Load the network and return an upscaler."""

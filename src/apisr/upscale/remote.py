@@ -5,6 +5,8 @@ apisr upscale season/ -o large/ --cluster first:6379
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 from apisr.core.cluster import ActorPool, Lost
 from apisr.core.errors import ApisrError, InputError, RunError
 from apisr.core.files import write_atomic
+from apisr.core.processes import remove_with_process
 from apisr.image import open_picture
 from apisr.upscale.existing import mark_of, model_of, resolve_existing
 from apisr.upscale.job import Job, JobContext, JobReport, failed_result, job_result
@@ -58,11 +61,12 @@ class PictureWorker:
 
     recipes: Sequence[NetworkRecipe]
     options: UpscaleOptions = field(default_factory=UpscaleOptions)
+    _here: Path | None = field(default=None, init=False, repr=False)
     _engines: dict[str, Engine] = field(default_factory=dict[str, "Engine"], init=False, repr=False)
 
     def work(self, picture: PictureFile) -> tuple[bytes, PictureResult] | Exception:
         """Return the file of the result and what became of it, or what is wrong with this picture."""
-        with tempfile.TemporaryDirectory(prefix="apisr-picture-") as folder:
+        with tempfile.TemporaryDirectory(dir=self._folder()) as folder:
             source = Path(folder) / "in" / picture.source.name
             target = Path(folder) / "out" / picture.target.name
             source.parent.mkdir()
@@ -88,6 +92,12 @@ class PictureWorker:
         known = {"source": picture.source, "target": picture.target, "model": recipe.model.name}
         return content, result.model_copy(update=known)
 
+    def _folder(self) -> Path:
+        if self._here is None:
+            self._here = Path(tempfile.mkdtemp(prefix="apisr-picture-"))
+            remove_with_process(self._here)
+        return self._here
+
     def _recipe_for(self, lines: int) -> NetworkRecipe:
         factor = needed_factor(self.options, lines) or 0.0
         return next((recipe for recipe in self.recipes if recipe.model.scale >= factor), self.recipes[-1])
@@ -98,7 +108,9 @@ class PictureWorker:
         return self._engines[recipe.model.sha256]
 
     def close(self) -> None:
-        """Nothing is kept on disk."""
+        """Remove what is on this machine's disk."""
+        if self._here is not None:
+            shutil.rmtree(self._here, ignore_errors=True)
 
 
 def pictures_on_cluster(jobs: Sequence[Job], context: JobContext) -> dict[int, JobResult]:
@@ -148,8 +160,9 @@ def pictures_on_cluster(jobs: Sequence[Job], context: JobContext) -> dict[int, J
         workers=options.workers,
         label=lambda picture: f"'{picture.source}'",
     )
-    for picture, answer in pool.map_unordered(files()):
-        finish(picture.number, _written(named[picture.number], answer, overwrite=options.overwrite))
+    with contextlib.closing(pool.map_unordered(files())) as answers:
+        for picture, answer in answers:
+            finish(picture.number, _written(named[picture.number], answer, overwrite=options.overwrite))
     return results
 
 

@@ -114,11 +114,14 @@ def _processing(job: Job, context: JobContext, model: Model, preprocess: Preproc
             f"{model.sha256} {engine.name}",
             preprocess,
         )
-    # A device that is asked for by name may exist on the workers only.
-    auto = options.device == "auto"
-    flips = ", flips" if options.tta else ""
-    name = context.networks.engine(model).name if auto else f"{model.format} ({options.device}){flips}"
-    return Processing(NetworkRecipe.of(model, options), model.scale, f"{model.sha256} {name}", preprocess)
+    # A device that is asked for by name may exist on the workers only: those must agree then.
+    if options.device == "auto":
+        name = context.networks.engine(model, earlier=_earlier_engine(job, model, options)).name
+        recipe = NetworkRecipe.of(model, options, engine_name=name)
+    else:
+        name = f"{model.format} ({options.device}){', flips' if options.tta else ''}"
+        recipe = NetworkRecipe.of(model, options)
+    return Processing(recipe, model.scale, f"{model.sha256} {name}", preprocess)
 
 
 def _earlier_engine(job: Job, model: Model, options: UpscaleOptions) -> str:

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from apisr.core.cluster import ActorPool, connect, or_raise
-from apisr.core.errors import ApisrError, InputError
+from apisr.core.errors import ApisrError, InputError, RunError
 from apisr.core.locks import take_lock
+from apisr.core.processes import remove_with_process
 from apisr.core.progress import Cancel
 from apisr.upscale.results import HoldStats, ReuseStats, StageSeconds
+from apisr.upscale.reuse import CanvasUpscaler
 from apisr.upscale.video.cuts import Segment
 from apisr.upscale.video.run import FrameUpscaler, SegmentEvents, VideoRun
 from apisr.upscale.video.segments import make_segments
@@ -41,6 +43,7 @@ class MadeSegment:
         segment: description of the encoded file.
         content: the encoded file.
         worker: name of the worker.
+        engine: name of what ran the network; empty where nobody knows.
         seconds: busy times.
         reuse: of this worker so far.
         hold: of this segment.
@@ -49,6 +52,7 @@ class MadeSegment:
     segment: EncodedSegment
     content: bytes
     worker: str
+    engine: str
     seconds: StageSeconds
     reuse: ReuseStats
     hold: HoldStats
@@ -88,13 +92,30 @@ class ClusterRunner:
             on_start=shipment.deliver,
             label=lambda segment: f"part {segment.number} of the video",
         )
+        first: MadeSegment | None = None
         for segment, made in or_raise(pool.map_unordered(run.missing)):
+            first = first or made
+            check_same_engine(first, made)
             run.folder.partial_path(segment.number).write_bytes(made.content)
             run.folder.commit(segment.number, made.segment)
             events.frames_done(len(made.segment.pts))
             events.stage(made.seconds)
             events.statistics(made.worker, made.reuse, made.hold)
             events.cancel.check()
+
+
+def check_same_engine(first: MadeSegment, made: MadeSegment) -> None:
+    """Refuse the segments of workers that run the network in different ways: they would differ within one video.
+
+    Raises:
+        RunError: they do.
+    """
+    if made.engine != first.engine:
+        raise RunError(
+            f"the workers of the cluster run the model in different ways ('{first.worker}': {first.engine}; "
+            f"'{made.worker}': {made.engine}). Give --engine, --device and --precision that all of them have.",
+            code="workers-differ",
+        )
 
 
 class WorkerEvents:
@@ -121,6 +142,7 @@ class SegmentWorker:
     def __init__(self, run: VideoRun) -> None:
         remove_abandoned_folders()
         self._here = Path(tempfile.mkdtemp(prefix=_FOLDER))
+        remove_with_process(self._here)
         self._lock = take_lock(self._here / _IN_USE, busy="another worker has this folder")
         self._run = replace(run, folder=WorkFolder(self._here / "segments"))
         self._run.folder.path.mkdir()
@@ -153,6 +175,7 @@ class SegmentWorker:
             segment=self._run.folder.segment(segment.number),
             content=path.read_bytes(),
             worker=f"{platform.node()} {os.getpid()}",
+            engine=upscaler.engine.name if isinstance(upscaler, CanvasUpscaler) else "",
             seconds=events.seconds,
             reuse=replace(upscaler.stats),
             hold=hold,
