@@ -22,7 +22,13 @@ from apisr.weights import list_models, resolve_model
 from apisr.weights.checkpoint import load_network
 from apisr.weights.releases import CATALOGUE
 
-SECOND_STAGES = ("apisr-x4-max", "apisr-x2-vivid-judges", "apisr-x4-vivid", "apisr-x4-vivid-judges")
+SECOND_STAGES = (
+    "apisr-x4-max",
+    "apisr-x2-vivid-judges",
+    "apisr-x2-fast-vivid-judges",
+    "apisr-x4-vivid",
+    "apisr-x4-vivid-judges",
+)
 
 
 @pytest.fixture(scope="module")
