@@ -154,6 +154,9 @@ def test_quiet_prints_nothing(apisr: Run, picture: Path, tiny_x2: Path) -> None:
         (["{dir}/zero.png"], ["empty (0 bytes)"]),
         (["{dir}/cut.jpg"], ["cut.jpg", "damaged, cut off"]),
         (["{dir}/odd.png"], ["not a picture"]),
+        (["n" * 5000], ["5000 bytes", "255"]),
+        (["{picture}", "-o", "ö" * 200 + ".png"], ["404 bytes", "255"]),
+        (["{picture}", "--model", "m" * 5000], ["bytes", "255"]),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(
@@ -506,6 +509,7 @@ def test_a_closed_standard_error_and_output_do_no_harm(picture: Path, tiny_x2: P
     ("error", "exit_code", "code"),
     [
         (PermissionError(13, "Permission denied", "a.png"), 1, "system"),
+        (OSError(36, "File name too long", "a/" + "n" * 300), 2, "name-too-long"),
         (MemoryError(), 1, "out-of-memory"),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), 2, "bad-text"),
         (KeyboardInterrupt(), 130, "cancelled"),

@@ -11,9 +11,11 @@ Exit codes: 0 complete success, 1 a failed run, 2 bad input, 130 stopped by the 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from apisr.cli.output import note
@@ -58,6 +60,8 @@ def failure_of(error: BaseException, line: Sequence[str] = ()) -> Failure:
             1,
             "out-of-memory",
         )
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return Failure(_too_long(error.filename), 2, "name-too-long")
     if isinstance(error, OSError):
         name = f" '{os.fsdecode(error.filename)}'" if isinstance(error.filename, (str, bytes)) else ""
         reason = error.strerror or str(error) or type(error).__name__
@@ -90,6 +94,15 @@ def leave_output() -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
+
+
+def _too_long(filename: object) -> str:
+    text = os.fsdecode(filename) if isinstance(filename, (str, bytes)) else ""
+    longest = max(Path(text).parts, key=lambda part: len(os.fsencode(part)), default="")
+    return (
+        f"a name has {len(os.fsencode(longest))} bytes: '{_one_line(longest[:40])}...'. "
+        "File systems take 255 bytes a name at most, and about 4000 a path. Give a shorter one."
+    )
 
 
 def _usage_line(error: BaseException, message: str, line: Sequence[str]) -> str:
