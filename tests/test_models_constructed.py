@@ -32,7 +32,6 @@ MISSED = {
     "grid": {
         "apisr-x2": 0.065,
         "apisr-x2-fast": 0.045,
-        "apisr-x2-fast-vivid": 0.052,
         "apisr-x4": 0.035,
         "apisr-x4-fast": 0.035,
     },
