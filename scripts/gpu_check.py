@@ -259,6 +259,7 @@ def run(step: Step, output: Path, *, left_s: float) -> None:
     sys.stdout.flush()
     work = output / "work"
     environment = {**os.environ, "APISR_CACHE": str(work / "cache"), "PYTHONPATH": str(ROOT / "src")}
+    environment.pop("PYTEST_ADDOPTS", None)  # a floor of coverage, for instance, is for the whole suite
     if step.name == "training":
         shutil.rmtree(work / "runs", ignore_errors=True)  # of a slice that was stopped: it is measured from its start
     start = time.monotonic()

@@ -25,7 +25,6 @@ SIDE_PX = 96
 #: A channel of GRL's last group reaches 83,000 before the closing norm: more than 16 bits hold (65,504).
 REFUSED = {
     "int8": {
-        "apisr-x4",
         "apisr-x4-vivid",
         "apisr-x4-max",
         "apisr-x4-max-vivid",
@@ -38,6 +37,8 @@ REFUSED = {
     },
     "fp16": {"grl-x4", "grl-x4-vivid"},
 }
+#: At 40.2 dB here, where 40 are asked for: processors differ by more.
+BORDERLINE = {("apisr-x4", "int8")}
 
 
 @contextlib.contextmanager
@@ -67,6 +68,15 @@ def test_precisions_hold(name: str, precision: str, shared: Path, tmp_path: Path
     model = next(model for model in list_models() if model.name == name)
     pictures = crops(shared / "data" / "val" / f"clean_x{model.scale}")
     assert len(pictures) >= 6
+    if (name, precision) in BORDERLINE:
+        try:
+            report = convert_file(model, tmp_path / "out.onnx", precision=precision, pictures=pictures)
+        except ApisrError as error:
+            if error.code != "precision-not-accurate":
+                raise
+        else:
+            assert report.psnr_db >= PRECISIONS[precision]
+        return
     if name in REFUSED[precision]:
         with refused("precision-not-accurate"):
             convert_file(model, tmp_path / "out.onnx", precision=precision, pictures=pictures)
