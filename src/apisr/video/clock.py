@@ -118,7 +118,7 @@ class FollowingClock:
     """
 
     def __init__(self, shifts_s: Sequence[Fraction], unit: Fraction) -> None:
-        self._shifts = [0, *(round(shift / unit) for shift in shifts_s)]
+        self._shifts = [0, *(round(part / unit) for part in shifts_s)]
         self._part = 0
         self._unit = unit
         self._expected: int | None = None
@@ -133,9 +133,8 @@ class FollowingClock:
             candidates = range(self._part + fell_back, len(self._shifts))
             if candidates and (fell_back or now > self._expected + JUMP_S / 2 / self._unit):
                 self._part = min(candidates, key=lambda part: abs(moment + self._shifts[part] - self._wanted()))
-        shift = self._shifts[self._part]
-        self._expected = moment + shift + duration
-        return shift
+        self._expected = moment + self._shifts[self._part] + duration
+        return self._shifts[self._part]
 
     def _wanted(self) -> int:
         return self._expected or 0
