@@ -52,6 +52,8 @@ _STILL_CODECS = {"mjpeg", "png", "bmp", "webp", "tiff", "gif", "jpegxl"}
 _LISTS = {"concat", "hls", "dash", "imf", "sdp", "webm_dash_manifest"}
 #: The bit of a packet's first byte that only headers have.
 _HEADER_MARKS = {"theora": 0x80, "vorbis": 0x01}
+#: Formats of packets without a gap: what finds the bytes between and behind them, and how the packets are called.
+_PACKETS = {"mpegts": (mpegts.stray_bytes, "transport packets"), "mpeg": (mpegps.stray_bytes, "packets")}
 #: Rows of JPEG pictures: short ones look like a single picture.
 _MJPEG = (".mjpeg", ".mjpg")
 _THUMBNAIL = Disposition.timed_thumbnails | Disposition.still_image
@@ -450,16 +452,11 @@ def _notices(
             f"the stream has no times; it is taken as {float(video.declared_rate or 0):.3f} frames per second "
             "(--rate sets another)."
         )
-    if container == "mpegts":
-        strays, tail = mpegts.stray_bytes(path)
+    if container in _PACKETS:
+        stray_bytes, packets = _PACKETS[container]
+        strays, cut = stray_bytes(path)
         if strays:
-            notices.append(f"{strays} bytes of the file are not whole transport packets and are passed over.")
-        if tail:
-            notices.append("the file ends in the middle of a packet; what is complete of it is used.")
-    if container == "mpeg":
-        strays, cut = mpegps.stray_bytes(path)
-        if strays:
-            notices.append(f"{strays} bytes of the file are not whole packets and are passed over.")
+            notices.append(f"{strays} bytes of the file are not whole {packets} and are passed over.")
         if cut:
             notices.append("the file ends in the middle of a packet; what is complete of it is used.")
     if video.separate_alpha:

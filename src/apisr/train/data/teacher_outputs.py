@@ -17,7 +17,7 @@ is. So where teachers invent or lose something, the drawing wins.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -65,15 +65,12 @@ def build_teacher_outputs(
         raise InputError("no teacher is named. Give one with --teacher.", code="no-teacher")
     scale = source.options.scale
     opened = [open_teacher(find_weights(Path(name), key="--teacher"), scale=scale) for name in teachers]
-    for number, shard in enumerate(source.shards):
-        if cancel is not None:
-            cancel.check()
-        target = source.folder / f"{teacher_name(shard)}.npy"
-        if not target.is_file():
-            made = [mixed_target(high, [enlarged(each, low) for each in opened]) for low, high in source.pairs(shard)]
-            with atomic_path(target) as partial, partial.open("wb") as file:
-                np.save(file, np.stack(made))
-        progress(Progress("teach", item=shard, done=number + 1, total=len(source.shards), unit="files"))
+
+    def mixed(low: ImageU8, drawing: ImageU8) -> ImageU8:
+        return mixed_target(drawing, [enlarged(each, low) for each in opened])
+
+    for event in _write_missing("teach", source, source.shards, teacher_name, mixed, cancel):
+        progress(event)
 
 
 def build_targets(
@@ -97,15 +94,32 @@ def build_targets(
     for kind, model in models.items():
         shards = source.of_kind(kind)
         opened = open_teacher(find_weights(Path(model), key="--target"), scale=source.options.scale)
-        for number, shard in enumerate(shards):
-            if cancel is not None:
-                cancel.check()
-            path = source.folder / f"{target_name(shard)}.npy"
-            if not path.is_file():
-                made = [with_colours_of(high, enlarged(opened, low)) for low, high in source.pairs(shard)]
-                with atomic_path(path) as partial, partial.open("wb") as file:
-                    np.save(file, np.stack(made))
-            progress(Progress("targets", item=shard, done=number + 1, total=len(shards), unit="files"))
+
+        def coloured(low: ImageU8, drawing: ImageU8, teacher: Teacher = opened) -> ImageU8:
+            return with_colours_of(drawing, enlarged(teacher, low))
+
+        for event in _write_missing("targets", source, shards, target_name, coloured, cancel):
+            progress(event)
+
+
+def _write_missing(
+    stage: str,
+    source: ShardCrops,
+    shards: Sequence[str],
+    name_of: Callable[[str], str],
+    make: Callable[[ImageU8, ImageU8], ImageU8],
+    cancel: Cancel | None,
+) -> Iterator[Progress]:
+    """Write a file beside each low one that has none yet, of what `make` gives for (low, drawing); tell after each."""
+    for number, shard in enumerate(shards):
+        if cancel is not None:
+            cancel.check()
+        path = source.folder / f"{name_of(shard)}.npy"
+        if not path.is_file():
+            made = [make(low, drawing) for low, drawing in source.pairs(shard)]
+            with atomic_path(path) as partial, partial.open("wb") as file:
+                np.save(file, np.stack(made))
+        yield Progress(stage, item=shard, done=number + 1, total=len(shards), unit="files")
 
 
 def with_colours_of(drawing: ImageU8, output: ImageU8) -> ImageU8:
