@@ -26,6 +26,7 @@ from apisr.weights import resolve_model  # noqa: E402
 from apisr.weights.checkpoint import load_state  # noqa: E402
 from apisr.weights.convert import convert, drawn_pictures  # noqa: E402
 from apisr.weights.export import export_onnx, run_onnx  # noqa: E402
+from apisr.weights.formats.onnx import with_sha256  # noqa: E402
 
 KINDS: dict[str, dict[str, Any]] = {
     "compact": {"features": 8, "depth": 2, "scale": 2, "unshuffle": 2, "activation": "relu"},
@@ -134,7 +135,7 @@ def test_files_without_weights_are_no_start_for_training(tmp_path: Path) -> None
     assert load_state(output)[1]["apisr.architecture"] == "compact"
     model = onnx.load(str(output))
     model.graph.initializer[0].name = "something"
-    onnx.save(model, str(tmp_path / "renamed.onnx"))
+    (tmp_path / "renamed.onnx").write_bytes(with_sha256(model.SerializeToString()))
     del model.metadata_props[:]
     onnx.save(model, str(tmp_path / "foreign.onnx"))
     for name in ("renamed", "foreign"):

@@ -48,7 +48,10 @@ def seeds(folder: Path) -> list[Path]:
     module = build("compact", hyper)
     save_network(module, folder / "seed.safetensors", "compact", hyper, card={"name": "seed"})
     torch.save({"params": module.state_dict()}, folder / "seed.pth")
-    return [MODELS / "tiny-x2.onnx", folder / "seed.safetensors", folder / "seed.pth"]
+    # Without its checksum, which would end every round at once: what lies behind it is tried.
+    content = (MODELS / "tiny-x2.onnx").read_bytes()
+    (folder / "seed.onnx").write_bytes(content.replace(b"apisr.sha256", b"other.sha256"))
+    return [folder / "seed.onnx", folder / "seed.safetensors", folder / "seed.pth"]
 
 
 def outcomes(paths: list[Path]) -> list[tuple[str, str, str]]:

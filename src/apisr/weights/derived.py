@@ -9,15 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apisr.core.errors import ModelError
 from apisr.core.files import sha256_file
 from apisr.core.locks import wait_for_lock
+from apisr.weights.formats.onnx import check_sha256
 from apisr.weights.releases import cache_folder
 
 if TYPE_CHECKING:
     from apisr.weights.model import Model
 
 #: Raised when what the files hold changes.
-_FORMAT = 1
+_FORMAT = 2
 
 
 def as_onnx(model: Model, precision: str = "fp32") -> Model:
@@ -37,9 +39,19 @@ def as_onnx(model: Model, precision: str = "fp32") -> Model:
     folder = cache_folder().parent / "derived"
     path = folder / f"{(model.sha256 or sha256_file(model.path))[:24]}-{stored}-{_FORMAT}.onnx"
     with wait_for_lock(path.with_suffix(".lock")):
-        if not path.is_file():
+        if not _is_whole(path):
+            path.unlink(missing_ok=True)
             _make(model, path, stored)
     return replace(model, path=path, sha256=sha256_file(path))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file was made before and has the bytes that it was made with."""
+    try:
+        check_sha256(path)
+    except ModelError:
+        return False
+    return True
 
 
 def _make(model: Model, path: Path, precision: str) -> None:

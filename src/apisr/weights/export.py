@@ -27,7 +27,7 @@ from apisr.core.errors import MissingExtra, ModelError
 from apisr.core.files import atomic_path, sha256_file
 from apisr.core.telemetry import import_onnxruntime
 from apisr.networks.traits import ModelTraits
-from apisr.weights.formats.onnx import read_metadata
+from apisr.weights.formats.onnx import read_metadata, with_sha256
 from apisr.weights.formats.onnx_weights import ENTRY, parameter_names
 from apisr.weights.model import Card
 from apisr.weights.rim import smallest_rim_px
@@ -110,7 +110,7 @@ def embed_card(
     fixed_size: tuple[int, int] | None = None,
     parameters: Mapping[str, str] | None = None,
 ) -> None:
-    """Put the metadata into the ONNX file `path` (in place: use it on a file that is still being made).
+    """Put metadata and checksum into the ONNX file `path` (in place: use it on a file that is still being made).
 
     `parameters`: see :func:`apisr.weights.formats.onnx_weights.parameter_names`.
     """
@@ -137,7 +137,7 @@ def embed_card(
     onnx.helper.set_model_props(model, {**kept, **entries})
     model.producer_name = "apisr"
     onnx.checker.check_model(model)
-    onnx.save(model, str(path))
+    path.write_bytes(with_sha256(model.SerializeToString()))
 
 
 def pack_halves(path: Path, *, at_least: int = 1024) -> int:
@@ -170,7 +170,7 @@ def pack_halves(path: Path, *, at_least: int = 1024) -> int:
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    onnx.save(model, str(path))
+    path.write_bytes(with_sha256(model.SerializeToString()))
     return len(casts)
 
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from apisr.core.errors import InputError, ModelError
 from apisr.core.files import atomic_path
-from apisr.weights.formats.onnx import GRAPH, INITIALISER, METADATA, Initialiser, fields, initialiser
+from apisr.weights.formats.onnx import GRAPH, INITIALISER, METADATA, Initialiser, fields, initialiser, with_sha256
 from apisr.weights.model import VIVID, Model, list_models
 from apisr.weights.resolve import resolve_model
 
@@ -93,7 +93,7 @@ def mixed(faithful: bytes, vivid: bytes, strength: float, *, names: tuple[str, s
         a, b = (np.frombuffer(data[v.start : v.end], v.dtype) for data, v in ((faithful, one), (vivid, other)))
         value = (1 - strength) * a.astype(np.float64) + strength * b.astype(np.float64)
         result[one.start : one.end] = value.astype(one.dtype).tobytes()
-    return bytes(result)
+    return with_sha256(bytes(result))
 
 
 def _pair(model: Model) -> tuple[Model, Model]:

@@ -1,7 +1,10 @@
-r"""ONNX files read without the package ``onnx``: metadata, weights, and the places where weights lie.
+r"""ONNX files read without the package ``onnx``: metadata, weights, the places where weights lie, and a checksum.
 
 An ONNX file is one protobuf message. Its metadata stand in field 14, its graph in field 7, and the weights of a graph
 (initialisers) in field 5 there. Skipping over the other fields needs neither the package nor the memory for them.
+
+The format has no checksum: an engine runs a file with changed weights. Files of ours state in their metadata the
+SHA-256 of all their bytes but the 64 digits themselves (:data:`SHA256`).
 
 >>> list(fields(b"\x0a\x02hi", 0, 4))
 [(1, 2, 4)]
@@ -9,6 +12,7 @@ An ONNX file is one protobuf message. Its metadata stand in field 14, its graph 
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +30,8 @@ Buffer = bytes | mmap.mmap
 GRAPH, METADATA, INITIALISER = 7, 14, 5
 _DIMS, _TYPE, _FLOATS, _NAME, _RAW = 1, 2, 4, 8, 9
 _DTYPES = {1: np.dtype("<f4"), 10: np.dtype("<f2")}
+#: Entry of the metadata of files of ours.
+SHA256 = "apisr.sha256"
 #: Ending of the name of an array that is stored in 16 bits and cast when the file is loaded.
 HALF = ".half"
 #: Largest metadata entry and number of dimensions that are read.
@@ -59,23 +65,55 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         ModelError: the file is not an ONNX model (code ``not-an-onnx-file``).
     """
-    entries: dict[str, str] = {}
-    graphs = 0
     data = _mapped(path)
     try:
-        for number, start, end in fields(data, 0, len(data)):
-            graphs += number == GRAPH
-            if number == METADATA:
-                if end - start > _MAX_ENTRY_BYTES:
-                    raise ValueError("a metadata entry is larger than any card")
-                parts = {inner: data[first:last] for inner, first, last in fields(data, start, end)}
-                key, value = (parts.get(part, b"").decode("utf-8", errors="replace") for part in (1, 2))
-                entries[key] = value
+        found = [data[start:end].decode("utf-8", errors="replace") for place in _entries(data) for start, end in place]
+        graphs = any(number == GRAPH for number, _, _ in fields(data, 0, len(data)))
     except ValueError as error:
         raise not_onnx(path, str(error)) from error
     if not graphs:
         raise not_onnx(path, "no graph in it")
-    return entries
+    return dict(zip(found[::2], found[1::2], strict=True))
+
+
+def check_sha256(path: Path) -> None:
+    """Check that the bytes of a file have the SHA-256 that it states; a file that states none is taken as it is.
+
+    Raises:
+        ModelError: they do not (code ``model-damaged``), or it is not an ONNX model (code ``not-an-onnx-file``).
+    """
+    data = _mapped(path)
+    try:
+        place = _sha256_place(data)
+    except ValueError as error:
+        raise not_onnx(path, str(error)) from error
+    if place is not None and data[slice(*place)] != _sha256(data, place):
+        raise ModelError(
+            f"the model '{path}' is damaged, or another program changed it: its bytes do not have the SHA-256 that it "
+            f"states. Export it again (or, where the change is meant, take '{SHA256}' out of its metadata).",
+            code="model-damaged",
+        )
+
+
+def with_sha256(content: bytes) -> bytes:
+    """Return the bytes of an ONNX file with an entry of their SHA-256: written anew, or put before the other entries.
+
+    (A file that is cut off behind the entry still has it.) No other byte is changed.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    place = _sha256_place(content)
+    if place is None:
+        at = 0
+        for number, _, end in fields(content, 0, len(content)):
+            if number == METADATA:
+                break
+            at = end
+        entry = _field(METADATA, _field(1, SHA256.encode()) + _field(2, b"0" * 64))
+        content = content[:at] + entry + content[at:]
+        place = (at + len(entry) - 64, at + len(entry))
+    return content[: place[0]] + _sha256(content, place) + content[place[1] :]
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -178,6 +216,35 @@ def not_onnx(path: Path | str, reason: str) -> ModelError:
     return ModelError(
         f"cannot read the model '{path}': not an ONNX file, or damaged ({reason}).", code="not-an-onnx-file"
     )
+
+
+def _entries(data: Buffer) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Yield where the key and the value of each metadata entry lie; ValueError if the file is damaged."""
+    for number, start, end in fields(data, 0, len(data)):
+        if number == METADATA:
+            if end - start > _MAX_ENTRY_BYTES:
+                raise ValueError("a metadata entry is larger than any card")
+            parts = {inner: (first, last) for inner, first, last in fields(data, start, end)}
+            yield parts.get(1, (start, start)), parts.get(2, (start, start))
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field of fewer than 128 bytes."""
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def _sha256_place(data: Buffer) -> tuple[int, int] | None:
+    """Where the digits stand; None if the file has no such entry."""
+    key = SHA256.encode()
+    return next((value for name, value in _entries(data) if data[slice(*name)] == key), None)
+
+
+def _sha256(data: Buffer, place: tuple[int, int]) -> bytes:
+    """The digits of the SHA-256 over all bytes but those at `place`."""
+    view = memoryview(data)
+    digest = hashlib.sha256(view[: place[0]])
+    digest.update(view[place[1] :])
+    return digest.hexdigest().encode()
 
 
 def _mapped(path: Path) -> Buffer:

@@ -8,6 +8,7 @@ Files written by :mod:`apisr.weights.export` hold these metadata entries (all te
     apisr.rim_px        "4", or "" or nothing where it was not measured
     apisr.architecture  "compact"
     apisr.card          the card as JSON
+    apisr.sha256        of all other bytes of the file, checked before anything else is believed
 
 A foreign file is run on small pictures: the scale is the ratio of the sizes, the multiple is found by trying sizes, and
 the halo by comparing cut tiles with the whole.
@@ -25,7 +26,7 @@ from apisr.core.errors import MissingExtra, ModelError
 from apisr.core.files import sha256_file
 from apisr.core.telemetry import import_onnxruntime
 from apisr.networks import ModelTraits
-from apisr.weights.formats.onnx import read_metadata
+from apisr.weights.formats.onnx import check_sha256, read_metadata
 from apisr.weights.model import CardDict, Model, from_card
 
 #: A tile may differ from the whole picture by this much (a quarter of an 8-bit step) where a foreign file is probed.
@@ -39,6 +40,7 @@ def read_onnx_model(path: Path) -> Model:
     Raises:
         ModelError: not an ONNX file, damaged, or not a network that maps pictures to pictures.
     """
+    check_sha256(path)
     metadata = read_metadata(path)
     sha256 = sha256_file(path)
     if "apisr.scale" not in metadata:

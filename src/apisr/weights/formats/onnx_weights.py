@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from apisr.core.errors import ModelError
 from apisr.core.text import parse_json
 from apisr.networks import architecture, check_hyper
-from apisr.weights.formats.onnx import read_arrays, read_metadata
+from apisr.weights.formats.onnx import check_sha256, read_arrays, read_metadata
 from apisr.weights.model import CardDict
 
 if TYPE_CHECKING:
@@ -89,11 +89,12 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         The values by name, float32, and the metadata that a weights file of ours has (network, hyper-parameters, card).
 
     Raises:
-        ModelError: not such a file, or its values are no longer there (quantised to 8 bits, joined to others).
+        ModelError: not such a file, damaged, or its values are no longer there (quantised to 8 bits, joined to others).
         ImportError: torch is not installed.
     """
     import torch
 
+    check_sha256(path)
     metadata = read_metadata(path)
     refusal = f"'{path}' holds no weights to train on (expected a file of 'apisr export', not quantised)."
     try:
