@@ -10,7 +10,7 @@ import pytest
 
 from apisr.engines import open_engine
 from apisr.engines.base import AUTOMATIC_PSNR_DB, check_pictures, psnr_db
-from apisr.engines.openvino_grl import grl_network, offset_table, pair_index
+from apisr.engines.openvino_grl import grl_network
 from apisr.weights import resolve_model
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
@@ -54,17 +54,11 @@ def test_any_size_of_the_network_is_built(hyper: dict[str, object], tmp_path: Pa
     np.testing.assert_allclose(engine.run(batch), expected, atol=1e-5)
 
 
-def test_tables_are_those_of_the_network() -> None:
+def test_constants_are_those_of_the_network() -> None:
     pytest.importorskip("torch")
     from apisr.networks.grl import DEFAULTS
-    from apisr.networks.grl.attention import CosineBias
     from apisr.networks.grl.network import MEAN
 
-    for side, key_side in ((8, 8), (4, 8), (8, 4), (2, 16)):
-        bias = CosineBias(2, side, key_side)
-        np.testing.assert_array_equal(pair_index(side, key_side), bias.index.numpy())
-        table = offset_table(max(side, key_side), min(side, key_side))
-        np.testing.assert_allclose(table, bias.table.numpy(), atol=1e-6)
     assert (DEFAULTS["window"], DEFAULTS["anchor_factor"], MEAN) == (8, 2, (0.4488, 0.4371, 0.4040))
 
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from apisr.core.errors import ModelError
 from apisr.core.telemetry import import_openvino
+from apisr.networks.position_tables import logarithmic_offsets, pair_index
 from apisr.weights.formats.onnx_weights import read_named_arrays
 
 if TYPE_CHECKING:
@@ -257,12 +258,12 @@ class _Builder:
 
     def _scale_and_bias(self, name: str, side: int, key_side: int) -> tuple[Floats, Floats]:
         arrays = self._arrays
-        table = offset_table(max(side, key_side), min(side, key_side))
+        table = logarithmic_offsets(max(side, key_side), min(side, key_side))
         hidden = np.maximum(table @ arrays[f"{name}cpb_mlp.0.weight"].T + arrays[f"{name}cpb_mlp.0.bias"], 0)
         scale = np.exp(np.minimum(arrays[f"{name}logit_scale"].reshape(-1), np.log(100.0)))
         last = arrays[f"{name}cpb_mlp.2.weight"].reshape(len(scale), -1)  # of one head it may be stored transposed
         values = 16 / (1 + np.exp(-(hidden @ last.T)))
-        return scale, values[pair_index(side, key_side)].transpose(2, 0, 1)
+        return scale, values[pair_index((side, side), (key_side, key_side))].transpose(2, 0, 1)
 
     # Copies. The numbers below are made in the graph, from the size of the picture.
 
@@ -380,22 +381,6 @@ class _Builder:
 
     def _constant(self, values: NDArray[np.floating] | Sequence[float]) -> Node:
         return self._nodes.constant(np.ascontiguousarray(values, np.float32))
-
-
-def offset_table(window: int, anchors: int) -> Floats:
-    """Relative offsets of all pairs on the network's logarithmic scale, as :class:`CosineBias` has them."""
-    shift = (window - anchors) // 2
-    offsets = np.arange(-(anchors - 1) - shift, window - shift, dtype=np.float32)
-    offsets = offsets / offsets.max() * 8
-    offsets = np.sign(offsets) * np.log2(np.abs(offsets) + 1) / 3
-    return np.stack(np.meshgrid(offsets, offsets, indexing="ij"), -1).reshape(-1, 2).astype(np.float32)
-
-
-def pair_index(side: int, key_side: int) -> NDArray[np.int64]:
-    """Row of the offset table for each pair (queries, keys), as :class:`CosineBias` has it."""
-    difference = np.arange(side)[:, None] - np.arange(key_side)[None, :] + key_side - 1
-    index = difference[:, None, :, None] * (side + key_side - 1) + difference[None, :, None, :]
-    return index.reshape(side * side, key_side * key_side).astype(np.int64)
 
 
 def _by_quadrant(side: int, cell: int) -> NDArray[np.int64]:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from apisr.networks.functional import is_tracing, unit_vectors
+from apisr.networks.position_tables import pair_index
 from apisr.networks.registry import Architecture, Hyper, HyperDict
 from apisr.networks.traits import ModelTraits
 
@@ -71,7 +72,8 @@ class WindowAttention(nn.Module):
         self.heads, self.rows, self.columns = heads, rows, columns
         self.pos = PositionBias(features // 4 // 4, heads)
         self.register_buffer("offsets", _offsets(rows, columns), persistent=False)
-        self.register_buffer("index", _pair_index(rows, columns), persistent=False)
+        index = pair_index((rows, columns), (rows, columns))
+        self.register_buffer("index", torch.from_numpy(index), persistent=False)
         self._cached: tuple[tuple[object, ...], Tensor] | None = None
 
     def bias(self) -> Tensor:
@@ -434,14 +436,6 @@ def _offsets(rows: int, columns: int) -> Tensor:
     down = torch.arange(1 - rows, rows, dtype=torch.float32)
     across = torch.arange(1 - columns, columns, dtype=torch.float32)
     return torch.stack(torch.meshgrid(down, across, indexing="ij"), -1).flatten(0, 1)
-
-
-def _pair_index(rows: int, columns: int) -> Tensor:
-    """Row of the offsets for each pair (queries, keys) of a window's pixels."""
-    down, across = torch.arange(rows), torch.arange(columns)
-    vertical = (down[:, None] - down[None, :] + rows - 1)[:, None, :, None]
-    horizontal = (across[:, None] - across[None, :] + columns - 1)[None, :, None, :]
-    return (vertical * (2 * columns - 1) + horizontal).reshape(rows * columns, rows * columns)
 
 
 def _shift_mask(height: int, width: int, rows: int, columns: int, device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""The registry of networks: one file each, and `functional` with what several share.
+"""The registry of networks: one file each; `functional` and `position_tables` have what several share.
 
 Every network module holds an ``ARCHITECTURE``: how to build the network from its hyper-parameters, how to read the
 hyper-parameters from the names and shapes of a state dict (never from flags), and how its output relates to its input.
@@ -43,7 +43,7 @@ class NetworkEntry:
 
 
 #: Files of this package that hold no network of their own name.
-_OTHER_FILES = {"discriminators", "features", "functional", "registry", "traits"}
+_OTHER_FILES = {"discriminators", "features", "functional", "position_tables", "registry", "traits"}
 _ENTRIES: dict[str, NetworkEntry] = {
     # Measured at 64 features, the largest that ships.
     "compact": NetworkEntry("apisr.networks.compact", bytes_per_px={"onnx": 800, "openvino": 1_050, "ncnn": 1_050}),

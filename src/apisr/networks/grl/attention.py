@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from apisr.networks.functional import is_tracing, unit_vectors
+from apisr.networks.position_tables import logarithmic_offsets, pair_index
 
 #: Largest cosine scale: exp(min(logit_scale, ln 100)).
 MAX_LOGIT_SCALE = math.log(100.0)
@@ -52,8 +53,10 @@ class CosineBias(nn.Module):
         self.cpb_mlp = nn.Sequential(
             nn.Linear(2, 512, bias=True), nn.ReLU(inplace=True), nn.Linear(512, heads, bias=False)
         )
-        self.register_buffer("table", _offset_table(max(side, key_side), min(side, key_side)), persistent=False)
-        self.register_buffer("index", _pair_index(side, key_side), persistent=False)
+        table = logarithmic_offsets(max(side, key_side), min(side, key_side))
+        index = pair_index((side, side), (key_side, key_side))
+        self.register_buffer("table", torch.from_numpy(table), persistent=False)
+        self.register_buffer("index", torch.from_numpy(index), persistent=False)
         self._cached: tuple[tuple[object, ...], Tensor, Tensor] | None = None
 
     def scale_and_bias(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -232,20 +235,3 @@ def _attend_columns(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     weights = torch.bmm(k.transpose(1, 2), q)
     weights.view(-1, *bias.shape).add_(bias).exp_()
     return torch.bmm(v, weights).div_(weights.sum(1, keepdim=True))
-
-
-def _offset_table(window: int, anchors: int) -> Tensor:
-    """Relative offsets of all pairs (side*side, 2), on the network's logarithmic scale."""
-    shift = (window - anchors) // 2
-    offsets = torch.arange(-(anchors - 1) - shift, window - shift, dtype=torch.float32)
-    offsets = offsets / offsets.max() * 8
-    offsets = offsets.sign() * (offsets.abs() + 1).log2() / 3
-    return torch.stack(torch.meshgrid(offsets, offsets, indexing="ij"), -1).flatten(0, 1)
-
-
-def _pair_index(side: int, key_side: int) -> Tensor:
-    """Row of the offset table for each pair (queries, keys), both counted from 0 in their own window."""
-    query, key = torch.arange(side), torch.arange(key_side)
-    difference = query[:, None] - key[None, :] + key_side - 1
-    index = difference[:, None, :, None] * (side + key_side - 1) + difference[None, :, None, :]
-    return index.reshape(side * side, key_side * key_side)
