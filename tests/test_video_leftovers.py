@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from apisr.upscale.video.remote import remove_abandoned_folders
+from apisr.core.worker_folder import WorkerFolder, remove_abandoned_folders
 
 HOLD = """
 import sys, time
@@ -22,11 +23,17 @@ time.sleep(120)
 """
 
 
+def make_old(path: Path) -> None:
+    an_hour_ago = time.time() - 3600
+    os.utime(path / "in-use", (an_hour_ago, an_hour_ago))
+
+
 def folder(path: Path, *, mark: bool) -> Path:
     path.mkdir()
     (path / "source.mkv").write_bytes(b"a copy of the source")
     if mark:
         (path / "in-use").touch()
+        make_old(path)
     return path
 
 
@@ -34,6 +41,8 @@ def test_folders_of_killed_workers_are_removed_and_no_others(tmp_path: Path, mon
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     working = folder(tmp_path / "apisr-segments-working", mark=True)
     killed = folder(tmp_path / "apisr-segments-killed", mark=True)
+    starting = folder(tmp_path / "apisr-segments-starting", mark=True)
+    (starting / "in-use").touch()
     unmarked = folder(tmp_path / "apisr-segments-unmarked", mark=False)
     foreign = folder(tmp_path / "foreign", mark=True)
     (tmp_path / "apisr-segments-link").symlink_to(foreign)
@@ -42,15 +51,36 @@ def test_folders_of_killed_workers_are_removed_and_no_others(tmp_path: Path, mon
     ) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "held\n"
-        remove_abandoned_folders()
+        remove_abandoned_folders("apisr-segments-")
         assert not killed.exists()
         assert (working / "source.mkv").is_file()
         worker.kill()
         worker.wait()
-    remove_abandoned_folders()
+    remove_abandoned_folders("apisr-segments-")
     assert not working.exists()
+    assert (starting / "source.mkv").is_file(), "its lock file is new: a worker may be about to take the lock"
     assert (unmarked / "source.mkv").is_file()
     assert (foreign / "source.mkv").is_file()
+
+
+def test_a_worker_removes_its_folder_and_what_killed_workers_of_its_kind_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed = folder(tmp_path / "apisr-pictures-killed", mark=True)
+    other_kind = folder(tmp_path / "apisr-segments-killed", mark=True)
+    mine = WorkerFolder("apisr-pictures-")
+    also_mine = WorkerFolder("apisr-pictures-")
+    assert not killed.exists()
+    assert other_kind.is_dir()
+    assert mine.path.parent == tmp_path
+    (mine.path / "in.png").write_bytes(b"a picture")
+    mine.remove()
+    mine.remove()
+    assert not mine.path.exists()
+    assert also_mine.path.is_dir()
+    also_mine.remove()
+    assert not also_mine.path.exists()
 
 
 KILLED_BY_RAY = """

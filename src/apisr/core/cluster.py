@@ -42,7 +42,7 @@ class Worker(Protocol[T_contra, R_co]):
     def close(self) -> None:
         """Remove what is on this machine's disk; a worker that is killed is not asked.
 
-        See :func:`apisr.core.processes.remove_with_process`.
+        See :class:`apisr.core.worker_folder.WorkerFolder`.
         """
         ...
 

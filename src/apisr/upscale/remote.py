@@ -6,7 +6,6 @@ apisr upscale season/ -o large/ --cluster first:6379
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from apisr.core.cluster import ActorPool, Lost
 from apisr.core.errors import ApisrError, InputError, RunError
 from apisr.core.files import write_atomic
-from apisr.core.processes import remove_with_process
+from apisr.core.worker_folder import WorkerFolder
 from apisr.image import open_picture
 from apisr.upscale.existing import mark_of, model_of, resolve_existing
 from apisr.upscale.job import Job, JobContext, JobReport, failed_result, job_result
@@ -61,7 +60,7 @@ class PictureWorker:
 
     recipes: Sequence[NetworkRecipe]
     options: UpscaleOptions = field(default_factory=UpscaleOptions)
-    _here: Path | None = field(default=None, init=False, repr=False)
+    _here: WorkerFolder | None = field(default=None, init=False, repr=False)
     _engines: dict[str, Engine] = field(default_factory=dict[str, "Engine"], init=False, repr=False)
 
     def work(self, picture: PictureFile) -> tuple[bytes, PictureResult] | Exception:
@@ -94,9 +93,8 @@ class PictureWorker:
 
     def _folder(self) -> Path:
         if self._here is None:
-            self._here = Path(tempfile.mkdtemp(prefix="apisr-picture-"))
-            remove_with_process(self._here)
-        return self._here
+            self._here = WorkerFolder("apisr-pictures-")
+        return self._here.path
 
     def _recipe_for(self, lines: int) -> NetworkRecipe:
         factor = needed_factor(self.options, lines) or 0.0
@@ -110,7 +108,8 @@ class PictureWorker:
     def close(self) -> None:
         """Remove what is on this machine's disk."""
         if self._here is not None:
-            shutil.rmtree(self._here, ignore_errors=True)
+            self._here.remove()
+            self._here = None
 
 
 def pictures_on_cluster(jobs: Sequence[Job], context: JobContext) -> dict[int, JobResult]:

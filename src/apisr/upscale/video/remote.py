@@ -10,17 +10,13 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from apisr.core.cluster import ActorPool, connect, or_raise
 from apisr.core.errors import ApisrError, InputError, RunError
-from apisr.core.locks import take_lock
-from apisr.core.processes import remove_with_process
 from apisr.core.progress import Cancel
+from apisr.core.worker_folder import WorkerFolder
 from apisr.upscale.results import HoldStats, ReuseStats, StageSeconds
 from apisr.upscale.reuse import CanvasUpscaler
 from apisr.upscale.video.cuts import Segment
@@ -32,7 +28,6 @@ from apisr.video.source import VideoSource
 from apisr.video.writer import EncodedSegment
 
 _CHUNK_BYTES = 64 << 20
-_FOLDER, _IN_USE = "apisr-segments-", "in-use"
 
 
 @dataclass(frozen=True)
@@ -140,11 +135,8 @@ class SegmentWorker:
     """Lives on a machine of the cluster; makes one segment after the other."""
 
     def __init__(self, run: VideoRun) -> None:
-        remove_abandoned_folders()
-        self._here = Path(tempfile.mkdtemp(prefix=_FOLDER))
-        remove_with_process(self._here)
-        self._lock = take_lock(self._here / _IN_USE, busy="another worker has this folder")
-        self._run = replace(run, folder=WorkFolder(self._here / "segments"))
+        self._here = WorkerFolder("apisr-segments-")
+        self._run = replace(run, folder=WorkFolder(self._here.path / "segments"))
         self._run.folder.path.mkdir()
         self._upscaler: FrameUpscaler | None = None
 
@@ -159,7 +151,7 @@ class SegmentWorker:
     def receive(self, chunk: bytes, *, last: bool) -> None:
         """Append a part of the source to the copy on this machine."""
         source = self._run.source
-        copy = self._here / f"source{source.path.suffix}"
+        copy = self._here.path / f"source{source.path.suffix}"
         with copy.open("ab") as file:
             file.write(chunk)
         if last:
@@ -185,21 +177,7 @@ class SegmentWorker:
 
     def close(self) -> None:
         """Remove what is on this machine's disk."""
-        self._lock.release()
-        shutil.rmtree(self._here, ignore_errors=True)
-
-
-def remove_abandoned_folders() -> None:
-    """Remove what workers that were killed left on this machine's disk: their folders, whose locks nobody holds."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
-        mark = folder / _IN_USE
-        try:
-            if folder.is_symlink() or mark.is_symlink() or not mark.is_file():
-                continue
-            take_lock(mark, busy="a worker has this folder").release()
-        except (ApisrError, OSError):
-            continue
-        shutil.rmtree(folder, ignore_errors=True)
+        self._here.remove()
 
 
 class Shipment:
