@@ -139,29 +139,15 @@ class LoadedModel:
         return cast("NDArray[Value]", from_float(resized, cast("np.dtype[np.uint8]", picture.dtype)))
 
     def _upscaled_floats(self, picture: NDArray[np.float32], tile_px: int | None) -> NDArray[np.float32]:
-        from apisr.upscale.tiles import default_tile_px, plan_tiles, rim_of, run_tile, window_of
+        from apisr.upscale.tiles import plan_model_tiles, run_tile, window_of
 
         height, width, channels = picture.shape
-        traits, scale = self.traits, self.scale
+        scale = self.scale
         colour = picture if channels == 3 else np.repeat(picture, 3, axis=2)
-        core_px = traits.core_px(tile_px or default_tile_px(traits))
         output = np.empty((scale * height, scale * width, 3), np.float32)
-        tiles = plan_tiles(
-            height,
-            width,
-            tile_px=core_px,
-            halo_px=traits.halo_px,
-            multiple_px=traits.multiple_px,
-            rim_px=rim_of(traits),
-        )
-        for tile in tiles:
-            rows = slice(scale * tile.core.top, scale * (tile.core.top + tile.core.height))
-            columns = slice(scale * tile.core.left, scale * (tile.core.left + tile.core.width))
-            output[rows, columns] = run_tile(
-                self.engine,
-                cast("NDArray[np.float32]", window_of(cast("NDArray[np.uint8]", colour), tile.window)),
-                tile,
-            )
+        for tile in plan_model_tiles(height, width, self.traits, tile_px):
+            window = cast("NDArray[np.float32]", window_of(cast("NDArray[np.uint8]", colour), tile.window))
+            output[tile.core.scaled(scale).slices] = run_tile(self.engine, window, tile)
         return output if channels == 3 else output.mean(axis=2, keepdims=True)
 
 

@@ -14,7 +14,7 @@ upscaler. Block by block it keeps a *canonical* input while the frame differs fr
 - A new canonical block is the mean of what the next frames show of the same drawing (a bounded look-ahead).
 - Earlier canonical blocks, and the last few shots, are kept: a drawing that returns gets the very bits that it had.
 
-Measured, and what did not work: ``docs/hold.md``.
+Measurements, and what did not work: ``docs/hold-measured.md``.
 
     >>> import numpy as np
     >>> noise = np.random.default_rng(0)

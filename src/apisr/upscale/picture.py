@@ -42,8 +42,7 @@ from apisr.upscale.tiles import (
     Rectangle,
     Tile,
     bounds_of,
-    default_tile_px,
-    plan_tiles,
+    plan_model_tiles,
     rim_of,
     rows_of,
     run_tile,
@@ -85,12 +84,7 @@ def upscale_bands(
     """Upscale one array and give the output in bands of full rows, top to bottom; see :func:`upscale_pixels`."""
     height, width, channels = pixels.shape
     scale = engine.traits.scale
-    traits = engine.traits
-    core_px = traits.core_px(tile_px or default_tile_px(traits))
-    tiles = plan_tiles(
-        height, width, tile_px=core_px, halo_px=traits.halo_px, multiple_px=traits.multiple_px, rim_px=rim_of(traits)
-    )
-    for row in rows_of(tiles):
+    for row in rows_of(plan_model_tiles(height, width, engine.traits, tile_px)):
         core = row[0].core
         band = np.empty((scale * core.height, scale * width, channels), pixels.dtype)
         for tile in row:

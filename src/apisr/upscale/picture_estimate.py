@@ -16,7 +16,7 @@ import numpy as np
 from apisr.image import ImageU8, from_float, read_rgb, resize, to_float, write_picture
 from apisr.upscale.picture import upscale_pixels
 from apisr.upscale.planned import JobEstimate
-from apisr.upscale.tiles import default_tile_px, plan_tiles, rim_of
+from apisr.upscale.tiles import plan_model_tiles
 
 if TYPE_CHECKING:
     from apisr.engines import Engine, ModelTraits
@@ -81,12 +81,4 @@ def mosaic(picture: ImageU8) -> ImageU8:
 
 def _computed_px(height: int, width: int, traits: ModelTraits) -> int:
     """Pixels that go through the network for a picture, halos included."""
-    tiles = plan_tiles(
-        height,
-        width,
-        tile_px=traits.core_px(default_tile_px(traits)),
-        halo_px=traits.halo_px,
-        multiple_px=traits.multiple_px,
-        rim_px=rim_of(traits),
-    )
-    return sum(tile.window.area_px for tile in tiles)
+    return sum(tile.window.area_px for tile in plan_model_tiles(height, width, traits))

@@ -52,7 +52,7 @@ class ReuseStats(_Counters):
 
     @property
     def computed_share(self) -> float:
-        """ImageInt put through the network over pixels of all frames; above 1 where halos cost more than was saved."""
+        """Pixels put through the network over pixels of all frames; above 1 where halos cost more than was saved."""
         return self.computed_px / self.total_px if self.total_px else 0.0
 
 

@@ -147,7 +147,7 @@ class CanvasUpscaler:
                 rows, columns = _blocks_of(tile.window)
                 if blocks[rows, columns].any():
                     self._run(tile, rgb, high)
-        if not affected.all() and self.stats.frames and np.array_equal(high, self._high):
+        if not affected.all() and np.array_equal(high, self._high):
             high = self._high
         self._low, self._high = rgb, high
         return high
@@ -235,12 +235,12 @@ def merge_blocks(blocks: NDArray[np.bool_], height: int, width: int, *, halo_px:
 
     bounds = bounds_of(height, width, 0)
 
-    def cost(box: tuple[int, int, int, int]) -> int:
+    def cost(box: Box) -> int:
         rectangle = _pixels_of(box, height, width)
         return rectangle.grown(halo_px, bounds).area_px + _FIXED_COST_PX
 
     count, _, stats, _ = cv2.connectedComponentsWithStats(blocks.astype(np.uint8), connectivity=8)
-    boxes: list[tuple[int, int, int, int]] = []
+    boxes: list[Box] = []
     for left, top, box_width, box_height, _ in stats[1:count].tolist():
         boxes += _split(blocks, (top, top + box_height, left, left + box_width), cost)
     merged = True
@@ -342,18 +342,16 @@ def _cell_rectangle(cell: tuple[slice, slice], height: int, width: int) -> Recta
     return _pixels_of((cell[0].start, cell[0].stop, cell[1].start, cell[1].stop), height, width)
 
 
-def _pixels_of(box: tuple[int, int, int, int], height: int, width: int) -> Rectangle:
+def _pixels_of(box: Box, height: int, width: int) -> Rectangle:
     top, bottom, left, right = box
     return Rectangle(top * BLOCK_PX, min(bottom * BLOCK_PX, height), left * BLOCK_PX, min(right * BLOCK_PX, width))
 
 
-def _union(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+def _union(a: Box, b: Box) -> Box:
     return min(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), max(a[3], b[3])
 
 
-def _split(
-    blocks: NDArray[np.bool_], box: tuple[int, int, int, int], cost: Callable[[tuple[int, int, int, int]], int]
-) -> list[tuple[int, int, int, int]]:
+def _split(blocks: NDArray[np.bool_], box: Box, cost: Callable[[Box], int]) -> list[Box]:
     """Cut a box in two where that saves most, again and again."""
     top, bottom, left, right = box
     inside = blocks[top:bottom, left:right]
@@ -377,7 +375,7 @@ def _split(
     return [part for half in best if half for part in _split(blocks, half, cost)]
 
 
-def _tight(inside: NDArray[np.bool_], top: int, left: int) -> tuple[int, int, int, int] | None:
+def _tight(inside: NDArray[np.bool_], top: int, left: int) -> Box | None:
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if not len(rows):
         return None

@@ -59,7 +59,7 @@ class Rectangle:
 
     @property
     def area_px(self) -> int:
-        """ImageInt."""
+        """Pixels."""
         return self.height * self.width
 
     @property
@@ -124,6 +124,25 @@ def plan_tiles(
             core = Rectangle(top, min(top + step, height), left, min(left + step, width))
             tiles.append(Tile(core, core.grown(halo_px, bounds).aligned(multiple_px, bounds)))
     return tiles
+
+
+def plan_model_tiles(height: int, width: int, traits: ModelTraits, tile_px: int | None = None) -> list[Tile]:
+    """Cut a picture into the tiles that a model needs; see :func:`plan_tiles`.
+
+    Args:
+        height: rows of the picture.
+        width: columns of the picture.
+        traits: of the model.
+        tile_px: side of a core; None for :func:`default_tile_px`.
+    """
+    return plan_tiles(
+        height,
+        width,
+        tile_px=traits.core_px(tile_px or default_tile_px(traits)),
+        halo_px=traits.halo_px,
+        multiple_px=traits.multiple_px,
+        rim_px=rim_of(traits),
+    )
 
 
 def rim_of(traits: ModelTraits) -> int:
