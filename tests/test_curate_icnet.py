@@ -74,7 +74,7 @@ def test_golden_score(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert open_scorer("auto").name == "classical"
     with pytest.raises(ModelError) as refused:
         open_scorer("icnet")
-    assert refused.value.code == "bad-model"
+    assert refused.value.code == "model-not-fetched"
     (tmp_path / "models").mkdir()
     shutil.copyfile(checkpoint, tmp_path / "models" / "ck.pth")
     scorer = open_scorer("auto")

@@ -50,4 +50,4 @@ def test_reference_way() -> None:
 def test_bad_numbers() -> None:
     with pytest.raises(InputError) as refused:
         select([], count=0)
-    assert refused.value.code == "bad-input"
+    assert refused.value.code == "out-of-range"

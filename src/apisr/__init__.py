@@ -253,6 +253,9 @@ def enhance(
 
     Returns:
         The picture with sharper lines, of the same shape and dtype.
+
+    Raises:
+        InputError: a shape, a dtype, a preset or a value that is not one of these.
     """
     from apisr.enhance import enhance as enhance_lines
 
@@ -270,6 +273,10 @@ def degrade(picture: ImageU8 | ImageF32, *, recipe: str | Path = "apisr", scale:
 
     Returns:
         ``(ceil(H / scale), ceil(W / scale), 3)`` uint8 RGB.
+
+    Raises:
+        InputError: the picture is not RGB, the recipe is unknown or damaged, or the scale is not one of these.
+        RunError: a codec failed.
     """
     import numpy as np
 
@@ -303,6 +310,11 @@ def curate(
 
     Returns:
         What became of the videos.
+
+    Raises:
+        InputError: a missing input, a folder that is not a dataset, a dataset in use, or one with other settings.
+        RunError: the manifest cannot be written.
+        Cancelled: a stop was asked for.
     """
     from apisr.curate.run import curate as run_curation
     from apisr.curate.settings import load_settings
@@ -338,6 +350,12 @@ def train(
 
     Returns:
         Where the weights are, and the last scores.
+
+    Raises:
+        InputError: the configuration, data, weights or folders do not fit; a run exists and `resume` is false; the
+            machine is too small.
+        RunError: the loss is not finite or diverges, a picture failed, or the disk is full.
+        MissingExtra: a package is not installed.
     """
     from apisr.train.config import load_config
     from apisr.train.trainer import train as run_training
@@ -367,6 +385,11 @@ def evaluate(
 
     Returns:
         The evaluation; ``.report`` is what ``apisr evaluate --json`` prints.
+
+    Raises:
+        InputError: pictures that cannot be read or paired, sizes that differ, unknown metrics, an unusable model.
+        MissingExtra: a metric that was asked for needs an extra that is not installed.
+        Cancelled: a stop was asked for.
     """
     from apisr.evaluate import evaluate as run_evaluation
 

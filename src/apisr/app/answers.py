@@ -97,14 +97,22 @@ async def json_of(request: Request) -> dict[str, object]:
 
 
 def texts_of(value: object) -> list[str]:
-    """Return a list of texts, checked."""
+    """Return a list of texts, checked.
+
+    Raises:
+        InputError: it is not one.
+    """
     if not isinstance(value, list) or not all(isinstance(item, str) for item in cast("list[object]", value)):
         raise InputError("expected a list of ids.", code="bad-request")
     return cast("list[str]", value)
 
 
 def settings_of(value: object) -> Settings:
-    """Return what a person chose, checked."""
+    """Return what a person chose, checked.
+
+    Raises:
+        InputError: an unknown setting, or a value out of range.
+    """
     try:
         return Settings.model_validate(value or {})
     except ValidationError as error:
@@ -114,7 +122,11 @@ def settings_of(value: object) -> Settings:
 
 
 def seconds_of(text: str) -> float:
-    """Return a time in seconds, checked."""
+    """Return a time in seconds, checked.
+
+    Raises:
+        InputError: it is not a number, is negative, or is over 10,000,000 seconds.
+    """
     try:
         seconds = float(text)
     except ValueError:

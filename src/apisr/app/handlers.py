@@ -176,17 +176,24 @@ class App:
         with partial.open("wb") as file:
             while True:
                 if max(announced, received) > room:
-                    raise InputError("there is no room for this file.", code="upload-too-large")
+                    raise InputError(
+                        f"the file is too large: {room >> 20} MiB can be taken. Start the app with a larger "
+                        "--max-upload-gb, make room on the disk, or give the file's folder: apisr app FOLDER",
+                        code="upload-too-large",
+                    )
                 try:
                     chunk = await asyncio.wait_for(anext(stream), UPLOAD_IDLE_SECONDS)
                 except StopAsyncIteration:
                     break
                 except TimeoutError:
-                    raise InputError("the upload stopped.", code="upload-stopped") from None
+                    raise InputError("the upload stopped. Add the file again.", code="upload-stopped") from None
                 received += len(chunk)
                 await asyncio.to_thread(file.write, chunk)
         if announced and received != announced:
-            raise InputError("the upload is not whole.", code="upload-stopped")
+            raise InputError(
+                f"the upload is not whole: {received} of {announced} bytes came. Add the file again.",
+                code="upload-stopped",
+            )
 
     async def remove_item(self, request: Request) -> Response:
         """Take a file out of the list."""

@@ -130,7 +130,7 @@ class Queue:
             "settings": job.settings.model_dump(exclude_none=True),
         }
         try:
-            job.result = await self._worker.ask("upscale", arguments, on_event=self._progress_of(job, began))
+            job.result = await self._worker.ask("upscale", arguments, on_event=self._progress_of(job))
             job.status = "done"
             job.done = job.total or job.done
         except ApisrError as error:
@@ -153,7 +153,7 @@ class Queue:
             job.message = str(error)
             self._log(job, job.message)
 
-    def _progress_of(self, job: Job, began: float) -> Callable[[dict[str, object]], None]:
+    def _progress_of(self, job: Job) -> Callable[[dict[str, object]], None]:
         marks: list[tuple[float, float]] = []
         last = 0.0
 

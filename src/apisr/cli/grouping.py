@@ -21,7 +21,11 @@ from typing import get_type_hints
 
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
-    """Return a function whose parameters are those of `function` with every dataclass replaced by its fields."""
+    """Return a function whose parameters are those of `function` with every dataclass replaced by its fields.
+
+    Raises:
+        TypeError: two fields have one name.
+    """
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, type] = {}
     parameters: list[inspect.Parameter] = []

@@ -139,7 +139,9 @@ def verify(
             if release is None:
                 resolve_model(name)
             elif cached(release) is None:
-                raise ModelError(f"'{name}' is not on this machine. Run: apisr models fetch {name}")
+                raise ModelError(
+                    f"'{name}' is not on this machine. Run: apisr models fetch {name}", code="model-not-fetched"
+                )
             say(f"{name}: whole")
         except ModelError as error:
             failures += 1

@@ -169,7 +169,10 @@ def _shipped() -> dict[str, object]:
 
 def _profile(name: str, table: object, origin: str) -> Profile:
     if not isinstance(table, dict):
-        raise InputError(f"{origin}: the profile '{name}' is not a table like [profiles.{name}.upscale].")
+        raise InputError(
+            f"{origin}: expected the profile '{name}' as a table like [profiles.{name}.upscale], got {table!r}.",
+            code="bad-profile",
+        )
     entries = cast("dict[str, object]", table)
     description = entries.get("description", "")
     tables = {

@@ -207,12 +207,16 @@ def _open_icnet() -> Scorer:
         raise MissingExtra("torch", "to score complexity with IC9600's network")
     path = _icnet_path()
     if path is None:
-        raise ModelError("IC9600's network is not installed. Run: apisr models fetch ic9600")
+        raise ModelError("IC9600's network is not installed. Run: apisr models fetch ic9600", code="model-not-fetched")
     from apisr.weights.checkpoint import load_network, read_checkpoint
 
     checkpoint = read_checkpoint(path)
     if checkpoint.network.name != "icnet":
-        raise ModelError(f"'{path}' is not IC9600's network but {checkpoint.network.title}. Fetch it again.")
+        raise ModelError(
+            f"'{path}' is not IC9600's network but {checkpoint.network.title}. Remove it and run: "
+            "apisr models fetch ic9600",
+            code="wrong-network",
+        )
     return NetworkScorer(load_network(checkpoint))
 
 

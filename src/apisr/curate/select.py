@@ -53,7 +53,8 @@ def select(
     """
     if count < 1 or parts < 1 or distance_s < 0:
         raise InputError(
-            f"count and parts must be at least 1 and distance_s not negative, got {count}, {parts}, {distance_s}."
+            f"count and parts must be at least 1 and distance_s not negative, got {count}, {parts}, {distance_s}.",
+            code="out-of-range",
         )
     chosen: list[Candidate] = []
 

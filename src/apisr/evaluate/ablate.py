@@ -97,7 +97,11 @@ class Stages:
     sets: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Refuse weights to start from without a second stage that starts."""
+        """Refuse weights to start from without a second stage that starts.
+
+        Raises:
+            InputError: there are such weights, and no second stage.
+        """
         if self.start is not None and self.stage2 is None:
             raise InputError(
                 "weights to start from are for the second stage. Name one with --stage2, or leave out --start.",

@@ -60,6 +60,9 @@ class FrameWriter(ABC):
             channels: 1 to 4.
             dtype: uint8 or uint16.
             duration_ms: how long an animation shows it.
+
+        Raises:
+            ValueError: the frame before is not complete, or a still has its frame already.
         """
         self._check_complete()
         if self.frames_written and self.info.kind == "still":
@@ -69,7 +72,11 @@ class FrameWriter(ABC):
         self.begin()
 
     def write(self, rows: ImageInt) -> None:
-        """Append rows ``(h, W, C)`` of the frame that was begun."""
+        """Append rows ``(h, W, C)`` of the frame that was begun.
+
+        Raises:
+            ValueError: rows of another width, number of channels or dtype, or more rows than the frame has.
+        """
         if rows.shape[1:] != self.shape[1:] or rows.dtype != self.dtype:
             raise ValueError(f"rows of {rows.shape[1:]} {rows.dtype} for a frame of {self.shape[1:]} {self.dtype}")
         self._rows_left -= rows.shape[0]
@@ -81,7 +88,11 @@ class FrameWriter(ABC):
             self.end()
 
     def finish(self) -> None:
-        """Complete the file."""
+        """Complete the file.
+
+        Raises:
+            ValueError: no frame was written, or the last one is not complete.
+        """
         self._check_complete()
         if self.frames_written == 0:
             raise ValueError("no frame was written")

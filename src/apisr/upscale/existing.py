@@ -22,7 +22,8 @@ def resolve_existing(job: Job, context: JobContext) -> tuple[Job, JobResult | No
     """Decide what becomes of a job whose output may exist.
 
     Returns:
-        The job, perhaps with another name of the output, and its result if it is not to be done.
+        The job, perhaps with another name of the output, and its result if it is not to be done: skipped, or failed
+        because the output cannot be written. Nothing is raised.
     """
     try:
         if context.options.overwrite or not job.target.is_file():

@@ -43,7 +43,11 @@ class NetworkRecipe:
         return NetworkRecipe(portable, model.path.read_bytes(), chosen, options.video.reuse, engine_name)
 
     def load(self) -> Engine:
-        """Load the network on this machine."""
+        """Load the network on this machine.
+
+        Raises:
+            InputError: no engine here runs it, or another one than every machine must have.
+        """
         options = self.options
         with tempfile.TemporaryDirectory(prefix="apisr-model-", ignore_cleanup_errors=True) as folder:
             path = Path(folder) / self.model.path.name

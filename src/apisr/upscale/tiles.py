@@ -222,7 +222,8 @@ def _fitted(values: NDArray[V], traits: ModelTraits) -> NDArray[V]:
     if padded_height < height or padded_width < width:
         raise InputError(
             f"the model takes pictures of {padded_width}x{padded_height} only, got {width}x{height}. "
-            "Export it with free sizes."
+            "Export it with free sizes.",
+            code="size-not-taken",
         )
     if (padded_height, padded_width) == (height, width):
         return values

@@ -26,7 +26,11 @@ def is_sequence(path: Path) -> bool:
 
 
 def picture_at(pattern: Path, number: int) -> Path:
-    """Return the name of one picture of a sequence."""
+    """Return the name of one picture of a sequence.
+
+    Raises:
+        InputError: `pattern` is not one.
+    """
     match = _NUMBER.search(pattern.name)
     if match is None:
         raise InputError(

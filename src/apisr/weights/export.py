@@ -80,7 +80,8 @@ def export_onnx(
         difference = compare(module, partial, traits=traits, fixed_size=fixed_size)
         if not difference < 1e-3:
             raise ModelError(
-                f"the exported file computes something else: largest difference {difference:.2g}, expected < 1e-3."
+                f"the exported file computes something else: largest difference {difference:.2g}, expected < 1e-3.",
+                code="export-differs",
             )
     return difference
 
@@ -175,7 +176,11 @@ def pack_halves(path: Path, *, at_least: int = 1024) -> int:
 
 
 def compare(module: nn.Module, path: Path, *, traits: ModelTraits, fixed_size: tuple[int, int] | None = None) -> float:
-    """Return the largest absolute difference between `module` and the ONNX file over random pictures of two sizes."""
+    """Return the largest absolute difference between `module` and the ONNX file over random pictures of two sizes.
+
+    Raises:
+        ModelError: the file gives another shape.
+    """
     import torch
 
     unit = max(traits.multiple_px, 1)
@@ -189,7 +194,9 @@ def compare(module: nn.Module, path: Path, *, traits: ModelTraits, fixed_size: t
             expected = module(torch.from_numpy(batch)).numpy()
         found = run_onnx(path, batch)
         if found.shape != expected.shape:
-            raise ModelError(f"the exported file gives the shape {found.shape}, expected {expected.shape}.")
+            raise ModelError(
+                f"the exported file gives the shape {found.shape}, expected {expected.shape}.", code="export-differs"
+            )
         largest = max(largest, float(np.abs(found - expected).max()))
     return largest
 

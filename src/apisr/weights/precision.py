@@ -66,7 +66,10 @@ def _sort_nodes(graph: Any) -> None:
     while waiting:
         ready = [node for node in waiting if all(name in known for name in node.input)]
         if not ready:
-            raise ModelError("the graph cannot be converted to fp16: its nodes form a circle. Export it as fp32.")
+            raise ModelError(
+                "the graph cannot be converted to fp16: its nodes form a circle. Export it as fp32.",
+                code="cannot-convert",
+            )
         ordered += ready
         known.update(name for node in ready for name in node.output)
         chosen = {id(node) for node in ready}

@@ -44,6 +44,9 @@ def artifact(picture: ImageF32, kind: Kind, *, strength: float, generator: np.ra
 
     Returns:
         A new array, float32 in [0, 1].
+
+    Raises:
+        InputError: the strength is out of range.
     """
     if not 0 <= strength <= 1:
         raise InputError(

@@ -54,19 +54,33 @@ def gaussian_kernel(size: int, sigma_x: float, sigma_y: float | None = None, *, 
 def generalized_kernel(
     size: int, sigma_x: float, sigma_y: float | None = None, *, angle: float = 0.0, beta: float
 ) -> Kernel:
-    """Make a generalised Gaussian kernel; `beta` 1 is the Gaussian, smaller has a peak and long tails."""
+    """Make a generalised Gaussian kernel; `beta` 1 is the Gaussian, smaller has a peak and long tails.
+
+    The other arguments are those of :func:`gaussian_kernel`.
+    """
     return _normalised(np.exp(-0.5 * _mahalanobis(size, sigma_x, sigma_y, angle) ** beta))
 
 
 def plateau_kernel(
     size: int, sigma_x: float, sigma_y: float | None = None, *, angle: float = 0.0, beta: float
 ) -> Kernel:
-    """Make a plateau-shaped kernel ``1 / (1 + m^beta)``; larger `beta` is flatter with steeper sides."""
+    """Make a plateau-shaped kernel ``1 / (1 + m^beta)``; larger `beta` is flatter with steeper sides.
+
+    The other arguments are those of :func:`gaussian_kernel`; ``m`` is the squared Mahalanobis distance from the middle.
+    """
     return _normalised(1.0 / (1.0 + _mahalanobis(size, sigma_x, sigma_y, angle) ** beta))
 
 
 def sinc_kernel(size: int, cutoff: float) -> Kernel:
-    """Make a circular low-pass kernel with angular cut-off frequency `cutoff` (radians a pixel, 0 to pi)."""
+    """Make a circular low-pass kernel.
+
+    Args:
+        size: odd side in pixels.
+        cutoff: angular frequency in radians a pixel, above 0 and at most pi.
+
+    Raises:
+        InputError: the frequency is out of range.
+    """
     if not 0 < cutoff <= math.pi:
         raise InputError(
             f"cut-off {cutoff} is out of range. Give a frequency above 0 and at most pi.", code="out-of-range"

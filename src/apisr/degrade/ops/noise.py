@@ -41,6 +41,9 @@ def gaussian_noise(picture: ImageF32, *, sigma: float, gray: bool, generator: np
 
     Returns:
         A new array, float32 in [0, 1].
+
+    Raises:
+        InputError: `sigma` is negative.
     """
     if sigma < 0:
         raise InputError(f"noise of {sigma} levels is out of range. Give 0 or more.", code="out-of-range")
@@ -65,6 +68,9 @@ def poisson_noise(picture: ImageF32, *, scale: float, gray: bool, generator: np.
 
     Returns:
         A new array, float32 in [0, 1].
+
+    Raises:
+        InputError: `scale` is negative.
     """
     if scale < 0:
         raise InputError(f"noise scale {scale} is out of range. Give 0 or more.", code="out-of-range")

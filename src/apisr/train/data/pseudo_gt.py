@@ -34,7 +34,11 @@ def cached_path(high: ImageU8, preset: Enhance, cache: Path) -> Path:
 
 
 def kept_pseudo_gt(high: ImageU8, preset: Enhance, path: Path) -> ImageU8:
-    """Return a pseudo-GT from its file, which is made where it is missing; arguments as of :func:`pseudo_gt`."""
+    """Return a pseudo-GT from its file, which is made where it is missing; arguments as of :func:`pseudo_gt`.
+
+    Raises:
+        ValueError: the preset is ``none``.
+    """
     if preset == "none":
         raise ValueError("the preset 'none' has no pseudo-GT")
     if path.is_file():

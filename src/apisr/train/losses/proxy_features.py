@@ -223,6 +223,7 @@ def read_proxy(path: Path) -> Graph:
 
     Raises:
         ModelError: the file is damaged or of another kind.
+        MissingExtra: the extra ``torch`` is not installed.
     """
     try:
         from safetensors import SafetensorError, safe_open

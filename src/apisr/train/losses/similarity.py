@@ -22,6 +22,11 @@ def ssim_loss(output: Tensor, target: Tensor, *, kind: Literal["mean", "log"] = 
     The form of Wang et al. (2004) with flat windows instead of Gaussian ones and sample statistics: cheap enough for
     every step on a processor. ``kind="log"`` takes the mean over the crops of ``log(1 + (1 - SSIM)/0.01)``: as with
     :func:`apisr.train.losses.pixel.log_mse`, crops that are nearly right count as much as hopeless ones.
+
+    Args:
+        output: ``(N, C, H, W)`` in [0, 1].
+        target: likewise.
+        kind: ``mean`` or ``log``.
     """
     output = output.float()
     pictures = (output, target, output * output, target * target, output * target)
@@ -43,6 +48,13 @@ def ms_ssim_loss(output: Tensor, target: Tensor) -> Tensor:
 
     Gaussian window of 11 pixels (sigma 1.5), no padding, sample statistics of each channel. Crops smaller than 176
     pixels use the scales that fit and the first weights of them, normalised to sum 1.
+
+    Args:
+        output: ``(N, C, H, W)`` in [0, 1].
+        target: likewise.
+
+    Raises:
+        InputError: the crops are smaller than the window.
     """
     output = output.float()
     scales = 0

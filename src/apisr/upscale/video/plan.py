@@ -94,7 +94,7 @@ def plan_video(source: VideoSource, output: OutputRequest, *, scale: int, option
     Raises:
         InputError: streams that the output cannot hold, unknown or impossible settings, no frame between start and end.
     """
-    _check_files(source, output, options)
+    _check_files(source, output)
     index, unit = source.index, source.info.video.time_base
     fields, field_notices = _plan_fields(source, options)
     origin = int(index.pts[0]) * unit
@@ -166,7 +166,7 @@ def _rehearsed(
     return tuple(kept)
 
 
-def _check_files(source: VideoSource, output: OutputRequest, options: VideoOptions) -> None:
+def _check_files(source: VideoSource, output: OutputRequest) -> None:
     target = output.target
     if target.exists() and source.path.exists() and target.samefile(source.path):
         raise InputError(f"'{target}' is the source itself. Give another name with -o.", code="output-is-input")
