@@ -21,6 +21,7 @@ from error_codes import raises_code
 from test_train_loader import Blocks
 
 from apisr import metrics
+from apisr.core.progress import Progress
 from apisr.curate.manifest import Row, write_manifest
 from apisr.image import read_rgb, write_picture
 from apisr.networks import architecture
@@ -35,7 +36,7 @@ from apisr.train.init.weights import find_weights
 from apisr.train.precision import ScaledPrecision
 from apisr.train.trainer import Trainer, TrainResult, train
 from apisr.train.validate import Validator, enlarge
-from apisr.weights.checkpoint import load_network
+from apisr.weights.checkpoint import load_network, load_state
 
 
 def config(folder: Path, *sets: str) -> TrainConfig:
@@ -137,19 +138,112 @@ def test_a_run_is_not_overwritten_nor_continued_differently(tmp_path: Path) -> N
         train(config(tmp_path, "run.steps=3", "optimizer.lr=2e-3"), source=Blocks(), resume=True)
 
 
-def test_damaged_checkpoint(tmp_path: Path) -> None:
-    result = train(config(tmp_path, "run.steps=2"), source=Blocks())
-    path = list_checkpoints(result.folder)[-1][1]
-    whole = bytearray(path.read_bytes())
+def flip_a_bit(path: Path) -> None:
+    """Change one bit in the middle of the largest array of a checkpoint."""
+    content = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
         largest = max(archive.infolist(), key=lambda entry: entry.file_size)
-    whole[largest.header_offset + 64 + largest.file_size // 2] ^= 1
-    path.write_bytes(whole)
-    with raises_code("damaged-checkpoint"):
+    content[largest.header_offset + 64 + largest.file_size // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+@pytest.mark.parametrize("damage", [flip_a_bit, cut, empty])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: Callable[[Path], None], keep: int) -> None:
+    sets = ("checkpoint.every=3", "log.every=1", f"checkpoint.keep={keep}")
+    whole = train(config(tmp_path, "run.name=whole", "run.steps=9", *sets), source=Blocks())
+    parts = config(tmp_path, "run.name=parts", "run.steps=7", "checkpoint.every=3", "log.every=1", "checkpoint.keep=3")
+    folder = train(parts, source=Blocks()).folder
+    names = [path.name for _, path in list_checkpoints(folder)]
+    assert names == ["step-00000003.pt", "step-00000006.pt", "step-00000007.pt"]
+    damage(folder / "checkpoints" / "step-00000007.pt")
+    damage(folder / "checkpoints" / "step-00000006.pt")
+    lines: list[str] = []
+    again = train(
+        config(tmp_path, "run.name=parts", "run.steps=9", *sets),
+        source=Blocks(),
+        resume=True,
+        progress=lambda event: lines.append(event.message) if event.kind == "notice" else None,
+    )
+    said = [line for line in lines if ".damaged" in line]
+    assert len(said) == 2
+    assert all("goes on from step 3" in line for line in said)
+    assert same(weights(whole), weights(again))
+    assert [line["step"] for line in records(folder, "train")] == list(range(1, 10))
+    kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    damaged = ["step-00000006.damaged", "step-00000007.damaged"]
+    assert kept == sorted([*damaged, *(path.name for _, path in list_checkpoints(whole.folder))])
+
+
+def test_where_every_checkpoint_is_damaged_the_way_out_is_said_and_works(tmp_path: Path) -> None:
+    chosen = config(tmp_path, "run.steps=4", "checkpoint.every=2")
+    folder = train(chosen, source=Blocks()).folder
+    for _, path in list_checkpoints(folder):
+        cut(path)
+    with raises_code("damaged-checkpoint") as caught:
+        train(config(tmp_path, "run.steps=6"), source=Blocks(), resume=True)
+    options = [part.strip(" '.") for part in str(caught.value).split("--set")[1:]]
+    assert len(options) == 2
+    after = config(tmp_path, "run.steps=2", *(text.replace("'", "") for text in options))
+    assert train(after, source=Blocks()).complete
+
+
+@pytest.mark.parametrize("part", ["scalers", "ema_updates", "step", "loss_mean", "best", "optimizer"])
+def test_a_checkpoint_without_a_part_is_refused(tmp_path: Path, part: str) -> None:
+    path = list_checkpoints(train(config(tmp_path, "run.steps=2"), source=Blocks()).folder)[-1][1]
+    state = load_checkpoint(path)
+    del state[part]
+    torch.save(state, path)
+    with raises_code("weights-do-not-fit"):
         train(config(tmp_path, "run.steps=3"), source=Blocks(), resume=True)
-    path.write_bytes(whole[:200])
-    with raises_code("damaged-checkpoint"):
-        train(config(tmp_path, "run.steps=3"), source=Blocks(), resume=True)
+
+
+def test_weights_are_those_of_the_checkpoint_also_where_a_kill_came_between(tmp_path: Path) -> None:
+    first = train(config(tmp_path, "run.steps=2"), source=Blocks()).weights
+    before, early = first.read_bytes(), load_state(first)[0]
+    after = train(config(tmp_path, "run.steps=4"), source=Blocks(), resume=True)
+    expected = load_state(after.weights)[0]
+    assert not same(expected, early)
+    for left in (before, b"", None):  # what a kill leaves between the checkpoint and the weights
+        after.weights.unlink()
+        if left is not None:
+            after.weights.write_bytes(left)
+        again = train(config(tmp_path, "run.steps=4"), source=Blocks(), resume=True)
+        assert again.complete
+        assert same(load_state(again.weights)[0], expected)
+
+
+def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
+    chosen = config(tmp_path, "run.steps=3", "run.name=shared")
+    inside: list[str] = []
+
+    def second(event: Progress) -> None:
+        if event.kind == "notice" and not inside:
+            with raises_code("run-busy"):
+                train(chosen, source=Blocks())
+            inside.append(event.message)
+
+    result = train(chosen, source=Blocks(), progress=second)
+    assert inside
+    assert result.complete
+    with raises_code("run-exists"):
+        train(chosen, source=Blocks())
+
+
+def test_a_damaged_log_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    folder = train(config(tmp_path, "run.steps=2", "log.every=1"), source=Blocks()).folder
+    with (folder / "metrics.jsonl").open("ab") as file:
+        file.write(b"\xff\xfe\x00 not text\n" + b"[" * 9000 + b"\n")
+    train(config(tmp_path, "run.steps=4", "log.every=1"), source=Blocks(), resume=True)
+    assert [line["step"] for line in records(folder, "train")] == [1, 2, 3, 4]
 
 
 def test_starts_from_another_run(tmp_path: Path) -> None:

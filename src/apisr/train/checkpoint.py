@@ -5,13 +5,15 @@ the gradient scalers, the step and the best score. Nothing else is needed: the l
 step are functions of the step, and the batches of the number of samples.
 
 Files are written under another name, flushed to the disk and renamed, so that a process killed at any moment leaves
-the checkpoint before it whole.
+the checkpoint before it whole. What a disk does to a file later is seen by its checksums: the run then goes on from the
+one before.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -82,6 +84,40 @@ def load_checkpoint(path: Path) -> State:
             code="other-checkpoint",
         )
     return cast("State", _with_own_storage(cast("object", state)))
+
+
+def load_newest(paths: Sequence[Path]) -> tuple[State, list[Path]]:
+    """Read the first of several checkpoints (newest first) that is whole.
+
+    Returns:
+        Its state, and the damaged ones before it.
+
+    Raises:
+        InputError: one cannot be read.
+        ModelError: all are damaged, or one is of another kind.
+    """
+    damaged: list[Path] = []
+    for path in paths:
+        try:
+            return load_checkpoint(path), damaged
+        except ModelError as error:
+            if error.code != "damaged-checkpoint":
+                raise
+            damaged.append(path)
+    folder = paths[0].parent.parent
+    names = ", ".join(path.name for path in damaged)
+    raise ModelError(
+        f"cannot go on with '{folder}': every checkpoint in it is damaged ({names}). Begin another run with its last "
+        f"weights: --set run.name=OTHER --set model.init_from='{folder}'.",
+        code="damaged-checkpoint",
+    )
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged checkpoint, so that it counts neither as the last one nor as one that is kept."""
+    target = path.with_suffix(".damaged")
+    path.replace(target)
+    return target
 
 
 def remove_partial(folder: Path) -> None:

@@ -8,7 +8,7 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +16,7 @@ import torch
 
 from apisr.core.errors import InputError
 from apisr.core.files import write_atomic
+from apisr.core.locks import take_lock
 from apisr.core.version import __version__
 from apisr.train.checkpoint import list_checkpoints
 from apisr.train.config import TrainConfig, load_config, to_toml
@@ -43,8 +44,8 @@ FREE_ON_RESUME = (
 )
 
 
-def checkpoint_to_resume(config: TrainConfig, *, resume: bool) -> Path | None:
-    """Return the checkpoint that a run goes on from; None begins a new one.
+def checkpoints_to_resume(config: TrainConfig, *, resume: bool) -> list[Path]:
+    """Return the checkpoints that a run can go on from, newest first; none begins a new one.
 
     Raises:
         InputError: the run's folder holds a run and `resume` is false, or a run with other settings.
@@ -52,14 +53,41 @@ def checkpoint_to_resume(config: TrainConfig, *, resume: bool) -> Path | None:
     folder = config.run_folder
     checkpoints = list_checkpoints(folder)
     if not checkpoints:
-        return None
+        return []
     if not resume:
         raise InputError(
             f"'{folder}' holds a run at step {checkpoints[-1][0]}. Add --resume to go on, or --set run.name=OTHER.",
             code="run-exists",
         )
     _check_same_run(folder, config)
-    return checkpoints[-1][1]
+    return [path for _, path in reversed(checkpoints)]
+
+
+@contextlib.contextmanager
+def hold_run(folder: Path, begun: Sequence[Path]) -> Generator[None]:
+    """Keep other runs out of a run's folder while the block runs (where the disk knows locks).
+
+    Args:
+        folder: of the run.
+        begun: what :func:`checkpoints_to_resume` returned; another run may have changed it since.
+
+    Raises:
+        InputError: another run works in it, or did meanwhile (code ``run-busy``).
+    """
+    busy = f"another run trains in '{folder}'. Wait for it, or give this one another name: --set run.name=OTHER."
+    lock = None
+    try:
+        lock = take_lock(folder / ".lock", busy=busy, code="run-busy")
+    except InputError as error:
+        if error.code != "cannot-lock":  # file systems of clusters often know none
+            raise
+    try:
+        if [path for _, path in reversed(list_checkpoints(folder))] != list(begun):
+            raise InputError(busy, code="run-busy")
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 def describe_run(folder: Path, config: TrainConfig) -> None:

@@ -141,7 +141,7 @@ def _drop_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = cast("dict[str, float]", parse_json(line))
             if record["step"] <= step:

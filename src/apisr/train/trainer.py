@@ -30,14 +30,14 @@ from apisr.image import write_picture
 from apisr.networks import architecture
 from apisr.train import preflight
 from apisr.train.build import Fabric, Parts, build, build_fabric
-from apisr.train.checkpoint import State, load_checkpoint, remove_partial, save_checkpoint
+from apisr.train.checkpoint import State, load_newest, remove_partial, save_checkpoint, set_aside
 from apisr.train.config import TrainConfig, learning_rate_factor
 from apisr.train.data.holdout import hold_out
 from apisr.train.data.loader import CropSource, Loader
 from apisr.train.data.sources import open_source, worker_count
 from apisr.train.init import hyper_of, resolve_model_config
 from apisr.train.pace import Pace, memory_mib
-from apisr.train.run_folder import checkpoint_to_resume, describe_run
+from apisr.train.run_folder import checkpoints_to_resume, describe_run, hold_run
 from apisr.train.run_log import RunLog, describe_record
 from apisr.train.step import TrainingStep
 from apisr.train.validate import Pair, Validator
@@ -100,8 +100,8 @@ def train(
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     config = config.model_copy(update={"model": resolve_model_config(config.model)})
-    checkpoint = checkpoint_to_resume(config, resume=resume)
-    state = load_checkpoint(checkpoint) if checkpoint else None
+    checkpoints = checkpoints_to_resume(config, resume=resume)
+    state, damaged = load_newest(checkpoints) if checkpoints else (None, [])
     fabric = build_fabric(config)
     fabric.launch()
     if source is None:
@@ -115,12 +115,22 @@ def train(
     parts = build(config, fabric, has_residual_path=None if state is None else "ema_unfused" in state)
     trainer = Trainer(config, parts, validator)
     if state is not None:
-        remove_partial(config.run_folder)
         trainer.load(state)
-    if fabric.is_global_zero:
-        _announce(trainer, source, progress, anyway=anyway)
-    fabric.barrier()
-    return trainer.run(source, progress=progress, cancel=cancel or Cancel())
+    first = fabric.is_global_zero
+    with hold_run(config.run_folder, checkpoints) if first else contextlib.nullcontext():
+        if first:
+            _tidy(config, damaged, trainer.step.number, progress)
+            _announce(trainer, source, progress, anyway=anyway)
+        fabric.barrier()
+        return trainer.run(source, progress=progress, cancel=cancel or Cancel())
+
+
+def _tidy(config: TrainConfig, damaged: list[Path], step: int, progress: ProgressFn) -> None:
+    """Put away what a killed run or a failing disk left among the checkpoints."""
+    remove_partial(config.run_folder)
+    for path in damaged:
+        text = f"'{path}' is damaged (kept as '{set_aside(path).name}'): the run goes on from step {step}"
+        progress(Progress("train", kind="notice", message=text))
 
 
 def _announce(trainer: Trainer, source: CropSource, progress: ProgressFn, *, anyway: bool) -> None:
@@ -151,6 +161,7 @@ class Trainer:
         self.best_step: int | None = None
         self.scores: dict[str, float] = {}
         self.record: dict[str, float] = {}
+        self._weights_saved = False
 
     @property
     def fabric(self) -> Fabric:
@@ -288,12 +299,13 @@ class Trainer:
             folder, keep = self.config.run_folder, self.config.checkpoint.keep
             save_checkpoint(folder, self.state(), step=self.step.number, keep=keep)
             self.save_weights(folder / "ema.safetensors")
+        self._weights_saved = True
         self.fabric.barrier()
 
     def _result(self) -> TrainResult:
         config, folder = self.config, self.config.run_folder
         weights, best = folder / "ema.safetensors", folder / "best.safetensors"
-        if self.fabric.is_global_zero and not weights.is_file():  # nothing was left to do
+        if self.fabric.is_global_zero and not self._weights_saved:  # nothing was left to do
             self.save_weights(weights)
         return TrainResult(
             folder=folder,
@@ -359,15 +371,15 @@ class Trainer:
             if parts.discriminator is not None:
                 parts.discriminator.module.load_state_dict(state["discriminator"])
                 parts.discriminator.optimizer.load_state_dict(state["discriminator_optimizer"])
-        except (KeyError, RuntimeError, ValueError) as error:
+            self.fabric.strategy.precision.load_state_dict(state["scalers"])
+            parts.ema.updates = state["ema_updates"]
+            self.step.number, self.step.loss_mean = state["step"], state["loss_mean"]
+            self.best, self.best_step = state["best"], state["best_step"]
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"the checkpoint does not fit this configuration ({str(error).splitlines()[0]}).",
                 code="weights-do-not-fit",
             ) from error
-        self.fabric.strategy.precision.load_state_dict(state["scalers"])
-        parts.ema.updates = state["ema_updates"]
-        self.step.number, self.step.loss_mean = state["step"], state["loss_mean"]
-        self.best, self.best_step = state["best"], state["best_step"]
 
 
 @contextlib.contextmanager
