@@ -15,12 +15,11 @@ from apisr.app.events import Bus
 from apisr.app.store import MAX_LOG_LINES, Job, Store
 from apisr.app.workers import Worker
 from apisr.core.errors import ApisrError, InputError
+from apisr.core.progress import RecentSpeed
 from apisr.core.text import printable
 
 #: Least time between two progress events of a job, in seconds.
 _EVENT_SECONDS = 0.2
-#: The speed is a mean over the last so many seconds.
-_SPEED_SECONDS = 20.0
 
 #: Why a job was stopped: one of the first two by itself, "hold" and "shutdown" with the whole queue.
 StopReason = Literal["pause", "cancel", "hold", "shutdown"]
@@ -154,7 +153,7 @@ class Queue:
             self._log(job, job.message)
 
     def _progress_of(self, job: Job) -> Callable[[dict[str, object]], None]:
-        marks: list[tuple[float, float]] = []
+        recent = RecentSpeed()
         last = 0.0
 
         def take(event: dict[str, object]) -> None:
@@ -167,11 +166,7 @@ class Queue:
             if event.get("kind") == "advanced" and isinstance(done, int | float):
                 job.done, job.unit = float(done), str(event.get("unit", ""))
                 job.total = float(total) if isinstance(total, int | float) else None
-                marks.append((now, job.done))
-                while len(marks) > 2 and now - marks[0][0] > _SPEED_SECONDS:
-                    marks.pop(0)
-                passed = now - marks[0][0]
-                job.speed = (job.done - marks[0][1]) / passed if passed > 0 else 0.0
+                job.speed = recent.observe(job.done, now) or 0.0
                 left = (job.total or 0.0) - job.done
                 job.seconds_left = left / job.speed if job.total and job.speed > 0 else None
             if now - last >= _EVENT_SECONDS or message:

@@ -55,7 +55,7 @@ def command(
     _look/contact_sheet.png.
     An interrupted run goes on where it stopped.
     """
-    from apisr.cli.output import counted, duration, left_out_line, note, say, say_json
+    from apisr.cli.output import counted, duration, left_out_lines, note, say, say_json
     from apisr.core.errors import InputError
     from apisr.degrade import load_recipe
     from apisr.degrade.folder import DegradeOptions, degrade_folder
@@ -78,6 +78,6 @@ def command(
         say(
             f"{counted(len(result.done), 'picture')} degraded into {output} "
             f"in {duration(time.monotonic() - began)}{notes}{where}"
-            + left_out_line(result.left_out, "not pictures, or not accepted in a dataset")
+            + left_out_lines(result.left_out, ("picture",), "damaged, or not accepted in a dataset")
         )
     raise typer.Exit(1 if result.failed else 0)

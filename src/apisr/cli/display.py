@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from apisr.cli.output import duration, is_terminal, note, printable
 from apisr.core.errors import Cancelled
-from apisr.core.progress import Cancel, Progress
+from apisr.core.progress import Cancel, Progress, RecentSpeed
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -65,7 +65,8 @@ class Display:
         self._task: TaskID | None = None
         self._last: Progress | None = None
         self._item: tuple[str, str] | None = None
-        self._began = self._shown = 0.0
+        self._recent = RecentSpeed()
+        self._shown = 0.0
         self._handlers: dict[int, _Handler] = {}
 
     def __enter__(self) -> Self:
@@ -156,44 +157,41 @@ class Display:
     def _begin(self, event: Progress) -> None:
         self._take_bar_away()
         self._item = (event.stage, event.item)
-        self._began = self._shown = time.monotonic()
+        self._recent = RecentSpeed()
+        self._shown = time.monotonic()
         if self._mode == "lines":
             if event.kind == "started":
                 note(_title(event))
             return
         from rich.console import Console
-        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn
         from rich.progress import Progress as Bar
 
         self._bar = Bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             TaskProgressColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[pace]}"),
             console=Console(stderr=True),
             transient=True,
         )
         self._bar.start()
-        self._task = self._bar.add_task(printable(_title(event)), total=None, speed="")
+        self._task = self._bar.add_task(printable(_title(event)), total=None, pace="")
 
     def _advance(self, event: Progress) -> None:
         now = time.monotonic()
-        speed = event.done / max(now - self._began, 1e-6)
+        per_s = self._recent.observe(event.done, now)
         if self._bar is not None and self._task is not None:
             title = printable(_title(event) + (f"  {event.message}" if event.message else ""))
-            self._bar.update(
-                self._task, description=title, completed=event.done, total=event.total, speed=_speed(event, speed)
-            )
-        elif self._mode == "lines" and (event.message or now - self._shown >= LINES_EVERY_S):
+            pace = _pace(event, per_s)
+            self._bar.update(self._task, description=title, completed=event.done, total=event.total, pace=pace)
+        elif self._mode == "lines" and (event.message or (now - self._shown >= LINES_EVERY_S and not _complete(event))):
             self._shown = now
-            note(_line(event, speed))
+            note(_line(event, per_s))
 
     def _write_json(self, event: Progress) -> None:
         now = time.monotonic()
-        complete = event.total is not None and event.done >= event.total
-        if event.kind == "advanced" and not complete and now - self._shown < JSON_EVERY_S:
+        if event.kind == "advanced" and not _complete(event) and now - self._shown < JSON_EVERY_S:
             return
         self._shown = now
         note(json.dumps(dataclasses.asdict(event)))
@@ -209,16 +207,24 @@ def _title(event: Progress) -> str:
     return f"{number}{event.item or _STAGES.get(event.stage, event.stage)}"
 
 
-def _line(event: Progress, per_s: float) -> str:
+def _line(event: Progress, per_s: float | None) -> str:
     """Return an event as a line: how far, how fast; or with what the work itself says of it."""
     of = f" of {event.total:.6g}" if event.total else ""
     if event.message:
         return f"{event.unit.removesuffix('s')} {event.done:.6g}{of}  {event.message}".lstrip()
-    left = f", {duration(max(0.0, (event.total - event.done) / per_s))} left" if event.total and per_s else ""
-    return f"{_title(event)}: {event.done:.6g}{of}{left} ({_speed(event, per_s)})"
+    far = f"{event.done / event.total:.0%}" if event.unit == "pixels" and event.total else f"{event.done:.6g}{of}"
+    pace = _pace(event, per_s)
+    return f"{_title(event)}: {far}{', ' if pace else ''}{pace}"
 
 
-def _speed(event: Progress, per_s: float) -> str:
-    if event.unit == "pixels":
-        return f"{per_s / 1e6:.3g} MP/s"
-    return f"{per_s:.3g} {event.unit}/s" if event.unit else ""
+def _pace(event: Progress, per_s: float | None) -> str:
+    """Return how fast the work is and how long it still takes; nothing while that is not known."""
+    if not per_s:
+        return ""
+    speed = f"{per_s / 1e6:.3g} MP/s" if event.unit == "pixels" else f"{per_s:.3g} {event.unit}/s" if event.unit else ""
+    left = f"{duration(max(0.0, event.total - event.done) / per_s)} left" if event.total else ""
+    return ", ".join(part for part in (speed, left) if part)
+
+
+def _complete(event: Progress) -> bool:
+    return event.total is not None and event.done >= event.total

@@ -58,7 +58,7 @@ def command(
 
     Alpha, 16 bit and metadata are kept. JPEG and AVIF inputs become PNG, other formats stay.
     """
-    from apisr.cli.output import counted, duration, left_out_line, note, say, say_json
+    from apisr.cli.output import counted, duration, left_out_lines, note, say, say_json
     from apisr.cli.parsers import expand
     from apisr.enhance import EnhanceOptions, enhance_files
 
@@ -85,6 +85,6 @@ def command(
         say(
             f"{counted(len(result.done), 'picture')} enhanced into {output} "
             f"in {duration(time.monotonic() - began)}{failures}"
-            + left_out_line(result.left_out, "not pictures, or not accepted in a dataset")
+            + left_out_lines(result.left_out, ("picture",), "damaged, or not accepted in a dataset")
         )
     raise typer.Exit(1 if result.failed else 0)

@@ -17,9 +17,10 @@ import contextlib
 import io
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from apisr.core.media import MediaKind, kind_of_name
 from apisr.core.text import printable as shown
 
 if TYPE_CHECKING:
@@ -76,8 +77,20 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
-def left_out_line(paths: Sequence[Path], why: str) -> str:
-    """Return the files of searched folders that were not taken, as a line of its own (with its line break)."""
+def left_out_lines(paths: Sequence[Path], kinds: Collection[MediaKind], others: str) -> str:
+    """Return the files of searched folders that were not taken, as lines of their own (each after its line break).
+
+    Args:
+        paths: the files.
+        kinds: what was searched for.
+        others: why files are left out whose names are those of such a kind.
+    """
+    wanted = "not " + " or ".join(f"{kind}s" for kind in kinds)
+    foreign = [path for path in paths if kind_of_name(path) not in kinds]
+    return _left_out(foreign, wanted) + _left_out([path for path in paths if path not in foreign], others)
+
+
+def _left_out(paths: Sequence[Path], why: str) -> str:
     if not paths:
         return ""
     names = ", ".join(printable(path.name) for path in paths[:_NAMED_LEFT_OUT])

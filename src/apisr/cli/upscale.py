@@ -29,8 +29,8 @@ EXAMPLES = examples(
     "apisr upscale season -o season-2160p --height 2160     a folder with its tree",
     "apisr upscale episode.mkv --preview 5s@10:00           five seconds for a look",
 )
-#: Why a file of a searched folder is not taken.
-LEFT_OUT_WHY = "not pictures or videos, not accepted in a dataset, or written by an earlier run"
+#: Why a picture or video of a searched folder is not taken.
+LEFT_OUT_WHY = "written by an earlier run, damaged, or not accepted in a dataset"
 #: Endings of pictures that have a quality.
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".heic")
 
@@ -174,7 +174,7 @@ def print_details(report: RunReport, networks: Networks, reporting: WorkReportin
 
 def summary(report: RunReport) -> str:
     """Return a run in one or two lines."""
-    from apisr.cli.output import counted, duration, left_out_line
+    from apisr.cli.output import counted, duration, left_out_lines
 
     done = [result.result for result in report.files if result.result is not None]
     videos = [result for result in done if result.kind == "video"]
@@ -197,12 +197,12 @@ def summary(report: RunReport) -> str:
     ):
         number = sum(result.status == status for result in report.files)
         text += f"; {number} {status}{remark}" if number else ""
-    return text + left_out_line(report.left_out, LEFT_OUT_WHY)
+    return text + left_out_lines(report.left_out, ("picture", "video"), LEFT_OUT_WHY)
 
 
 def _print_plan(plan: JobPlan, options: UpscaleOptions, networks: Networks, *, as_json: bool) -> int:
     """Describe every job without doing it, and return the exit code; a bad input that is alone raises as in the run."""
-    from apisr.cli.output import left_out_line, note, say, say_json
+    from apisr.cli.output import left_out_lines, note, say, say_json
     from apisr.upscale.dry_run import DryRun
 
     described = DryRun(options, networks).describe_all(plan)
@@ -212,7 +212,7 @@ def _print_plan(plan: JobPlan, options: UpscaleOptions, networks: Networks, *, a
         for file in described.files:
             for line in file.lines():
                 say(line)
-        line = left_out_line(plan.left_out, LEFT_OUT_WHY)
+        line = left_out_lines(plan.left_out, ("picture", "video"), LEFT_OUT_WHY)
         if line:
             say(line.lstrip())
         if described.estimate is not None and len(described.files) > 1:

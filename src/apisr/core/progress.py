@@ -15,6 +15,7 @@ Every long call of the package takes ``progress`` (a function of one :class:`Pro
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +24,8 @@ from apisr.core.errors import Cancelled
 
 #: started and ended frame the work on one item; notice carries a message for people.
 ProgressKind = Literal["started", "advanced", "notice", "ended"]
+#: Speed is that of the last so many seconds.
+SPEED_OVER_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,44 @@ ProgressFn = Callable[[Progress], None]
 
 def no_progress(event: Progress) -> None:
     """Take an event and do nothing with it (the default of every ``progress`` argument)."""
+
+
+class RecentSpeed:
+    """How fast an item is worked on, over the last half minute.
+
+    The clock starts when the first piece is done: what comes before is loading. What an earlier run had done does not
+    count. Where less is done than before, another piece of work has begun, and the clock starts again.
+
+        >>> speed = RecentSpeed()
+        >>> [speed.observe(done, now) for done, now in ((100, 0.0), (101, 9.0), (111, 10.0), (121, 12.0))]
+        [None, None, 10.0, 6.666666666666667]
+    """
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, float]] = deque()
+        self._begun = False
+
+    def observe(self, done: float, now: float) -> float | None:
+        """Note how much is done, and return the speed.
+
+        Args:
+            done: finished units.
+            now: time in seconds.
+
+        Returns:
+            Units per second; None while that is not known.
+        """
+        if self._marks and done < self._marks[-1][1]:
+            self._marks.clear()
+            self._begun = False
+        if not self._begun:
+            self._begun = bool(self._marks) and done > self._marks[0][1]
+            self._marks.clear()
+        self._marks.append((now, done))
+        while len(self._marks) > 2 and now - self._marks[0][0] > SPEED_OVER_S:
+            self._marks.popleft()
+        began, first = self._marks[0]
+        return (done - first) / (now - began) if now > began and done > first else None
 
 
 class Cancel:
