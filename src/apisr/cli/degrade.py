@@ -78,6 +78,6 @@ def command(
         say(
             f"{counted(len(result.done), 'picture')} degraded into {output} "
             f"in {duration(time.monotonic() - began)}{notes}{where}"
-            + left_out_lines(result.left_out, ("picture",), "damaged, or not accepted in a dataset")
+            + left_out_lines(result.left_out, ("picture",), "damaged, not readable, or not accepted in a dataset")
         )
     raise typer.Exit(1 if result.failed else 0)

@@ -78,7 +78,7 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def left_out_lines(paths: Sequence[Path], kinds: Collection[MediaKind], others: str) -> str:
-    """Return the files of searched folders that were not taken, as lines of their own (each after its line break).
+    """Return the files and folders of searched folders that were not taken, as lines of their own (each after its line break).
 
     Args:
         paths: the files.
@@ -86,16 +86,22 @@ def left_out_lines(paths: Sequence[Path], kinds: Collection[MediaKind], others: 
         others: why files are left out whose names are those of such a kind.
     """
     wanted = "not " + " or ".join(f"{kind}s" for kind in kinds)
-    foreign = [path for path in paths if kind_of_name(path) not in kinds]
-    return _left_out(foreign, wanted) + _left_out([path for path in paths if path not in foreign], others)
+    folders = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 - pathlib raises where it may not look
+    files = [path for path in paths if path not in folders]
+    foreign = [path for path in files if kind_of_name(path) not in kinds]
+    return (
+        _left_out(folders, "cannot be read", "folder")
+        + _left_out(foreign, wanted)
+        + _left_out([path for path in files if path not in foreign], others)
+    )
 
 
-def _left_out(paths: Sequence[Path], why: str) -> str:
+def _left_out(paths: Sequence[Path], why: str, noun: str = "file") -> str:
     if not paths:
         return ""
     names = ", ".join(printable(path.name) for path in paths[:_NAMED_LEFT_OUT])
     more = f" and {len(paths) - _NAMED_LEFT_OUT} more" if len(paths) > _NAMED_LEFT_OUT else ""
-    return f"\n{counted(len(paths), 'file')} left out ({why}): {names}{more}"
+    return f"\n{counted(len(paths), noun)} left out ({why}): {names}{more}"
 
 
 def duration(seconds: float) -> str:

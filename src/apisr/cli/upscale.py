@@ -30,7 +30,7 @@ EXAMPLES = examples(
     "apisr upscale episode.mkv --preview 5s@10:00           five seconds for a look",
 )
 #: Why a picture or video of a searched folder is not taken.
-LEFT_OUT_WHY = "written by an earlier run, damaged, or not accepted in a dataset"
+LEFT_OUT_WHY = "written by an earlier run, damaged, not readable, or not accepted in a dataset"
 #: Endings of pictures that have a quality.
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".heic")
 

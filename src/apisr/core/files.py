@@ -19,8 +19,10 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Generator
 from pathlib import Path, PureWindowsPath
+from typing import BinaryIO
 
 from apisr.core.errors import InputError, RunError
 
@@ -168,9 +170,64 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading, and never wait for one: a pipe or a device that has come in its place is refused.
+
+    Raises:
+        InputError: it is a pipe or a device (``"not-a-file"``).
+        OSError: it cannot be opened.
+    """
+
+    def at_once(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    file = open(path, "rb", opener=at_once)  # noqa: SIM115 - pathlib has no opener; the caller closes it
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise InputError(
+        f"cannot read '{path}': it is a pipe or a device. Pipes are read by 'apisr upscale - -o -'.", code="not-a-file"
+    )
+
+
+class FileIdentity:
+    """By what a file that is replaced or changed while it is read is noticed.
+
+    Args:
+        path: its name.
+        file: the open file.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path = path
+        self._opened = os.fstat(file.fileno())
+
+    def check_unchanged(self) -> None:
+        """Check that the file of this name is still the one that was opened, and as it was.
+
+        Raises:
+            RunError: it is not (``"source-changed"``).
+        """
+        try:
+            now = self._path.stat()
+        except OSError:
+            raise source_changed(self._path) from None
+        before = self._opened
+        same = os.path.samestat(now, before) and now.st_size == before.st_size
+        if not same or now.st_mtime_ns != before.st_mtime_ns:
+            raise source_changed(self._path)
+
+
+def source_changed(path: Path) -> RunError:
+    """Return what is said of a file that is no longer the one that was opened."""
+    return RunError(
+        f"'{path}' was changed or replaced while it was read. Start again when it is complete.", code="source-changed"
+    )
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from apisr.core.dataset import MANIFEST_NAME, read_decisions
+from apisr.core.errors import InputError
 from apisr.core.files import real_path
 
 MediaKind = Literal["picture", "video"]
@@ -131,7 +132,8 @@ class MediaListing:
 
     Attributes:
         kinds: pictures and videos in the order of their names, and which they are.
-        left_out: files that are neither, or that a dataset does not accept, in the order of their names.
+        left_out: files that are neither, or that a dataset does not accept, and folders that cannot be read, in the
+            order of their names.
     """
 
     kinds: dict[Path, MediaKind]
@@ -236,7 +238,7 @@ def find_media(
 
     Raises:
         MissingExtra: there is a dataset, and the package that reads its manifest is not installed.
-        InputError: the manifest of a dataset cannot be read, or leads out of it.
+        InputError: the folder cannot be read; the manifest of a dataset cannot be read, or leads out of it.
     """
     found: dict[Path, MediaKind] = {}
     left_out: list[Path] = []
@@ -252,7 +254,8 @@ def find_media(
 def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> Iterator[tuple[Path, bool]]:
     """Yield the files of a folder, and whether they are accepted; only a dataset has files that are not."""
     visited: set[Path] = set()
-    for base, folders, names in os.walk(folder, followlinks=True):
+    refused: list[OSError] = []
+    for base, folders, names in os.walk(folder, followlinks=True, onerror=refused.append):
         here = Path(base)
         real = real_path(here)
         if real in visited:
@@ -270,12 +273,21 @@ def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> It
             for name in folders
             if not name.startswith(".")
             and not name.endswith(_UNFINISHED)
-            and not (here / name / _SET_APART).exists()
+            and not os.path.exists(here / name / _SET_APART)  # noqa: PTH110 - pathlib raises where it may not look
             and not skip(here / name)
         )
         for name in sorted(names):
             path = here / name
-            if not name.startswith(".") and not path.stem.endswith(".partial") and not skip(path) and path.is_file():
-                yield path, True
+            if not name.startswith(".") and not path.stem.endswith(".partial") and not skip(path):
+                try:
+                    if path.is_file():
+                        yield path, True
+                except PermissionError:
+                    yield path, False
         if not recursive:
-            return
+            break
+    for error in refused:
+        if error.filename == os.fspath(folder):
+            raise InputError(f"cannot read the folder '{folder}': {error.strerror}.", code="cannot-read")
+        if not isinstance(error, FileNotFoundError):
+            yield Path(error.filename), False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import stat
 import warnings
 from collections.abc import Generator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import BinaryIO, Protocol
 from PIL import Image
 
 from apisr.core.errors import ApisrError, InputError, MissingExtra
+from apisr.core.files import open_regular
 from apisr.core.memory import check_memory
 from apisr.image.types import Frame, PictureInfo
 
@@ -106,19 +106,16 @@ def decoder_errors(path: Path) -> Generator[None]:
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """Open a file for reading at any place; what cannot be wound back (a pipe) is taken into memory.
+    """Open a file for reading at any place.
 
     Raises:
-        InputError: it is missing, a folder, not readable (``"cannot-read"``), or empty (``"empty-file"``).
+        InputError: it is missing, a folder, not readable (``"cannot-read"``), a pipe or a device (``"not-a-file"``), or
+            empty (``"empty-file"``).
     """
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
+        if path.is_dir():
             raise InputError(f"cannot read '{path}': it is a folder. Give a picture.", code="cannot-read")
-        if stat.S_ISREG(mode):
-            file: BinaryIO = path.open("rb")
-        else:
-            file = io.BytesIO(path.read_bytes())
+        file = open_regular(path)
     except FileNotFoundError as error:
         raise InputError(f"cannot read '{path}': no such file.", code="cannot-read") from error
     except (OSError, ValueError) as error:

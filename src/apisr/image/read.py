@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from apisr.core.files import FileIdentity
 from apisr.image.convert import from_float, over_white, to_float
 from apisr.image.decoding import Budget, Decoder, decoder_errors, open_bytes
 from apisr.image.endings import cut_off
@@ -41,10 +42,12 @@ class PictureSource:
 
     Attributes:
         info: what is known of it.
+        check_unchanged: raises RunError (``"source-changed"``) where the file is no longer the one that was opened.
     """
 
-    def __init__(self, path: Path, decoder: Decoder) -> None:
+    def __init__(self, path: Path, decoder: Decoder, identity: FileIdentity) -> None:
         self.info: PictureInfo = decoder.info
+        self.check_unchanged = identity.check_unchanged
         self._path = path
         self._decoder = decoder
 
@@ -81,6 +84,7 @@ def open_picture(path: Path | str, *, max_pixels: int | None = None) -> Generato
     """
     path = Path(path)
     with contextlib.closing(open_bytes(path)) as file:
+        identity = FileIdentity(path, file)
         head = file.read(_HEAD_BYTES)
         file.seek(0)
         format_name = sniff_format(head, path.suffix)
@@ -90,7 +94,7 @@ def open_picture(path: Path | str, *, max_pixels: int | None = None) -> Generato
             decoder = _decoder(path, file, Budget(path, max_pixels), format_name)
             if missing := cut_off(file, format_name):
                 decoder.info = replace(decoder.info, notices=(*decoder.info.notices, missing))
-        yield PictureSource(path, decoder)
+        yield PictureSource(path, decoder, identity)
 
 
 def read_picture(path: Path | str, *, max_pixels: int | None = None) -> Picture:

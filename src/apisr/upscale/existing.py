@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from apisr.core.errors import ApisrError, InputError
-from apisr.core.files import check_target
+from apisr.core.files import check_target, source_changed
 from apisr.image import open_picture
 from apisr.upscale.job import Job, JobContext, failed_result, job_result
 from apisr.upscale.provenance import carries_mark, distinguishing_label, run_mark, settings_of
@@ -44,7 +44,7 @@ def resolve_existing(job: Job, context: JobContext) -> tuple[Job, JobResult | No
                 code="output-exists",
             )
         return other, None
-    except ApisrError as error:
+    except (ApisrError, OSError) as error:
         return job, failed_result(job, error)
 
 
@@ -64,9 +64,16 @@ def model_of(job: Job, context: JobContext) -> Model:
 
 
 def mark_of(job: Job, context: JobContext, model: Model) -> str:
-    """Return the mark of the output of a job."""
+    """Return the mark of the output of a job, whose source is or was open.
+
+    Raises:
+        RunError: the source is no longer there.
+    """
     settings = settings_of(context.options, job.kind, model)
-    return run_mark(sha256_of(job.source), model.sha256, settings)
+    try:
+        return run_mark(sha256_of(job.source), model.sha256, settings)
+    except OSError as error:
+        raise source_changed(job.source) from error
 
 
 def _skipped(job: Job) -> JobResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -126,7 +127,14 @@ def failed_result(job: Job, error: Exception) -> JobResult:
     elif is_out_of_memory(error):
         message = f"'{job.source}' needs more memory than there is. Take smaller pieces (--tile) or a smaller output."
         result = job_result(job, "failed", message=message, code="out-of-memory", exit_code=RunError.exit_code)
+    elif isinstance(error, OSError) and type(error).__module__ == "builtins":  # libav's are none of the file system
+        message = f"'{job.source}': cannot use {_file_of(error)}: {error.strerror or error}."
+        result = job_result(job, "failed", message=message, code="system", exit_code=RunError.exit_code)
     else:
         message = f"'{job.source}': unexpected {type(error).__name__}: {error}".replace("\n", " ")
         result = job_result(job, "failed", message=message, code="unexpected", exit_code=RunError.exit_code)
     return result.with_error(error)
+
+
+def _file_of(error: OSError) -> str:
+    return f"'{os.fsdecode(error.filename)}'" if isinstance(error.filename, (str, bytes)) else "a file"

@@ -120,7 +120,7 @@ def upscale_picture_file(
 
     Raises:
         InputError: the source cannot be read or the target not written.
-        RunError: the disk is full.
+        RunError: the disk is full, or the source was changed or replaced.
     """
     check_target(target, overwrite=overwrite)
     format_of(target)
@@ -142,6 +142,7 @@ def upscale_picture_file(
             writer.start_frame(*requested, channels, frame.pixels.dtype, duration_ms=frame.duration_ms)
             for band in resize_bands(bands, height * scale, width * scale, *requested):
                 writer.write(band)
+        picture.check_unchanged()
     return PictureResult(
         source=source,
         target=target,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from apisr.core.cluster import ActorPool, Lost
 from apisr.core.errors import ApisrError, InputError, RunError
-from apisr.core.files import write_atomic
+from apisr.core.files import FileIdentity, open_regular, write_atomic
 from apisr.core.worker_folder import WorkerFolder
 from apisr.image import open_picture
 from apisr.upscale.existing import mark_of, model_of, resolve_existing
@@ -139,9 +139,12 @@ def pictures_on_cluster(jobs: Sequence[Job], context: JobContext) -> dict[int, J
             reports[number] = JobReport(job, number, len(jobs), context.progress)
             if refused is None:
                 try:
-                    content = job.source.read_bytes()
+                    with open_regular(job.source) as file:
+                        identity = FileIdentity(job.source, file)
+                        content = file.read()
                     model = model_of(job, context)
                     tags = provenance_tags(mark_of(job, context, model), model, options, "picture")
+                    identity.check_unchanged()
                 except OSError as error:
                     message = f"cannot read '{job.source}': {error.strerror or error}."
                     refused = failed_result(job, InputError(message, code="cannot-read"))

@@ -76,8 +76,10 @@ def open_file(path: Path) -> InputContainer:
         raise InputError(f"cannot read '{path}': {why}.", code="no-such-file" if missing else "cannot-read") from error
     if folder:
         raise InputError(f"cannot read '{path}': it is a folder. Give a video file.", code="is-folder")
-    if size == 0:
+    if size == 0 and path.is_file():
         raise InputError(f"cannot read '{path}': the file is empty.", code="empty-file")
+    if not path.is_file():
+        raise InputError(f"cannot read '{path}': it is a pipe or a device.", code="not-a-file")
     try:
         container = open_read(path, format="mjpeg" if path.suffix.lower() in _MJPEG else None)
     except PermissionError as error:

@@ -29,6 +29,7 @@ from av.error import FFmpegError
 from numpy.typing import DTypeLike
 
 from apisr.core.errors import RunError
+from apisr.core.files import open_regular, source_changed
 from apisr.core.progress import Cancel
 from apisr.video.clock import FollowingClock
 from apisr.video.early import early_times, timed
@@ -292,10 +293,7 @@ class VideoSource:
         if self.arrived and identity is not None:  # on this machine its copy may have another time
             self.arrived, self.identity = False, replace(self.identity, modified_ns=identity.modified_ns)
         if identity != self.identity:
-            raise RunError(
-                f"'{self.path}' was changed or replaced while it was read. Start again when it is complete.",
-                code="source-changed",
-            )
+            raise source_changed(self.path)
 
     def moved_to(self, path: Path) -> VideoSource:
         """Return the source for a copy of the same file, on another machine perhaps.
@@ -391,7 +389,7 @@ def identity_of(path: Path) -> SourceIdentity:
         size = sum(stat.st_size for stat in stats)
         return SourceIdentity(size, max((stat.st_mtime_ns for stat in stats), default=0), "")
     stat = path.stat()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         digest = hashlib.sha256(file.read(_PROBED_BYTES))
         file.seek(max(0, stat.st_size - _PROBED_BYTES))
         digest.update(file.read(_PROBED_BYTES))

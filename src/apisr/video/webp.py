@@ -9,6 +9,8 @@ from typing import Any, cast
 
 import av
 
+from apisr.core.errors import InputError
+from apisr.core.files import open_regular
 from apisr.image import open_picture
 from apisr.video.libav import open_write
 
@@ -21,10 +23,11 @@ _SHORTEST_MS = 10
 
 def is_animated_webp(path: Path) -> bool:
     """Whether the header of a file says that it is a WebP animation."""
-    if not path.is_file():
+    try:
+        with open_regular(path) as file:
+            head = file.read(_HEAD_BYTES)
+    except (OSError, InputError):  # whoever opens it next says why
         return False
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
     animated = head[8:16] == b"WEBPVP8X" and len(head) == _HEAD_BYTES and bool(head[20] & 0x02)
     return head[:4] == b"RIFF" and animated
 

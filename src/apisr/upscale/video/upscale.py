@@ -15,6 +15,7 @@ True
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Generator
@@ -68,12 +69,12 @@ def upscale_video(
     check_target(plan.target, overwrite=plan.output.overwrite)
     began = time.perf_counter()
     folder = WorkFolder.beside(plan.target)
-    with _disk_errors(plan.target):
+    with _disk_errors(plan.target, folder):
         settings = _settings(plan, processing, options)
         done = folder.open(settings, plan.segments, restart=options.restart)
     resumed = sum(len(segment.pts) for segment in done.values())
     events = RunEvents(plan.frames, resumed, progress, cancel or Cancel())
-    with _disk_errors(plan.target), contextlib.closing(folder):
+    with _disk_errors(plan.target, folder), contextlib.closing(folder):
         missing = tuple(segment for segment in plan.segments if segment.number not in done)
         if missing:
             runner = runner or LocalRunner()
@@ -202,12 +203,13 @@ def _settings(plan: VideoPlan, processing: Processing, options: VideoOptions) ->
 
 
 @contextlib.contextmanager
-def _disk_errors(target: Path) -> Generator[None]:
-    """Turn errors of the file system into one line."""
+def _disk_errors(target: Path, folder: WorkFolder) -> Generator[None]:
+    """Turn errors of the file system into one line, which says what is kept."""
     try:
         yield
     except OSError as error:
         if isinstance(error, ApisrError):
             raise
         found = write_error(error, target)
-        raise RunError(f"{found} Finished segments are kept and continued.", code=found.code) from error
+        kept = " Finished segments are kept and continued." if os.path.isdir(folder.path) else ""  # noqa: PTH112 - never raises
+        raise RunError(f"{found}{kept}", code=found.code) from error
