@@ -62,6 +62,9 @@ def failure_of(error: BaseException, line: Sequence[str] = ()) -> Failure:
         )
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return Failure(_too_long(error.filename), 2, "name-too-long")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        name = f"'{os.fsdecode(error.filename)}'" if isinstance(error.filename, (str, bytes)) else "standard output"
+        return Failure(f"cannot write {name}: the disk is full.", 1, "disk-full")
     if isinstance(error, OSError):
         name = f" '{os.fsdecode(error.filename)}'" if isinstance(error.filename, (str, bytes)) else ""
         reason = error.strerror or str(error) or type(error).__name__

@@ -21,6 +21,7 @@ import os
 import shutil
 import stat
 from collections.abc import Generator
+from io import BufferedReader
 from pathlib import Path, PureWindowsPath
 from typing import BinaryIO
 
@@ -170,7 +171,7 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading, and never wait for one: a pipe or a device that has come in its place is refused.
 
     Raises:
