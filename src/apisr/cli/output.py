@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
@@ -78,10 +79,10 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def left_out_lines(paths: Sequence[Path], kinds: Collection[MediaKind], others: str) -> str:
-    """Return the files and folders of searched folders that were not taken, as lines of their own (each after its line break).
+    """Return what was not taken of searched folders, as lines of their own (each after its line break).
 
     Args:
-        paths: the files.
+        paths: the files, and folders that cannot be read.
         kinds: what was searched for.
         others: why files are left out whose names are those of such a kind.
     """
