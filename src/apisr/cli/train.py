@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -47,7 +48,7 @@ def command(
     The run's folder (runs/NAME) gets the resolved configuration, metrics.jsonl, TensorBoard events, panels,
     checkpoints, ema.safetensors and best.safetensors.
     """
-    from apisr.cli.output import counted, say, say_json
+    from apisr.cli.output import counted, note, say, say_json
     from apisr.train import check_extra
     from apisr.train.config import load_config, to_toml
 
@@ -66,5 +67,6 @@ def command(
         say_json(result)
     elif result.complete:
         say(f"done: {counted(result.step, 'step')}, weights in {result.best or result.weights}")
+        note(f"use them: apisr upscale PICTURE --model {shlex.quote(str(result.folder))}")
     else:
         say(f"stopped at step {result.step} with a checkpoint in {result.folder}; --resume goes on")
