@@ -16,6 +16,7 @@ as the released reference implementation does. Arithmetic is float32 throughout,
 from __future__ import annotations
 
 import itertools
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -367,7 +368,7 @@ def _jobs(
 def _gamma_for(relative: Path, options: EnhanceOptions) -> float:
     if options.gamma_range is None:
         return options.gamma
-    generator = np.random.default_rng([options.seed, zlib.crc32(relative.as_posix().encode())])
+    generator = np.random.default_rng([options.seed, zlib.crc32(os.fsencode(relative.as_posix()))])
     return draw_gamma(generator, options.gamma_range)
 
 

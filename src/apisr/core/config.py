@@ -11,6 +11,7 @@ r"""Settings in TOML: files, presets, and errors that name the key and its neare
 from __future__ import annotations
 
 import difflib
+import errno
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from apisr.core.errors import InputError
+from apisr.core.files import read_plain
 from apisr.core.text import printable
 
 if TYPE_CHECKING:
@@ -76,10 +78,11 @@ def read_toml_file(path: Path) -> dict[str, object]:
         InputError: it cannot be read, is not UTF-8 text, or is not TOML.
     """
     try:
-        if path.stat().st_size > MAX_TOML_BYTES:
-            raise InputError(f"'{path}' is too large for a configuration ({MAX_TOML_BYTES >> 20} MB).", code="bad-toml")
-        text = path.read_text(encoding="utf-8")
+        text = read_plain(path, at_most=MAX_TOML_BYTES).decode("utf-8")
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            size = MAX_TOML_BYTES >> 20
+            raise InputError(f"'{path}' is too large for a configuration ({size} MB).", code="bad-toml") from error
         raise InputError(f"cannot read '{path}': {error.strerror or error}.", code="cannot-read") from error
     except UnicodeDecodeError:
         raise InputError(f"'{path}' is not a text file in UTF-8. Give a TOML file.", code="bad-toml") from None

@@ -166,6 +166,26 @@ def path_inside(folder: Path, name: str) -> Path:
     return path
 
 
+def read_plain(path: Path, *, at_most: int = 64 << 20) -> bytes:
+    """Read a text of settings, records or a report: a plain file, and not a longer one than it has reason to be.
+
+    Raises:
+        OSError: it cannot be read, is a pipe or a device (whoever reads one may wait for ever), or is too long.
+
+    >>> read_plain(Path("/dev/null"))
+    Traceback (most recent call last):
+    OSError: [Errno 22] it is a pipe or a device
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is a pipe or a device")
+    with path.open("rb") as file:
+        content = file.read(at_most + 1)
+    if len(content) > at_most:
+        raise OSError(errno.EFBIG, f"it is longer than {at_most >> 20} MB")
+    return content
+
+
 def real_path(path: Path) -> Path:
     """Return a path without links and dots; links that lead in a circle stay, in every version of Python."""
     return Path(os.path.realpath(path))

@@ -132,8 +132,8 @@ class MediaListing:
 
     Attributes:
         kinds: pictures and videos in the order of their names, and which they are.
-        left_out: files that are neither, or that a dataset does not accept, and folders that cannot be read, in the
-            order of their names.
+        left_out: files that are neither, or that a dataset does not accept, links that lead nowhere, pipes and
+            devices, and folders that cannot be read, in the order of their names.
     """
 
     kinds: dict[Path, MediaKind]
@@ -211,6 +211,8 @@ def set_apart(folder: Path) -> Path:
     >>> find_media(look.parent).found
     ()
     """
+    if folder.is_symlink():
+        raise InputError(f"cannot write into '{folder}': it is a link. Remove it.", code="cannot-write")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _SET_APART).touch()
     return folder
@@ -252,7 +254,10 @@ def find_media(
 
 
 def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> Iterator[tuple[Path, bool]]:
-    """Yield the files of a folder, and whether they are accepted; only a dataset has files that are not."""
+    """Yield the files of a folder, and whether they are taken: not what a dataset does not accept, nor what is no file.
+
+    (A link that leads nowhere, a pipe, a device, a picture that a dataset names and does not have.)
+    """
     visited: set[Path] = set()
     refused: list[OSError] = []
     for base, folders, names in os.walk(folder, followlinks=True, onerror=refused.append):
@@ -266,8 +271,8 @@ def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> It
             folders.clear()
             names = []
             for path, accepted in read_decisions(here).items():
-                if path.is_file() and not skip(path):
-                    yield path, accepted
+                if not skip(path):
+                    yield path, accepted and _is_file(path)
         folders[:] = sorted(
             name
             for name in folders
@@ -279,11 +284,7 @@ def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> It
         for name in sorted(names):
             path = here / name
             if not name.startswith(".") and not path.stem.endswith(".partial") and not skip(path):
-                try:
-                    if path.is_file():
-                        yield path, True
-                except PermissionError:
-                    yield path, False
+                yield path, _is_file(path)
         if not recursive:
             break
     for error in refused:
@@ -291,3 +292,11 @@ def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> It
             raise InputError(f"cannot read the folder '{folder}': {error.strerror}.", code="cannot-read")
         if not isinstance(error, FileNotFoundError):
             yield Path(error.filename), False
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a path leads to a file that may be looked at."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return False

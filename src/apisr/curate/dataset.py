@@ -21,7 +21,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from apisr.core.errors import InputError
-from apisr.core.files import write_atomic
+from apisr.core.files import read_plain, write_atomic
 from apisr.core.locks import hold_lock
 from apisr.core.text import printable
 from apisr.core.version import __version__
@@ -79,7 +79,7 @@ def read_settings(dataset: Path) -> CurateSettings | None:
     if not path.is_file():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        values = json.loads(read_plain(path))["settings"]
         if not isinstance(values, dict):
             raise TypeError("'settings' is not a table")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from apisr.core.errors import InputError
-from apisr.core.files import write_atomic
+from apisr.core.files import read_plain, write_atomic
 from apisr.core.text import printable
 from apisr.curate.duplicates import FINGERPRINT_BYTES
 from apisr.curate.manifest import Row, check_row
@@ -83,7 +83,7 @@ def read_record(path: Path) -> VideoRecord:
         InputError: it is damaged (code ``bad-record``).
     """
     try:
-        record = VideoRecord.model_validate_json(path.read_bytes())
+        record = VideoRecord.model_validate_json(read_plain(path, at_most=1 << 30))
         if len(record.rows) != len(record.fingerprints):
             raise ValueError(f"{len(record.rows)} pictures and {len(record.fingerprints)} fingerprints")
         if any(len(small) != FINGERPRINT_BYTES for small in record.fingerprints):

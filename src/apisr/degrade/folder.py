@@ -7,6 +7,8 @@ neither on the order nor on the number of workers nor on what was done before. T
 
 from __future__ import annotations
 
+import contextlib
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -17,6 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from apisr.core.errors import ApisrError, InputError, RunError
+from apisr.core.files import real_path
 from apisr.core.media import LOOK_FOLDER, set_apart
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.degrade.journal import Journal, Record, read_records
@@ -128,6 +131,12 @@ class _Run:
         seed = None if options.replay is not None else options.seed
         self.journal = Journal(output / PARAMETERS_NAME, recipe, seed, overwrite=options.overwrite)
         self.before = [name for name in self.pictures if name in self.journal.records and (output / name).is_file()]
+        for name, path in self.pictures.items():
+            if real_path(output / name) == real_path(path):
+                raise InputError(
+                    f"the output '{output / name}' is the input itself. Choose another folder with -o.",
+                    code="output-is-input",
+                )
         known = set(self.before)
         self.todo = [name for name in self.pictures if name not in known]
         for name in self.todo:
@@ -160,23 +169,26 @@ class _Run:
         if self.options.replay is not None:
             parameters = self.recorded[name]["parameters"]
         else:
-            generator = np.random.default_rng([self.options.seed, zlib.crc32(name.encode())])
+            generator = np.random.default_rng([self.options.seed, zlib.crc32(os.fsencode(name))])
             parameters = sample(self.recipe, generator, *high.shape[:2])
         write_picture(self.output / name, apply(high, parameters), overwrite=self.options.overwrite)
         self.journal.add(name, self.pictures[name], parameters)
 
-    def write_sheet(self, *, anew: bool) -> Path:
-        """Write the contact sheet (if it is there already: only when asked to) and return its path."""
+    def write_sheet(self, *, anew: bool) -> Path | None:
+        """Write the contact sheet (if it is there already: only when asked to); return its path if there is one."""
         path = self.output / SHEET_NAME
         if not anew and path.exists():
             return path
         records = self.journal.records
         shown = [name for name in self.pictures if name in records][:: max(1, len(records) // SHEET_EXAMPLES)]
-        examples = [self._example(name) for name in shown[:SHEET_EXAMPLES]]
+        examples: list[Example] = []
+        for name in shown[:SHEET_EXAMPLES]:
+            with contextlib.suppress(InputError):  # a source that is no longer there
+                examples.append(self._example(name))
         if examples:
             set_apart(path.parent)
             write_picture(path, contact_sheet(examples), overwrite=True)
-        return path
+        return path if path.exists() else None
 
     def _example(self, name: str) -> Example:
         parameters = self.journal.records[name]["parameters"]

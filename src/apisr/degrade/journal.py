@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from apisr.core.errors import InputError
-from apisr.core.files import atomic_path, write_error
+from apisr.core.files import atomic_path, read_plain, write_error
 from apisr.core.text import parse_json
 from apisr.degrade.recipe import Parameters, Recipe
 
 Record = dict[str, Any]
+
+#: A record has a few thousand bytes; so many hold those of half a million pictures.
+_MAX_BYTES = 2 << 30
 
 
 class Journal:
@@ -97,7 +100,7 @@ def read_records(path: Path, *, cut_off: bool = False) -> dict[str, Record]:
         InputError: the file cannot be read, or a line is not a record.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_plain(path, at_most=_MAX_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot read '{path}': {reason}.", code="cannot-read") from error
@@ -110,6 +113,8 @@ def read_records(path: Path, *, cut_off: bool = False) -> dict[str, Record]:
             record = parse_json(row)
             if not isinstance(record["parameters"], dict):
                 raise TypeError("parameters are not an object")
+            if not isinstance(record["file"], str):
+                raise TypeError("'file' is not a name")
             records[record["file"]] = record
         except (ValueError, KeyError, TypeError) as error:
             if cut_off and number == len(rows):

@@ -21,9 +21,11 @@ everything, with the final resize behind the other resizes.
 from __future__ import annotations
 
 import functools
+import operator
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
+import cv2
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -51,6 +53,9 @@ Parameters = dict[str, Any]
 
 SCALES = (1, 2, 4)
 _FORMAT = 2
+#: Largest drawn number (but for seeds and sizes), and pixels between the stages over those of the picture.
+_LARGEST_NUMBER, _LARGEST_GROWTH = 1000, 64
+_UNBOUNDED = ("seed", "grain_seed", "height", "width")
 _PRESETS = Presets("apisr.degrade", kind="recipe")
 
 
@@ -209,10 +214,15 @@ def apply(picture: ImageU8 | ImageF32, parameters: Parameters) -> ImageU8:
         _check_fit(picture, parameters)
         state: State = picture
         for values in parameters["stages"]:
+            _check_numbers(picture, values)
             state = run_stage(state, values)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        expected = low_size(picture.shape[0], picture.shape[1], parameters["scale"])
+        if state.shape[:2] != expected:
+            raise ValueError(f"they end with {state.shape[1]}x{state.shape[0]}, not {expected[1]}x{expected[0]}")
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, cv2.error) as error:
+        reason = str(error).splitlines()[0] if str(error) else ""
         raise InputError(
-            f"the degradation parameters are damaged: {type(error).__name__} {error}.", code="bad-parameters"
+            f"the degradation parameters are damaged: {type(error).__name__} {reason[:200]}.", code="bad-parameters"
         ) from error
     return to_bytes(state)
 
@@ -242,6 +252,20 @@ def _check_fit(picture: ImageU8 | ImageF32, parameters: Parameters) -> None:
             f"the picture is {picture.shape[1]}x{picture.shape[0]}. Draw new ones.",
             code="parameters-size",
         )
+
+
+def _check_numbers(picture: ImageU8 | ImageF32, values: dict[str, Any]) -> None:
+    """Refuse what no recipe draws: sizes and widths that would take all memory or hours; ValueError or TypeError."""
+    for key, value in values.items():
+        numbers = value if isinstance(value, list) else [value]
+        for number in numbers:
+            is_number = isinstance(number, int | float) and not isinstance(number, bool)
+            if is_number and key not in _UNBOUNDED and not abs(number) <= _LARGEST_NUMBER:
+                raise ValueError(f"{key} is {number:.3g}, expected at most {_LARGEST_NUMBER}")
+    if values["stage"] == "resize":
+        height, width = operator.index(values["height"]), operator.index(values["width"])
+        if height * width > _LARGEST_GROWTH * (picture.shape[0] * picture.shape[1] + _LARGEST_GROWTH):
+            raise ValueError(f"a resize to {width}x{height} of a picture of {picture.shape[1]}x{picture.shape[0]}")
 
 
 def _shuffled(stages: list[AnyStage], generator: np.random.Generator) -> list[AnyStage]:

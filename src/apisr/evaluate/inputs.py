@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from apisr.core.errors import InputError
-from apisr.core.files import sha256_file
+from apisr.core.files import read_plain, sha256_file
 from apisr.core.media import MediaKind, find_media, media_kind
 from apisr.core.text import printable
 from apisr.evaluate.options import Layout
@@ -166,7 +166,7 @@ def read_drawings(path: Path) -> list[int]:
         InputError: the file cannot be read or holds something else.
     """
     try:
-        return [int(line) for line in path.read_text(encoding="utf-8").split()]
+        return [int(line) for line in read_plain(path).decode("utf-8").split()]
     except (OSError, ValueError) as error:
         raise InputError(
             f"cannot read '{printable(path)}': expected one whole number a line ({printable(str(error))}).",
@@ -180,7 +180,8 @@ def _find(path: Path, layout: Layout) -> dict[str, MediaInput]:
     if path.is_file():
         return {printable(path.stem): _of_file(path, media_kind(path))}
     if not path.is_dir():
-        raise InputError(f"cannot read '{printable(path)}': no such file or folder.", code="cannot-read")
+        what = "it is a pipe or a device" if path.exists() else "no such file or folder"
+        raise InputError(f"cannot read '{printable(path)}': {what}.", code="cannot-read")
     files = find_media(path).kinds
     found = _single_files(path, files) if layout == "pictures" else _folders(path, files, layout)
     if not found:

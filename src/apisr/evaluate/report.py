@@ -16,6 +16,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from apisr.core.errors import InputError
+from apisr.core.files import read_plain
 from apisr.core.text import printable
 from apisr.evaluate.protocols import Crop, Protocol
 from apisr.evaluate.statistics import Summary
@@ -145,7 +146,7 @@ def read_report(path: Path | str) -> Report:
     path = Path(path)
     file = path / REPORT_NAME if path.is_dir() else path
     try:
-        return Report.model_validate_json(file.read_bytes())
+        return Report.model_validate_json(read_plain(file, at_most=1 << 30))
     except OSError as error:
         raise InputError(
             f"cannot read '{printable(file)}': {error.strerror or error}. Give a folder with {REPORT_NAME}.",

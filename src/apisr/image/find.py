@@ -45,7 +45,8 @@ def _pictures_of(source: Path, without: Path | None) -> PictureListing:
     if source.is_file():
         return PictureListing(((source, Path(source.name)),), ())
     if not source.is_dir():
-        raise InputError(f"cannot read '{source}': no such file or folder.", code="cannot-read")
+        what = "it is a pipe or a device" if source.exists() else "no such file or folder"
+        raise InputError(f"cannot read '{source}': {what}.", code="cannot-read")
     skipped = real_path(without) if without is not None and real_path(without) != real_path(source) else None
     listing = find_media(source, skip=lambda path: real_path(path) == skipped)
     pictures = [path for path, kind in listing.kinds.items() if kind == "picture"]

@@ -28,7 +28,7 @@ import numpy as np
 from torch import Tensor
 
 from apisr.core.errors import InputError
-from apisr.core.files import atomic_path, write_atomic
+from apisr.core.files import atomic_path, read_plain, write_atomic
 from apisr.core.pipeline import map_ordered
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.core.text import parse_json
@@ -309,7 +309,7 @@ def read_pictures_per_shard(folder: Path) -> int:
         InputError: the folder has no index, or one that cannot be read.
     """
     try:
-        content = cast("object", parse_json((folder / INDEX_NAME).read_text(encoding="utf-8")))
+        content = cast("object", parse_json(read_plain(folder / INDEX_NAME)))
         if not isinstance(content, dict):
             raise TypeError("expected an object")
         return int(cast("dict[str, int]", content)["pictures_per_shard"])
