@@ -227,3 +227,36 @@ print([result.status for result in results], any("unexpected" in result.message 
     finally:
         (folder / "out").chmod(0o755)
     assert ran.stdout.strip() == "['done', 'failed', 'failed', 'failed'] False", ran.stderr
+
+
+def test_numbered_pictures_are_all_there_or_none(tmp_path: Path, tiny_x2: Path) -> None:
+    source = make_clip(tmp_path / "v.mkv", frames=6)
+    pattern, options = tmp_path / "out" / "%03d.png", UpscaleOptions(model=tiny_x2)
+    mine = tmp_path / "out" / "004.png"
+
+    def appears(event: Progress) -> None:
+        if event.done == 6 and not mine.exists():
+            mine.parent.mkdir(exist_ok=True)
+            mine.write_text("mine")
+
+    (failed,) = run_jobs(plan_jobs([source], pattern, options).jobs, options, progress=appears)
+    assert (failed.status, failed.code) == ("failed", "output-exists")
+    assert mine.read_text() == "mine"
+    assert [path.name for path in mine.parent.iterdir() if path.is_file()] == ["004.png"]
+    mine.unlink()
+    (done,) = run_jobs(plan_jobs([source], pattern, options).jobs, options)
+    assert done.result is not None
+    assert done.result.kind == "video"
+    assert done.result.resumed_frames == 6
+    assert sorted(path.name for path in mine.parent.iterdir()) == [f"00{number}.png" for number in range(1, 7)]
+
+
+def test_pictures_of_a_longer_video_are_named(tmp_path: Path, tiny_x2: Path) -> None:
+    source = make_clip(tmp_path / "v.mkv", frames=4)
+    for number in (1, 5, 6):
+        picture(tmp_path / "out" / f"{number:03d}.png", number)
+    options = UpscaleOptions(model=tiny_x2, overwrite=True)
+    (done,) = run_jobs(plan_jobs([source], tmp_path / "out" / "%03d.png", options).jobs, options)
+    assert done.status == "done"
+    assert any("005.png' and 1 more" in notice for notice in done.notices)
+    assert len(list((tmp_path / "out").iterdir())) == 6

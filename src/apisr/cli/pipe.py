@@ -163,6 +163,8 @@ def _upscale_picture(
 
         plan = plan_jobs([source], target, options)
         (result,) = run_jobs(plan.jobs, options, progress=show, cancel=display.cancel)
+        if result.code == "disk-full" and output is None:
+            raise RunError(f"the folder of temporary files, '{Path(folder).parent}', is full.", code="disk-full")
         if isinstance(result.error, ApisrError):
             kind = InputError if result.error.exit_code == 2 else RunError
             raise kind(named(str(result.error)), code=result.error.code)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apisr.core.errors import ApisrError, Cancelled, RunError
+from apisr.core.files import write_error
 from apisr.core.memory import is_out_of_memory
 from apisr.core.progress import Cancel, Progress, ProgressFn, ProgressKind
 from apisr.upscale.models import Networks
@@ -127,6 +129,10 @@ def failed_result(job: Job, error: Exception) -> JobResult:
     elif is_out_of_memory(error):
         message = f"'{job.source}' needs more memory than there is. Take smaller pieces (--tile) or a smaller output."
         result = job_result(job, "failed", message=message, code="out-of-memory", exit_code=RunError.exit_code)
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        name = error.filename if isinstance(error.filename, (str, bytes)) else job.target
+        known = write_error(error, Path(os.fsdecode(name)))
+        result = job_result(job, "failed", message=str(known), code=known.code, exit_code=known.exit_code)
     elif isinstance(error, OSError) and type(error).__module__ == "builtins":  # libav's are none of the file system
         message = f"'{job.source}': cannot use {_file_of(error)}: {error.strerror or error}."
         result = job_result(job, "failed", message=message, code="system", exit_code=RunError.exit_code)

@@ -7,21 +7,18 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
-
 from apisr.core.errors import RunError
 from apisr.core.files import atomic_path, partial_path
-from apisr.image import write_picture
 from apisr.upscale.results import VideoResult
+from apisr.upscale.video.pictures import write_pictures
 from apisr.upscale.video.plan import VideoPlan
 from apisr.upscale.video.work_folder import WorkFolder
 from apisr.video.animation import write_animation
 from apisr.video.containers.registry import container_of
 from apisr.video.join import StreamRefused, join
 from apisr.video.output_streams import JoinSettings
-from apisr.video.sequence import is_sequence, picture_at
+from apisr.video.sequence import is_sequence
 from apisr.video.source import VideoSource
-from apisr.video.turn import turned
 from apisr.video.verify import OutputCheck, check_output, source_problems
 from apisr.video.writer import EncodedSegment
 
@@ -58,7 +55,7 @@ def finish_video(
     )
     pieces = [piece for piece in pieces if piece[1].pts]
     if is_sequence(plan.target):
-        found = _write_pictures(plan, pieces)
+        found = write_pictures(plan, folder, pieces)
         if problems and not accept_damage:
             raise _damage(source.path, problems, f"{found.frames} pictures were written.")
     elif container_of(plan.target).pictures_only:
@@ -187,24 +184,3 @@ def _refusal(plan: VideoPlan, refused: Sequence[int], partial: Path) -> RunError
 
 def _damage(source: Path, problems: Sequence[str], result: str) -> RunError:
     return RunError(f"'{source}' is damaged ({'; '.join(problems)}). {result}", code="source-damaged")
-
-
-def _write_pictures(plan: VideoPlan, pieces: Sequence[Piece]) -> OutputCheck:
-    """Turn lossless segments into numbered pictures, from 1, as they are to be shown."""
-    number = size = 0
-    for path, segment in pieces:
-        first = number
-        with VideoSource.open(path) as part:
-            for frame in part.frames(dtype=np.dtype(plan.format.dtype)):
-                number += 1
-                name = picture_at(plan.target, number)
-                rgb = turned(frame.rgb, plan.format.display_matrix)
-                write_picture(name, rgb, overwrite=plan.output.overwrite)
-                size += name.stat().st_size
-        if number - first != len(segment.pts):
-            raise RunError(
-                f"'{path.name}' holds {number - first} frames instead of {len(segment.pts)}. Start again.",
-                code="segment-lost",
-            )
-    last, begin = pieces[-1][1].pts[-1], pieces[0][1].pts[0]
-    return OutputCheck(number, float((last - begin) * plan.unit + 1 / plan.rate), size)

@@ -136,6 +136,7 @@ def plan_video(source: VideoSource, output: OutputRequest, *, scale: int, option
             *_source_notices(source),
             *lost_structure(source.info, output.target, cut=start is not None or end is not None),
             *losses(source.info, output.target, streams),
+            *_other_pictures(output.target, frames),
             *output_format.notices,
             *_stream_notices(streams),
             *undecodable_streams(source, streams),
@@ -177,6 +178,15 @@ def _check_files(source: VideoSource, output: OutputRequest) -> None:
         raise InputError(
             f"'{picture_at(target, numbers[0])}' exists. Give another name or add --overwrite.", code="output-exists"
         )
+
+
+def _other_pictures(target: Path, frames: int) -> list[str]:
+    """Name the pictures of an earlier, longer video that stay where those of this one are written over them."""
+    others = [number for number in numbers_of(target) if not 1 <= number <= frames] if is_sequence(target) else []
+    if not others:
+        return []
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    return [f"'{picture_at(target, others[0])}'{more} of another video stays beside the {frames} pictures of this one."]
 
 
 def _plan_fields(source: VideoSource, options: VideoOptions) -> tuple[FieldFilter, list[str]]:

@@ -32,7 +32,9 @@ Value = str | int | float | bool | None | Sequence["Value"] | Mapping[str, "Valu
 
 _RECORD, _LOCK = "record.json", "lock"
 #: Names that a run gives to files in its folder.
-_OWN = re.compile(r"(\d{5,}|record)(\.partial)?\.(segment|partial|json)|\d{5,}\.partial")
+_OWN = re.compile(
+    r"(\d{5,}|record)(\.partial)?\.(segment|partial|json)|\d{5,}\.partial|\d{8,}\.picture(\.partial)?\.\w+"
+)
 
 
 @dataclass
@@ -105,6 +107,10 @@ class WorkFolder:
     def partial_path(self, number: int) -> Path:
         """Return where a segment is written until it is complete."""
         return self.path / f"{number:05d}.partial"
+
+    def picture_path(self, number: int, suffix: str) -> Path:
+        """Return where a numbered picture is until all of them are complete."""
+        return self.path / f"{number:08d}.picture{suffix}"
 
     def commit(self, number: int, segment: EncodedSegment) -> None:
         """Make a written segment count: its record first to disk, then the rename."""
