@@ -139,11 +139,11 @@ class Looker:
 
 
 def _picture_info(path: Path) -> dict[str, object]:
-    from apisr.image import read_picture
+    from apisr.image import open_picture
 
-    picture = read_picture(path)
-    height, width, channels = picture.pixels.shape
-    return {"width": width, "height": height, "frames": len(picture.frames) or 1, "alpha": channels in (2, 4)}
+    with open_picture(path) as picture:
+        info = picture.info
+    return {"width": info.width, "height": info.height, "frames": info.frame_count, "alpha": info.channels in (2, 4)}
 
 
 def _video_info(path: Path) -> dict[str, object]:
@@ -215,7 +215,6 @@ def models() -> list[dict[str, object]]:
             "scale": model.scale,
             "default": model.name == default,
             "has_strength": f"{model.name}-vivid" in {other.name for other in shipped},
-            "default_strength": 0,
             "picture": f"/static/models/{model.name}.webp"
             if pictures.joinpath(f"{model.name}.webp").is_file()
             else None,

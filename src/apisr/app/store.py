@@ -88,7 +88,30 @@ class Item(BaseModel):
 
 
 class Job(BaseModel):
-    """One file to upscale, waiting, running or ended."""
+    """One file to upscale, waiting, running or ended.
+
+    Attributes:
+        id: its id.
+        item: id of the file.
+        name: name of the file, for people.
+        kind: picture or video.
+        source: where the file lies.
+        target: where the output goes.
+        settings: what was chosen.
+        status: how far it is.
+        done: finished units.
+        total: units in all; None while that is not known.
+        unit: what is counted, ``"frames"`` or ``"pixels"``.
+        speed: units per second; 0 while that is not known.
+        seconds_left: until it ends; None while that is not known.
+        expected_s: how long it will take, measured before it begins.
+        expected_bytes: how large the output will be, measured before it begins.
+        message: why it failed.
+        log: what was said during the work, each line with its time.
+        result: what came of it, as ``apisr upscale --json`` prints it.
+        added: when it was added, in seconds since 1970.
+        seconds: how long it has worked.
+    """
 
     id: str
     item: str

@@ -129,7 +129,7 @@ def preview(worker: Worker, arguments: Arguments, event: Callable[[dict[str, obj
 
 
 def plan(worker: Worker, arguments: Arguments, event: Callable[[dict[str, object]], None]) -> Mapping[str, object]:
-    """Say what an upscale would do: the output's name, size, streams, time; and the same as a command line."""
+    """Say what an upscale would do: name and size of the output, streams, notices, time and bytes."""
     return worker.looker.plan(_path(arguments, "source"), _path(arguments, "folder"), _settings(arguments))
 
 

@@ -52,7 +52,11 @@ class Enlarging:
     ] = None
 
     def check(self) -> None:
-        """Refuse options that need a model where there is none."""
+        """Refuse options that contradict each other.
+
+        Raises:
+            InputError: an option of models without ``--model``, or ``--gallery`` with it.
+        """
         from apisr.core.errors import InputError
 
         if self.model is None and (self.save_outputs is not None or self.tta):

@@ -27,67 +27,20 @@ from apisr.core.files import real_path
 
 MediaKind = Literal["picture", "video"]
 
+# fmt: off
 #: Endings of pictures that some decoder of ours reads.
-PICTURE_SUFFIXES = frozenset(
-    {
-        *(
-            ".png",
-            ".apng",
-            ".jpg",
-            ".jpeg",
-            ".jpe",
-            ".jfif",
-            ".mpo",
-            ".webp",
-            ".avif",
-            ".tif",
-            ".tiff",
-            ".bmp",
-            ".dib",
-            ".gif",
-        ),
-        *(".tga", ".pnm", ".ppm", ".pgm", ".pbm", ".pam", ".pfm", ".ico", ".psd", ".qoi", ".jp2", ".j2k", ".jpx"),
-        *(".jxl", ".heic", ".heif"),
-    }
-)
+PICTURE_SUFFIXES = frozenset({
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".dib",
+    ".gif", ".tga", ".pnm", ".ppm", ".pgm", ".pbm", ".pam", ".pfm", ".ico", ".psd", ".qoi", ".jp2", ".j2k", ".jpx",
+    ".jxl", ".heic", ".heif",
+})
 #: Endings of videos.
-VIDEO_SUFFIXES = frozenset(
-    {
-        *(
-            ".mkv",
-            ".mp4",
-            ".m4v",
-            ".mov",
-            ".webm",
-            ".avi",
-            ".divx",
-            ".ts",
-            ".m2ts",
-            ".mts",
-            ".mpg",
-            ".mpeg",
-            ".vob",
-            ".m2v",
-        ),
-        *(
-            ".wmv",
-            ".asf",
-            ".flv",
-            ".ogv",
-            ".ogm",
-            ".3gp",
-            ".3g2",
-            ".y4m",
-            ".mxf",
-            ".rm",
-            ".rmvb",
-            ".h264",
-            ".264",
-            ".avc",
-        ),
-        *(".h265", ".265", ".hevc", ".nut", ".dv"),
-    }
-)
+VIDEO_SUFFIXES = frozenset({
+    ".mkv", ".mp4", ".m4v", ".mov", ".webm", ".avi", ".divx", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob",
+    ".m2v", ".wmv", ".asf", ".flv", ".ogv", ".ogm", ".3gp", ".3g2", ".y4m", ".mxf", ".rm", ".rmvb", ".h264", ".264",
+    ".avc", ".h265", ".265", ".hevc", ".nut", ".dv",
+})
+# fmt: on
 #: Enough of a file to know its format.
 HEAD_BYTES = 4096
 

@@ -144,7 +144,7 @@ function showStrength() {
   const model = shared.models.find((one) => one.name === name) ?? shared.models.find((one) => one.default);
   const range = byId("strength");
   range.disabled = !(model?.has_strength ?? false);
-  if (!strengthTouched) range.value = String(model?.default_strength ?? 0);
+  if (!strengthTouched) range.value = "0";
   byId("strength-text").textContent = strengthTouched ? range.value : t("strengthDefault");
 }
 
