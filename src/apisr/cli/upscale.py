@@ -31,8 +31,6 @@ EXAMPLES = examples(
 )
 #: Why a picture or video of a searched folder is not taken.
 LEFT_OUT_WHY = "written by an earlier run, damaged, not readable, or not accepted in a dataset"
-#: Endings of pictures that have a quality.
-LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".heic")
 
 
 @grouped
@@ -108,13 +106,14 @@ def check_given(context: typer.Context, plan: JobPlan, options: UpscaleOptions) 
     from dataclasses import replace
 
     from apisr.core.errors import InputError
+    from apisr.image import has_quality
     from apisr.upscale.models import SOFT_TWIN, Networks
 
     def given(name: str) -> bool:
         return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
 
     reason = ""
-    if given("quality") and not any(job.target.suffix.lower() in LOSSY_SUFFIXES for job in plan.jobs):
+    if given("quality") and not any(has_quality(job.target) for job in plan.jobs):
         reason = "--quality is for JPEG, WebP and AVIF, and no output is one of them. Leave --quality out."
     elif given("workers") and options.cluster is None and all(job.kind == "picture" for job in plan.jobs):
         reason = "--workers is for videos, and there is no video among the inputs. Leave --workers out."

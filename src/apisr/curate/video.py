@@ -56,7 +56,7 @@ class Tools:
 
 
 @dataclass(frozen=True)
-class VideoResult:
+class CuratedVideo:
     """What one video gave.
 
     Attributes:
@@ -69,7 +69,7 @@ class VideoResult:
         statistics: what its packets say.
         scores: scores of all intra frames that were not empty (the ten thousand first).
         left_out: how many intra frames were left out, by flag.
-        native: the estimated native height.
+        native_height: the estimated native height, None where frames differ in size.
     """
 
     rows: tuple[Row, ...]
@@ -98,7 +98,7 @@ class Video:
         return self.sha256[:16]
 
 
-def curate_video(video: Video, folder: Path, *, settings: CurateSettings, tools: Tools) -> VideoResult:
+def curate_video(video: Video, folder: Path, *, settings: CurateSettings, tools: Tools) -> CuratedVideo:
     """Choose frames of one video and write them.
 
     Args:
@@ -117,7 +117,7 @@ def curate_video(video: Video, folder: Path, *, settings: CurateSettings, tools:
 
 def _curate_source(
     source: VideoSource, video: Video, folder: Path, settings: CurateSettings, tools: Tools
-) -> VideoResult:
+) -> CuratedVideo:
     survey = _survey(source, settings, tools)
     statistics = survey.statistics
     duration = float(statistics.last_time)
@@ -148,7 +148,7 @@ def _curate_source(
         )
         for rank, intra in enumerate(ordered)
     ]
-    return VideoResult(
+    return CuratedVideo(
         rows=tuple(row for row, _ in written),
         fingerprints=tuple(small.small for _, small in written),
         codec=survey.codec,

@@ -24,7 +24,7 @@ from apisr.core.text import printable
 from apisr.curate.dataset import VIDEO_FOLDERS, remove_leftovers, remove_tree, work_folder
 from apisr.curate.records import VideoRecord, read_record, record_path, write_record
 from apisr.curate.settings import CurateSettings
-from apisr.curate.video import Tools, Video, VideoResult, curate_video
+from apisr.curate.video import CuratedVideo, Tools, Video, curate_video
 from apisr.image.types import ImageU8
 
 #: Decoders that a single worker runs side by side, at most.
@@ -199,7 +199,7 @@ def _move_into_place(folder: Path, dataset: Path, name: str) -> bool:
     return True
 
 
-def _record(video: Video, result: VideoResult, size: int, modified: int) -> VideoRecord:
+def _record(video: Video, result: CuratedVideo, size: int, modified: int) -> VideoRecord:
     statistics, native_height = result.statistics, result.native_height
     return VideoRecord(
         source=video.source,

@@ -23,6 +23,7 @@ from apisr.image.formats import (
     check_lossless,
     format_of,
     frames_kept,
+    has_quality,
     losses,
     output_suffix,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "losses",
     "open_picture",
     "open_writer",
+    "has_quality",
     "output_suffix",
     "over_white",
     "read_picture",

@@ -43,6 +43,7 @@ class PictureFormat:
         xmp: whether XMP is kept.
         text: which texts are kept.
         gray: whether gray stays gray and is not written as RGB.
+        quality: whether it is written with a quality, 1 to 100.
     """
 
     name: str
@@ -56,15 +57,16 @@ class PictureFormat:
     xmp: bool = True
     text: Literal["all", "comment", "tags"] | None = None
     gray: bool = True
+    quality: bool = False
 
 
 WRITTEN: dict[str, PictureFormat] = {
     entry.name: entry
     for entry in (
         PictureFormat("PNG", (".png", ".apng"), sixteen_bit=True, frames="animation", text="all"),
-        PictureFormat("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), 65_535, alpha=None, text="comment"),
-        PictureFormat("WEBP", (".webp",), 16_383, frames="animation", gray=False),
-        PictureFormat("AVIF", (".avif",), 65_535, frames="animation"),
+        PictureFormat("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), 65_535, alpha=None, text="comment", quality=True),
+        PictureFormat("WEBP", (".webp",), 16_383, frames="animation", gray=False, quality=True),
+        PictureFormat("AVIF", (".avif",), 65_535, frames="animation", quality=True),
         PictureFormat("TIFF", (".tif", ".tiff"), sixteen_bit=True, frames="pages", text="tags"),
         PictureFormat("BMP", (".bmp", ".dib"), alpha=None, profile=False, exif=False, xmp=False),
         PictureFormat(
@@ -198,6 +200,12 @@ def format_of(path: Path) -> str:
 def output_suffix(source: Path) -> str:
     """Return the ending of the output that belongs to a source: its own if it can be written, else ``.png``."""
     return source.suffix if source.suffix.lower() in FORMATS else ".png"
+
+
+def has_quality(path: Path) -> bool:
+    """Return whether a file of this name is written with a quality (JPEG, WebP and AVIF)."""
+    name = FORMATS.get(path.suffix.lower())
+    return name is not None and WRITTEN[name].quality
 
 
 def check_format(path: Path, height: int, width: int) -> None:

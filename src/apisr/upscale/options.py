@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Literal
 from apisr.upscale.sizes import SizeRequest
 
 if TYPE_CHECKING:
+    from apisr.engines import PrecisionChoice
+    from apisr.image import Resampling
+    from apisr.video.encoders import Purpose
     from apisr.weights import Model
 
 Reuse = Literal["exact", "off"]
 SourceKind = Literal["auto", "crisp", "soft"]
 Hold = Literal["off", "auto", "strong"]
 NativeResolution = Literal["off", "auto"] | int
-Purpose = Literal["archive", "share", "edit"]
 Deinterlace = Literal["auto", "on", "off"]
 Compare = Literal["side", "wipe"]
-PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
-Kernel = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 #: A segment has at least this many frames (about ten seconds of film): so much is lost at most by a crash.
 SEGMENT_FRAMES = 240
@@ -89,7 +89,7 @@ class VideoOptions:
     encoder_options: tuple[tuple[str, str], ...] = ()
     purpose: Purpose | None = None
     container: str | None = None
-    resampling: Kernel = "lanczos"
+    resampling: Resampling = "lanczos"
     reuse: Reuse = "exact"
     hold: Hold = "auto"
     native_resolution: NativeResolution = "off"

@@ -13,9 +13,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from apisr.image import ImageInt, from_float, resize, to_float
+from apisr.image import ImageInt, Resampling, from_float, resize, to_float
 from apisr.upscale.hold import HoldFilter
-from apisr.upscale.options import Hold, Kernel, VideoOptions
+from apisr.upscale.options import Hold, VideoOptions
 from apisr.upscale.results import HoldStats
 from apisr.upscale.softness import median_width
 from apisr.video.native import NativeHeight, estimate_native_height
@@ -31,7 +31,7 @@ LOSSLESS_CODECS = frozenset(
     {"ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "png", "apng", "qtrle", "magicyuv", "v210", "zlib", "cllc"}
 )
 
-_SHRINKING: dict[str, Kernel] = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos"}
+_SHRINKING: dict[str, Resampling] = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Preprocess:
 
     hold: Hold = "off"
     native_height: int | None = None
-    kernel: Kernel = "bicubic"
+    kernel: Resampling = "bicubic"
 
     @property
     def active(self) -> bool:

@@ -35,7 +35,7 @@ from apisr.core.text import parse_json
 from apisr.weights.model import CardDict
 
 #: Called with (bytes so far, bytes in all or None).
-Progress = Callable[[int, int | None], None]
+OnBytes = Callable[[int, int | None], None]
 
 _CHUNK = 1 << 18
 _ATTEMPTS = 4
@@ -226,7 +226,7 @@ def fetch(
     folder: Path | None = None,
     url: str | None = None,
     sha256: str | None = None,
-    progress: Progress | None = None,
+    progress: OnBytes | None = None,
 ) -> Path:
     """Download a release unless it is there, and return its path.
 
@@ -355,7 +355,7 @@ def _with_sha256(release: Release, sha256: str | None) -> Release:
     return replace(release, sha256=sha256)
 
 
-def _download(release: Release, url: str, partial: Path, progress: Progress | None) -> None:
+def _download(release: Release, url: str, partial: Path, progress: OnBytes | None) -> None:
     """Fill `partial`; try again from where it stopped when the connection breaks."""
     import urllib.error
 
@@ -384,7 +384,7 @@ def _download(release: Release, url: str, partial: Path, progress: Progress | No
         ) from problem
 
 
-def _download_once(url: str, partial: Path, progress: Progress | None) -> None:
+def _download_once(url: str, partial: Path, progress: OnBytes | None) -> None:
     import urllib.request
 
     have = partial.stat().st_size if partial.is_file() else 0

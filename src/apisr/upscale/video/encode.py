@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from apisr.core.pipeline import Stage
-from apisr.image import ImageInt, from_float, resize, to_float
-from apisr.upscale.options import Kernel
+from apisr.image import ImageInt, Resampling, from_float, resize, to_float
 from apisr.upscale.video.cuts import Segment
 from apisr.upscale.video.run import SegmentEvents, VideoRun
 from apisr.video.reader import Frame, ReadReport
@@ -123,7 +122,7 @@ def final_picture(large: ImageInt, low: ImageInt, run: VideoRun) -> ImageInt:
     return wiped
 
 
-def _resized(picture: ImageInt, width: int, height: int, method: Kernel) -> ImageInt:
+def _resized(picture: ImageInt, width: int, height: int, method: Resampling) -> ImageInt:
     if picture.shape[:2] == (height, width):
         return picture
     values = np.clip(resize(to_float(picture), height, width, method=method), 0, 1)
