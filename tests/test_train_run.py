@@ -222,11 +222,11 @@ def test_weights_are_those_of_the_checkpoint_also_where_a_kill_came_between(tmp_
 
 
 def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
-    chosen = config(tmp_path, "run.steps=3", "run.name=shared")
+    chosen = config(tmp_path, "run.steps=3", "run.name=shared", "log.every=1")
     inside: list[str] = []
 
     def second(event: Progress) -> None:
-        if event.kind == "notice" and not inside:
+        if event.kind == "advanced" and not inside:
             with raises_code("run-busy"):
                 train(chosen, source=Blocks())
             inside.append(event.message)

@@ -34,7 +34,7 @@ from apisr.train.checkpoint import State, load_newest, remove_partial, save_chec
 from apisr.train.config import TrainConfig, learning_rate_factor
 from apisr.train.data.holdout import hold_out
 from apisr.train.data.loader import CropSource, Loader
-from apisr.train.data.sources import open_source, worker_count
+from apisr.train.data.sources import fingerprint, open_source, worker_count
 from apisr.train.init import hyper_of, resolve_model_config
 from apisr.train.pace import Pace, memory_mib
 from apisr.train.run_folder import checkpoints_to_resume, describe_run, hold_run
@@ -117,19 +117,29 @@ def train(
     if state is not None:
         trainer.load(state)
     first = fabric.is_global_zero
+    if first:
+        _announce(trainer, source, progress, anyway=anyway)
     with hold_run(config.run_folder, checkpoints) if first else contextlib.nullcontext():
         if first:
-            _tidy(config, damaged, trainer.step.number, progress)
-            _announce(trainer, source, progress, anyway=anyway)
+            trainer.data = fingerprint(source)
+            _tidy(trainer, damaged, state, progress)
         fabric.barrier()
         return trainer.run(source, progress=progress, cancel=cancel or Cancel())
 
 
-def _tidy(config: TrainConfig, damaged: list[Path], step: int, progress: ProgressFn) -> None:
-    """Put away what a killed run or a failing disk left among the checkpoints."""
-    remove_partial(config.run_folder)
-    for path in damaged:
-        text = f"'{path}' is damaged (kept as '{set_aside(path).name}'): the run goes on from step {step}"
+def _tidy(trainer: Trainer, damaged: list[Path], state: State | None, progress: ProgressFn) -> None:
+    """Put away what a killed run or a failing disk left among the checkpoints; say what is not as it was."""
+    step = trainer.step.number
+    remove_partial(trainer.config.run_folder)
+    notices = [
+        f"'{path}' is damaged (kept as '{set_aside(path).name}'): the run goes on from step {step}" for path in damaged
+    ]
+    if state is not None and state.get("data", trainer.data) != trainer.data:
+        notices.append(
+            f"the pictures, shards or recipes are not those of the first {step} steps: the run goes on with what is "
+            "there now, and is not what it would have been"
+        )
+    for text in notices:
         progress(Progress("train", kind="notice", message=text))
 
 
@@ -161,6 +171,8 @@ class Trainer:
         self.best_step: int | None = None
         self.scores: dict[str, float] = {}
         self.record: dict[str, float] = {}
+        #: What the crops come from (:func:`apisr.train.data.sources.fingerprint`).
+        self.data: str | None = None
         self._weights_saved = False
 
     @property
@@ -349,6 +361,7 @@ class Trainer:
             "best_step": self.best_step,
             "loss_mean": self.step.loss_mean,
             "network": self.config.model.network,
+            "data": self.data,
         }
         if parts.hook.has_residual_path:
             state["ema_unfused"] = parts.ema.module.state_dict()  # fusing and unfusing would round

@@ -42,6 +42,7 @@ from apisr.train.data.pseudo_gt import cached_path, kept_pseudo_gt, pseudo_gt
 INDEX_NAME = "shards.json"
 #: Number of the layout.
 FORMAT = 2
+_MADE_AGAIN = "Remove it and run the same apisr shards again: it makes what is missing."
 _BUILD_STREAM = 13
 #: A low file: degradation, number of its high file and, where that was degraded again, a letter.
 _LOW_NAME = re.compile(r"lr\d+_(?P<kind>.+)_(?P<number>\d{4,})[a-z]?")
@@ -91,7 +92,8 @@ def build_shards(
         How many pictures the shards hold.
 
     Raises:
-        InputError: a name that cannot be part of a file's name, or pictures of a shard that differ in size.
+        InputError: a name that cannot be part of a file's name, one that means another degradation or seed in these
+            shards, or pictures of a shard that differ in size.
     """
     wrong = [name for name in mixtures if not re.fullmatch(r"[a-z][a-z0-9-]*", name)]
     if wrong or not mixtures:
@@ -99,11 +101,12 @@ def build_shards(
             f"a degradation is called '{''.join(wrong[:1])}'. Expected a name of small letters: web=video.",
             code="bad-degradation-name",
         )
-    index = {
+    index: dict[str, object] = {
         "format": FORMAT,
         "pictures_per_shard": options.pictures_per_shard,
         "mixtures": {name: ", ".join(recipe.name for recipe in mixture.recipes) for name, mixture in mixtures.items()},
     }
+    index["degradations"] = _all_degradations(folder, mixtures, options.seed)
     write_atomic(folder / INDEX_NAME, json.dumps(index, indent=1).encode(), overwrite=True)
     shards = -(-(options.count or len(pictures)) // options.pictures_per_shard)
 
@@ -114,6 +117,30 @@ def build_shards(
     for number in map_ordered(build, range(shards), workers=options.workers, cancel=cancel):
         progress(Progress("shards", item=str(folder), done=number + 1, total=shards, unit="files"))
     return shards * options.pictures_per_shard
+
+
+def _all_degradations(folder: Path, mixtures: Mapping[str, Mixture], seed: int) -> dict[str, str]:
+    """What every name stands for in the shards, those of earlier builds too.
+
+    Raises:
+        InputError: a name stands for something else there: its files would be kept, and called what they are not.
+    """
+    try:
+        content = cast("dict[str, object]", parse_json(read_plain(folder / INDEX_NAME)))
+        known = cast("dict[str, str]", content["degradations"])
+        before = {str(name): str(text) for name, text in known.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        before = {}  # no shards yet, or of a version that did not say it
+    for name, mixture in mixtures.items():
+        parts = zip(mixture.recipes, mixture.weights, strict=True)
+        text = f"{', '.join(f'{recipe.name}:{weight:.4g}' for recipe, weight in parts)}, seed {seed}"
+        if before.setdefault(name, text) != text:
+            raise InputError(
+                f"'{name}' is {before[name]} in the shards of '{folder}', and {text} now. Give another name, or "
+                "another folder with -o.",
+                code="other-settings",
+            )
+    return before
 
 
 def _build_shard(
@@ -216,7 +243,10 @@ class ShardCrops:
                 f"data.sampling_weights names {which}: expected weights above 0 of {', '.join(kinds)} in '{folder}'.",
                 code="bad-sampling-weights",
             )
-        return cls(folder, shards, size, options, weights)
+        opened = cls(folder, shards, size, options, weights)
+        for shard in shards:
+            opened.check(shard)
+        return opened
 
     @property
     def crops_per_picture(self) -> int:
@@ -232,19 +262,42 @@ class ShardCrops:
         options = self.options
         rng = np.random.default_rng((options.seed, CROPS_STREAM, epoch, index))
         shard, place = self._drawn(index, rng)
-        low = _open(self.folder / f"{shard}.npy")[place]
-        own = self.folder / f"{target_name(shard)}.npy"
-        high = _open(own if own.is_file() else self._drawings(shard))[place]
+        low_path, high_path, *taught = self.files(shard)
+        low, high = _open(low_path)[place], _open(high_path)[place]
         check_large_enough(high, options.patch_px, f"{self.folder / shard}, picture {place}")
         parts = {"lr": low, "gt": high}
         if options.enhance != "none":
             parts["pseudo"] = self._pseudo_gt(high, (shard, place))
-        taught = self.folder / f"{teacher_name(shard)}.npy"
-        if taught.is_file():
-            parts["teacher"] = _open(taught)[place]
+        if taught:
+            parts["teacher"] = _open(taught[0])[place]
         if (shard, place) not in self._errors:
             self._errors[shard, place] = bilinear_error(low, high)
         return cut_all(parts, options, rng, bilinear_error=self._errors[shard, place])
+
+    def files(self, shard: str) -> list[Path]:
+        """The files that the crops of a low file come from: low, drawings or what takes their place, teachers'."""
+        own, taught = (self.folder / f"{name(shard)}.npy" for name in (target_name, teacher_name))
+        high = own if own.is_file() else self._drawings(shard)
+        return [self.folder / f"{shard}.npy", high, *([taught] if taught.is_file() else [])]
+
+    def check(self, shard: str) -> None:
+        """Check that the files of a low file are whole and belong together.
+
+        Raises:
+            InputError: they do not (code ``bad-shards``).
+        """
+        low_path, *others = self.files(shard)
+        count, height, width, _ = _open(low_path).shape
+        scale = self.options.scale
+        for path, expected in (
+            (low_path, (self.pictures_per_shard, height, width, 3)),
+            *((path, (count, height * scale, width * scale, 3)) for path in others),
+        ):
+            if (shape := _open(path).shape) != expected:
+                raise InputError(
+                    f"'{path}' holds {shape}, expected {expected} beside '{low_path.name}'. {_MADE_AGAIN}",
+                    code="bad-shards",
+                )
 
     def high_numbers(self) -> tuple[str, ...]:
         """Numbers of the high files that have low ones, in order."""
@@ -350,8 +403,22 @@ def _parse_low_name(shard: str) -> tuple[str, str]:
 
 
 def _open(path: Path) -> ImageU8:
-    """The pictures of a file, ``(n, H, W, 3)``, mapped into memory."""
-    return cast("ImageU8", np.load(path, mmap_mode="r"))
+    """The pictures of a file, ``(n, H, W, 3)`` uint8, mapped into memory.
+
+    Raises:
+        InputError: it is not there, cut off, or holds something else (code ``bad-shards``).
+    """
+    try:
+        found: object = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, TypeError, SyntaxError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or "damaged, or cut off"
+        raise InputError(f"cannot read '{path}': {reason}. {_MADE_AGAIN}", code="bad-shards") from error
+    if not isinstance(found, np.ndarray) or found.dtype != np.uint8 or found.ndim != 4 or found.shape[3] != 3:
+        what = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else "several arrays"
+        raise InputError(
+            f"'{path}' holds {what}, expected uint8 (pictures, height, width, 3). {_MADE_AGAIN}", code="bad-shards"
+        )
+    return cast("ImageU8", found)
 
 
 def _save(path: Path, pictures: Sequence[ImageU8]) -> None:

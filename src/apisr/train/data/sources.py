@@ -18,6 +18,8 @@ Every crop is a function of (seed, epoch, picture): no state, no files, no order
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,6 +42,9 @@ from apisr.train.data.pictures import (
 from apisr.train.data.pseudo_gt import pseudo_gt
 from apisr.train.data.shards import ShardCrops, ShardPictures
 
+#: Bytes from the middle of a file by which it is known again.
+_SAMPLE_BYTES = 4096
+
 
 @dataclass
 class DegradedCrops:
@@ -59,6 +64,10 @@ class DegradedCrops:
     def __post_init__(self) -> None:
         """Read the mixture."""
         self._mixture = Mixture.parse(self.degradation, scale=self.options.scale)
+
+    def recipes(self) -> str:
+        """What the degradation means: the content of its recipes, which may be files."""
+        return repr(self._mixture)
 
     @property
     def crops_per_picture(self) -> int:
@@ -124,6 +133,28 @@ def open_pictures(config: DataConfig, *, seed: int) -> Pictures:
         return ScenePictures(assets, count=config.limit or SCENES_PER_EPOCH, seed=seed)
     paths = find_training_pictures(config.folders)
     return FilePictures(paths[: config.limit] if config.limit else paths)
+
+
+def fingerprint(source: CropSource) -> str | None:
+    """Return a SHA-256 over what crops come from: names, sizes and a sample of the files, and the recipes.
+
+    None for sources without files (composed scenes, and those of others).
+    """
+    if isinstance(source, ShardCrops):
+        files = [path for shard in source.shards for path in source.files(shard)]
+        digest = hashlib.sha256()
+    elif isinstance(source, DegradedCrops) and isinstance(source.pictures, FilePictures):
+        files = list(source.pictures.paths)
+        digest = hashlib.sha256(source.recipes().encode())
+    else:
+        return None
+    for path in files:
+        size = path.stat().st_size
+        digest.update(os.fsencode(f"{path.name} {size}\n"))
+        with path.open("rb") as file:
+            file.seek(max(0, size // 2 - _SAMPLE_BYTES // 2))
+            digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
 
 
 def worker_count(config: DataConfig) -> int:

@@ -1,0 +1,164 @@
+"""Data that is damaged, swapped or changed: a training says so before it begins, or when it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from error_codes import raises_code
+
+from apisr.image import write_picture
+from apisr.train.config import TrainConfig, load_config
+from apisr.train.data.crops import CropOptions
+from apisr.train.data.prepare import ShardRequest, prepare_shards
+from apisr.train.data.shards import ShardCrops
+from apisr.train.trainer import TrainResult, train
+
+
+def drawings(folder: Path, *, seed: int = 0, count: int = 3) -> Path:
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        small = rng.integers(0, 256, (10, 12, 3), dtype=np.uint8)
+        write_picture(folder / f"{number}.png", np.ascontiguousarray(small.repeat(8, 0).repeat(8, 1)), overwrite=True)
+    return folder
+
+
+def shards(folder: Path, *, degradation: str = "web=bicubic", seed: int = 0) -> Path:
+    source = drawings(folder.parent / "drawings")
+    prepare_shards(ShardRequest((source,), folder, scale=2, degradations=(degradation,), seed=seed))
+    return folder
+
+
+def run(folder: Path, *sets: str, resume: bool = False) -> tuple[TrainResult, list[str]]:
+    quiet = ["log.tensorboard=false", f"run.folder={folder}", "run.threads=1", "data.enhance=none", "loss.target=gt"]
+    chosen: TrainConfig = load_config("tiny-test", sets=[*quiet, "data.workers=0", *sets])
+    lines: list[str] = []
+    result = train(chosen, resume=resume, progress=lambda e: lines.append(e.message) if e.kind == "notice" else None)
+    return result, lines
+
+
+def edited(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    return lambda path: np.save(path, change(np.load(path)))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def pickled(path: Path) -> None:
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+
+
+def several(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, a=np.zeros(3))
+
+
+def absurd(path: Path) -> None:
+    head = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1, 999999999, 999999999, 3), }"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(head + b"\n").to_bytes(2, "little") + head + b"\n")
+
+
+@pytest.mark.parametrize("name", ["lr2_web_0001.npy", "gt_0001.npy"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut,
+        pickled,
+        several,
+        absurd,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"text"),
+        lambda path: path.unlink(),
+        edited(lambda values: values.astype(np.float32)),
+        edited(lambda values: values.astype(np.uint16)),
+        edited(lambda values: values[..., :1]),
+        edited(lambda values: values[0]),
+        edited(lambda values: values[:, :-2]),
+        edited(lambda values: values[:0]),
+        edited(lambda values: np.concatenate([values, values])),
+    ],
+)
+def test_damaged_shards_are_named_before_the_training(
+    tmp_path: Path, damage: Callable[[Path], None], name: str
+) -> None:
+    folder = shards(tmp_path / "shards")
+    damage(folder / name)
+    if not (folder / name).exists() and name.startswith("lr"):
+        assert len(ShardCrops.open(folder, CropOptions(scale=2, patch_px=16))) == 2  # it was never made
+        return
+    with raises_code("bad-shards") as caught:
+        run(tmp_path, f"data.shards={folder}", "run.steps=1")
+    assert "0001" in str(caught.value)
+    assert not list((tmp_path / "tiny-test").glob("checkpoints/*"))
+
+
+def test_what_is_missing_is_made_again(tmp_path: Path) -> None:
+    folder = shards(tmp_path / "shards")
+    before = {path.name: path.read_bytes() for path in folder.glob("*.npy")}
+    (folder / "lr2_web_0001.npy").unlink()
+    (folder / "gt_0001.npy").unlink()
+    shards(folder)
+    assert {path.name: path.read_bytes() for path in folder.glob("*.npy")} == before
+
+
+@pytest.mark.parametrize("change", [{"degradation": "web=bicubic:1, video:1"}, {"seed": 7}])
+def test_a_name_of_shards_never_means_two_things(tmp_path: Path, change: dict[str, object]) -> None:
+    folder = shards(tmp_path / "shards")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with raises_code("other-settings"):
+        shards(folder, **change)  # type: ignore[arg-type]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    shards(folder, degradation="dvd=bicubic")
+    assert set(json.loads((folder / "shards.json").read_text())["degradations"]) == {"web", "dvd"}
+    with raises_code("other-settings"):
+        shards(folder, **change)  # type: ignore[arg-type]
+
+
+def test_an_index_by_an_enemy_is_refused(tmp_path: Path) -> None:
+    folder = shards(tmp_path / "shards")
+    index = folder / "shards.json"
+    wrong = ["[" * 100_000, "[]", "{}", '{"pictures_per_shard": 1e999}', '{"pictures_per_shard": "x"}', "\udcff"]
+    for text in [*wrong, '{"pictures_per_shard": 7}', '{"pictures_per_shard": -1}', '{"pictures_per_shard": 0}']:
+        index.write_bytes(text.encode("utf-8", "surrogateescape"))
+        with raises_code("bad-shards"):
+            run(tmp_path, f"data.shards={folder}", "run.steps=1")
+
+
+@pytest.mark.parametrize("kind", ["shards", "folder", "recipe"])
+def test_data_that_changed_between_two_parts_of_a_run_is_said(tmp_path: Path, kind: str) -> None:
+    folder = drawings(tmp_path / "drawings")
+    recipe = tmp_path / "mine.toml"
+    resize = '[[passes]]\n[[passes.stages]]\nstage = "resize"\nto = "final"\nmodes = {{ {} = 1.0 }}\n'
+    recipe.write_text('name = "mine"\n' + resize.format("area"))
+    sets = [f'data.folders=["{folder}"]', f"data.degradation={recipe}"]
+    if kind == "shards":
+        sets = [f"data.shards={shards(tmp_path / 'shards')}"]
+    run(tmp_path, "run.steps=2", *sets)
+    _, lines = run(tmp_path, "run.steps=3", *sets, resume=True)
+    assert not [line for line in lines if "not those" in line]
+    if kind == "shards":
+        first, second = (tmp_path / "shards" / f"gt_000{number}.npy" for number in (0, 1))
+        content = first.read_bytes()
+        first.write_bytes(second.read_bytes())
+        second.write_bytes(content)
+    elif kind == "folder":
+        drawings(folder, seed=1, count=1)
+    else:
+        recipe.write_text('name = "mine"\n' + resize.format("bicubic"))
+    result, lines = run(tmp_path, "run.steps=4", *sets, resume=True)
+    assert len([line for line in lines if "not those" in line]) == 1
+    assert result.complete
+
+
+def test_a_picture_that_is_gone_is_named(tmp_path: Path) -> None:
+    folder = drawings(tmp_path / "drawings")
+    sets = [f'data.folders=["{folder}"]', "data.degradation=bicubic", "data.patch_px=16"]
+    run(tmp_path, "run.steps=1", *sets)
+    (folder / "1.png").write_bytes(b"no picture")
+    with pytest.raises(Exception, match=r"1\.png") as caught:
+        run(tmp_path, "run.steps=9", *sets, resume=True)
+    assert getattr(caught.value, "code", "")
