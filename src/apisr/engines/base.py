@@ -8,6 +8,7 @@ and opens a model.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import math
 import os
 import platform
@@ -148,6 +149,12 @@ def probe_picture(height: int, width: int) -> NDArray[np.float32]:
     picture = 0.8 * cells[:, :height, :width] + ramp
     picture[:, height // 3 :: 16] *= 0.3  # dark lines one pixel wide
     return np.ascontiguousarray(picture[None])
+
+
+def runs_as_onnx(model: Model) -> bool:
+    """Return whether an engine that reads ONNX files runs a model: such a file, or one that can be exported."""
+    can_export = importlib.util.find_spec("torch") is not None and importlib.util.find_spec("onnx") is not None
+    return model.format == "onnx" or can_export
 
 
 def check_pictures(height: int, width: int) -> tuple[NDArray[np.float32], ...]:

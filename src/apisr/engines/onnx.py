@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from apisr.core.errors import ModelError, RunError
 from apisr.core.telemetry import import_onnxruntime
-from apisr.engines.base import EngineKind, Precision, Request, first_line, usable_threads
+from apisr.engines.base import EngineKind, Precision, Request, first_line, runs_as_onnx, usable_threads
 from apisr.engines.exactness import kept_shape_exact
 from apisr.engines.split import OutOfMemory, run_in_parts
 
@@ -99,13 +99,6 @@ def _devices() -> dict[str, str]:
     return {device: title for device, (provider, title) in PROVIDERS.items() if provider in available}
 
 
-def _runs(model: Model) -> bool:
-    """ONNX files, and checkpoints where torch is there to export them."""
-    return model.format == "onnx" or (
-        importlib.util.find_spec("torch") is not None and importlib.util.find_spec("onnx") is not None
-    )
-
-
 def _precisions(device: str, model: Model) -> tuple[Precision, ...]:
     """Half precision is faster on graphics cards only; it needs the package `onnx` to convert the file."""
     if device in ("cuda", "directml", "rocm", "tensorrt") and importlib.util.find_spec("onnx") is not None:
@@ -123,7 +116,7 @@ ENGINE = EngineKind(
     package="onnxruntime",
     extra="",
     devices=_devices,
-    runs=_runs,
+    runs=runs_as_onnx,
     precisions=_precisions,
     open=OnnxEngine,
     version=_version,

@@ -24,7 +24,7 @@ from apisr.core.errors import ModelError, RunError
 from apisr.core.locks import wait_for_lock
 from apisr.core.telemetry import import_openvino
 from apisr.core.version import __version__
-from apisr.engines.base import EngineKind, Precision, Request, first_line, usable_threads
+from apisr.engines.base import EngineKind, Precision, Request, first_line, runs_as_onnx, usable_threads
 from apisr.engines.exactness import kept_shape_exact
 from apisr.engines.openvino_grl import EXACT_FROM, grl_network
 from apisr.engines.openvino_int8 import in_int8, suits_int8
@@ -348,12 +348,6 @@ def _devices() -> dict[str, str]:
     return dict(sorted(found.items(), key=lambda item: not item[0].startswith("gpu")))
 
 
-def _runs(model: Model) -> bool:
-    return model.format == "onnx" or (
-        importlib.util.find_spec("torch") is not None and importlib.util.find_spec("onnx") is not None
-    )
-
-
 def _precisions(device: str, model: Model) -> tuple[Precision, ...]:
     capabilities: list[str] = _core().get_property(device.upper(), "OPTIMIZATION_CAPABILITIES")
     if device == "cpu":
@@ -372,7 +366,7 @@ ENGINE = EngineKind(
     package="openvino",
     extra="openvino",
     devices=_devices,
-    runs=_runs,
+    runs=runs_as_onnx,
     precisions=_precisions,
     open=OpenvinoEngine,
     version=_version,
