@@ -20,6 +20,7 @@ whose 46 clips of 100 frames are counted, because a mean over part of it is anot
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from apisr.core.files import read_plain, sha256_file
 from apisr.core.media import MediaKind, find_media, media_kind
 from apisr.core.text import printable
 from apisr.evaluate.options import Layout
-from apisr.image import read_rgb
+from apisr.image import open_picture, read_rgb
 from apisr.image.types import ImageU8
 
 #: AVC-RealLQ: number of clips, and of frames in each.
@@ -127,12 +128,23 @@ def find_entries(
     if layout == "avc-reallq":
         _check_avc_reallq(sources)
     if reference is None:
-        return [Entry(name, sources[name], None) for name in sorted(sources)], []
+        return [Entry(name, sources[name], None) for name in sorted(sources)], _left_out(pictures)
     truth = _find(reference, layout)
+    notices = _left_out([*pictures, reference])
     if len(sources) == len(truth) == 1 and all(path.is_file() for path in (*pictures, reference)):
         name = next(iter(sources))
-        return [Entry(name, sources[name], next(iter(truth.values())))], []
-    return _paired(sources, truth, f"'{_listed(pictures)}' and '{printable(reference)}'", allow_missing=allow_missing)
+        return [Entry(name, sources[name], next(iter(truth.values())))], notices
+    what = f"'{_listed(pictures)}' and '{printable(reference)}'"
+    entries, lone = _paired(sources, truth, what, allow_missing=allow_missing)
+    return entries, [*lone, *notices]
+
+
+def _left_out(paths: Sequence[Path]) -> list[str]:
+    """What of the folders is neither a picture nor a video, or not accepted in a dataset."""
+    others = [file for path in paths if path.is_dir() for file in find_media(path).left_out]
+    reports = (".json", ".html")  # of earlier evaluations
+    names = [printable(file.name) for file in others if file.suffix not in reports and file.name != DRAWINGS_NAME]
+    return [f"left out, neither pictures nor videos: {_some(names)}"] if names else []
 
 
 def _paired(
@@ -142,7 +154,10 @@ def _paired(
     lone, unused = sorted(sources.keys() - truth.keys()), sorted(truth.keys() - sources.keys())
     problems = [
         f"{len(names)} {kind}: {_some(names)}"
-        for names, kind in ((lone, "without a reference"), (unused, "references without a picture"))
+        for names, kind in (
+            (lone, "without a reference"),
+            (unused, "reference without a picture" if len(unused) == 1 else "references without a picture"),
+        )
         if names
     ]
     both = sorted(sources.keys() & truth.keys())
@@ -157,6 +172,33 @@ def _paired(
                 code="no-pairs",
             )
     return [Entry(name, sources[name], truth[name]) for name in both], [f"left out, {problem}" for problem in problems]
+
+
+def unscored(entries: Sequence[Entry]) -> list[str]:
+    """Return what of the pictures takes no part in their scores, one sentence for each kind.
+
+    Scores are of 8-bit RGB: what a file holds beyond that could be wrong and would not be seen.
+    """
+    kinds: dict[str, list[str]] = {}
+    for entry in entries:
+        for media in (entry.source, entry.reference):
+            if media is None or media.video:
+                continue
+            for file in media.files:
+                for kind in _beyond_rgb(file):
+                    kinds.setdefault(kind, []).append(printable(file.name))
+    return [f"{kind}: {_some(sorted(set(names)))}" for kind, names in sorted(kinds.items())]
+
+
+def _beyond_rgb(file: Path) -> Iterator[str]:
+    with contextlib.suppress(InputError), open_picture(file) as picture:  # scoring names what cannot be read
+        info = picture.info
+        if info.channels in (2, 4) and info.format != "GIF":  # a GIF is read with alpha, whether it has some or not
+            yield "alpha is not scored, pictures are laid over white"
+        if info.dtype == np.uint16:
+            yield "16 bits are rounded to 8 before scoring"
+        if info.frame_count > 1:
+            yield "only the first frame or page is scored"
 
 
 def read_drawings(path: Path) -> list[int]:

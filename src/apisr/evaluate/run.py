@@ -21,7 +21,7 @@ from apisr.core.text import printable
 from apisr.core.version import __version__
 from apisr.evaluate.compare import compare
 from apisr.evaluate.crops import ComparisonCrop, chosen_pictures, cut_comparison
-from apisr.evaluate.inputs import Entry, MediaInput, find_entries
+from apisr.evaluate.inputs import Entry, MediaInput, find_entries, unscored
 from apisr.evaluate.models import BASELINES, Enlarger, open_model
 from apisr.evaluate.options import EvaluateOptions
 from apisr.evaluate.page import page
@@ -96,7 +96,7 @@ def evaluate(
         metrics=_described(metrics, clips),
         summary=summary,
         absent=absent,
-        notices=notices,
+        notices=[*notices, *unscored(entries)],
         clips=clips,
         pictures=scores,
     )
