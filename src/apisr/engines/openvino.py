@@ -47,7 +47,7 @@ _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 #: lost (49.6 dB to fp32 in bf16 throughout).
 _EXACT_FROM = {"grl": EXACT_FROM}
 #: Changes with what we make of a network before it is compiled: what was measured of it is then measured again.
-_GRAPH = 6
+_GRAPH = 7
 #: Networks compiled for one size that are kept at once (graphics and NPUs).
 _KEPT_SIZES = 4
 #: Architectures whose windows are computed without what their margins do not need (on a processor).
