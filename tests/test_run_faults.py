@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import select
 import shutil
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,6 +189,7 @@ def without_rights() -> list[str]:
 
 _PROGRAM = """
 import sys
+import termios
 from pathlib import Path
 from apisr.core.media import find_media
 listing = find_media(Path(sys.argv[1]))
@@ -213,6 +218,7 @@ def test_folders_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 def test_an_output_folder_that_is_closed_in_the_middle_does_not_end_the_run(folder: Path, tiny_x2: Path) -> None:
     program = """
 import sys
+import termios
 from pathlib import Path
 from apisr.upscale.jobs import plan_jobs, run_jobs
 from apisr.upscale.options import UpscaleOptions
@@ -260,3 +266,57 @@ def test_pictures_of_a_longer_video_are_named(tmp_path: Path, tiny_x2: Path) -> 
     assert done.status == "done"
     assert any("005.png' and 1 more" in notice for notice in done.notices)
     assert len(list((tmp_path / "out").iterdir())) == 6
+
+
+def killed_while_removing(target: Path) -> Path:
+    """Make what is left where a run is killed while it removes its folder of segments."""
+    left = target.with_name(f"{target.name}.partial.segments")
+    left.mkdir()
+    for name in ("00001.segment", "00002.json", "lock"):
+        (left / name).write_bytes(b"{}")
+    return left
+
+
+def test_what_a_kill_leaves_after_the_end_goes_with_the_next_run(tmp_path: Path, tiny_x2: Path) -> None:
+    source, target = make_clip(tmp_path / "v.mkv", frames=6), tmp_path / "out" / "v.mkv"
+    options = UpscaleOptions(model=tiny_x2)
+    run_jobs(plan_jobs([source], target, options).jobs, options)
+    left = killed_while_removing(target)
+    (left / "mine.txt").write_text("mine")
+    (result,) = run_jobs(plan_jobs([source], target, options).jobs, options)
+    assert result.status == "skipped"
+    assert [path.name for path in left.iterdir()] == ["mine.txt"]
+    shutil.rmtree(left)
+    killed_while_removing(target)
+    (left / "record.json").write_text("{}")  # segments of another run, which may go on
+    run_jobs(plan_jobs([source], target, options).jobs, options)
+    assert len(list(left.iterdir())) == 4
+
+
+@pytest.mark.parametrize("begin", [[], ["nohup"]], ids=["stops", "nohup"])
+def test_a_terminal_that_is_closed_stops_a_run_as_ctrl_c_does(tmp_path: Path, tiny_x2: Path, begin: list[str]) -> None:
+    source, target = make_clip(tmp_path / "v.mkv", frames=300), tmp_path / "out" / "v.mkv"
+    main, terminal = os.openpty()
+    command = [*begin, sys.executable, "-m", "apisr", "upscale", source, "-o", target, "-m", tiny_x2]
+    process = subprocess.Popen(
+        command,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        cwd=tmp_path,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(terminal)
+    while not target.with_name("v.mkv.partial.segments").exists():
+        with contextlib.suppress(OSError):  # nohup has left the terminal
+            os.read(main, 4096) if select.select([main], [], [], 0.1)[0] else None
+        assert process.poll() is None
+    os.close(main)
+    code = process.wait(120)
+    if begin:
+        assert target.exists()
+    else:
+        assert code == 130
+        assert not target.exists()
+        assert not target.with_name("v.mkv.partial.segments").exists(), "no segment was complete"

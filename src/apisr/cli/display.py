@@ -5,12 +5,13 @@ Every command opens a :class:`Display` and hands its two handles to the library:
     with Display(mode) as display:
         results = run_jobs(jobs, options, progress=display.show, cancel=display.cancel)
 
-The first Ctrl-C (or SIGTERM) asks the run to stop at its next safe point, the second ends it at once. Both end with one
-line that says how far the work is.
+The first Ctrl-C (or SIGTERM, or a terminal that is closed) asks the run to stop at its next safe point, the second ends
+it at once. Both end with one line that says how far the work is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import signal
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from apisr.cli.output import duration, is_terminal, note, printable
 from apisr.core.errors import Cancelled
+from apisr.core.processes import stop_signals
 from apisr.core.progress import Cancel, Progress, RecentSpeed
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ class Display:
 
     def __enter__(self) -> Self:
         if self._cancels and threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in stop_signals():
                 self._handlers[number] = signal.signal(number, self._stop_asked)
         return self
 
@@ -109,7 +111,8 @@ class Display:
             if self._mode == "json":
                 self._write_json(Progress("", "notice", message=text))
             elif self._bar is not None:
-                self._bar.console.print(printable(text), markup=False, highlight=False)
+                with contextlib.suppress(OSError):  # the terminal is gone
+                    self._bar.console.print(printable(text), markup=False, highlight=False)
             else:
                 note(text)
 
@@ -123,7 +126,9 @@ class Display:
 
     def _stop_asked(self, number: int, frame: FrameType | None) -> None:
         if self.cancel.requested:
-            raise KeyboardInterrupt
+            if number in (signal.SIGINT, signal.SIGTERM):
+                raise KeyboardInterrupt
+            return  # a terminal that is closed may say so twice: the system does, and the shell in it
         self.cancel.request()
         self.line("stopping at the next safe point; Ctrl-C again stops at once")
 
@@ -198,7 +203,8 @@ class Display:
 
     def _take_bar_away(self) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with contextlib.suppress(OSError):
+                self._bar.stop()
             self._bar = self._task = None
 
 

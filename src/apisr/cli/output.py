@@ -14,9 +14,11 @@ terminal nor overwrite a line. A closed standard output or error is never a cras
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
+import stat
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
@@ -139,7 +141,14 @@ def _write(stream: TextIO | None, text: str, *, ignore_closed: bool = False) -> 
     try:
         stream.write(text)
         stream.flush()
-    except (ValueError, OSError):
+    except (ValueError, OSError) as error:
         # Standard error has no other place to complain; a closed output ends the program as a broken pipe does.
-        if not ignore_closed:
+        if not ignore_closed and not _is_closed_terminal(stream, error):
             raise
+
+
+def _is_closed_terminal(stream: TextIO, error: Exception) -> bool:
+    """Whether nobody can read what is written, because the terminal of the program was closed."""
+    with contextlib.suppress(OSError, ValueError):
+        return getattr(error, "errno", None) == errno.EIO and stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
+    return False

@@ -91,6 +91,20 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, name="apisr-parent-watch", daemon=True).start()
 
 
+def stop_signals() -> tuple[int, ...]:
+    """Return the signals that ask a run to stop: Ctrl-C, SIGTERM, and the end of the terminal (SIGHUP).
+
+    A program that was begun to outlive its terminal (``nohup``) ignores the last one, and goes on ignoring it.
+
+    >>> signal.SIGINT in stop_signals()
+    True
+    """
+    hangup: int | None = getattr(signal, "SIGHUP", None)
+    if hangup is None or signal.getsignal(hangup) == signal.SIG_IGN:
+        return signal.SIGINT, signal.SIGTERM
+    return signal.SIGINT, signal.SIGTERM, hangup
+
+
 def usable_cores() -> int:
     """Return how many processor cores this process may use: those it is bound to, less what its container leaves.
 

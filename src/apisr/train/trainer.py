@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from apisr.core.errors import ModelError
+from apisr.core.processes import stop_signals
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.image import write_picture
 from apisr.networks import architecture
@@ -397,17 +398,17 @@ class Trainer:
 
 @contextlib.contextmanager
 def _signals_cancel(cancel: Cancel) -> Generator[None]:
-    """Let SIGINT and SIGTERM end the run after its step, with a checkpoint; a second one interrupts it at once."""
+    """Let the signals that ask for a stop end the run after its step, with a checkpoint; a second one does at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def note(number: int, frame: FrameType | None) -> None:
-        if cancel.requested:
+        if cancel.requested and number in (signal.SIGINT, signal.SIGTERM):
             raise KeyboardInterrupt
         cancel.request()
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in stop_signals()}
     try:
         yield
     finally:

@@ -77,4 +77,8 @@ def mark_of(job: Job, context: JobContext, model: Model) -> str:
 
 
 def _skipped(job: Job) -> JobResult:
+    if job.kind == "video":
+        from apisr.upscale.video.work_folder import WorkFolder
+
+        WorkFolder.beside(job.target).remove_useless()
     return job_result(job, "skipped", message="it was made of this file with these settings before")

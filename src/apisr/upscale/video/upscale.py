@@ -188,7 +188,7 @@ def _settings(plan: VideoPlan, processing: Processing, options: VideoOptions) ->
         "preprocess": processing.preprocess.identity,
         "size": list(plan.format.size),
         "encoder": {
-            "name": encoder.name,
+            "codec": encoder.name,
             "pixel format": encoder.pixel_format,
             "threads": encoder.threads,
             **encoder.options,

@@ -147,8 +147,12 @@ class WorkFolder:
             self.remove()
 
     def remove(self) -> None:
-        """Remove what a run puts there (after success), the folder if nothing else is in it, and give up the lock."""
+        """Remove what a run puts there (after success), the folder if nothing else is in it, and give up the lock.
+
+        The record goes first: what a kill leaves of a folder without one is of no use to any run.
+        """
         with contextlib.suppress(OSError):
+            (self.path / _RECORD).unlink(missing_ok=True)
             self._empty()
         for released in (False, True):  # a locked file cannot be removed everywhere
             with contextlib.suppress(OSError):
@@ -157,6 +161,18 @@ class WorkFolder:
             if not released and self._lock is not None:
                 self._lock.release()
                 self._lock = None
+
+    def remove_useless(self) -> None:
+        """Remove what a run left that was killed while it removed the folder; a folder with a record stays."""
+        record = self.path / _RECORD
+        with contextlib.suppress(OSError, InputError):
+            if self.path.is_symlink() or not self.path.is_dir() or record.exists():
+                return
+            self._lock = take_lock(self.path / _LOCK, busy="another run works there.")
+            if record.exists():
+                self._lock.release()
+            else:
+                self.remove()
 
     def __reduce__(self) -> tuple[type[WorkFolder], tuple[Path]]:
         """Travel to another process without the lock."""
