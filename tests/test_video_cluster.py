@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -24,7 +25,8 @@ from PIL import Image
 from video_clips import make_clip, plan_video, read_back, upscale_video
 
 from apisr.core.cluster import ActorPool, Lost, or_raise
-from apisr.core.errors import InputError, RunError
+from apisr.core.errors import Cancelled, InputError, RunError
+from apisr.core.progress import Cancel
 from apisr.engines import open_engine
 from apisr.image import ImageInt, write_picture
 from apisr.upscale.jobs import plan_jobs, run_jobs
@@ -395,7 +397,7 @@ class MakeOther(Make):
         return self.kind(self.folder, self.delay_s)
 
 
-@pytest.mark.parametrize("how", ["raises", "cancelled"])
+@pytest.mark.parametrize("how", ["raises", "cancelled", "stopped"])
 def test_a_run_that_does_not_end_well_leaves_no_folder_and_no_process(two_nodes: str, tmp_path: Path, how: str) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=32, options={"g": "4", "bf": "2"})
     marks = tmp_path / "marks"
@@ -407,6 +409,21 @@ def test_a_run_that_does_not_end_well_leaves_no_folder_and_no_process(two_nodes:
         with pytest.raises(InputError) as failure:
             upscale_video(source, tmp_path / "out.mkv", make, OPTIONS, scale=2, runner=runner)
         assert failure.value.code == "cannot-do-it"
+    elif how == "stopped":  # in the middle of a segment that would last for ever
+        cancel = Cancel()
+
+        def stop() -> None:
+            while not any(marks.iterdir()):
+                time.sleep(0.1)
+            cancel.request()
+
+        stopper = threading.Thread(target=stop, daemon=True)
+        stopper.start()
+        with pytest.raises(Cancelled):
+            upscale_video(
+                source, tmp_path / "out.mkv", MakeOther(marks, Slow), OPTIONS, scale=2, runner=runner, cancel=cancel
+            )
+        assert not (tmp_path / "out.mkv").exists()
     else:
         plan = plan_video(source, tmp_path / "out.mkv", OPTIONS, 2)
         with VideoSource.open(source) as opened:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from apisr.core.errors import ApisrError, InputError, MissingExtra, RunError
+from apisr.core.progress import Cancel
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,6 +31,7 @@ R_co = TypeVar("R_co", covariant=True)
 #: An item is given up after this many workers died over it.
 ATTEMPTS = 4
 _CLOSE_WITHIN_S = 10
+_LOOK_EVERY_S = 0.5
 
 
 class Worker(Protocol[T_contra, R_co]):
@@ -91,6 +93,7 @@ class ActorPool(Generic[T, R]):
         workers: how many; by default one per graphics card, or one per machine where there is none.
         on_start: called with the handle of every new worker before its first item.
         label: names an item in messages.
+        cancel: stops the work, also in the middle of an item.
 
     Raises:
         MissingExtra: Ray is not installed.
@@ -106,6 +109,7 @@ class ActorPool(Generic[T, R]):
         workers: int | None = None,
         on_start: Callable[[Any], None] | None = None,
         label: Callable[[T], str] = lambda item: f"'{item}'",
+        cancel: Cancel | None = None,
     ) -> None:
         self._ray = connect(address)
         self._worker = worker
@@ -113,6 +117,7 @@ class ActorPool(Generic[T, R]):
         self._size = workers or self._default_size()
         self._on_start = on_start
         self._label = label
+        self._cancel = cancel or Cancel()
         self._idle: list[Any] = []
         self._running: dict[Any, tuple[_Item[T], Any]] = {}
         self._failed_starts = 0
@@ -124,6 +129,7 @@ class ActorPool(Generic[T, R]):
 
         Raises:
             ApisrError: what a worker raised, or no worker can be started.
+            Cancelled: a stop was asked for; workers in the middle of an item are ended.
         """
         coming = iter(items)
         again: list[_Item[T]] = []
@@ -132,10 +138,10 @@ class ActorPool(Generic[T, R]):
                 self._hand_out(coming, again)
                 if not self._running:
                     return
-                ready, _ = self._ray.wait(list(self._running), num_returns=1)
-                item, worker = self._running.pop(ready[0])
+                ready = self._wait()
+                item, worker = self._running.pop(ready)
                 try:
-                    answer = self._ray.get(ready[0])
+                    answer = self._ray.get(ready)
                 except self._death as error:
                     item.deaths += 1
                     if item.deaths < ATTEMPTS:
@@ -167,6 +173,14 @@ class ActorPool(Generic[T, R]):
                 raise _original(error) from error
             raise
         return handle
+
+    def _wait(self) -> object:
+        """Return the handle of the next answer; a stop is not kept waiting for it."""
+        while True:
+            ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=_LOOK_EVERY_S)
+            if ready:
+                return ready[0]
+            self._cancel.check()
 
     def _hand_out(self, coming: Iterator[T], again: list[_Item[T]]) -> None:
         while self._idle or len(self._running) < self._size:

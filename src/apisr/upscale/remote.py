@@ -161,6 +161,7 @@ def pictures_on_cluster(jobs: Sequence[Job], context: JobContext) -> dict[int, J
         address=options.cluster or "auto",
         workers=options.workers,
         label=lambda picture: f"'{picture.source}'",
+        cancel=context.cancel,
     )
     with contextlib.closing(pool.map_unordered(files())) as answers:
         for picture, answer in answers:

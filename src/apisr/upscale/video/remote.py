@@ -86,6 +86,7 @@ class ClusterRunner:
             workers=self._workers,
             on_start=shipment.deliver,
             label=lambda segment: f"part {segment.number} of the video",
+            cancel=events.cancel,
         )
         first: MadeSegment | None = None
         for segment, made in or_raise(pool.map_unordered(run.missing)):
