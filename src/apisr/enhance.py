@@ -320,10 +320,10 @@ def enhance_files(
     for target, (path, relative) in jobs.items():
         gamma = _gamma_for(relative, options)
         try:
-            said = _enhance_file(path, target, gamma, options, cancel)
+            remarks = _enhance_file(path, target, gamma, options, cancel)
             done[target] = gamma
-            if said:
-                notices[path] = said
+            if remarks:
+                notices[path] = remarks
         except Cancelled:
             raise
         except ApisrError as error:
@@ -377,7 +377,7 @@ def _enhance_file(source: Path, target: Path, gamma: float, options: EnhanceOpti
     shown: ImageU8 | None = None
     with open_picture(source, max_pixels=options.max_pixels) as picture:
         info = picture.info
-        said = (*info.notices, *losses(info, target))
+        remarks = (*info.notices, *losses(info, target))
         kept = frames_kept(info, target)
         with open_writer(target, info, overwrite=options.overwrite, provenance=options.provenance) as writer:
             for frame in itertools.islice(picture.frames(), kept):
@@ -392,7 +392,7 @@ def _enhance_file(source: Path, target: Path, gamma: float, options: EnhanceOpti
     if shown is not None:
         set_apart(_panel_path(target).parent)
         write_picture(_panel_path(target), shown, overwrite=options.overwrite)
-    return said
+    return remarks
 
 
 def _check_gamma(gamma: float) -> None:

@@ -202,10 +202,10 @@ def _converted(rgb: _Clip, source: _Clip, layout: _Format) -> _Clip:
     made: dict[tuple[object, ...], _Clip] = {}
 
     def chosen(n: int, f: _Frame) -> _Clip:
-        wanted = _colour(f.props) if layout.color_family != rgb.format.color_family else {}  # type: ignore[union-attr]
-        key = tuple(wanted.values())
+        colour = _colour(f.props) if layout.color_family != rgb.format.color_family else {}  # type: ignore[union-attr]
+        key = tuple(colour.values())
         if key not in made:
-            made[key] = rgb.resize.Bicubic(format=layout.id, **wanted)
+            made[key] = rgb.resize.Bicubic(format=layout.id, **colour)
         return made[key]
 
     return blank.std.FrameEval(eval=chosen, prop_src=source, clip_src=rgb)

@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 from apisr.core.errors import InputError
 from apisr.image import read_picture
 from apisr.image.colour import lab_to_rgb
-from apisr.image.heard import LIBTIFF, heard
+from apisr.image.stderr import LIBTIFF, captured_stderr
 
 ROWS, COLUMNS = np.mgrid[0:37, 0:53]
 RGB = np.stack([COLUMNS * 4, ROWS * 6, (COLUMNS + ROWS) * 2], axis=2).astype(np.uint8)
@@ -202,7 +202,7 @@ def test_libtiff_is_heard_and_not_seen(tmp_path: Path, capfd: pytest.CaptureFixt
 
 
 def test_what_others_say_meanwhile_is_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
-    with heard(LIBTIFF) as lines:
+    with captured_stderr(LIBTIFF) as lines:
         os.write(2, b"step 1 of 2\nFax4Decode: Bad code word at line 3 of strip 0 (x 9).\n")
         os.write(2, b"Note: the disk is nearly full.\n")
     assert lines == ["Fax4Decode: Bad code word at line 3 of strip 0 (x 9)"]

@@ -174,8 +174,8 @@ def _read_video_frame(path: Path, at: Fraction) -> ImageU8:
     with apisr.open_video(path) as source:
         times = source.index.pts
         if times.size:
-            wanted = int(times[0]) + int(at / source.info.video.time_base)
-            place = max(0, int(times.searchsorted(wanted, side="right")) - 1)
+            moment = int(times[0]) + int(at / source.info.video.time_base)
+            place = max(0, int(times.searchsorted(moment, side="right")) - 1)
             for frame in source.frames(start=int(times[place])):
                 return from_float(to_float(frame.rgb), np.uint8)
     raise InputError("there is no frame at this time.", code="no-frame")

@@ -103,8 +103,8 @@ class Guard:
         if _bad_length(headers):
             return _refused("the length of the request is missing or not a number", 400)
         cookie = COOKIE + headers.get("host", "").rpartition(":")[2]
-        given = request.query_params.get("token", "")
-        if request.url.path in PAGES and self._matches(given):
+        token = request.query_params.get("token", "")
+        if request.url.path in PAGES and self._matches(token):
             answer = RedirectResponse(_without_token(request), status_code=303)
             answer.set_cookie(cookie, self._token, max_age=_COOKIE_SECONDS, httponly=True, samesite="strict")
             return answer

@@ -88,8 +88,8 @@ class Worker:
                 "error": {"message": "there is not enough memory for this.", "code": "out-of-memory", "exit_code": 1}
             }
         except Exception as error:  # noqa: BLE001 - one request fails, the next is answered
-            said = f"{type(error).__name__}: {error}".replace("\n", " ")
-            return {"error": {"message": said, "code": "failed", "exit_code": 1}}
+            reason = f"{type(error).__name__}: {error}".replace("\n", " ")
+            return {"error": {"message": reason, "code": "failed", "exit_code": 1}}
 
     def _send(self, number: object, message: dict[str, object]) -> None:
         with self._mutex:

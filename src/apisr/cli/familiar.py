@@ -61,7 +61,7 @@ def hint_for_option(name: str, line: Sequence[str]) -> str:
     if not line or line[0] not in ("upscale", "watch"):
         return ""
     typed = {argument.partition("=")[0] for argument in line if argument.startswith(name)}
-    return next((said for said, names in _OPTIONS.items() if typed & set(names.split())), "")
+    return next((advice for advice, names in _OPTIONS.items() if typed & set(names.split())), "")
 
 
 def hint_for_command(name: str) -> str:

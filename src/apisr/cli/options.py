@@ -125,3 +125,8 @@ class WorkReporting(Reporting):
     """
 
     verbose: VerboseOption = False
+
+
+def is_typed(context: typer.Context, name: str) -> bool:
+    """Return whether an option, by the name of its parameter, stands on the command line itself."""
+    return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from apisr.cli.options import is_typed
 from apisr.core.errors import ApisrError, InputError, RunError
 
 if TYPE_CHECKING:
@@ -100,8 +101,7 @@ def _check_options(context: typer.Context, useful: set[str], what: str) -> None:
     """Refuse options on the command line that can do nothing here."""
     for parameter in context.command.params:
         name = parameter.name or ""
-        given = getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-        if given and name not in _ALWAYS | useful:
+        if is_typed(context, name) and name not in _ALWAYS | useful:
             option = parameter.opts[0]
             raise InputError(f"{option} can do nothing for {what}. Leave {option} out.", code="cannot-apply")
 

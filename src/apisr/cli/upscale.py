@@ -12,7 +12,7 @@ import typer
 
 from apisr.cli.grouping import grouped
 from apisr.cli.helping import examples
-from apisr.cli.options import RUNNING, Reporting, WorkReporting
+from apisr.cli.options import RUNNING, Reporting, WorkReporting, is_typed
 from apisr.cli.upscale_options import Choice, OutputOption
 from apisr.core.processes import loading
 
@@ -109,15 +109,12 @@ def check_given(context: typer.Context, plan: JobPlan, options: UpscaleOptions) 
     from apisr.image import has_quality
     from apisr.upscale.models import SOFT_TWIN, Networks
 
-    def given(name: str) -> bool:
-        return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-
     reason = ""
-    if given("quality") and not any(has_quality(job.target) for job in plan.jobs):
+    if is_typed(context, "quality") and not any(has_quality(job.target) for job in plan.jobs):
         reason = "--quality is for JPEG, WebP and AVIF, and no output is one of them. Leave --quality out."
-    elif given("workers") and options.cluster is None and all(job.kind == "picture" for job in plan.jobs):
+    elif is_typed(context, "workers") and options.cluster is None and all(job.kind == "picture" for job in plan.jobs):
         reason = "--workers is for videos, and there is no video among the inputs. Leave --workers out."
-    elif options.source != "auto" and given("source"):
+    elif options.source != "auto" and is_typed(context, "source"):
         model = Networks(replace(options, source="auto")).model_for()
         if not model.card.get(SOFT_TWIN):
             reason = f"{model.name} has one set of weights for crisp and soft sources. Leave --source out."

@@ -22,6 +22,7 @@ from apisr.cli.options import (
     ScaleOption,
     ThreadsOption,
     TtaOption,
+    is_typed,
 )
 
 if TYPE_CHECKING:
@@ -462,12 +463,8 @@ class Choice:
 
 def _given_only(group: Group, context: typer.Context) -> Group:
     """Return a group with the defaults in place of what does not stand on the command line."""
-    given = {
-        field.name: getattr(group, field.name)
-        for field in fields(group)
-        if getattr(context.get_parameter_source(field.name), "name", "") == "COMMANDLINE"
-    }
-    return type(group)(**given)
+    typed = {field.name: getattr(group, field.name) for field in fields(group) if is_typed(context, field.name)}
+    return type(group)(**typed)
 
 
 def _native_resolution(text: str) -> NativeResolution:

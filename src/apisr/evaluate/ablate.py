@@ -158,14 +158,14 @@ def variants(ablation: AblationName, *, datasets: Mapping[str, Path] | None = No
             Variant("without anime branch", (lines, harsh), "none"),
             Variant("without balanced layers", (lines, harsh), "equal"),
         ]
-    given = dict(datasets or {})
-    unknown = sorted(given.keys() - DATASETS.keys())
+    folders = dict(datasets or {})
+    unknown = sorted(folders.keys() - DATASETS.keys())
     if unknown:
         raise unknown_name("dataset", unknown[0], DATASETS)
     rows: list[Variant] = []
     for key, name in DATASETS.items():
-        if key in given:
-            rows.append(Variant(name, (f"data.folders={json.dumps([str(given[key].resolve())])}",)))
+        if key in folders:
+            rows.append(Variant(name, (f"data.folders={json.dumps([str(folders[key].resolve())])}",)))
         else:
             rows.append(Variant(name, missing=f"no folder given (--dataset {key}=FOLDER)"))
     return rows

@@ -42,8 +42,8 @@ def profile_fits(profile: bytes, channels: int) -> bool:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert CMYK, Lab, YCbCr or HSV to sRGB, through the profile if it is one of that space."""
     profile = image.info.get("icc_profile")
-    wanted = {"CMYK": b"CMYK", "LAB": b"Lab "}.get(image.mode)
-    if isinstance(profile, bytes) and wanted is not None and profile_space(profile) == wanted:
+    space = {"CMYK": b"CMYK", "LAB": b"Lab "}.get(image.mode)
+    if isinstance(profile, bytes) and space is not None and profile_space(profile) == space:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             converted = _converted(image, source)

@@ -115,18 +115,18 @@ def _tiff(file: BinaryIO, size: int) -> str | None:
     word, count_of, entry = ("Q", "Q", "HHQQ") if big else ("I", "H", "HHII")
     inline = struct.calcsize("<" + word)
     at = struct.unpack_from(order + word, head, 8 if big else 4)[0]
-    seen: set[int] = set()
-    while at and at not in seen and len(seen) < _MOST_PAGES:
-        seen.add(at)
+    visited: set[int] = set()
+    while at and at not in visited and len(visited) < _MOST_PAGES:
+        visited.add(at)
         if at + inline > size:
-            return ends_early(f"page {len(seen)} stands at byte {at} of {size}")
+            return ends_early(f"page {len(visited)} stands at byte {at} of {size}")
         file.seek(at)
         count = struct.unpack(order + count_of, file.read(struct.calcsize("<" + count_of)))[0]
         table = file.read(min(size, count * struct.calcsize("<" + entry)))
         for _, kind, values, place in struct.iter_unpack(order + entry, table):
             length = values * _TIFF_BYTES.get(kind, 1)
             if length > inline and place + length > size:
-                return ends_early(f"values of page {len(seen)} stand behind its end")
+                return ends_early(f"values of page {len(visited)} stand behind its end")
         at = struct.unpack(order + word, file.read(inline))[0]
     return None
 

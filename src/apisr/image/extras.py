@@ -97,8 +97,8 @@ def _jxl(data: bytes) -> tuple[ImageInt, Metadata, tuple[str, ...]]:
         raise ValueError(f"{values.shape[2]} channels")
     notices = ("a colour profile, EXIF and further frames of the file are not read",)
     if values.dtype.kind == "f":
-        pixels, said = integers_of_floats(values)
-        return pixels, Metadata(), (*notices, *said)
+        pixels, remarks = integers_of_floats(values)
+        return pixels, Metadata(), (*notices, *remarks)
     return (
         np.ascontiguousarray(values.astype(np.uint8 if values.dtype.itemsize == 1 else np.uint16)),
         Metadata(),

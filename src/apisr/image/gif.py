@@ -218,11 +218,11 @@ def packed_frame(pixels: ImageU8, left: int, top: int, *, delay_ms: float, dispo
 def _paletted(rgb: ImageU8) -> tuple[ImageU8, ImageU8]:
     """Return the indices ``(H, W)`` and the at most 255 colours ``(N, 3)`` of a picture; exact if it has no more."""
     image = Image.fromarray(rgb)
-    counted = image.getcolors(255)
-    if counted is None:
+    colours = image.getcolors(255)
+    if colours is None:
         reduced = image.quantize(255, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
         return np.array(reduced, np.uint8), np.array(reduced.getpalette(), np.uint8).reshape(-1, 3)
-    exact = np.array([colour for _, colour in counted], np.uint8).reshape(-1, 3)
+    exact = np.array([colour for _, colour in colours], np.uint8).reshape(-1, 3)
     weights = np.array([1 << 16, 1 << 8, 1])
     keys = exact @ weights
     order = np.argsort(keys)

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from apisr.image.heard import LIBJPEG, heard
+from apisr.image.stderr import LIBJPEG, captured_stderr
 
 #: Of what libjpeg says, what is about the codes of the pixels. Bytes before other marks (end, header) are harmless.
 _ABOUT_CODES = re.compile(
@@ -22,6 +22,6 @@ def is_damaged(data: bytes) -> bool:
     import cv2
 
     flags = cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_IGNORE_ORIENTATION
-    with heard(LIBJPEG) as lines, contextlib.suppress(cv2.error):
+    with captured_stderr(LIBJPEG) as lines, contextlib.suppress(cv2.error):
         cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     return any(_ABOUT_CODES.search(line) for line in lines)

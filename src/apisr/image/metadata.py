@@ -80,8 +80,8 @@ def with_provenance(metadata: Metadata, provenance: Mapping[str, str] | None, fo
         kept = [entry for entry in metadata.text if not _of_same_program(entry, provenance)]
         return replace(metadata, text=(*(TextEntry(name, value) for name, value in provenance.items()), *kept))
     if format_name == "GIF":
-        said = "; ".join(f"{name}: {value}" for name, value in provenance.items())
-        return replace(metadata, text=(*metadata.text, TextEntry("Comment", said)))
+        summary = "; ".join(f"{name}: {value}" for name, value in provenance.items())
+        return replace(metadata, text=(*metadata.text, TextEntry("Comment", summary)))
     metadata = replace(metadata, xmp=_xmp_with(metadata.xmp, provenance))
     software = provenance.get("Software")
     if software and format_name == "TIFF":

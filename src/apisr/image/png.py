@@ -44,12 +44,12 @@ class PngDecoder:
         stored = (_CHANNELS.get(self._colour, 4) + 1) * self._bits // 8
         budget.check(width, height, bytes_per_pixel=4 + 2 * stored)
         file.seek(0)
-        chunks, said = _sound(list(_chunks(file.read())), palette=self._colour == 3)
+        chunks, remarks = _sound(list(_chunks(file.read())), palette=self._colour == 3)
         self._check_length(path, width, height, chunks)
         self._drawn = b"\x89PNG\r\n\x1a\n" + b"".join(whole for kind, _, whole in chunks if kind in _DRAWN)
         self._transparent = next((content for kind, content, _ in chunks if kind == b"tRNS"), None)
         metadata, notices = _metadata(chunks, gray=self._colour in (0, 4))
-        notices += said
+        notices += remarks
         self._orientation = orientation_of(metadata.exif, metadata.xmp)
         animated = next((content for kind, content, _ in chunks if kind == b"acTL"), None)
         count, loop = struct.unpack(">II", animated[:8]) if animated and len(animated) >= 8 else (1, 0)
@@ -134,8 +134,8 @@ class PngDecoder:
         peak = np.iinfo(pixels.dtype).max
         stored = np.frombuffer(self._transparent[: 2 * pixels.shape[2]], ">u2").astype(np.int64)
         key = stored if self._depth >= 8 else stored * peak // (2**self._depth - 1)
-        seen = ~(pixels == key).all(axis=2, keepdims=True)
-        return np.concatenate([pixels, (seen * np.array(peak)).astype(pixels.dtype)], axis=2)
+        visible = ~(pixels == key).all(axis=2, keepdims=True)
+        return np.concatenate([pixels, (visible * np.array(peak)).astype(pixels.dtype)], axis=2)
 
 
 def _opaque(pixels: ImageInt) -> bool:

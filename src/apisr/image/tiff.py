@@ -20,10 +20,10 @@ from apisr.core.errors import InputError
 from apisr.image.colour import cmyk_to_rgb, lab_to_rgb, profile_fits
 from apisr.image.convert import straight_alpha, to_eight_bit, upright
 from apisr.image.decoding import MAX_METADATA_BYTES, Budget
-from apisr.image.heard import LIBTIFF, heard
 from apisr.image.metadata import TEXT_TAGS, described, orientation_of, without_orientation
 from apisr.image.pillow import pixels_of
 from apisr.image.pnm import integers_of_floats
+from apisr.image.stderr import LIBTIFF, captured_stderr
 from apisr.image.tiff_strips import LZW, UNPACKED, unpacked
 from apisr.image.types import Frame, ImageInt, Metadata, PictureInfo, TextEntry
 
@@ -113,9 +113,9 @@ class TiffDecoder:
         left_out = len(self._tiff.pages) - len(self._pages)
         if left_out:
             self._notices.append(f"{left_out} thumbnails, masks or smaller copies in the file are left out")
-        pixels, said = self._decoded(first)
+        pixels, remarks = self._decoded(first)
         self._first: ImageInt | None = pixels
-        self._notices += said
+        self._notices += remarks
         if metadata.icc_profile is not None and not profile_fits(metadata.icc_profile, pixels.shape[2]):
             metadata = replace(metadata, icc_profile=None)
             if first.photometric not in (_CMYK, *_LAB):  # those were converted through it
@@ -182,7 +182,7 @@ class TiffDecoder:
             return self._direct(page)
         failure: Exception | None = None
         taken: tuple[ImageInt, list[str]] | None = None
-        with heard(LIBTIFF) as lines:
+        with captured_stderr(LIBTIFF) as lines:
             try:
                 taken = self._by_libtiff(page)
             except OSError as error:
@@ -230,11 +230,11 @@ class TiffDecoder:
         )
 
     def _direct(self, page: _Page) -> tuple[ImageInt, list[str]]:
-        said: list[str] = []
-        pixels = self._from_strips(page, said)
-        return upright(pixels, page.orientation), said
+        remarks: list[str] = []
+        pixels = self._from_strips(page, remarks)
+        return upright(pixels, page.orientation), remarks
 
-    def _from_strips(self, page: _Page, said: list[str]) -> ImageInt:
+    def _from_strips(self, page: _Page, remarks: list[str]) -> ImageInt:
         source = self._tiff.pages[page.index].aspage()
         if not all(source.databytecounts):  # tifffile would fill what is missing with zeros
             raise ValueError("strips are missing")
@@ -250,15 +250,15 @@ class TiffDecoder:
         colours = _COLOURS[page.photometric]
         alpha = colours in range(values.shape[2]) and page.extra[:1] in ((_ASSOCIATED,), (_STRAIGHT,), ())
         if values.shape[2] > colours + alpha:
-            said.append("further channels of the file are left out")
-        pixels = _as_integers(np.ascontiguousarray(values[..., : colours + alpha]), page.bits, said)
+            remarks.append("further channels of the file are left out")
+        pixels = _as_integers(np.ascontiguousarray(values[..., : colours + alpha]), page.bits, remarks)
         if page.photometric == _MIN_IS_WHITE:
             pixels[..., 0] = np.iinfo(pixels.dtype).max - pixels[..., 0]
         if page.photometric in _LAB:
             return lab_to_rgb(pixels, signed=page.photometric == _CIE_LAB)
         if page.photometric == _CMYK:
             if page.bits > 8:
-                said.append(f"its {page.bits} bit were read as 8")
+                remarks.append(f"its {page.bits} bit were read as 8")
             profile = source.tags.get(_ICC)
             pixels = cmyk_to_rgb(to_eight_bit(pixels), None if profile is None else profile.value)
         return straight_alpha(pixels) if alpha and page.extra[:1] == (_ASSOCIATED,) else pixels
@@ -312,13 +312,13 @@ def _iptc(tag: tifffile.TiffTag | None, order: str) -> bytes | None:
     return value.rstrip(b"\0") if isinstance(value, bytes) and value else None
 
 
-def _as_integers(values: np.ndarray, bits: int, said: list[str]) -> ImageInt:
+def _as_integers(values: np.ndarray, bits: int, remarks: list[str]) -> ImageInt:
     if values.dtype.kind == "f":
         pixels, notices = integers_of_floats(values)
-        said += notices
+        remarks += notices
         return pixels
     if bits > 16:
-        said.append(f"its {bits} bit were reduced to 16")
+        remarks.append(f"its {bits} bit were reduced to 16")
         return (values >> (bits - 16)).astype(np.uint16)
     if bits in (8, 16):
         return np.ascontiguousarray(values.astype(np.uint8 if bits == 8 else np.uint16))

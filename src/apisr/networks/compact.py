@@ -88,12 +88,12 @@ class Compact(nn.Module):
         return y + base
 
 
-def _dilations(given: Sequence[int] | None, depth: int) -> list[int]:
-    steps = [1] * (depth + 2) if given is None else [int(step) for step in given]
+def _dilations(dilations: Sequence[int] | None, depth: int) -> list[int]:
+    steps = [1] * (depth + 2) if dilations is None else [int(step) for step in dilations]
     if len(steps) != depth + 2 or min(steps) < 1:
         raise InputError(
             f"Compact with {depth} hidden convolutions needs {depth + 2} dilations of 1 or more, "
-            f"got {list(given or [])}: give one for each convolution, the first and the last included.",
+            f"got {list(dilations or [])}: give one for each convolution, the first and the last included.",
             code="bad-dilations",
         )
     return steps

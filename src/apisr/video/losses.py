@@ -41,22 +41,22 @@ def losses(source: SourceInfo, target: Path, streams: Sequence[StreamPlan]) -> t
     """
     container = container_of(target)
     suffix, video = target.suffix, source.video
-    said: list[str] = []
+    notices: list[str] = []
     matrix = video.display_matrix
     if matrix is not None and not _turns(container, matrix):
-        said.append(
+        notices.append(
             f"{suffix} has no place for how the picture is to be turned ({video.rotation} degrees); it is shown as it "
             "is stored. Write to .mkv, .mp4 or .mov."
         )
     if container.pictures_only and video.sar not in (None, 1):
-        said.append(f"the pixels are not square ({video.sar}), which {suffix} has no place for.")
+        notices.append(f"the pixels are not square ({video.sar}), which {suffix} has no place for.")
     if source.chapters and not container.chapters:
-        said.append(f"{suffix} has no place for the {source.chapters} chapters.")
+        notices.append(f"{suffix} has no place for the {source.chapters} chapters.")
     if not container.pictures_only:
         lost = _lost_tags(source, container, streams)
         if lost:
-            said.append(f"{suffix} has no place for the tags {', '.join(lost)}.")
-    return tuple(said)
+            notices.append(f"{suffix} has no place for the tags {', '.join(lost)}.")
+    return tuple(notices)
 
 
 def _turns(container: Container, matrix: tuple[int, ...]) -> bool:
@@ -83,12 +83,12 @@ def _lost_tags(source: SourceInfo, container: Container, streams: Sequence[Strea
     found = _read_back(container, of_file, [of_video, *of_streams])
     if found is None:
         return []
-    given = [
+    written = [
         *of_file.items(),
         *of_video.items(),
         *((key, language_for(container.muxer, value)) for tags in of_streams for key, value in tags.items()),
     ]
-    return list(dict.fromkeys(key for key, value in given if value and value not in found))
+    return list(dict.fromkeys(key for key, value in written if value and value not in found))
 
 
 def _read_back(container: Container, tags: dict[str, str], streams: Sequence[dict[str, str]]) -> set[str] | None:

@@ -173,8 +173,12 @@ def check_one_origin(config: DataConfig) -> None:
     Raises:
         InputError: with code ``"no-data"`` or ``"several-origins"``.
     """
-    given = {"folders": bool(config.folders), "scenes": config.scenes is not None, "shards": config.shards is not None}
-    named = [f"data.{name}" for name, is_given in given.items() if is_given]
+    sources = {
+        "folders": bool(config.folders),
+        "scenes": config.scenes is not None,
+        "shards": config.shards is not None,
+    }
+    named = [f"data.{name}" for name, is_set in sources.items() if is_set]
     if not named:
         raise InputError(
             "the configuration names no pictures. Set data.folders to folders of pictures, data.scenes to a folder of "

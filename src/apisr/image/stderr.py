@@ -1,9 +1,9 @@
-r"""Hearing what libtiff and libjpeg say: on standard error, where nobody but us may speak to the user.
+r"""Capturing what libtiff and libjpeg report: they write it to standard error, where only we may write to the user.
 
-There is no other way to be told, and some damage shows only there: a fax whose codes break off is filled up with white,
-a JPEG of which a piece is lost goes on somewhere else. What is heard is decoded one picture at a time.
+There is no other way to learn of it, and some damage shows only there: a fax whose codes break off is filled up with
+white, a JPEG of which a piece is lost goes on somewhere else. Pictures are decoded one at a time meanwhile.
 
-    >>> with heard(LIBTIFF) as lines:
+    >>> with captured_stderr(LIBTIFF) as lines:
     ...     _ = os.write(2, b"ZIPDecode: Decoding error at scanline 0.\n")
     >>> lines
     ['ZIPDecode: Decoding error at scanline 0']
@@ -21,7 +21,7 @@ from collections.abc import Generator
 
 #: Lines of libtiff begin with the name of a function, or with the name that Pillow gives every file.
 LIBTIFF = re.compile(rb"^(?:tempfile\.tif|_?[A-Z]\w*[A-Z]\w*): [^\n]+\.\n", re.MULTILINE)
-#: What libjpeg says, and OpenCV around it.
+#: What libjpeg reports, and OpenCV around it.
 LIBJPEG = re.compile(
     rb"^(?:Corrupt JPEG data|Premature end|Warning|Invalid|Inconsistent|Unsupported|\[ *(?:WARN|ERROR))[^\n]*\n",
     re.MULTILINE,
@@ -30,7 +30,7 @@ _one_at_a_time = threading.RLock()
 
 
 @contextlib.contextmanager
-def heard(kind: re.Pattern[bytes]) -> Generator[list[str]]:
+def captured_stderr(kind: re.Pattern[bytes]) -> Generator[list[str]]:
     """Collect the lines of a kind while the block runs (filled in when it ends).
 
     What others write to standard error meanwhile is passed on afterwards.
