@@ -18,7 +18,7 @@ import pytest
 from video_clips import make_clip
 
 from apisr.core.errors import InputError, RunError
-from apisr.core.files import open_regular
+from apisr.core.files import open_regular, refused_to_keep
 from apisr.core.media import find_media
 from apisr.core.progress import Progress
 from apisr.image import open_picture, write_picture
@@ -320,3 +320,12 @@ def test_a_terminal_that_is_closed_stops_a_run_as_ctrl_c_does(tmp_path: Path, ti
         assert code == 130
         assert not target.exists()
         assert not target.with_name("v.mkv.partial.segments").exists(), "no segment was complete"
+
+
+@pytest.mark.parametrize("kind", ["folder", "circle"])
+def test_a_cache_that_takes_nothing_stops_nobody(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "kept.json"
+    path.mkdir() if kind == "folder" else path.symlink_to(path.name)
+    assert "kept.json" in refused_to_keep(path, b"{}")
+    assert refused_to_keep(tmp_path / "other.json", b"{}") == ""
+    assert (tmp_path / "other.json").read_bytes() == b"{}"

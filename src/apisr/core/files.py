@@ -25,7 +25,7 @@ from io import BufferedReader
 from pathlib import Path, PureWindowsPath
 from typing import BinaryIO
 
-from apisr.core.errors import InputError, RunError
+from apisr.core.errors import ApisrError, InputError, RunError
 
 #: Names of files have at most this many bytes on the file systems in use.
 _NAME_BYTES = 255
@@ -132,6 +132,15 @@ def write_atomic(target: Path, content: bytes, *, overwrite: bool = False) -> No
             raise RunError(
                 f"cannot write '{target}': {written} of {len(content)} bytes reached the disk.", code="short-write"
             )
+
+
+def refused_to_keep(path: Path, content: bytes) -> str:
+    """Write a file of a cache; return why that is not possible, which stops nobody, else an empty text."""
+    try:
+        write_atomic(path, content, overwrite=True)
+    except (OSError, ApisrError) as error:
+        return str(error)
+    return ""
 
 
 def flush_to_disk(path: Path) -> None:

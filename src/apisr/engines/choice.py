@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.errors import ApisrError, RunError
-from apisr.core.files import write_atomic
+from apisr.core.files import refused_to_keep
 from apisr.core.locks import wait_for_lock
 from apisr.core.text import parse_json
 from apisr.core.version import __version__
@@ -137,6 +137,9 @@ def measured(candidates: Sequence[Candidate], *, folder: Path | None = None) -> 
     from apisr.weights.releases import cache_folder
 
     path = (folder or cache_folder().parent / "engines") / f"{_key(candidates)}.json"
+    known = _read(path)
+    if known is not None:
+        return known
     try:
         with wait_for_lock(path.with_suffix(".lock")):
             known = _read(path)
@@ -144,7 +147,8 @@ def measured(candidates: Sequence[Candidate], *, folder: Path | None = None) -> 
                 return known
             table = list(measure(candidates))
             content = {"measurements": [asdict(entry) for entry in table], "machine": machine()}
-            write_atomic(path, (json.dumps(content, indent=2) + "\n").encode(), overwrite=True)
+            if why := refused_to_keep(path, (json.dumps(content, indent=2) + "\n").encode()):
+                _log.warning("cannot keep the measurement of engines: %s", why)
             return table
     except OSError as error:  # a read-only home: measured at every start
         _log.warning("cannot keep the measurement of engines in '%s': %s", path, error.strerror or error)

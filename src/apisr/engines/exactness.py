@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.core.files import write_atomic
+from apisr.core.files import refused_to_keep
 from apisr.core.locks import wait_for_lock
 from apisr.core.text import parse_json
 from apisr.core.version import __version__
@@ -56,7 +56,8 @@ def kept_shape_exact(engine: Engine, request: Request, version: str) -> bool:
             known = _read(path)
             if known is None:
                 known = is_shape_exact(engine)
-                write_atomic(path, json.dumps({"shape_exact": known}).encode(), overwrite=True)
+                if why := refused_to_keep(path, json.dumps({"shape_exact": known}).encode()):
+                    _log.warning("cannot keep a measurement: %s", why)
             return known
     except OSError as error:  # a read-only home: measured at every start
         _log.warning("cannot keep a measurement in '%s': %s", path, error.strerror or error)
