@@ -51,7 +51,8 @@ def write(path: Path, kind: str, values: np.ndarray) -> Path:
 def read_by_others(path: Path) -> np.ndarray:
     """RGB, 8 bit, alpha over white: by OpenCV (or Pillow) and the definition, not by our reader."""
     if path.suffix in (".gif", ".jpg"):
-        return np.asarray(Image.open(path).convert("RGB"))
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB"))
     values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     assert values is not None
     unit = np.atleast_3d(values).astype(np.float64) / np.iinfo(values.dtype).max
