@@ -18,6 +18,8 @@ from apisr.image import write_picture
 from apisr.train.checkpoint import list_checkpoints, load_checkpoint
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+#: After so long nothing comes any more; a loaded machine takes many times what a free one does.
+HANGS_S = 1800
 COMMON = [
     "run.accelerator=cpu",
     "run.threads=1",
@@ -55,7 +57,9 @@ def command(folder: Path, pictures: Path, *sets: str, resume: bool = False) -> l
 
 
 def run(arguments: list[str]) -> dict[str, object]:
-    done = subprocess.run([sys.executable, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=HANGS_S
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -79,10 +83,9 @@ def last_state(folder: Path) -> dict[str, object]:
 
 @pytest.mark.slow
 def test_killed_run_goes_on_bit_for_bit(tmp_path: Path, pictures: Path) -> None:
-    sets = ["run.steps=500", "checkpoint.every=7"]
-    run(command(tmp_path, pictures, "run.name=whole", *sets))
+    sets = ["checkpoint.every=7"]
     killed = subprocess.Popen(
-        [sys.executable, *command(tmp_path, pictures, "run.name=parts", *sets, "run.steps=100000")],
+        [sys.executable, *command(tmp_path, pictures, "run.name=parts", *sets, "run.steps=1000000")],
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         text=True,
@@ -90,13 +93,13 @@ def test_killed_run_goes_on_bit_for_bit(tmp_path: Path, pictures: Path) -> None:
     assert killed.stderr is not None
     wait_for_step(killed.stderr, 17)
     killed.send_signal(signal.SIGKILL)
-    assert killed.wait(60) == -signal.SIGKILL
+    assert killed.wait(HANGS_S) == -signal.SIGKILL
     killed.stderr.close()
     step = list_checkpoints(tmp_path / "parts")[-1][0]
     assert step >= 14
     assert step % 7 == 0
-    if step >= 500:
-        pytest.fail("the run was killed too late to show anything")
+    sets.append(f"run.steps={step + 50}")  # the rate is constant: it does not depend on the number of steps
+    run(command(tmp_path, pictures, "run.name=whole", *sets))
     result = run(command(tmp_path, pictures, "run.name=parts", *sets, resume=True))
     assert result["complete"] is True
     assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
@@ -112,7 +115,10 @@ def test_killed_run_goes_on_bit_for_bit(tmp_path: Path, pictures: Path) -> None:
 def test_two_processes_have_the_gradients_of_one_with_the_double_batch(tmp_path: Path, pictures: Path) -> None:
     sets = ["run.steps=1", "data.shuffle_crops=0", "data.crops_per_picture=2", "model.arguments.depth=1"]
     run(command(tmp_path, pictures, "run.name=one", "data.batch=4", *sets))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    # Without looking up this machine's name, and with time: a loaded machine starts processes one after another.
+    patient = f"timeout={HANGS_S},join_timeout={HANGS_S},read_timeout={HANGS_S},keep_alive_max_attempt=1000"
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--rdzv-conf", patient]
+    launcher += ["--nproc-per-node", "2"]
     run([*launcher, *command(tmp_path, pictures, "run.name=two", "data.batch=2", *sets)])
     one, two = last_state(tmp_path / "one")["optimizer"], last_state(tmp_path / "two")["optimizer"]
     assert isinstance(one, dict)
@@ -136,7 +142,7 @@ def test_stop_signal_saves_first(tmp_path: Path, pictures: Path) -> None:
     assert process.stderr is not None
     wait_for_step(process.stderr, 3)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)  # of 100,000 steps it made a few
+    output, _ = process.communicate(timeout=HANGS_S)  # of 100,000 steps it made a few
     assert process.returncode == 0
     result = json.loads(output)
     assert result["complete"] is False
