@@ -12,11 +12,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from error_codes import raises_code
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from apisr.evaluate import EvaluateOptions, evaluate
-from apisr.evaluate.report import Report
+from apisr.evaluate.report import Report, read_report
 
 #: What the protocol cuts at each side.
 BORDER = 8
@@ -123,6 +124,18 @@ def test_animations_are_scored_by_their_first_frame_and_it_is_said(tmp_path: Pat
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     cv2.imwrite(str(tmp_path / "b.png"), np.asarray(frames[0])[..., ::-1])
     assert any("first frame" in line for line in scored(tmp_path / "a.gif", tmp_path / "b.png").notices)
+
+
+@pytest.mark.parametrize("value", ["-1e308", "1e13", "NaN", "1e999", "null"])
+def test_values_that_no_metric_gives_are_refused(tmp_path: Path, value: str) -> None:
+    paths = [write(tmp_path / f"{name}.png", "rgb", pictures("rgb", seed, (64, 64))) for seed, name in enumerate("ab")]
+    report = scored(*paths)
+    psnr = report.pictures[0].values["psnr"]
+    text = report.to_json().replace(f'"psnr": {psnr}', f'"psnr": {value}')
+    assert text != report.to_json()
+    (tmp_path / "report.json").write_text(text)
+    with raises_code("bad-report"):
+        read_report(tmp_path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pipes")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -24,6 +24,8 @@ from apisr.metrics.metric import Direction
 
 REPORT_NAME = "report.json"
 PAGE_NAME = "report.html"
+#: A value of a metric: none comes near these limits, beyond which means and differences are no numbers.
+Score = Annotated[float, Field(ge=-1e12, le=1e12)]
 
 
 class _Record(BaseModel):
@@ -78,7 +80,7 @@ class PictureScore(_Record):
     width: int
     height: int
     crops: tuple[Crop, ...] = ()
-    values: dict[str, float] = Field(default_factory=dict)
+    values: dict[str, Score] = Field(default_factory=dict)
     absent: dict[str, str] = Field(default_factory=dict)
 
 
@@ -88,7 +90,7 @@ class ClipScore(_Record):
     name: str
     frames: int
     scored: int
-    values: dict[str, float] = Field(default_factory=dict)
+    values: dict[str, Score] = Field(default_factory=dict)
     absent: dict[str, str] = Field(default_factory=dict)
 
 
