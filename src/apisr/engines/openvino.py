@@ -26,6 +26,7 @@ from apisr.core.telemetry import import_openvino
 from apisr.core.version import __version__
 from apisr.engines.base import EngineKind, Precision, Request, first_line, runs_as_onnx, usable_threads
 from apisr.engines.exactness import kept_shape_exact
+from apisr.engines.openvino_cache import checked_folder, is_whole, seal, sum_path
 from apisr.engines.openvino_grl import EXACT_FROM, grl_network
 from apisr.engines.openvino_int8 import in_int8, suits_int8
 from apisr.engines.openvino_margins import WindowMargins, without_margins
@@ -206,10 +207,13 @@ class OpenvinoEngine:
         try:
             network = self._network_for(key)
             parts = _with_exact_end(network, self._exact_from) if self._exact_from else [(network, {})]
-            requests = [
-                _core().compile_model(part, self.device.upper(), self._options | changes).create_infer_request()
-                for part, changes in parts
-            ]
+            with checked_folder(_folder(), self._request.model.sha256, self.precision, key, self._options) as cache:
+                requests = [
+                    _core()
+                    .compile_model(part, self.device.upper(), self._options | changes | cache)
+                    .create_infer_request()
+                    for part, changes in parts
+                ]
         except RuntimeError as error:
             raise ModelError(
                 f"{self.name} cannot run the model: {_reason(error)}", code="model-not-runnable"
@@ -276,14 +280,7 @@ def _folder() -> Path:
 
 @lru_cache(maxsize=1)
 def _core() -> Any:
-    core = import_openvino().Core()
-    folder = _folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return core  # a read-only home: compiled anew at every start
-    core.set_property({"CACHE_DIR": str(folder)})
-    return core
+    return import_openvino().Core()
 
 
 def _held_to() -> str:
@@ -307,13 +304,17 @@ def _kept_int8(network: Network, sha256: str) -> Network:
     path = _folder() / f"int8-{sha256[:24]}-{__version__}-{_GRAPH}.xml"
     try:
         with wait_for_lock(path.with_suffix(".lock")):
-            if not path.is_file():
+            if not (is_whole(path) and is_whole(path.with_suffix(".bin"))):
+                for old in (path, path.with_suffix(".bin")):
+                    sum_path(old).unlink(missing_ok=True)
                 made = in_int8(network, _run_in_fp32)
                 with tempfile.TemporaryDirectory(dir=path.parent) as folder:
                     new = Path(folder) / path.name
                     openvino.save_model(made, str(new), compress_to_fp16=False)
                     new.with_suffix(".bin").replace(path.with_suffix(".bin"))
                     new.replace(path)
+                seal(path)
+                seal(path.with_suffix(".bin"))
             return _core().read_model(str(path))
     except (OSError, RuntimeError):  # a read-only home, or a file that was damaged: made for this run
         return in_int8(network, _run_in_fp32)

@@ -37,7 +37,17 @@ if TYPE_CHECKING:
 
 #: Files of this package that hold no engine.
 _OTHER_FILES = {
-    *("base", "benchmark", "choice", "exactness", "fallback", "ncnn_graph", "openvino_grl", "openvino_int8"),
+    *(
+        "base",
+        "benchmark",
+        "choice",
+        "exactness",
+        "fallback",
+        "ncnn_graph",
+        "openvino_cache",
+        "openvino_grl",
+        "openvino_int8",
+    ),
     *("openvino_margins", "openvino_pixels", "pixels", "registry", "split", "tta"),
 }
 
