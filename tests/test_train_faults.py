@@ -162,3 +162,12 @@ def test_a_picture_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"1\.png") as caught:
         run(tmp_path, "run.steps=9", *sets, resume=True)
     assert getattr(caught.value, "code", "")
+
+
+@pytest.mark.parametrize(
+    "value", ["model.arguments.depth=1000000000", "model.arguments.depth=-3", "data.patch_px=1000000"]
+)
+def test_sizes_that_no_machine_could_train_are_refused_at_once(tmp_path: Path, value: str) -> None:
+    folder = drawings(tmp_path / "drawings")
+    with raises_code("bad-setting"):
+        run(tmp_path, f'data.folders=["{folder}"]', value)

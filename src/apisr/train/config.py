@@ -90,7 +90,7 @@ class DataConfig(_Section):
     )
     degradation: str = Field(default="paper", description="a recipe, or a mixture: bicubic:0.3, apisr:0.7")
     enhance: Enhance = Field(default="paper", description="line enhancement of the pseudo-GT")
-    patch_px: int = Field(default=256, ge=16, description="side of a high-resolution crop")
+    patch_px: int = Field(default=256, ge=16, le=4096, description="side of a high-resolution crop")
     batch: int = Field(default=32, ge=1, description="crops in each step on each device")
     crops_per_picture: int = Field(default=8, ge=1, description="crops taken from one degraded picture")
     shuffle_crops: int = Field(default=256, ge=0, description="crops that wait to be mixed; 0 keeps the order")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from apisr.core.errors import InputError
 from apisr.core.text import parse_json
-from apisr.networks import architecture
+from apisr.networks import architecture, check_hyper
 from apisr.networks.compact import Compact
 from apisr.networks.lite import Lite
 from apisr.train.config import ModelConfig
@@ -100,8 +100,13 @@ def resolve_model_config(config: ModelConfig) -> ModelConfig:
     """Replace ``network = "auto"`` by the network, arguments and residual path of the weights that the run starts from.
 
     Raises:
-        InputError: the weights enlarge by another factor than ``model.scale``, or are not there.
+        InputError: the weights enlarge by another factor than ``model.scale``, or are not there; arguments of a network
+            that no machine could build.
     """
+    try:
+        check_hyper(config.arguments)
+    except ValueError as error:
+        raise InputError(f"model.arguments: {error}, more than any network here has.", code="bad-setting") from error
     if config.network != "auto" or config.init_from is None:
         return config
     checkpoint = read_checkpoint(find_weights(config.init_from))
