@@ -27,6 +27,7 @@ def model_card(model: Model) -> str:
             "tiles": "not possible"
             if model.traits.halo_px is None
             else f"exact with a halo of {model.traits.halo_px} pixels",
+            "before it": "colours are cleaned along luma" if model.cleans_colours else None,
             "file": model.path,
             "SHA-256": model.sha256,
         }

@@ -37,17 +37,8 @@ if TYPE_CHECKING:
 
 #: Files of this package that hold no engine.
 _OTHER_FILES = {
-    *(
-        "base",
-        "benchmark",
-        "choice",
-        "exactness",
-        "fallback",
-        "ncnn_graph",
-        "openvino_cache",
-        "openvino_grl",
-        "openvino_int8",
-    ),
+    *("base", "benchmark", "choice", "chroma", "exactness", "fallback", "ncnn_graph"),
+    *("openvino_cache", "openvino_grl", "openvino_int8"),
     *("openvino_margins", "openvino_pixels", "pixels", "registry", "split", "tta"),
 }
 
@@ -101,7 +92,7 @@ def open_engine(
     threads: int | None = None,
     tta: bool = False,
 ) -> Engine:
-    """Load a model into an engine.
+    """Load a model into an engine, behind the filter of :mod:`apisr.engines.chroma` where its card asks for that.
 
     Args:
         model: from :func:`apisr.weights.choose_model`, or a name or file.
@@ -137,11 +128,15 @@ def open_engine(
         from apisr.engines.fallback import FallbackEngine
 
         opened = FallbackEngine(opened, lambda: _on_processor(model, threads))
-    if not tta:
-        return opened
-    from apisr.engines.tta import TtaEngine
+    if tta:
+        from apisr.engines.tta import TtaEngine
 
-    return TtaEngine(opened)
+        opened = TtaEngine(opened)
+    if model.cleans_colours:
+        from apisr.engines.chroma import ChromaEngine
+
+        opened = ChromaEngine(opened)
+    return opened
 
 
 def speed_px_per_s(

@@ -38,6 +38,9 @@ RUN_WEIGHTS = ("best.safetensors", "ema.safetensors")
 MAX_SCALE, MAX_HALO_PX, MAX_FIXED_PX = 16, 1024, 16_384
 
 
+#: Entry of a card: ``true`` where the colours of the input are cleaned before the network.
+CLEANS_COLOURS = "cleans_colours"
+
 #: A card: JSON values by name.
 Card = Mapping[str, Any]
 CardDict = dict[str, Any]
@@ -54,6 +57,7 @@ class Model:
         traits: how the network relates output to input.
         card: everything else that is known (``license``, ``parameters``, ``flops_per_pixel``, ``hyper``, ...).
         sha256: of the file, hexadecimal.
+        cleans_colours: whether the colours of its input are cleaned before it (:mod:`apisr.engines.chroma`).
     """
 
     name: str
@@ -62,6 +66,7 @@ class Model:
     traits: ModelTraits
     card: Card = field(default_factory=CardDict)
     sha256: str = ""
+    cleans_colours: bool = False
 
     @property
     def scale(self) -> int:
@@ -130,7 +135,8 @@ def from_card(card: Card, path: Path, *, sha256: str) -> Model:
         bytes_per_px=memory_per_px(name, "onnx" if path.suffix.lower() in ONNX_SUFFIXES else "torch"),
         rim_px=None if card.get("rim_px") is None else _number(card, "rim_px", 0, MAX_HALO_PX),
     )
-    return Model(str(card.get("name", path.stem)), path, name, traits, dict(card), sha256)
+    cleans = card.get(CLEANS_COLOURS) is True
+    return Model(str(card.get("name", path.stem)), path, name, traits, dict(card), sha256, cleans)
 
 
 def _number(card: Card, key: str, low: int, high: int) -> int:
