@@ -198,7 +198,7 @@ def test_a_file_that_is_no_network_is_refused(engine: str, tmp_path: Path, tiny_
     broken.write_bytes(content)
     with pytest.raises(ApisrError) as caught:
         engine_kind(engine).open(Request(Model("broken", broken, "compact", ModelTraits(2, 8, 2)), "cpu", "fp32"))
-    assert caught.value.code in ("model-not-runnable", "bad-model", "not-an-onnx-file", "no-weights")
+    assert caught.value.code in ("model-not-runnable", "bad-model", "not-an-onnx-file", "no-weights", "model-damaged")
 
 
 def test_where_there_is_no_card_torch_is_not_loaded_to_look_for_one() -> None:

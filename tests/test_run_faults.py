@@ -295,7 +295,8 @@ def test_what_a_kill_leaves_after_the_end_goes_with_the_next_run(tmp_path: Path,
 
 @pytest.mark.parametrize("begin", [[], ["nohup"]], ids=["stops", "nohup"])
 def test_a_terminal_that_is_closed_stops_a_run_as_ctrl_c_does(tmp_path: Path, tiny_x2: Path, begin: list[str]) -> None:
-    source, target = make_clip(tmp_path / "v.mkv", frames=300), tmp_path / "out" / "v.mkv"
+    frames = 300 if begin else 3000
+    source, target = make_clip(tmp_path / "v.mkv", frames=frames), tmp_path / "out" / "v.mkv"
     main, terminal = os.openpty()
     command = [*begin, sys.executable, "-m", "apisr", "upscale", source, "-o", target, "-m", tiny_x2]
     process = subprocess.Popen(
@@ -319,7 +320,6 @@ def test_a_terminal_that_is_closed_stops_a_run_as_ctrl_c_does(tmp_path: Path, ti
     else:
         assert code == 130
         assert not target.exists()
-        assert not target.with_name("v.mkv.partial.segments").exists(), "no segment was complete"
 
 
 @pytest.mark.parametrize("kind", ["folder", "circle"])
