@@ -165,7 +165,14 @@ def test_a_picture_that_is_gone_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["model.arguments.depth=1000000000", "model.arguments.depth=-3", "data.patch_px=1000000"]
+    "value",
+    [
+        "model.arguments.depth=1000000000",
+        "model.arguments.depth=-3",
+        "model.arguments.features=x",
+        "model.arguments.features=2.5",
+        "data.patch_px=1000000",
+    ],
 )
 def test_sizes_that_no_machine_could_train_are_refused_at_once(tmp_path: Path, value: str) -> None:
     folder = drawings(tmp_path / "drawings")

@@ -410,7 +410,7 @@ def _open(path: Path) -> ImageU8:
     """
     try:
         found: object = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, TypeError, SyntaxError, OverflowError) as error:
+    except (OSError, ValueError, EOFError, TypeError, SyntaxError, OverflowError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or "damaged, or cut off"
         raise InputError(f"cannot read '{path}': {reason}. {_MADE_AGAIN}", code="bad-shards") from error
     if not isinstance(found, np.ndarray) or found.dtype != np.uint8 or found.ndim != 4 or found.shape[3] != 3:

@@ -131,7 +131,7 @@ def build_generator(config: ModelConfig, *, load: bool = True) -> nn.Module:
         load: False leaves the weights as the network draws them (a run that goes on brings its own).
 
     Raises:
-        InputError: no such weights, or the network cannot do this scale.
+        InputError: no such weights, the network cannot do this scale, or has no such arguments.
         ModelError: the weights are of another network.
     """
     chosen = architecture(config.network)
@@ -139,7 +139,13 @@ def build_generator(config: ModelConfig, *, load: bool = True) -> nn.Module:
         raise InputError(
             f"model.network = '{chosen.name}' is not a network that enlarges pictures.", code="not-an-upscaler"
         )
-    module = chosen.build(hyper_of(config))
+    try:
+        module = chosen.build(hyper_of(config))
+    except (TypeError, ValueError, RuntimeError) as error:
+        given = ", ".join(f"{name} = {value!r}" for name, value in config.arguments.items())
+        raise InputError(
+            f"model.arguments do not fit the network {chosen.name}, got {given}: {error}", code="bad-setting"
+        ) from error
     if config.init_from is None or not load:
         return module
     path = find_weights(config.init_from)
