@@ -7,6 +7,7 @@ import fcntl
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import termios
@@ -306,7 +307,7 @@ def test_a_terminal_that_is_closed_stops_a_run_as_ctrl_c_does(tmp_path: Path, ti
         stderr=terminal,
         start_new_session=True,
         cwd=tmp_path,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=lambda: (signal.signal(signal.SIGHUP, signal.SIG_DFL), fcntl.ioctl(0, termios.TIOCSCTTY, 0)),
     )
     os.close(terminal)
     while not target.with_name("v.mkv.partial.segments").exists():

@@ -223,13 +223,13 @@ def test_a_model_takes_the_place_of_the_drawings(tmp_path: Path, drawings: Path)
     """The crops of one degradation are the model's outputs with the drawing's colours, those of the other drawings."""
     folder = tmp_path / "shards"
     request = ShardRequest(
-        (drawings,), folder, degradations=("old=tv", "web=bicubic"), count=2, targets=("old=apisr-x2-fast",)
+        (drawings,), folder, degradations=("old=tv", "web=bicubic"), count=2, targets=("old=apisr-x2",)
     )
     events: list[Progress] = []
-    assert prepare_shards(request, progress=events.append).targets == {"old": "apisr-x2-fast"}
+    assert prepare_shards(request, progress=events.append).targets == {"old": "apisr-x2"}
     assert {event.stage for event in events} == {"shards", "targets"}
     assert sorted(path.name for path in folder.glob("target*")) == ["target2_old_0000.npy", "target2_old_0001.npy"]
-    model = apisr.load("apisr-x2-fast", engine="onnx", device="cpu", strength=0)
+    model = apisr.load("apisr-x2", engine="onnx", device="cpu", strength=0)
     for number in range(2):
         low, drawing, target = (
             np.load(folder / f"{name}_000{number}.npy")[0] for name in ("lr2_old", "gt", "target2_old")

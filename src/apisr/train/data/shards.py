@@ -415,6 +415,8 @@ def _open(path: Path) -> ImageU8:
         raise InputError(f"cannot read '{path}': {reason}. {_MADE_AGAIN}", code="bad-shards") from error
     if not isinstance(found, np.ndarray) or found.dtype != np.uint8 or found.ndim != 4 or found.shape[3] != 3:
         what = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else "several arrays"
+        if isinstance(found, np.lib.npyio.NpzFile):
+            found.close()
         raise InputError(
             f"'{path}' holds {what}, expected uint8 (pictures, height, width, 3). {_MADE_AGAIN}", code="bad-shards"
         )
