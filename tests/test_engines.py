@@ -22,6 +22,7 @@ from apisr.engines.fallback import FallbackEngine
 from apisr.engines.split import OutOfMemory, run_in_parts
 from apisr.networks import ModelTraits
 from apisr.weights import Model, list_models, resolve_model
+from apisr.weights.model import CLEANS_COLOURS
 
 SHIPPED = [model.name for model in list_models()]
 GRL = resolve_model("grl-x4")
@@ -30,7 +31,8 @@ INSTALLED = [name for name in ENGINES if "cpu" in engine_kind(name).devices()]
 
 def unfiltered(name: str) -> Model:
     """The network alone: the filter before the fast models rounds to bytes where bytes come in."""
-    return replace(resolve_model(name), cleans_colours=False)
+    model = resolve_model(name)
+    return replace(model, card={**model.card, CLEANS_COLOURS: False})
 
 
 def batch_of(count: int, height: int, width: int) -> np.ndarray:

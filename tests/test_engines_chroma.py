@@ -19,6 +19,7 @@ from apisr.metrics import flat_noise
 from apisr.upscale import upscale_pixels
 from apisr.upscale.reuse import CanvasUpscaler
 from apisr.weights import Model, choose_model, list_models
+from apisr.weights.model import CLEANS_COLOURS
 
 FAST = [model.name for model in list_models() if "fast" in model.name]
 
@@ -122,7 +123,7 @@ def test_only_models_that_say_so_are_filtered() -> None:
     model: Model = choose_model("apisr-x2-fast")
     assert model.cleans_colours
     assert not choose_model("apisr-x2").cleans_colours
-    plain = open_engine(replace(model, cleans_colours=False), engine="onnx", threads=1)
+    plain = open_engine(replace(model, card={**model.card, CLEANS_COLOURS: False}), engine="onnx", threads=1)
     assert not isinstance(plain, ChromaEngine)
     picture = _drawing()
     cleaned = run_pixels(plain, clean_colours(picture))

@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from apisr.engines.around import EngineAround
 from apisr.engines.base import Engine
 from apisr.engines.pixels import NO_MARGINS, Margins, run_inside, run_pixels
 from apisr.image import ImageU8
@@ -43,15 +44,15 @@ _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114
 Plane = NDArray[np.float32]
 
 
-class ChromaEngine:
-    """An engine around another that cleans the colours of what goes in; tiles and reuse work as with that one.
+class ChromaEngine(EngineAround):
+    """An engine around another that cleans the colours of what goes in.
 
     Args:
         engine: runs the network.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+        super().__init__(engine)
         halo = engine.traits.halo_px
         self.traits = replace(engine.traits, halo_px=None if halo is None else halo + REACH_PX)
         #: What of a window only the filter needs, so that a network's window keeps its place on its grid.
@@ -59,17 +60,8 @@ class ChromaEngine:
 
     @property
     def name(self) -> str:
-        """As the other engine."""
+        """As the other engine, which may have fallen back to another device."""
         return self.engine.name
-
-    @property
-    def shape_exact(self) -> bool:
-        """As the other engine."""
-        return self.engine.shape_exact
-
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :meth:`apisr.engines.base.Engine.run`."""
-        return self.run_inside(batch, NO_MARGINS)
 
     def run_inside(self, batch: NDArray[np.float32], margins: Margins) -> NDArray[np.float32]:
         """See :func:`apisr.engines.pixels.run_inside`."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 #: Files of this package that hold no engine.
 _OTHER_FILES = {
-    *("base", "benchmark", "choice", "chroma", "exactness", "fallback", "ncnn_graph"),
+    *("around", "base", "benchmark", "choice", "chroma", "exactness", "fallback", "ncnn_graph"),
     *("openvino_cache", "openvino_grl", "openvino_int8"),
     *("openvino_margins", "openvino_pixels", "pixels", "registry", "split", "tta"),
 }

@@ -9,14 +9,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from apisr.engines.around import EngineAround
 from apisr.engines.base import Engine
-from apisr.engines.pixels import NO_MARGINS, Margins, cut, on_all_sides, run_inside
+from apisr.engines.pixels import Margins, cut, on_all_sides, run_inside
 
 #: Flips and quarter turns of a square.
 VIEWS = 8
 
 
-class TtaEngine:
+class TtaEngine(EngineAround):
     """An engine around another; tiles, reuse and everything else work as with that one.
 
     Windows begin and end at multiples of what the network needs, so that a turned one lies on the same grid, and the
@@ -28,20 +29,10 @@ class TtaEngine:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.traits = engine.traits
+        super().__init__(engine)
         fixed = engine.traits.fixed_size
         self._views = range(VIEWS) if fixed is None or fixed[0] == fixed[1] else range(0, VIEWS, 2)
         self.name = f"{engine.name}, mean of {len(self._views)} flips"
-
-    @property
-    def shape_exact(self) -> bool:
-        """As the other engine."""
-        return self.engine.shape_exact
-
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :meth:`apisr.engines.base.Engine.run`."""
-        return self.run_inside(batch, NO_MARGINS)
 
     def run_inside(self, batch: NDArray[np.float32], margins: Margins) -> NDArray[np.float32]:
         """See :func:`apisr.engines.pixels.run_inside`; what all sides have of the margins is left away before."""

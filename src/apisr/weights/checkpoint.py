@@ -24,7 +24,7 @@ from apisr.core.files import sha256_file
 from apisr.networks import NETWORKS, Architecture, Hyper, ModelTraits, architecture, check_hyper, detect, memory_per_px
 from apisr.weights.formats.pickle import read_pickle, without_prefixes
 from apisr.weights.formats.safetensors import read_safetensors, write_safetensors
-from apisr.weights.model import CLEANS_COLOURS, ONNX_SUFFIXES, Card, CardDict, Model
+from apisr.weights.model import ONNX_SUFFIXES, Card, CardDict, Model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -81,7 +81,6 @@ def read_checkpoint_model(path: Path) -> Model:
         traits=replace(traits, bytes_per_px=memory_per_px(checkpoint.network.name, "torch")),
         card=card,
         sha256=sha256_file(path),
-        cleans_colours=card.get(CLEANS_COLOURS) is True,
     )
 
 

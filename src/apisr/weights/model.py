@@ -57,7 +57,6 @@ class Model:
         traits: how the network relates output to input.
         card: everything else that is known (``license``, ``parameters``, ``flops_per_pixel``, ``hyper``, ...).
         sha256: of the file, hexadecimal.
-        cleans_colours: whether the colours of its input are cleaned before it (:mod:`apisr.engines.chroma`).
     """
 
     name: str
@@ -66,12 +65,16 @@ class Model:
     traits: ModelTraits
     card: Card = field(default_factory=CardDict)
     sha256: str = ""
-    cleans_colours: bool = False
 
     @property
     def scale(self) -> int:
         """Output size over input size."""
         return self.traits.scale
+
+    @property
+    def cleans_colours(self) -> bool:
+        """Whether the colours of its input are cleaned before it (:mod:`apisr.engines.chroma`)."""
+        return self.card.get(CLEANS_COLOURS) is True
 
     @property
     def format(self) -> Literal["onnx", "torch"]:
@@ -135,8 +138,7 @@ def from_card(card: Card, path: Path, *, sha256: str) -> Model:
         bytes_per_px=memory_per_px(name, "onnx" if path.suffix.lower() in ONNX_SUFFIXES else "torch"),
         rim_px=None if card.get("rim_px") is None else _number(card, "rim_px", 0, MAX_HALO_PX),
     )
-    cleans = card.get(CLEANS_COLOURS) is True
-    return Model(str(card.get("name", path.stem)), path, name, traits, dict(card), sha256, cleans)
+    return Model(str(card.get("name", path.stem)), path, name, traits, dict(card), sha256)
 
 
 def _number(card: Card, key: str, low: int, high: int) -> int:

@@ -141,7 +141,7 @@ def build_generator(config: ModelConfig, *, load: bool = True) -> nn.Module:
         )
     try:
         module = chosen.build(hyper_of(config))
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError) as error:
         given = ", ".join(f"{name} = {value!r}" for name, value in config.arguments.items())
         raise InputError(
             f"model.arguments do not fit the network {chosen.name}, got {given}: {error}", code="bad-setting"
