@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 
 from apisr.core.errors import ApisrError
-from apisr.engines import open_engine
 from apisr.engines.base import AUTOMATIC_PSNR_DB, check_pictures, worst_psnr_db
 from apisr.engines.pixels import run_pixels
 from apisr.engines.registry import candidate_requests
@@ -128,8 +127,8 @@ def _goal(what: str, found: float, wanted: float) -> str:
 
 def _opened(model: Model, pictures: Sequence[np.ndarray]) -> list[Runner]:
     found = candidate_requests(model, engine="auto", device="auto", precision="auto", threads=1, every=True)
-    exact = open_engine(model, engine="onnx", device="cpu", precision="fp32", threads=1)
-    references = [exact.run(picture) for picture in pictures]
+    exact, request = next(candidate_requests(model, engine="onnx", device="cpu", precision="fp32", threads=1))
+    references = list(map(exact.open(request).run, pictures))  # the network alone, as the rows are
     runners: list[Runner] = []
     for kind, request in found:
         if kind.devices()[request.device].endswith("(software)"):
