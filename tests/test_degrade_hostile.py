@@ -87,9 +87,8 @@ def test_what_is_no_file_is_named(pictures: Path, tmp_path: Path) -> None:
     result = degrade_folder(pictures, tmp_path / "low", RECIPE, DegradeOptions())
     assert {path.name for path in result.left_out} == expected
     assert {path.name for path in enhance_files(pictures, tmp_path / "sharp").left_out} == expected
-    with raises_code("cannot-read") as caught:
+    with raises_code("not-a-file"):
         degrade_folder(pictures / "pipe.png", tmp_path / "other", RECIPE, DegradeOptions())
-    assert "pipe" in str(caught.value)
 
 
 @pytest.mark.parametrize("way", ["itself", "link to folder", "link to file"])

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,8 @@ import pytest
 from video_clips import make_clip
 
 from apisr.core.errors import InputError, RunError
-from apisr.core.files import open_regular, refused_to_keep
-from apisr.core.media import find_media
+from apisr.core.files import open_regular, read_plain, refused_to_keep, sha256_file
+from apisr.core.media import find_media, media_kind
 from apisr.core.progress import Progress
 from apisr.image import open_picture, write_picture
 from apisr.upscale.jobs import plan_jobs, run_jobs
@@ -330,3 +331,18 @@ def test_a_cache_that_takes_nothing_stops_nobody(tmp_path: Path, kind: str) -> N
     assert "kept.json" in refused_to_keep(path, b"{}")
     assert refused_to_keep(tmp_path / "other.json", b"{}") == ""
     assert (tmp_path / "other.json").read_bytes() == b"{}"
+
+
+def test_the_writer_of_a_refused_pipe_is_not_disturbed(tmp_path: Path) -> None:
+    """Were the pipe opened and closed, its writer would be let in and find nobody."""
+    path = tmp_path / "pipe.png"
+    os.mkfifo(path)
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(path.write_bytes, b"whole")  # waits for a reader
+        for _ in range(200):
+            for read in (open_regular, read_plain, sha256_file, media_kind):
+                with contextlib.suppress(InputError, OSError):
+                    assert read(path) is None
+        assert not written.done()
+        assert path.read_bytes() == b"whole"
+        assert written.result() == len(b"whole")

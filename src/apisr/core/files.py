@@ -29,6 +29,7 @@ from apisr.core.errors import ApisrError, InputError, RunError
 
 #: Names of files have at most this many bytes on the file systems in use.
 _NAME_BYTES = 255
+_PIPE_OR_DEVICE = "it is a pipe or a device"
 
 
 def partial_path(target: Path) -> Path:
@@ -185,11 +186,11 @@ def read_plain(path: Path, *, at_most: int = 64 << 20) -> bytes:
     Traceback (most recent call last):
     OSError: [Errno 22] it is a pipe or a device
     """
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise OSError(errno.EINVAL, "it is a pipe or a device")
-    with path.open("rb") as file:
-        content = file.read(at_most + 1)
+    try:
+        with open_regular(path) as file:
+            content = file.read(at_most + 1)
+    except InputError as error:
+        raise OSError(errno.EINVAL, _PIPE_OR_DEVICE) from error
     if len(content) > at_most:
         raise OSError(errno.EFBIG, f"it is longer than {at_most >> 20} MB")
     return content
@@ -201,7 +202,10 @@ def real_path(path: Path) -> Path:
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file for reading, and never wait for one: a pipe or a device that has come in its place is refused.
+    """Open a file for reading, and never wait for one: a pipe or a device is refused before it is opened.
+
+    (Opening a pipe would let its writer begin, and closing it would end the writer. One that comes in a file's place
+    at that very moment is refused all the same.)
 
     Raises:
         InputError: it is a pipe or a device (``"not-a-file"``).
@@ -211,13 +215,24 @@ def open_regular(path: Path) -> BufferedReader:
     def at_once(name: str, flags: int) -> int:
         return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
+    if _is_pipe_or_device(path.stat()):
+        raise not_a_file(path)
     file = open(path, "rb", opener=at_once)  # noqa: SIM115 - pathlib has no opener; the caller closes it
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return file
-    file.close()
-    raise InputError(
-        f"cannot read '{path}': it is a pipe or a device. Pipes are read by 'apisr upscale - -o -'.", code="not-a-file"
+    if _is_pipe_or_device(os.fstat(file.fileno())):
+        file.close()
+        raise not_a_file(path)
+    return file
+
+
+def not_a_file(path: Path) -> InputError:
+    """Return what is said of a pipe or a device where a file is expected."""
+    return InputError(
+        f"cannot read '{path}': {_PIPE_OR_DEVICE}. Pipes are read by 'apisr upscale - -o -'.", code="not-a-file"
     )
+
+
+def _is_pipe_or_device(status: os.stat_result) -> bool:
+    return not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode))
 
 
 class FileIdentity:

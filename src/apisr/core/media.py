@@ -15,7 +15,6 @@ is, whatever it is called; ``.jfif`` and ``.tga`` files are found like ``.jpg`` 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Literal
 
 from apisr.core.dataset import MANIFEST_NAME, read_decisions
 from apisr.core.errors import InputError
-from apisr.core.files import real_path
+from apisr.core.files import open_regular, real_path
 
 MediaKind = Literal["picture", "video"]
 
@@ -137,14 +136,13 @@ def kind_of_name(path: Path) -> MediaKind | None:
 def media_kind(path: Path) -> MediaKind | None:
     """Return what a file is: by its first bytes, else by its ending; None for files that are neither.
 
-    Pipes, sockets and devices are neither: they are not opened, for whoever opens a pipe waits for its other end.
+    Pipes, sockets and devices are neither, and are not opened.
     """
     try:
-        mode = path.stat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            return None
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(HEAD_BYTES)
+    except InputError:
+        return None
     except OSError:
         return kind_of_name(path)
     return kind_of_content(head) or kind_of_name(path)

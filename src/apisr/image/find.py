@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apisr.core.errors import InputError
-from apisr.core.files import real_path
+from apisr.core.files import not_a_file, real_path
 from apisr.core.media import find_media
 
 
@@ -32,7 +32,8 @@ def find_pictures(source: Path | Sequence[Path], *, without: Path | None = None)
         without: a folder (that of the output) that is left out.
 
     Raises:
-        InputError: no such file or folder (``"cannot-read"``), or no picture in it (``"nothing-found"``).
+        InputError: no such file or folder (``"cannot-read"``), a pipe or a device (``"not-a-file"``), or no picture in
+            it (``"nothing-found"``).
     """
     sources = [source] if isinstance(source, Path) else source
     listings = [_pictures_of(one, without) for one in sources]
@@ -44,9 +45,10 @@ def find_pictures(source: Path | Sequence[Path], *, without: Path | None = None)
 def _pictures_of(source: Path, without: Path | None) -> PictureListing:
     if source.is_file():
         return PictureListing(((source, Path(source.name)),), ())
+    if not source.exists():
+        raise InputError(f"cannot read '{source}': no such file or folder.", code="cannot-read")
     if not source.is_dir():
-        what = "it is a pipe or a device" if source.exists() else "no such file or folder"
-        raise InputError(f"cannot read '{source}': {what}.", code="cannot-read")
+        raise not_a_file(source)
     skipped = real_path(without) if without is not None and real_path(without) != real_path(source) else None
     listing = find_media(source, skip=lambda path: real_path(path) == skipped)
     pictures = [path for path, kind in listing.kinds.items() if kind == "picture"]

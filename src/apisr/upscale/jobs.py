@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from apisr.core.errors import Cancelled, InputError
-from apisr.core.files import real_path
+from apisr.core.files import not_a_file, real_path
 from apisr.core.media import HEAD_BYTES, MediaListing, find_media, kind_of_name, media_kind
 from apisr.core.progress import Cancel, ProgressFn, no_progress
 from apisr.upscale.existing import mark_of, resolve_existing
@@ -185,10 +185,7 @@ def _listed_job(source: Path, output: Path | None, label: str, options: UpscaleO
         advice = " Addresses are not fetched: save the file first." if source.parts[:1] in _ADDRESSES else ""
         raise InputError(f"cannot read '{source}': no such file or folder.{advice}", code="no-such-file")
     if not sequence and not source.is_file():
-        raise InputError(
-            f"cannot read '{source}': it is a pipe or a device. Pipes are read by 'apisr upscale - -o -'.",
-            code="not-a-file",
-        )
+        raise not_a_file(source)
     kind: Kind = "video" if sequence else media_kind(source) or _kind_of_neither(source)
     suffix = part_label(kind, options) + output_suffix(source, kind, options)
     target = default_target(source, output, label=label, suffix=suffix, single=single)

@@ -24,6 +24,7 @@ from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from apisr.core.errors import InputError
+from apisr.core.files import not_a_file
 from apisr.video.colour import ChromaPosition, describe
 from apisr.video.containers import matroska, mpegps, mpegts, quicktime
 from apisr.video.early import early_times, timed
@@ -63,7 +64,7 @@ def open_file(path: Path) -> InputContainer:
     """Open a file for reading.
 
     Raises:
-        InputError: missing, empty, or nothing that libav knows.
+        InputError: missing, a folder, a pipe or a device, empty, or nothing that libav knows.
     """
     if is_sequence(path):
         first = check_sequence(path)[0]
@@ -76,10 +77,10 @@ def open_file(path: Path) -> InputContainer:
         raise InputError(f"cannot read '{path}': {why}.", code="no-such-file" if missing else "cannot-read") from error
     if folder:
         raise InputError(f"cannot read '{path}': it is a folder. Give a video file.", code="is-folder")
-    if size == 0 and path.is_file():
-        raise InputError(f"cannot read '{path}': the file is empty.", code="empty-file")
     if not path.is_file():
-        raise InputError(f"cannot read '{path}': it is a pipe or a device.", code="not-a-file")
+        raise not_a_file(path)
+    if size == 0:
+        raise InputError(f"cannot read '{path}': the file is empty.", code="empty-file")
     try:
         container = open_read(path, format="mjpeg" if path.suffix.lower() in _MJPEG else None)
     except PermissionError as error:
