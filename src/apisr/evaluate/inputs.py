@@ -20,9 +20,8 @@ whose 46 clips of 100 frames are counted, because a mean over part of it is anot
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,12 +29,12 @@ from pathlib import Path
 import numpy as np
 
 from apisr.core.errors import InputError
-from apisr.core.files import read_plain, sha256_file
+from apisr.core.files import not_a_file, read_plain, sha256_file
 from apisr.core.media import MediaKind, find_media, media_kind
 from apisr.core.text import printable
 from apisr.evaluate.options import Layout
-from apisr.image import open_picture, read_rgb
-from apisr.image.types import ImageU8
+from apisr.image import open_picture
+from apisr.image.types import ImageU8, PictureInfo
 
 #: AVC-RealLQ: number of clips, and of frames in each.
 AVC_REALLQ = (46, 100)
@@ -72,13 +71,21 @@ class MediaInput:
         """SHA-256 of the file that holds a frame."""
         return self.sha256[0 if len(self.sha256) == 1 else frame]
 
-    def frames(self) -> Iterator[ImageU8]:
-        """Read the frames in order, as uint8 RGB ``(H, W, 3)``."""
+    def frames(self, on_open: Callable[[Path, PictureInfo], None] | None = None) -> Iterator[ImageU8]:
+        """Read the frames in order, as uint8 RGB ``(H, W, 3)``.
+
+        Args:
+            on_open: called with every picture file that is read, and what is known of it.
+        """
         if self.video:
             yield from _video_frames(self.files[0])
-        else:
-            for file in self.files:
-                yield read_rgb(file)
+            return
+        for file in self.files:
+            with open_picture(file) as picture:
+                if on_open is not None:
+                    on_open(file, picture.info)
+                pixels = picture.first_rgb()
+            yield pixels
 
 
 @dataclass(frozen=True)
@@ -120,17 +127,20 @@ def find_entries(
         InputError: nothing there, two files of one name, a file without a partner, a set of the wrong size.
     """
     sources: dict[str, MediaInput] = {}
+    left_out: list[Path] = []
     for path in pictures:
-        for name, source in _find(path, layout).items():
+        found, others = _find(path, layout)
+        left_out += others
+        for name, source in found.items():
             if name in sources:
                 raise _same_name(name, sources[name].path, source.path)
             sources[name] = source
     if layout == "avc-reallq":
         _check_avc_reallq(sources)
     if reference is None:
-        return [Entry(name, sources[name], None) for name in sorted(sources)], _left_out(pictures)
-    truth = _find(reference, layout)
-    notices = _left_out([*pictures, reference])
+        return [Entry(name, sources[name], None) for name in sorted(sources)], _left_out(left_out)
+    truth, others = _find(reference, layout)
+    notices = _left_out([*left_out, *others])
     if len(sources) == len(truth) == 1 and all(path.is_file() for path in (*pictures, reference)):
         name = next(iter(sources))
         return [Entry(name, sources[name], next(iter(truth.values())))], notices
@@ -139,12 +149,11 @@ def find_entries(
     return entries, [*lone, *notices]
 
 
-def _left_out(paths: Sequence[Path]) -> list[str]:
-    """What of the folders is neither a picture nor a video, or not accepted in a dataset."""
-    others = [file for path in paths if path.is_dir() for file in find_media(path).left_out]
-    reports = (".json", ".html")  # of earlier evaluations
-    names = [printable(file.name) for file in others if file.suffix not in reports and file.name != DRAWINGS_NAME]
-    return [f"left out, neither pictures nor videos: {_some(names)}"] if names else []
+def _left_out(files: Sequence[Path]) -> list[str]:
+    """Name what of the folders is not scored, but for the reports of earlier evaluations and lists of drawings."""
+    reports = (".json", ".html")
+    names = [printable(file.name) for file in files if file.suffix not in reports and file.name != DRAWINGS_NAME]
+    return [f"left out, neither pictures nor videos, or not accepted in a dataset: {_some(names)}"] if names else []
 
 
 def _paired(
@@ -174,31 +183,32 @@ def _paired(
     return [Entry(name, sources[name], truth[name]) for name in both], [f"left out, {problem}" for problem in problems]
 
 
-def unscored(entries: Sequence[Entry]) -> list[str]:
-    """Return what of the pictures takes no part in their scores, one sentence for each kind.
+class Unscored:
+    """Collects what of the pictures takes no part in their scores, while they are read.
 
     Scores are of 8-bit RGB: what a file holds beyond that could be wrong and would not be seen.
     """
-    kinds: dict[str, list[str]] = {}
-    for entry in entries:
-        for media in (entry.source, entry.reference):
-            if media is None or media.video:
-                continue
-            for file in media.files:
-                for kind in _beyond_rgb(file):
-                    kinds.setdefault(kind, []).append(printable(file.name))
-    return [f"{kind}: {_some(sorted(set(names)))}" for kind, names in sorted(kinds.items())]
+
+    def __init__(self) -> None:
+        self._names: dict[str, set[str]] = {}
+
+    def observe(self, file: Path, info: PictureInfo) -> None:
+        """Note a picture file that is read."""
+        for kind in _beyond_rgb(info):
+            self._names.setdefault(kind, set()).add(printable(file.name))
+
+    def notices(self) -> list[str]:
+        """Return one sentence for each kind."""
+        return [f"{kind}: {_some(sorted(names))}" for kind, names in sorted(self._names.items())]
 
 
-def _beyond_rgb(file: Path) -> Iterator[str]:
-    with contextlib.suppress(InputError), open_picture(file) as picture:  # scoring names what cannot be read
-        info = picture.info
-        if info.channels in (2, 4) and info.format != "GIF":  # a GIF is read with alpha, whether it has some or not
-            yield "alpha is not scored, pictures are laid over white"
-        if info.dtype == np.uint16:
-            yield "16 bits are rounded to 8 before scoring"
-        if info.frame_count > 1:
-            yield "only the first frame or page is scored"
+def _beyond_rgb(info: PictureInfo) -> Iterator[str]:
+    if info.channels in (2, 4) and info.format != "GIF":  # a GIF is read with alpha, whether it has some or not
+        yield "alpha is not scored, pictures are laid over white"
+    if info.dtype == np.uint16:
+        yield "16 bits are rounded to 8 before scoring"
+    if info.frame_count > 1:
+        yield "only the first frame or page is scored"
 
 
 def read_drawings(path: Path) -> list[int]:
@@ -216,19 +226,22 @@ def read_drawings(path: Path) -> list[int]:
         ) from error
 
 
-def _find(path: Path, layout: Layout) -> dict[str, MediaInput]:
+def _find(path: Path, layout: Layout) -> tuple[dict[str, MediaInput], tuple[Path, ...]]:
+    """What is to be scored, by name, and what of a folder is not."""
     if "*" in str(path):
-        return _find_pattern(path)
+        return _find_pattern(path), ()
     if path.is_file():
-        return {printable(path.stem): _of_file(path, media_kind(path))}
+        return {printable(path.stem): _of_file(path, media_kind(path))}, ()
+    if not path.exists():
+        raise InputError(f"cannot read '{printable(path)}': no such file or folder.", code="cannot-read")
     if not path.is_dir():
-        what = "it is a pipe or a device" if path.exists() else "no such file or folder"
-        raise InputError(f"cannot read '{printable(path)}': {what}.", code="cannot-read")
-    files = find_media(path).kinds
+        raise not_a_file(path)
+    listing = find_media(path)
+    files = listing.kinds
     found = _single_files(path, files) if layout == "pictures" else _folders(path, files, layout)
     if not found:
         raise InputError(f"cannot read '{printable(path)}': no pictures or videos in it.", code="no-pictures")
-    return found
+    return found, listing.left_out
 
 
 def _of_file(path: Path, kind: MediaKind | None) -> MediaInput:

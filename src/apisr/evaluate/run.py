@@ -21,7 +21,7 @@ from apisr.core.text import printable
 from apisr.core.version import __version__
 from apisr.evaluate.compare import compare
 from apisr.evaluate.crops import ComparisonCrop, chosen_pictures, cut_comparison
-from apisr.evaluate.inputs import Entry, MediaInput, find_entries, unscored
+from apisr.evaluate.inputs import Entry, MediaInput, Unscored, find_entries
 from apisr.evaluate.models import BASELINES, Enlarger, open_model
 from apisr.evaluate.options import EvaluateOptions
 from apisr.evaluate.page import page
@@ -82,7 +82,8 @@ def evaluate(
     entries, notices = find_entries(paths, reference=truth, layout=options.layout, allow_missing=options.allow_missing)
     metrics, absent = _open_metrics(options, protocol, blind=truth is None)
     enlarger = None if model is None else _open_enlarger(model, entries, options)
-    scorer = Scorer(metrics, protocol, enlarger, options.outputs)
+    unscored = Unscored()
+    scorer = Scorer(metrics, protocol, enlarger, options.outputs, unscored.observe)
 
     scores, clips = _score_all(entries, scorer, progress, cancel or Cancel())
     summary, absent = _summarise(metrics, scores, clips, protocol, absent)
@@ -96,7 +97,7 @@ def evaluate(
         metrics=_described(metrics, clips),
         summary=summary,
         absent=absent,
-        notices=[*notices, *unscored(entries)],
+        notices=[*notices, *unscored.notices()],
         clips=clips,
         pictures=scores,
     )

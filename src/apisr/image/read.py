@@ -65,6 +65,17 @@ class PictureSource:
                 return
             yield frame
 
+    def first_rgb(self) -> ImageU8:
+        """Decode the first frame as uint8 RGB ``(H, W, 3)``; see :func:`read_rgb`."""
+        with contextlib.closing(self.frames()) as frames:
+            pixels = next(frames).pixels
+        if pixels.shape[2] == 3 and pixels.dtype == np.uint8:
+            return np.asarray(pixels, np.uint8)
+        values = over_white(to_float(pixels))
+        if values.shape[2] == 1:
+            values = np.repeat(values, 3, axis=2)
+        return from_float(values, np.uint8)
+
 
 @contextlib.contextmanager
 def open_picture(path: Path | str, *, max_pixels: int | None = None) -> Generator[PictureSource]:
@@ -123,14 +134,8 @@ def read_rgb(path: Path | str, *, max_pixels: int | None = None) -> ImageU8:
     Raises:
         InputError: as :func:`open_picture`.
     """
-    with open_picture(path, max_pixels=max_pixels) as source, contextlib.closing(source.frames()) as frames:
-        pixels = next(frames).pixels
-    if pixels.shape[2] == 3 and pixels.dtype == np.uint8:
-        return np.asarray(pixels, np.uint8)
-    values = over_white(to_float(pixels))
-    if values.shape[2] == 1:
-        values = np.repeat(values, 3, axis=2)
-    return from_float(values, np.uint8)
+    with open_picture(path, max_pixels=max_pixels) as source:
+        return source.first_rgb()
 
 
 class _PnmDecoder:
