@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from error_codes import raises_code
 
 from apisr.image import write_picture
@@ -116,6 +117,23 @@ def test_a_name_of_shards_never_means_two_things(tmp_path: Path, change: dict[st
     assert set(json.loads((folder / "shards.json").read_text())["degradations"]) == {"web", "dvd"}
     with raises_code("other-settings"):
         shards(folder, **change)  # type: ignore[arg-type]
+
+
+def test_shards_of_former_versions_are_read_and_added_to(tmp_path: Path) -> None:
+    """Their index said which recipes a name stands for, without weights and seed; later, both."""
+    folder = shards(tmp_path / "shards")
+    index = folder / "shards.json"
+    content = json.loads(index.read_text())
+    assert content.keys() == {"format", "pictures_per_shard", "degradations"}
+    options = CropOptions(scale=2, patch_px=32)
+    crops = ShardCrops.open(folder, options).crops(0, 1)
+    for known in ({}, {"degradations": content["degradations"]}):
+        former = {"format": 2, "pictures_per_shard": 1, "mixtures": {"web": "bicubic"}, **known}
+        index.write_text(json.dumps(former))
+        again = ShardCrops.open(folder, options).crops(0, 1)
+        assert all(torch.equal(a[name], b[name]) for a, b in zip(crops, again, strict=True) for name in a)
+        shards(folder, degradation="dvd=bicubic")
+        assert json.loads(index.read_text())["degradations"].keys() == {*known.get("degradations", {}), "dvd"}
 
 
 def test_an_index_by_an_enemy_is_refused(tmp_path: Path) -> None:

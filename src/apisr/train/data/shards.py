@@ -101,12 +101,11 @@ def build_shards(
             f"a degradation is called '{''.join(wrong[:1])}'. Expected a name of small letters: web=video.",
             code="bad-degradation-name",
         )
-    index: dict[str, object] = {
+    index = {
         "format": FORMAT,
         "pictures_per_shard": options.pictures_per_shard,
-        "mixtures": {name: ", ".join(recipe.name for recipe in mixture.recipes) for name, mixture in mixtures.items()},
+        "degradations": _all_degradations(folder, mixtures, options.seed),
     }
-    index["degradations"] = _all_degradations(folder, mixtures, options.seed)
     write_atomic(folder / INDEX_NAME, json.dumps(index, indent=1).encode(), overwrite=True)
     shards = -(-(options.count or len(pictures)) // options.pictures_per_shard)
 
@@ -262,23 +261,23 @@ class ShardCrops:
         options = self.options
         rng = np.random.default_rng((options.seed, CROPS_STREAM, epoch, index))
         shard, place = self._drawn(index, rng)
-        low_path, high_path, *taught = self.files(shard)
+        low_path, high_path, *teacher = self.files(shard)
         low, high = _open(low_path)[place], _open(high_path)[place]
         check_large_enough(high, options.patch_px, f"{self.folder / shard}, picture {place}")
         parts = {"lr": low, "gt": high}
         if options.enhance != "none":
             parts["pseudo"] = self._pseudo_gt(high, (shard, place))
-        if taught:
-            parts["teacher"] = _open(taught[0])[place]
+        if teacher:
+            parts["teacher"] = _open(teacher[0])[place]
         if (shard, place) not in self._errors:
             self._errors[shard, place] = bilinear_error(low, high)
         return cut_all(parts, options, rng, bilinear_error=self._errors[shard, place])
 
     def files(self, shard: str) -> list[Path]:
         """The files that the crops of a low file come from: low, drawings or what takes their place, teachers'."""
-        own, taught = (self.folder / f"{name(shard)}.npy" for name in (target_name, teacher_name))
-        high = own if own.is_file() else self._drawings(shard)
-        return [self.folder / f"{shard}.npy", high, *([taught] if taught.is_file() else [])]
+        target, teacher = (self.folder / f"{name(shard)}.npy" for name in (target_name, teacher_name))
+        high = target if target.is_file() else self._drawings(shard)
+        return [self.folder / f"{shard}.npy", high, *([teacher] if teacher.is_file() else [])]
 
     def check(self, shard: str) -> None:
         """Check that the files of a low file are whole and belong together.
