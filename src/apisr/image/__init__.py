@@ -7,6 +7,7 @@ Reading is in :mod:`apisr.image.read`, writing in :mod:`apisr.image.write`, the 
 from __future__ import annotations
 
 from apisr.image.convert import (
+    BT601_LUMA,
     Resampling,
     check_floats,
     from_float,
@@ -44,6 +45,7 @@ from apisr.image.types import (
 from apisr.image.write import open_writer, write_picture
 
 __all__ = [
+    "BT601_LUMA",
     "FORMATS",
     "Frame",
     "FrameKind",

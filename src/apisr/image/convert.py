@@ -19,6 +19,8 @@ from apisr.core.errors import InputError
 from apisr.image.types import ImageF32, ImageInt, ImageU8
 
 Resampling = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+#: What red, green and blue weigh in luma (ITU-R BT.601).
+BT601_LUMA = (0.299, 0.587, 0.114)
 T = TypeVar("T", bound=np.uint8 | np.uint16)
 
 _LEAST, _MOST = -1.0, 2.0

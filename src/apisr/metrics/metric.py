@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.errors import InputError
+from apisr.image.convert import BT601_LUMA
 from apisr.image.types import ImageU8
 
 #: float64 of any shape, mostly one plane ``(H, W)``.
@@ -143,8 +144,7 @@ def finite(value: float, what: str) -> float:
 def luma(picture: ImageU8) -> Values:
     """Luma of BT.601 in full range (0 to 255), rounded to whole levels, as float64 ``(H, W)``."""
     values = picture.astype(np.float32) / np.float32(PEAK)
-    weights = np.array([0.299, 0.587, 0.114], np.float32)
-    return np.rint((values @ weights) * np.float32(PEAK)).astype(np.float64)
+    return np.rint((values @ np.array(BT601_LUMA, np.float32)) * np.float32(PEAK)).astype(np.float64)
 
 
 def checked_pair(output: ImageU8, reference: ImageU8, border_px: int, *, least_px: int = 1) -> tuple[ImageU8, ImageU8]:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.image import ImageInt
+from apisr.image import BT601_LUMA, ImageInt
 
 BLOCK_PX = 16
 """Side of the blocks that are held or follow."""
@@ -26,9 +26,10 @@ _CHROMA_PEAK_LIMIT = 10.0
 
 _QUADS = (BLOCK_PX // 2) ** 2
 
-#: BT.601 weights; the limits are coarser than any choice of weights.
-_TO_LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
-_TO_CHROMA = np.array([[-0.299, -0.587, 0.886], [0.701, -0.587, -0.114]], np.float32)
+#: The limits are coarser than any choice of weights.
+_TO_LUMA = np.array([BT601_LUMA], np.float32)
+#: Blue and red, less luma.
+_TO_CHROMA = (np.eye(3)[[2, 0]] - BT601_LUMA).astype(np.float32)
 
 
 def differences(canonical: ImageInt, now: ImageInt, *, most: float = np.inf) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.errors import InputError
-from apisr.image import ImageF32
+from apisr.image import BT601_LUMA, ImageF32
 
 Kind = Literal["dot-crawl", "rainbow", "interlacing", "chroma-shift", "halos"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -82,7 +82,8 @@ def _split(picture: ImageF32) -> tuple[ImageF32, ImageF32, ImageF32]:
 
 
 def _joined(luma: ImageF32, red: ImageF32, blue: ImageF32) -> ImageF32:
-    green = -(0.299 * red + 0.114 * blue) / 0.587
+    of_red, of_green, of_blue = BT601_LUMA
+    green = -(of_red * red + of_blue * blue) / of_green
     result = np.stack([luma + red, luma + green, luma + blue], axis=2).astype(np.float32, copy=False)
     return np.clip(result, 0, 1, out=result)
 

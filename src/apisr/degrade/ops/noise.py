@@ -63,7 +63,7 @@ def poisson_noise(picture: ImageF32, *, scale: float, gray: bool, generator: np.
     Args:
         picture: ``(H, W, 3)`` float32 in [0, 1].
         scale: factor of the noise (1 is the counting noise itself).
-        gray: noise of the gray picture (weights 0.299, 0.587, 0.114), the same in all channels.
+        gray: noise of the luma (BT.601), the same in all channels.
         generator: source of randomness.
 
     Returns:

@@ -21,10 +21,10 @@ from typing import cast
 import cv2
 import numpy as np
 
-from apisr.image import ImageF32
+from apisr.image import BT601_LUMA, ImageF32
 
 #: Weights of red, green and blue in luma (BT.601).
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_LUMA = np.array(BT601_LUMA, np.float32)
 #: Below this width, in pixels, grain is white noise.
 _WHITE_PX = 0.2
 

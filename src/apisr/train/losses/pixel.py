@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from apisr.image import BT601_LUMA
+
 _LOG_MSE_FLOOR = 2e-4
 _RELATIVE_FLOOR = 1e-4
-_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+_YCBCR = (BT601_LUMA, (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 _GRID_FLOOR = 1e-4
 
 
