@@ -23,6 +23,7 @@ from apisr.train.init.weights import find_weights, load_into
 from apisr.train.losses.generator import GeneratorLoss
 from apisr.train.losses.perceptual import PerceptualTerm, TwinPerceptual
 from apisr.train.losses.teacher import Teacher, open_teacher
+from apisr.train.muon import Muon
 
 try:
     from lightning.fabric import Fabric
@@ -93,12 +94,14 @@ def build(config: TrainConfig, fabric: Fabric, *, has_residual_path: bool | None
     )
     if config.run.channels_last:
         generator = in_channels_last(generator)
-    trained = _set_up(generator, config, fabric, rate=config.optimizer.lr, compiled=config.run.compile)
+    kind = config.optimizer.kind
+    trained = _set_up(generator, config, fabric, rate=config.optimizer.lr, kind=kind, compiled=config.run.compile)
     ema = Ema(generator, decay=config.ema.decay)
     discriminator = None
     if config.loss.adversarial_weight > 0:
         judge = build_discriminator(config)
-        discriminator = _set_up(judge, config, fabric, rate=config.discriminator.lr)
+        judged_by = "adam" if kind == "muon" else kind
+        discriminator = _set_up(judge, config, fabric, rate=config.discriminator.lr, kind=judged_by)
     loss = GeneratorLoss(
         config,
         perceptual=build_perceptual(config, fabric.device),
@@ -190,20 +193,25 @@ def in_channels_last(module: nn.Module) -> nn.Module:
     return module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def _set_up(module: nn.Module, config: TrainConfig, fabric: Fabric, *, rate: float, compiled: bool = False) -> Trained:
-    optimizer = _optimizer(config, module, rate)
+def _set_up(
+    module: nn.Module, config: TrainConfig, fabric: Fabric, *, rate: float, kind: str, compiled: bool = False
+) -> Trained:
+    optimizer = _optimizer(config, module, rate, kind)
     runs = cast("nn.Module", torch.compile(module)) if compiled else module
     wrapped, wrapped_optimizer = cast("tuple[nn.Module, torch.optim.Optimizer]", fabric.setup(runs, optimizer))
     return Trained(module, wrapped, optimizer, wrapped_optimizer)
 
 
-def _optimizer(config: TrainConfig, module: nn.Module, rate: float) -> torch.optim.Optimizer:
-    kind = torch.optim.Adam if config.optimizer.kind == "adam" else torch.optim.AdamW
-    return kind(
+def _optimizer(config: TrainConfig, module: nn.Module, rate: float, kind: str) -> torch.optim.Optimizer:
+    betas, weight_decay = config.optimizer.betas, config.optimizer.weight_decay
+    if kind == "muon":
+        return Muon(module, rate, betas=betas, weight_decay=weight_decay)
+    adam = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
+    return adam(
         module.parameters(),
         lr=rate,
-        betas=config.optimizer.betas,
-        weight_decay=config.optimizer.weight_decay,
+        betas=betas,
+        weight_decay=weight_decay,
         # One pass over the weights instead of ten. (With gradients in fp16 the scaler of Fabric looks at them itself.)
         fused=config.run.precision != "fp16" and all(p.device.type in ("cpu", "cuda") for p in module.parameters()),
     )

@@ -178,9 +178,9 @@ class DiscriminatorConfig(_Section):
 
 
 class OptimizerConfig(_Section):
-    """The optimiser of the generator (the discriminator's has its own rate, all else the same)."""
+    """The optimiser of the generator (the discriminator's has its own rate, all else the same; beside Muon, Adam)."""
 
-    kind: Literal["adam", "adamw"] = "adam"
+    kind: Literal["adam", "adamw", "muon"] = "adam"
     lr: float = Field(default=2e-4, gt=0)
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = Field(default=0.0, ge=0)
