@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from apisr.degrade.codecs import round_trip
 from apisr.engines import ModelTraits, open_engine
-from apisr.engines.chroma import REACH_PX, ChromaEngine, clean_colours
+from apisr.engines.chroma import ChromaEngine
 from apisr.engines.pixels import run_inside, run_pixels
+from apisr.image.chroma import REACH_PX, clean_colours
 from apisr.metrics import flat_noise
 from apisr.upscale import upscale_pixels
 from apisr.upscale.reuse import CanvasUpscaler

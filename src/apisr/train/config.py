@@ -77,6 +77,9 @@ class ModelConfig(_Section):
     residual_path: bool = Field(
         default=False, description="compact, lite: the input goes through all layers, the smooth enlargement is exact"
     )
+    cleans_colours: bool = Field(
+        default=False, description="colours are cleaned along luma before the network, here and wherever it is run"
+    )
 
 
 class DataConfig(_Section):

@@ -43,6 +43,7 @@ from apisr.train.run_log import RunLog, describe_record
 from apisr.train.step import TrainingStep
 from apisr.train.validate import Pair, Validator
 from apisr.weights.checkpoint import save_network
+from apisr.weights.model import CLEANS_COLOURS
 
 
 class TrainResult(BaseModel):
@@ -106,13 +107,19 @@ def train(
     fabric = build_fabric(config)
     fabric.launch()
     if source is None:
-        source = open_source(config.data, scale=config.model.scale, seed=config.run.seed)
+        cleans = config.model.cleans_colours
+        source = open_source(config.data, scale=config.model.scale, seed=config.run.seed, cleans_colours=cleans)
     held_out: list[Pair] = []
     if config.data.holdout:
         source, held_out = hold_out(source, config)
     traits = architecture(config.model.network).traits(hyper_of(config.model))
-    scale, multiple = config.model.scale, traits.multiple_px
-    validator = Validator(config.validation, scale=scale, multiple_px=multiple, held_out=held_out)
+    validator = Validator(
+        config.validation,
+        scale=config.model.scale,
+        multiple_px=traits.multiple_px,
+        cleans_colours=config.model.cleans_colours,
+        held_out=held_out,
+    )
     parts = build(config, fabric, has_residual_path=None if state is None else "ema_unfused" in state)
     trainer = Trainer(config, parts, validator)
     if state is not None:
@@ -346,6 +353,7 @@ class Trainer:
             "scale": model.scale,
             "steps": self.step.number,
             "preset": self.config.description,
+            **({CLEANS_COLOURS: True} if model.cleans_colours else {}),
         }
         save_network(self.shipped(), target, model.network, hyper_of(model), card=card, overwrite=True)
 

@@ -19,6 +19,7 @@ from torch.nn import functional
 from apisr.core.errors import InputError
 from apisr.core.media import find_media
 from apisr.image import ImageU8, from_float, from_tensor, read_rgb, to_float, to_tensor
+from apisr.image.chroma import clean_colours
 from apisr.metrics.metric import Metric, Undefined
 from apisr.metrics.registry import open_metric
 from apisr.train.config import PairSet, ValidationConfig
@@ -82,6 +83,7 @@ class Validator:
         config: metrics, rim, panels.
         scale: of the network.
         multiple_px: sizes are padded to multiples of this.
+        cleans_colours: the colours of low pictures are cleaned before the network (:mod:`apisr.image.chroma`).
         held_out: more pairs, beside those of the configuration.
 
     Raises:
@@ -90,11 +92,18 @@ class Validator:
     """
 
     def __init__(
-        self, config: ValidationConfig, *, scale: int, multiple_px: int, held_out: Sequence[Pair] = ()
+        self,
+        config: ValidationConfig,
+        *,
+        scale: int,
+        multiple_px: int,
+        cleans_colours: bool = False,
+        held_out: Sequence[Pair] = (),
     ) -> None:
         self.config = config
         self.scale = scale
         self.multiple_px = multiple_px
+        self.cleans_colours = cleans_colours
         self.pairs = [*find_pairs(config.pairs), *held_out]
         self._metrics = {name: open_metric(name, border_px=config.crop_px) for name in config.metrics}
 
@@ -114,7 +123,8 @@ class Validator:
         for pair in self.pairs[rank::world]:
             low, high = pair.read()
             _check_sizes(pair, low, high, self.scale)
-            output = enlarge(module, low, scale=self.scale, multiple_px=self.multiple_px, device=device)
+            seen = clean_colours(low) if self.cleans_colours else low
+            output = enlarge(module, seen, scale=self.scale, multiple_px=self.multiple_px, device=device)
             for name, metric in self._metrics.items():
                 # A score that does not exist (identical pictures, too small for the metric): the mean is of the others.
                 with contextlib.suppress(Undefined):

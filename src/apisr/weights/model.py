@@ -73,7 +73,7 @@ class Model:
 
     @property
     def cleans_colours(self) -> bool:
-        """Whether the colours of its input are cleaned before it (:mod:`apisr.engines.chroma`)."""
+        """Whether the colours of its input are cleaned before it (:mod:`apisr.image.chroma`)."""
         return self.card.get(CLEANS_COLOURS) is True
 
     @property

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from apisr.core.errors import InputError
 from apisr.image import ImageU8
+from apisr.image.chroma import REACH_PX, clean_colours
 from apisr.train.config import DataConfig, Enhance
 
 #: First number of the random stream of crops, after the seed.
@@ -41,6 +42,7 @@ class CropOptions:
         flips: mirror with probability 1/2 each way and turn by 90 degrees with probability 1/2.
         detail_bias: probability that two places are drawn and the more detailed one is taken. Drawn pictures are mostly
             flat: half of all crops at random places teach next to nothing.
+        cleans_colours: the colours of low crops are cleaned (:mod:`apisr.image.chroma`), as the network will have them.
         channel_shuffle: probability that the colour channels are permuted: colours that the pictures lack, lines as
             before.
         seed: of everything random.
@@ -53,6 +55,7 @@ class CropOptions:
     enhance: Enhance = "none"
     flips: bool = True
     detail_bias: float = 0.0
+    cleans_colours: bool = False
     channel_shuffle: float = 0.0
     seed: int = 0
     cache: Path | None = None
@@ -65,10 +68,11 @@ class CropOptions:
             )
 
     @classmethod
-    def of(cls, config: DataConfig, *, scale: int, seed: int) -> CropOptions:
-        """Take the options from the section ``[data]`` of a configuration."""
+    def of(cls, config: DataConfig, *, scale: int, seed: int, cleans_colours: bool = False) -> CropOptions:
+        """Take the other options from the section ``[data]`` of a configuration."""
         return cls(
             scale=scale,
+            cleans_colours=cleans_colours,
             patch_px=config.patch_px,
             crops_per_picture=config.crops_per_picture,
             enhance=config.enhance,
@@ -103,6 +107,10 @@ def cut(parts: Mapping[str, ImageU8], options: CropOptions, rng: np.random.Gener
     for name, picture in parts.items():
         factor = 1 if name == "lr" else scale
         crops[name] = picture[top * factor : (top + side) * factor, left * factor : (left + side) * factor]
+    if options.cleans_colours:
+        above, before = min(top, REACH_PX), min(left, REACH_PX)
+        seen = low[top - above : top + side + REACH_PX, left - before : left + side + REACH_PX]
+        crops["lr"] = clean_colours(np.asarray(seen))[above : above + side, before : before + side]
     if options.flips:
         mirror, upside, turn = (bool(value) for value in rng.random(3) < 0.5)
         for name, part in crops.items():

@@ -100,13 +100,13 @@ class DegradedCrops:
         return cut_all(parts, options, rng, bilinear_error=bilinear_error(low, high))
 
 
-def open_source(config: DataConfig, *, scale: int, seed: int) -> CropSource:
-    """Open what the section ``[data]`` of a configuration names.
+def open_source(config: DataConfig, *, scale: int, seed: int, cleans_colours: bool = False) -> CropSource:
+    """Open what the section ``[data]`` of a configuration names; the rest as of :class:`CropOptions`.
 
     Raises:
         InputError: it names nothing, or what it names is not there.
     """
-    options = CropOptions.of(config, scale=scale, seed=seed)
+    options = CropOptions.of(config, scale=scale, seed=seed, cleans_colours=cleans_colours)
     check_one_origin(config)
     if config.shards is not None:
         return ShardCrops.open(config.shards, options, sampling_weights=config.sampling_weights)
