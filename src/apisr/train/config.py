@@ -145,6 +145,8 @@ class LossConfig(_Section):
     frequency_weight: float = Field(default=0.0, ge=0)
     grid_weight: float = Field(default=0.0, ge=0, description="patterns with a period of two pixels")
     chroma_weight: float = Field(default=0.0, ge=0, description="colour that codecs leave beside outlines")
+    line_weight: float = Field(default=0.0, ge=0, description="depth of dark lines that the output lost")
+    line_deeper: float = Field(default=0.3, ge=0, description="how much gained depth of lines counts, lost depth is 1")
     perceptual_weight: float = Field(default=0.0, ge=0, description="beta")
     perceptual: tuple[FeatureTerm, ...] = ()
     adversarial_weight: float = Field(default=0.0, ge=0, description="gamma")
