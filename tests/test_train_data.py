@@ -18,6 +18,7 @@ from apisr.image import Picture, write_picture
 
 torch = pytest.importorskip("torch")
 
+from apisr.image.chroma import clean_colours  # noqa: E402
 from apisr.synthesis.assets import Assets  # noqa: E402 - torch may be absent
 from apisr.train.config import DataConfig  # noqa: E402
 from apisr.train.data.crops import CropOptions, bilinear_error, cut  # noqa: E402
@@ -257,6 +258,22 @@ def test_crops_know_the_error_of_their_whole_picture(tmp_path: Path) -> None:
     with Loader(source, batch=2, seed=0, shuffle_crops=4) as loader:
         batch = on_device(next(loader), torch.device("cpu"), channels_last=True)
     assert batch["bilinear_error"].tolist() == pytest.approx([expected] * 2)
+
+
+def test_crops_are_cleaned_as_the_whole_picture_is(tmp_path: Path) -> None:
+    build(tmp_path, Smooth(1, (64, 96)), {"harsh": "apisr"}, count=1, pictures_per_shard=1)
+    low = np.load(tmp_path / "lr2_harsh_0000.npy")[0]
+    options = {"scale": 2, "patch_px": 32, "crops_per_picture": 20, "flips": False}
+    plain = shard_crops(tmp_path, **options).crops(0, 0)
+    cleaned = shard_crops(tmp_path, **options, cleans_colours=True).crops(0, 0)
+    windows = np.lib.stride_tricks.sliding_window_view(low, (16, 16), axis=(0, 1))
+    for before, after in zip(plain, cleaned, strict=True):
+        assert torch.equal(before["gt"], after["gt"])
+        (top, left), *others = np.argwhere((windows == before["lr"].numpy()).all((2, 3, 4)))
+        assert not others
+        expected = clean_colours(low)[top : top + 16, left : left + 16].transpose(2, 0, 1)
+        np.testing.assert_array_equal(after["lr"].numpy(), expected)
+    assert any(not torch.equal(before["lr"], after["lr"]) for before, after in zip(plain, cleaned, strict=True))
 
 
 def test_detail_bias_takes_the_more_detailed_of_two_places() -> None:

@@ -172,6 +172,40 @@ def test_chroma_equals_opencv() -> None:
     assert float(pixel.chroma(target + 0.1, target)) == pytest.approx(0, abs=1e-6)  # gray has no colour
 
 
+def test_line_depth_is_that_of_opencv() -> None:
+    output, target = pictures(11, side=40)
+    window = np.ones((7, 7), np.uint8)
+    depths: list[np.ndarray] = []
+    for batch in (output, target):
+        lumas = [cv2.cvtColor(picture.permute(1, 2, 0).numpy(), cv2.COLOR_RGB2GRAY) for picture in batch]
+        depths.append(np.stack([cv2.morphologyEx(luma, cv2.MORPH_BLACKHAT, window) for luma in lumas]))
+    missing = depths[1] - depths[0]
+    expected = np.where(missing > 0, missing, -0.25 * missing).mean()
+    assert float(pixel.line_depth(output, target, window_px=7, deeper=0.25)) == pytest.approx(expected, rel=1e-4)
+    assert float(pixel.line_depth(target, target, window_px=7, deeper=0.25)) == 0
+
+
+def test_line_depth_in_doubt_is_above_the_mean() -> None:
+    """A line that is there in half of the cases is drawn whole where lost depth costs more, else not at all."""
+    drawn = torch.full((1, 3, 24, 24), 0.8)
+    drawn[..., 11:13] = 0.2
+    blank = torch.full_like(drawn, 0.8)
+
+    def best(deeper: float) -> float:
+        shares = [share / 10 for share in range(11)]
+        costs = [
+            sum(
+                float(pixel.line_depth(blank.lerp(drawn, share), true, window_px=7, deeper=deeper))
+                for true in (drawn, blank)
+            )
+            for share in shares
+        ]
+        return shares[costs.index(min(costs))]
+
+    assert best(0.3) == 1
+    assert best(3.0) == 0
+
+
 def test_grid_is_the_uneven_share_of_the_steps() -> None:
     """Written once more in NumPy; a ramp whose every second step is left out is as uneven as can be."""
     output, target = pictures(2, side=18)
