@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from apisr.core.config import Presets, nearest, read_toml, read_toml_file, validated, write_toml
 from apisr.core.errors import ApisrError, Cancelled, InputError, MissingExtra, ModelError, RunError
-from apisr.core.files import atomic_path, check_target, free_bytes, path_inside, write_atomic
+from apisr.core.files import atomic_path, check_target, free_bytes, path_inside, read_plain, write_atomic
 from apisr.core.locks import hold_lock, take_lock
 from apisr.core.media import find_media, kind_of_content, media_kind
 from apisr.core.memory import available_memory, check_memory, total_memory
@@ -368,3 +368,25 @@ def alive(pid: int) -> bool:
     except (OSError, IndexError):
         return False
     return state != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_a_short_text_takes_no_more_memory_than_it_has(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    code = (
+        "import resource, sys\nfrom pathlib import Path\nfrom apisr.core.files import read_plain\n"
+        "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20),) * 2)\n"
+        "print(len(read_plain(Path(sys.argv[1]), at_most=2 << 30)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.json"], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == ("2", "")
+
+
+def test_a_text_of_the_largest_length_is_read_and_a_longer_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(bytes(1 << 20))
+    assert len(read_plain(path, at_most=1 << 20)) == 1 << 20
+    path.write_bytes(bytes((1 << 20) + 1))
+    with pytest.raises(OSError, match="longer than 1 MB"):
+        read_plain(path, at_most=1 << 20)

@@ -39,6 +39,7 @@ from apisr.image import (
     ImageInt,
     ImageU8,
     ImageU16,
+    PictureSource,
     check_floats,
     check_format,
     find_pictures,
@@ -320,7 +321,11 @@ def enhance_files(
     for target, (path, relative) in jobs.items():
         gamma = _gamma_for(relative, options)
         try:
-            remarks = _enhance_file(path, target, gamma, options, cancel)
+            with open_picture(path, max_pixels=options.max_pixels) as picture:
+                remarks = (*picture.info.notices, *losses(picture.info, target))
+                for line in remarks:
+                    progress(Progress("enhance", "notice", message=f"{path}: {line}"))
+                _enhance_picture(picture, target, gamma, options, cancel)
             done[target] = gamma
             if remarks:
                 notices[path] = remarks
@@ -372,27 +377,26 @@ def _gamma_for(relative: Path, options: EnhanceOptions) -> float:
     return draw_gamma(generator, options.gamma_range)
 
 
-def _enhance_file(source: Path, target: Path, gamma: float, options: EnhanceOptions, cancel: Cancel) -> tuple[str, ...]:
-    """Enhance one file frame by frame and return what of it was not kept."""
+def _enhance_picture(
+    picture: PictureSource, target: Path, gamma: float, options: EnhanceOptions, cancel: Cancel
+) -> None:
+    """Enhance one picture frame by frame."""
     shown: ImageU8 | None = None
-    with open_picture(source, max_pixels=options.max_pixels) as picture:
-        info = picture.info
-        remarks = (*info.notices, *losses(info, target))
-        kept = frames_kept(info, target)
-        with open_writer(target, info, overwrite=options.overwrite, provenance=options.provenance) as writer:
-            for frame in itertools.islice(picture.frames(), kept):
-                cancel.check()
-                height, width, channels = frame.pixels.shape
-                check_format(target, height, width)
-                steps = enhance_steps(frame.pixels, preset=options.preset, gamma=gamma)
-                writer.start_frame(height, width, channels, frame.pixels.dtype, duration_ms=frame.duration_ms)
-                writer.write(_like_integers(frame.pixels, steps.result))
-                if options.show and shown is None:
-                    shown = panel(frame.pixels, steps)
+    info = picture.info
+    with open_writer(target, info, overwrite=options.overwrite, provenance=options.provenance) as writer:
+        for frame in itertools.islice(picture.frames(), frames_kept(info, target)):
+            cancel.check()
+            height, width, channels = frame.pixels.shape
+            check_format(target, height, width)
+            steps = enhance_steps(frame.pixels, preset=options.preset, gamma=gamma)
+            writer.start_frame(height, width, channels, frame.pixels.dtype, duration_ms=frame.duration_ms)
+            writer.write(_like_integers(frame.pixels, steps.result))
+            if options.show and shown is None:
+                shown = panel(frame.pixels, steps)
+        picture.check_unchanged()
     if shown is not None:
         set_apart(_panel_path(target).parent)
         write_picture(_panel_path(target), shown, overwrite=options.overwrite)
-    return remarks
 
 
 def _check_gamma(gamma: float) -> None:

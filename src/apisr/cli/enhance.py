@@ -73,9 +73,6 @@ def command(
     began = time.monotonic()
     with reporting.display() as display:
         result = enhance_files(expand(inputs), output, options, progress=display.show, cancel=display.cancel)
-    for path, notices in result.notices.items():
-        for line in notices:
-            note(f"apisr: note: {path}: {line}")
     for path, reason in result.failed.items():
         note(f"apisr: error: {path}: {reason}")
     if reporting.as_json:

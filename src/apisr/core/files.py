@@ -186,14 +186,16 @@ def read_plain(path: Path, *, at_most: int = 64 << 20) -> bytes:
     Traceback (most recent call last):
     OSError: [Errno 22] it is a pipe or a device
     """
+    content = bytearray()
     try:
         with open_regular(path) as file:
-            content = file.read(at_most + 1)
+            while part := file.read(1 << 20):  # never at_most at once: Python makes room for all that is asked for
+                content += part
+                if len(content) > at_most:
+                    raise OSError(errno.EFBIG, f"it is longer than {at_most >> 20} MB")
     except InputError as error:
         raise OSError(errno.EINVAL, _PIPE_OR_DEVICE) from error
-    if len(content) > at_most:
-        raise OSError(errno.EFBIG, f"it is longer than {at_most >> 20} MB")
-    return content
+    return bytes(content)
 
 
 def real_path(path: Path) -> Path:

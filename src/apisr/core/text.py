@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from typing import Any
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 #: Format characters that scripts and emoji need: zero width non-joiner and joiner.
 _NEEDED = frozenset("\u200c\u200d")
+_NAMES_SHOWN = 6
 
 
 def printable(text: str | Path) -> str:
@@ -29,6 +31,29 @@ def printable(text: str | Path) -> str:
         character if unicodedata.category(character) not in _UNSEEN or character in _NEEDED else _escape(character)
         for character in str(text)
     )
+
+
+def some_names(names: Sequence[str]) -> str:
+    """Return names with commas, the first few of many.
+
+    >>> some_names([f"{letter}.png" for letter in "abcdefgh"])
+    'a.png, b.png, c.png, d.png, e.png, f.png and 2 more'
+    """
+    rest = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def lines_by_kind(found: Iterable[tuple[str, Iterable[str]]]) -> tuple[str, ...]:
+    """Return one line for each kind of remark, with the names that it is true of.
+
+    >>> lines_by_kind([("b.png", ["too deep", "cut off"]), ("a.png", ["too deep"])])
+    ('cut off: b.png', 'too deep: a.png, b.png')
+    """
+    kinds: dict[str, set[str]] = {}
+    for name, remarks in found:
+        for remark in remarks:
+            kinds.setdefault(remark, set()).add(name)
+    return tuple(f"{kind}: {some_names(sorted(names))}" for kind, names in sorted(kinds.items()))
 
 
 def parse_json(text: str | bytes) -> Any:

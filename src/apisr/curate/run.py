@@ -247,7 +247,7 @@ class _Tally:
             line = f"{source}: same content as '{result.repeats}', passed over"
         else:
             self.done_now += 1
-            line = f"{source}: {result.pictures} pictures"
+            line = "; ".join([f"{source}: {result.pictures} pictures", *result.notices])
         self._progress(
             Progress(
                 "curate",

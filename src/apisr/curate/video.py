@@ -27,6 +27,7 @@ from apisr.curate.select import Candidate, select
 from apisr.curate.settings import CurateSettings
 from apisr.image.types import ImageU8
 from apisr.video.intra import IntraFrame, PacketStatistics
+from apisr.video.losses import losses_as_rgb
 from apisr.video.native import NativeHeight, estimate_native_height
 from apisr.video.source import VideoSource
 
@@ -70,6 +71,7 @@ class CuratedVideo:
         scores: scores of all intra frames that were not empty (the ten thousand first).
         left_out: how many intra frames were left out, by flag.
         native_height: the estimated native height, None where frames differ in size.
+        notices: what its pictures have lost of the video (see :func:`apisr.video.losses.losses_as_rgb`).
     """
 
     rows: tuple[Row, ...]
@@ -82,6 +84,7 @@ class CuratedVideo:
     scores: tuple[float, ...]
     left_out: dict[str, int]
     native_height: NativeHeight | None
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,7 @@ def _curate_source(
         scores=tuple(candidate.score for candidate in survey.candidates[:KEPT_SCORES]),
         left_out=survey.left_out,
         native_height=production.native_height,
+        notices=losses_as_rgb(source.info),
     )
 
 

@@ -35,9 +35,10 @@ DECODER_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class WorkResult:
-    """What became of one video: how many pictures it gave, or why none, or whose content it repeats."""
+    """What became of one video: how many pictures it gave, what they lost, or why none, or whose content it repeats."""
 
     pictures: int = 0
+    notices: tuple[str, ...] = ()
     error: str = ""
     repeats: str = ""
 
@@ -156,7 +157,7 @@ def work(job: Job) -> WorkResult:
         finally:
             remove_tree(folder)
         write_record(job.dataset, video.name, _record(video, result, size, modified))
-        return WorkResult(pictures=len(result.rows))
+        return WorkResult(len(result.rows), result.notices)
     except ApisrError as error:
         return WorkResult(error=_explained(printable(str(error))))
     except Exception as error:  # noqa: BLE001 - whatever a broken file does to a decoder must not stop the others

@@ -25,7 +25,7 @@ from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.degrade.journal import Journal, Record, read_records
 from apisr.degrade.recipe import Recipe, apply, low_size, sample
 from apisr.degrade.sheet import Example, contact_sheet
-from apisr.image import find_pictures, read_rgb, write_picture
+from apisr.image import find_pictures, read_rgb, rgb_losses, write_picture
 
 PARAMETERS_NAME = "parameters.jsonl"
 SHEET_NAME = f"{LOOK_FOLDER}/contact_sheet.png"
@@ -61,6 +61,7 @@ class DegradeResult(BaseModel):
         failed: relative name -> reason.
         sheet: the contact sheet, if one was made.
         left_out: files of searched folders that are not pictures, or that a dataset does not accept.
+        notices: what of the pictures done now was not read (see :func:`apisr.image.rgb_losses`).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -70,6 +71,7 @@ class DegradeResult(BaseModel):
     failed: dict[str, str]
     sheet: Path | None
     left_out: tuple[Path, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 def degrade_folder(
@@ -88,7 +90,7 @@ def degrade_folder(
         output: folder to write to; a run that was interrupted is taken up where it stopped.
         recipe: what may happen, and the scale.
         options: seed, workers and what is written.
-        progress: called after each picture.
+        progress: told before the work what of the pictures is not read, and called after each picture.
         cancel: stops the run between two pictures.
 
     Raises:
@@ -100,6 +102,9 @@ def degrade_folder(
     total = len(run.pictures)
     done: list[str] = []
     failed: dict[str, str] = {}
+    notices = rgb_losses(run.pictures[name] for name in run.todo)
+    for line in notices:
+        progress(Progress("degrade", "notice", message=line))
     output.mkdir(parents=True, exist_ok=True)
     with run.journal:
         for name, error in run.results(cancel):
@@ -113,7 +118,9 @@ def degrade_folder(
     run.journal.write_sorted(run.pictures)
     sheet = run.write_sheet(anew=bool(done)) if options.sheet else None
     before = tuple(run.before)
-    return DegradeResult(done=tuple(done), skipped=before, failed=failed, sheet=sheet, left_out=run.left_out)
+    return DegradeResult(
+        done=tuple(done), skipped=before, failed=failed, sheet=sheet, left_out=run.left_out, notices=notices
+    )
 
 
 class _Run:

@@ -31,16 +31,14 @@ import numpy as np
 from apisr.core.errors import InputError
 from apisr.core.files import not_a_file, read_plain, sha256_file
 from apisr.core.media import MediaKind, find_media, media_kind
-from apisr.core.text import printable
+from apisr.core.text import lines_by_kind, printable, some_names
 from apisr.evaluate.options import Layout
-from apisr.image import open_picture
-from apisr.image.types import ImageU8, PictureInfo
+from apisr.image import losses_as_rgb, open_picture
+from apisr.image.types import ImageU8
 
 #: AVC-RealLQ: number of clips, and of frames in each.
 AVC_REALLQ = (46, 100)
 DRAWINGS_NAME = "drawings.txt"
-
-_NAMES_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -71,19 +69,19 @@ class MediaInput:
         """SHA-256 of the file that holds a frame."""
         return self.sha256[0 if len(self.sha256) == 1 else frame]
 
-    def frames(self, on_open: Callable[[Path, PictureInfo], None] | None = None) -> Iterator[ImageU8]:
+    def frames(self, on_open: Callable[[Path, Sequence[str]], None] | None = None) -> Iterator[ImageU8]:
         """Read the frames in order, as uint8 RGB ``(H, W, 3)``.
 
         Args:
-            on_open: called with every picture file that is read, and what is known of it.
+            on_open: called with every file that is read, and what reading it loses.
         """
         if self.video:
-            yield from _video_frames(self.files[0])
+            yield from _video_frames(self.files[0], on_open)
             return
         for file in self.files:
             with open_picture(file) as picture:
                 if on_open is not None:
-                    on_open(file, picture.info)
+                    on_open(file, losses_as_rgb(picture))
                 pixels = picture.first_rgb()
             yield pixels
 
@@ -153,7 +151,7 @@ def _left_out(files: Sequence[Path]) -> list[str]:
     """Name what of the folders is not scored, but for the reports of earlier evaluations and lists of drawings."""
     reports = (".json", ".html")
     names = [printable(file.name) for file in files if file.suffix not in reports and file.name != DRAWINGS_NAME]
-    return [f"left out, neither pictures nor videos, or not accepted in a dataset: {_some(names)}"] if names else []
+    return [f"left out, neither pictures nor videos, or not accepted in a dataset: {some_names(names)}"] if names else []
 
 
 def _paired(
@@ -162,7 +160,7 @@ def _paired(
     """Put inputs and ground truth of the same name together."""
     lone, unused = sorted(sources.keys() - truth.keys()), sorted(truth.keys() - sources.keys())
     problems = [
-        f"{len(names)} {kind}: {_some(names)}"
+        f"{len(names)} {kind}: {some_names(names)}"
         for names, kind in (
             (lone, "without a reference"),
             (unused, "reference without a picture" if len(unused) == 1 else "references without a picture"),
@@ -184,31 +182,21 @@ def _paired(
 
 
 class Unscored:
-    """Collects what of the pictures takes no part in their scores, while they are read.
+    """Collects what of the pictures and videos takes no part in their scores, while they are read.
 
     Scores are of 8-bit RGB: what a file holds beyond that could be wrong and would not be seen.
     """
 
     def __init__(self) -> None:
-        self._names: dict[str, set[str]] = {}
+        self._found: list[tuple[str, Sequence[str]]] = []
 
-    def observe(self, file: Path, info: PictureInfo) -> None:
-        """Note a picture file that is read."""
-        for kind in _beyond_rgb(info):
-            self._names.setdefault(kind, set()).add(printable(file.name))
+    def observe(self, file: Path, losses: Sequence[str]) -> None:
+        """Note what is lost of a file that is read."""
+        self._found.append((printable(file.name), losses))
 
-    def notices(self) -> list[str]:
+    def notices(self) -> tuple[str, ...]:
         """Return one sentence for each kind."""
-        return [f"{kind}: {_some(sorted(names))}" for kind, names in sorted(self._names.items())]
-
-
-def _beyond_rgb(info: PictureInfo) -> Iterator[str]:
-    if info.channels in (2, 4) and info.format != "GIF":  # a GIF is read with alpha, whether it has some or not
-        yield "alpha is not scored, pictures are laid over white"
-    if info.dtype == np.uint16:
-        yield "16 bits are rounded to 8 before scoring"
-    if info.frame_count > 1:
-        yield "only the first frame or page is scored"
+        return lines_by_kind(self._found)
 
 
 def read_drawings(path: Path) -> list[int]:
@@ -268,7 +256,7 @@ def _folders(folder: Path, files: Mapping[Path, MediaKind], layout: Layout) -> d
     if loose:
         raise InputError(
             f"layout '{layout}' expects one folder for each clip, but pictures lie in '{printable(folder)}' itself: "
-            f"{_some([printable(file.name) for file in loose])}.",
+            f"{some_names([printable(file.name) for file in loose])}.",
             code="bad-layout",
         )
     return {
@@ -304,12 +292,13 @@ def _check_avc_reallq(sources: dict[str, MediaInput]) -> None:
         )
     if other:
         raise InputError(
-            f"AVC-RealLQ has {frames} frames in each clip, but {_some(other)}. Give the whole set.",
+            f"AVC-RealLQ has {frames} frames in each clip, but {some_names(other)}. Give the whole set.",
             code="incomplete-set",
         )
 
 
-def _video_frames(path: Path) -> Iterator[ImageU8]:
+def _video_frames(path: Path, on_open: Callable[[Path, Sequence[str]], None] | None) -> Iterator[ImageU8]:
+    from apisr.video.losses import losses_as_rgb
     from apisr.video.reader import ReadReport
     from apisr.video.source import VideoSource
     from apisr.video.verify import source_problems
@@ -317,6 +306,8 @@ def _video_frames(path: Path) -> Iterator[ImageU8]:
     report = ReadReport()
     times: list[int] = []
     with VideoSource.open(path) as source:
+        if on_open is not None:
+            on_open(path, losses_as_rgb(source.info))
         for frame in source.frames(report=report):
             times.append(frame.pts)
             yield np.asarray(frame.rgb, np.uint8)
@@ -334,11 +325,6 @@ def _same_name(name: str, first: Path, second: Path) -> InputError:
         f"two inputs are named '{name}': '{printable(first)}' and '{printable(second)}'. Rename or leave out one.",
         code="same-name",
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _listed(paths: Sequence[Path]) -> str:

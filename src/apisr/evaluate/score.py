@@ -19,7 +19,7 @@ from apisr.evaluate.models import Enlarger
 from apisr.evaluate.protocols import Protocol
 from apisr.evaluate.report import ClipScore, PictureScore
 from apisr.image import write_picture
-from apisr.image.types import ImageU8, PictureInfo
+from apisr.image.types import ImageU8
 from apisr.metrics import Metric, Undefined, held_change
 from apisr.metrics.temporal import FLICKER
 
@@ -49,14 +49,14 @@ class Scorer:
         protocol: on what.
         enlarger: who makes the outputs; None where they are given.
         outputs: folder in which the outputs are kept, as PNG.
-        on_open: called with every picture file that is read, and what is known of it.
+        on_open: called with every file that is read, and what reading it loses.
     """
 
     metrics: Sequence[Metric]
     protocol: Protocol
     enlarger: Enlarger | None = None
     outputs: Path | None = None
-    on_open: Callable[[Path, PictureInfo], None] | None = None
+    on_open: Callable[[Path, Sequence[str]], None] | None = None
 
     def picture(self, entry: Entry) -> PictureScore:
         """Score an entry that is a picture; errors as in :meth:`samples`."""

@@ -35,8 +35,8 @@ from apisr.train.checkpoint import State, load_newest, remove_partial, save_chec
 from apisr.train.config import TrainConfig, learning_rate_factor
 from apisr.train.data.holdout import hold_out
 from apisr.train.data.loader import CropSource, Loader
-from apisr.train.data.sources import fingerprint, open_source, worker_count
-from apisr.train.init import hyper_of, resolve_model_config
+from apisr.train.data.sources import fingerprint, open_source, unread, worker_count
+from apisr.train.init import check_discriminator_config, hyper_of, resolve_model_config
 from apisr.train.pace import Pace, memory_mib
 from apisr.train.run_folder import checkpoints_to_resume, describe_run, hold_run
 from apisr.train.run_log import RunLog, describe_record
@@ -102,6 +102,7 @@ def train(
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     config = config.model_copy(update={"model": resolve_model_config(config.model)})
+    check_discriminator_config(config.discriminator)
     checkpoints = checkpoints_to_resume(config, resume=resume)
     state, damaged = load_newest(checkpoints) if checkpoints else (None, [])
     fabric = build_fabric(config)
@@ -156,6 +157,8 @@ def _announce(trainer: Trainer, source: CropSource, progress: ProgressFn, *, any
     config, parts = trainer.config, trainer.parts
     expected = preflight.expect(config, parts, source, step=trainer.step.number)
     for line in preflight.describe(config, parts, source, len(trainer.validator.pairs), expected):
+        progress(Progress("train", kind="notice", message=line))
+    for line in unread(source, trainer.validator.pairs) if not trainer.step.number else ():
         progress(Progress("train", kind="notice", message=line))
     if not anyway:
         preflight.check_fits(config, parts, expected)

@@ -15,6 +15,7 @@ import av
 from av.error import FFmpegError
 from av.video.stream import VideoStream
 
+from apisr.video.colour import bit_depth, has_alpha
 from apisr.video.containers.base import Container
 from apisr.video.containers.registry import container_of
 from apisr.video.info import SourceInfo
@@ -22,6 +23,8 @@ from apisr.video.output_streams import kept_file_tags, kept_tags, language_for
 from apisr.video.streams import StreamPlan
 from apisr.video.turn import is_right_angle
 
+#: Transfer characteristics of PQ and HLG (ITU-T H.273).
+_HDR_TRANSFERS = (16, 18)
 #: Muxers that write how a picture is to be turned.
 _TURNING = {"mov", "mp4", "matroska", "webm"}
 #: As many frames are written as a transport stream needs to be known for one.
@@ -29,6 +32,19 @@ _FRAMES = 12
 _CODECS = ("mpeg4", "mpeg2video", "vp8", "mjpeg")
 #: Tags of a stream that programs write for programs.
 _OF_THE_MACHINE = {"language", "handler_name", "creation_time", "timecode", "filename", "mimetype", "variant_bitrate"}
+
+
+def losses_as_rgb(source: SourceInfo) -> tuple[str, ...]:
+    """Return what is lost of a video whose frames are read as 8-bit RGB, for scoring and training, a sentence each."""
+    video = source.video
+    lost: list[str] = []
+    if (bits := bit_depth(video.pixel_format)) > 8:
+        lost.append(f"only the upper 8 of {bits} bits are read")
+    if video.colour.transfer in _HDR_TRANSFERS:
+        lost.append("the values of HDR (PQ, HLG) are read as they are coded, not brought to those of sRGB")
+    if video.separate_alpha or has_alpha(video.pixel_format):
+        lost.append("alpha is left out")
+    return tuple(lost)
 
 
 def losses(source: SourceInfo, target: Path, streams: Sequence[StreamPlan]) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from apisr.core.errors import InputError
-from apisr.core.progress import Cancel, ProgressFn, no_progress
+from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
+from apisr.image import rgb_losses
 from apisr.synthesis.assets import Assets
 from apisr.train.data.crops import CropOptions
 from apisr.train.data.degradation import Mixture
@@ -81,7 +82,10 @@ def prepare_shards(
     mixtures = dict(_parsed(text, request.scale) for text in request.degradations or (_DEFAULT_DEGRADATION,))
     targets = dict(_target(text) for text in request.targets)
     options = ShardOptions(request.scale, request.count, request.seed, workers=request.workers)
-    made = build_shards(request.folder, _opened(request), mixtures, options, progress=progress, cancel=cancel)
+    pictures = _opened(request)
+    for line in rgb_losses(pictures.paths) if isinstance(pictures, FilePictures) else ():
+        progress(Progress("shards", "notice", message=line))
+    made = build_shards(request.folder, pictures, mixtures, options, progress=progress, cancel=cancel)
     if request.teachers or targets:
         crops = CropOptions(scale=request.scale, patch_px=request.scale)
         source = ShardCrops.open(request.folder, crops)

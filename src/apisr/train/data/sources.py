@@ -20,13 +20,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from apisr.core.errors import InputError
 from apisr.core.processes import usable_cores
+from apisr.image import rgb_losses
 from apisr.synthesis.assets import Assets
 from apisr.train.config import DataConfig
 from apisr.train.data.crops import CROPS_STREAM, CropOptions, bilinear_error, check_large_enough, cut_all, whole_pixels
@@ -41,6 +44,7 @@ from apisr.train.data.pictures import (
 )
 from apisr.train.data.pseudo_gt import pseudo_gt
 from apisr.train.data.shards import ShardCrops, ShardPictures
+from apisr.train.validate import Pair
 
 #: Bytes from the middle of a file by which it is known again.
 _SAMPLE_BYTES = 4096
@@ -155,6 +159,14 @@ def fingerprint(source: CropSource) -> str | None:
             file.seek(max(0, size // 2 - _SAMPLE_BYTES // 2))
             digest.update(file.read(_SAMPLE_BYTES))
     return digest.hexdigest()
+
+
+def unread(source: CropSource, pairs: Iterable[Pair]) -> tuple[str, ...]:
+    """Return what of the picture files of a training and of its validation is not read, a sentence a kind."""
+    files = [part for pair in pairs for part in (pair.low, pair.high) if isinstance(part, Path)]
+    if isinstance(source, DegradedCrops) and isinstance(source.pictures, FilePictures):
+        files += source.pictures.paths
+    return rgb_losses(files)
 
 
 def worker_count(config: DataConfig) -> int:
