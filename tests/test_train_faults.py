@@ -12,6 +12,7 @@ import torch
 from error_codes import raises_code
 
 from apisr.image import write_picture
+from apisr.networks import build
 from apisr.train.config import TrainConfig, load_config
 from apisr.train.data.crops import CropOptions
 from apisr.train.data.prepare import ShardRequest, prepare_shards
@@ -180,6 +181,40 @@ def test_a_picture_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"1\.png") as caught:
         run(tmp_path, "run.steps=9", *sets, resume=True)
     assert getattr(caught.value, "code", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "near"),
+    [
+        ("model.arguments.feature=8", "Did you mean 'features'"),
+        ("model.arguments.init_from=a.pth", "There are: features"),
+        ("discriminator.arguments.feautres=8", "Did you mean 'features'"),
+        ("discriminator.arguments.scale=4", "Did you mean 'scales'"),
+    ],
+)
+def test_arguments_that_a_network_has_not_are_refused_by_name(tmp_path: Path, value: str, near: str) -> None:
+    folder = drawings(tmp_path / "drawings")
+    with raises_code("unknown-argument") as refused:
+        run(tmp_path / "run", f'data.folders=["{folder}"]', value)
+    assert near in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("value", ["features=x", "features=2.5", "scales=9999"])
+def test_arguments_of_a_discriminator_that_do_not_fit_are_refused(tmp_path: Path, value: str) -> None:
+    folder = drawings(tmp_path / "drawings")
+    with raises_code("bad-setting"):
+        run(tmp_path / "run", f'data.folders=["{folder}"]', f"discriminator.arguments.{value}")
+
+
+def test_layers_that_a_feature_network_has_not_are_refused_before_the_first_step(tmp_path: Path) -> None:
+    folder = drawings(tmp_path / "drawings")
+    torch.save(build("vgg", {"depth": 16}).state_dict(), tmp_path / "vgg.pth")
+    term = f'loss.perceptual=[{{network="vgg:{tmp_path}/vgg.pth", weights={{conv9_9=1.0}}}}]'
+    sets = [f'data.folders=["{folder}"]', "loss.perceptual_weight=1", term]
+    with raises_code("unknown-layer"):
+        run(tmp_path / "run", *sets)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

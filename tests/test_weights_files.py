@@ -376,6 +376,16 @@ def test_absurd_hyper_parameters_are_refused(tmp_path: Path, hyper: dict[str, An
         resolve_model(path)
 
 
+def test_hyper_parameters_that_a_network_has_not_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "other.safetensors"
+    metadata = {"apisr.architecture": "compact", "apisr.hyper": json.dumps({**HYPER, "widht": 8})}
+    save_file({"body.0.weight": torch.zeros(1)}, str(path), metadata=metadata)
+    with refused("unknown-argument"):
+        resolve_model(path)
+
+
 def test_a_missing_shipped_file_is_never_replaced_by_its_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = exported(tmp_path)
     for suffix in (".onnx", ".json"):

@@ -151,7 +151,9 @@ def _left_out(files: Sequence[Path]) -> list[str]:
     """Name what of the folders is not scored, but for the reports of earlier evaluations and lists of drawings."""
     reports = (".json", ".html")
     names = [printable(file.name) for file in files if file.suffix not in reports and file.name != DRAWINGS_NAME]
-    return [f"left out, neither pictures nor videos, or not accepted in a dataset: {some_names(names)}"] if names else []
+    return (
+        [f"left out, neither pictures nor videos, or not accepted in a dataset: {some_names(names)}"] if names else []
+    )
 
 
 def _paired(

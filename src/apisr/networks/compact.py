@@ -171,6 +171,7 @@ ARCHITECTURE = Architecture(
     name="compact",
     title="Compact (SRVGG of Real-ESRGAN; with pixel-unshuffle: our lite form)",
     kind="upscaler",
+    arguments=tuple(DEFAULTS),
     build=build,
     detect=detect,
     traits=traits,

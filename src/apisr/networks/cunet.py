@@ -163,6 +163,7 @@ ARCHITECTURE = Architecture(
     name="cunet",
     title="CUNet (Real-CUGAN 2x)",
     kind="upscaler",
+    arguments=("scale",),
     build=build,
     detect=detect,
     traits=traits,

@@ -453,6 +453,7 @@ ARCHITECTURE = Architecture(
     name="dat",
     title="DAT (dual aggregation transformer)",
     kind="upscaler",
+    arguments=tuple(DEFAULTS),
     build=build,
     detect=detect,
     traits=traits,

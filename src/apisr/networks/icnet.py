@@ -167,6 +167,7 @@ ARCHITECTURE = Architecture(
     name="icnet",
     title="ICNet (IC9600, image complexity)",
     kind="features",
+    arguments=(),
     build=_build,
     detect=_detect,
     traits=_no_traits,

@@ -187,6 +187,7 @@ ARCHITECTURE = Architecture(
     name="lite",
     title="Lite (Compact with a context branch)",
     kind="upscaler",
+    arguments=tuple(DEFAULTS),
     build=build,
     detect=detect,
     traits=traits,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from apisr.core.config import nearest
 from apisr.core.discovery import file_names
 from apisr.core.errors import ModelError
+from apisr.core.text import printable
 from apisr.networks.traits import BYTES_PER_PX, ModelTraits
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Architecture:
         name: key in the registry, stored in files.
         title: name and origin for people.
         kind: ``upscaler`` maps pictures to pictures; ``discriminator`` and ``features`` serve training and curation.
+        arguments: names of the hyper-parameters that `build` takes.
         build: hyper-parameters -> module with fresh parameters (missing ones take the network's defaults).
         detect: state dict -> complete hyper-parameters, or None when the names are not this network's.
         traits: hyper-parameters -> :class:`ModelTraits` (upscalers only).
@@ -98,6 +100,7 @@ class Architecture:
     name: str
     title: str
     kind: Literal["upscaler", "discriminator", "features"]
+    arguments: tuple[str, ...]
     build: Callable[[Hyper], nn.Module]
     detect: Callable[[Mapping[str, Tensor]], HyperDict | None]
     traits: Callable[[Hyper], ModelTraits]
@@ -123,19 +126,38 @@ def architecture(name: str) -> Architecture:
     return found
 
 
-def check_hyper(hyper: Hyper) -> None:
+def check_hyper(network: Architecture, hyper: Hyper, *, where: str, code: str) -> None:
     """Check hyper-parameters that come from a file: a network is built of them before its weights are compared.
 
+    Args:
+        network: what they are for.
+        hyper: names and values.
+        where: they come from, for messages.
+        code: of the error for values that are too large.
+
     Raises:
-        ValueError: a number or a list is larger than any network of this package has.
+        ModelError: a name that the network has not (``"unknown-argument"``), or a number or a list that is larger than
+            any network of this package has (`code`).
     """
     for key, value in hyper.items():
-        numbers: list[object] = list(value) if isinstance(value, (list, tuple)) else [value]
-        if len(numbers) > _MAX_HYPER_ENTRIES:
-            raise ValueError(f"{key} has {len(numbers)} entries")
-        for number in numbers:
-            if isinstance(number, (int, float)) and not 0 <= number <= _MAX_HYPER:
-                raise ValueError(f"{key} is {number}")
+        if key not in network.arguments:
+            near = nearest(key, network.arguments)
+            hint = f" Did you mean '{near}'?" if near else ""
+            names = ", ".join(network.arguments) or "none"
+            raise ModelError(
+                f"{where}: the network '{network.name}' has no argument '{printable(key)}'.{hint} There are: {names}.",
+                code="unknown-argument",
+            )
+        if problem := _problem_of(key, value):
+            raise ModelError(f"{where}: {problem}, more than any network here has.", code=code)
+
+
+def _problem_of(key: str, value: object) -> str:
+    numbers: list[object] = list(value) if isinstance(value, (list, tuple)) else [value]  # pyright: ignore[reportUnknownArgumentType]
+    if len(numbers) > _MAX_HYPER_ENTRIES:
+        return f"{key} has {len(numbers)} entries"
+    large = [number for number in numbers if isinstance(number, (int, float)) and not 0 <= number <= _MAX_HYPER]
+    return f"{key} is {large[0]}" if large else ""
 
 
 def memory_per_px(name: str, engine: str) -> int:

@@ -142,6 +142,7 @@ ARCHITECTURE = Architecture(
     name="rrdb",
     title="RRDB (ESRGAN, Real-ESRGAN)",
     kind="upscaler",
+    arguments=tuple(DEFAULTS),
     build=build,
     detect=detect,
     traits=traits,

@@ -218,12 +218,13 @@ def _described(path: Path, metadata: Mapping[str, str]) -> tuple[Architecture, C
     try:
         hyper: CardDict = dict(json.loads(metadata["apisr.hyper"]))
         card: CardDict = dict(json.loads(metadata.get("apisr.card", "{}")))
-        check_hyper(hyper)
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise ModelError(
             f"the metadata of '{path}' are damaged ({error!r}). Save the model again.", code="model-metadata-damaged"
         ) from error
-    return architecture(metadata["apisr.architecture"]), hyper, card
+    network = architecture(metadata["apisr.architecture"])
+    check_hyper(network, hyper, where=f"'{path}'", code="model-metadata-damaged")
+    return network, hyper, card
 
 
 def _is_derived(name: str, network: Architecture) -> bool:
@@ -264,6 +265,7 @@ def _foreign(path: Path, state: dict[str, Tensor]) -> Checkpoint | None:
         name="foreign",
         title=f"{found.architecture.name} (by spandrel)",
         kind="upscaler",
+        arguments=(),
         build=lambda hyper: found.model,
         detect=lambda names: None,
         traits=lambda hyper: traits,

@@ -439,6 +439,7 @@ ARCHITECTURE = Architecture(
     name="grl",
     title="GRL (the paper's network)",
     kind="upscaler",
+    arguments=(*DEFAULTS, "drop_path"),
     build=build,
     detect=detect,
     traits=traits,

@@ -9,8 +9,10 @@ every step and knows nothing of the strategy behind it. A new strategy is a file
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Protocol, cast
 
+import torch
 from torch import Tensor, nn
 
 from apisr.core.errors import InputError
@@ -18,7 +20,7 @@ from apisr.core.text import parse_json
 from apisr.networks import architecture, check_hyper
 from apisr.networks.compact import Compact
 from apisr.networks.lite import Lite
-from apisr.train.config import ModelConfig
+from apisr.train.config import DiscriminatorConfig, ModelConfig
 from apisr.train.init import residual_path
 from apisr.train.init.expand import expand
 from apisr.train.init.weights import find_weights, load_into
@@ -100,13 +102,11 @@ def resolve_model_config(config: ModelConfig) -> ModelConfig:
     """Replace ``network = "auto"`` by the network, arguments and residual path of the weights that the run starts from.
 
     Raises:
-        InputError: the weights enlarge by another factor than ``model.scale``, or are not there; arguments of a network
-            that no machine could build.
+        InputError: the weights enlarge by another factor than ``model.scale``, or are not there; arguments that the
+            network has not, or with which no machine could build it.
     """
-    try:
-        check_hyper(config.arguments)
-    except ValueError as error:
-        raise InputError(f"model.arguments: {error}, more than any network here has.", code="bad-setting") from error
+    if config.network != "auto":
+        check_hyper(architecture(config.network), config.arguments, where="model.arguments", code="bad-setting")
     if config.network != "auto" or config.init_from is None:
         return config
     checkpoint = read_checkpoint(find_weights(config.init_from))
@@ -121,6 +121,24 @@ def resolve_model_config(config: ModelConfig) -> ModelConfig:
     has_path = isinstance(module, Compact | Lite) and residual_path.has_residual_path(module)
     changes = {"network": checkpoint.network.name, "arguments": arguments, "residual_path": has_path}
     return config.model_copy(update=changes)
+
+
+def check_discriminator_config(config: DiscriminatorConfig) -> None:
+    """Check that there is such a discriminator, and that it can be built with its arguments.
+
+    Raises:
+        InputError: it has no such argument, or not with such a value.
+    """
+    chosen, where = architecture(config.network), "discriminator.arguments"
+    check_hyper(chosen, config.arguments, where=where, code="bad-setting")
+    try:
+        with torch.device("meta"):
+            chosen.build(config.arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{where} do not fit the network {chosen.name}, got {_listed(config.arguments)}: {error}",
+            code="bad-setting",
+        ) from error
 
 
 def build_generator(config: ModelConfig, *, load: bool = True) -> nn.Module:
@@ -142,9 +160,9 @@ def build_generator(config: ModelConfig, *, load: bool = True) -> nn.Module:
     try:
         module = chosen.build(hyper_of(config))
     except (TypeError, ValueError) as error:
-        given = ", ".join(f"{name} = {value!r}" for name, value in config.arguments.items())
         raise InputError(
-            f"model.arguments do not fit the network {chosen.name}, got {given}: {error}", code="bad-setting"
+            f"model.arguments do not fit the network {chosen.name}, got {_listed(config.arguments)}: {error}",
+            code="bad-setting",
         ) from error
     if config.init_from is None or not load:
         return module
@@ -191,3 +209,7 @@ def hook_of_checkpoint(module: nn.Module, *, has_residual_path: bool) -> Trainin
         InputError: the network cannot have one.
     """
     return ResidualPathHook(residual_path.check_residual_path(module)) if has_residual_path else NoHook()
+
+
+def _listed(arguments: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} = {value!r}" for name, value in arguments.items())

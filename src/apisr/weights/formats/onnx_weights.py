@@ -101,9 +101,11 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         network = architecture(metadata["apisr.architecture"])
         card: CardDict = parse_json(metadata["apisr.card"])
         hyper: CardDict = card["hyper"]
-        check_hyper(hyper)
+        check_hyper(network, hyper, where=f"'{path}'", code="model-metadata-damaged")
         template = network.build(hyper).state_dict()
     except (KeyError, ValueError, TypeError, ModelError) as error:
+        if isinstance(error, ModelError) and error.code == "unknown-argument":
+            raise
         raise ModelError(refusal, code="no-weights") from error
     arrays = read_named_arrays(path)
     state: dict[str, Tensor] = {}
