@@ -14,7 +14,7 @@ from image_judges import by_imagemagick
 from PIL import Image, PngImagePlugin
 
 from apisr.core.errors import InputError
-from apisr.image import Picture, read_picture
+from apisr.image import Picture, open_picture, read_picture
 from apisr.image.endings import cut_off
 
 ROWS, COLUMNS = np.mgrid[0:48, 0:64]
@@ -195,3 +195,30 @@ def test_bytes_lost_inside_a_jpeg(tmp_path: Path, progressive: bool) -> None:
 def test_whole_jpegs_are_not_called_damaged(tmp_path: Path, sampling: str, kind: tuple[str, ...]) -> None:
     made(tmp_path / "a.jpg", *kind, "-sampling-factor", sampling, "-quality", "85")
     assert read_picture(tmp_path / "a.jpg").notices == ()
+
+
+@pytest.mark.parametrize("kind", [(), ("-colorspace", "Gray"), ("-colorspace", "CMYK")])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_header_of_a_jpeg_says_what_decoding_gives(tmp_path: Path, kind: tuple[str, ...], orientation: int) -> None:
+    made(tmp_path / "a.jpg", *kind)
+    with Image.open(tmp_path / "a.jpg") as image:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        image.save(tmp_path / "b.jpg", exif=exif)
+    with open_picture(tmp_path / "b.jpg") as decoded, open_picture(tmp_path / "b.jpg", header_only=True) as header:
+        assert header.info == decoded.info
+        (first,), (second,) = decoded.frames(), header.frames()
+    assert np.array_equal(first.pixels, second.pixels)
+
+
+def test_pixels_of_a_jpeg_are_not_decoded_for_its_header(tmp_path: Path) -> None:
+    NOISE.save(tmp_path / "a.jpg", quality=90)
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[: data.index(b"\xff\xda") + 14])
+    with pytest.raises(InputError), open_picture(tmp_path / "a.jpg"):
+        pass
+    with open_picture(tmp_path / "a.jpg", header_only=True) as header:
+        assert (header.info.width, header.info.height) == NOISE.size
+        with pytest.raises(InputError) as caught:
+            list(header.frames())
+    assert caught.value.code == "damaged-picture"

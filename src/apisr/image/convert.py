@@ -102,13 +102,18 @@ def straight_alpha(pixels: ImageInt) -> ImageInt:
 
 def upright(pixels: ImageInt, orientation: int) -> ImageInt:
     """Turn an array as its EXIF orientation (1 to 8) says; other numbers leave it as it is."""
-    if orientation in (5, 6, 7, 8):
+    if is_turned(orientation):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1] if orientation in (4, 8) else pixels[::-1, ::-1]
     elif orientation in (2, 6):
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
+
+
+def is_turned(orientation: int) -> bool:
+    """Whether an EXIF orientation exchanges rows and columns."""
+    return orientation in (5, 6, 7, 8)
 
 
 def resize(values: ImageF32, height: int, width: int, *, method: Resampling = "lanczos") -> ImageF32:

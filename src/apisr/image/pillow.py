@@ -31,7 +31,7 @@ from PIL import (
 from apisr.core.errors import InputError
 from apisr.image import jpeg, psd, webp
 from apisr.image.colour import profile_fits, to_rgb
-from apisr.image.convert import upright
+from apisr.image.convert import is_turned, upright
 from apisr.image.decoding import Budget
 from apisr.image.metadata import orientation_of, readable_exif, without_orientation
 from apisr.image.types import Frame, ImageInt, ImageU8, IntegerType, Metadata, PictureInfo, TextEntry
@@ -57,9 +57,19 @@ _DEEP_LAYOUTS = {"rgb48le", "rgba64le", "gray16le"}
 
 
 class PillowDecoder:
-    """An open file of one of these formats; see :class:`apisr.image.decoding.Decoder`."""
+    """An open file of one of these formats; see :class:`apisr.image.decoding.Decoder`.
 
-    def __init__(self, path: Path, file: BinaryIO, budget: Budget, format_name: str) -> None:
+    Args:
+        path: the file, for messages.
+        file: the same, open.
+        budget: refuses what is too large.
+        format_name: which of the formats.
+        header_only: read no more of a JPEG than its header tells, and do not look for damage behind it.
+    """
+
+    def __init__(
+        self, path: Path, file: BinaryIO, budget: Budget, format_name: str, *, header_only: bool = False
+    ) -> None:
         self._name = format_name
         self._data = file.read() if format_name in ("WEBP", "AVIF") else b""
         if format_name == "WEBP":
@@ -82,17 +92,16 @@ class PillowDecoder:
         metadata = without_orientation(metadata)
         self._deep = _deep_avif(self._data) if format_name == "AVIF" and count == 1 else None
         self._first: Frame | None = None
-        dtype: IntegerType = np.dtype(np.uint8)
-        channels = width = height = 0
-        opaque = True
-        for frame in self._decoded(image, count):
-            self._first = frame if count == 1 else None
-            height, width, channels = frame.pixels.shape
-            dtype = frame.pixels.dtype
-            opaque = opaque and (channels != 4 or bool((frame.pixels[..., 3] == 255).all()))
-            if count > 1 and (channels != 4 or not opaque):
-                break
-        if format_name == "JPEG":
+        header_only = header_only and format_name == "JPEG"
+        if header_only:
+            (height, width, channels), dtype, opaque = (
+                _shape_of_header(image, self._orientation),
+                np.dtype(np.uint8),
+                True,
+            )
+        else:
+            (height, width, channels), dtype, opaque = self._looked_through(image, count)
+        if format_name == "JPEG" and not header_only:
             file.seek(0)
             notices += [jpeg.NOTICE] if jpeg.is_damaged(file.read()) else []
         cicp = _avif_cicp(self._data) if format_name == "AVIF" else None
@@ -117,6 +126,19 @@ class PillowDecoder:
             metadata,
             tuple(notices),
         )
+
+    def _looked_through(self, image: ImageFile.ImageFile, count: int) -> tuple[tuple[int, ...], IntegerType, bool]:
+        """Decode what tells shape, dtype and whether all is opaque; a still is kept."""
+        dtype: IntegerType = np.dtype(np.uint8)
+        shape: tuple[int, ...] = (0, 0, 0)
+        opaque = True
+        for frame in self._decoded(image, count):
+            self._first = frame if count == 1 else None
+            shape, dtype = frame.pixels.shape, frame.pixels.dtype
+            opaque = opaque and (shape[2] != 4 or bool((frame.pixels[..., 3] == 255).all()))
+            if count > 1 and (shape[2] != 4 or not opaque):
+                break
+        return shape, dtype, opaque
 
     def frames(self) -> Generator[Frame]:
         """Decode the frames from the first on."""
@@ -190,6 +212,12 @@ def pixels_of(image: Image.Image) -> ImageU8:
         raise ValueError(f"pixels of kind '{mode}'")
     array = np.asarray(image, np.uint8)
     return np.ascontiguousarray(array if array.ndim == 3 else array[..., None])
+
+
+def _shape_of_header(image: ImageFile.ImageFile, orientation: int) -> tuple[int, int, int]:
+    """Height, width and channels that a JPEG file has when it is decoded."""
+    width, height = image.size
+    return *((width, height) if is_turned(orientation) else (height, width)), 1 if image.mode == "L" else 3
 
 
 def _deep_gray(image: Image.Image) -> ImageInt:

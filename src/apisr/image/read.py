@@ -78,7 +78,9 @@ class PictureSource:
 
 
 @contextlib.contextmanager
-def open_picture(path: Path | str, *, max_pixels: int | None = None) -> Generator[PictureSource]:
+def open_picture(
+    path: Path | str, *, max_pixels: int | None = None, header_only: bool = False
+) -> Generator[PictureSource]:
     """Open a picture, animation or document.
 
     8-bit gray, RGB and palette files become uint8, deeper ones uint16. Palettes are expanded. CMYK and Lab are
@@ -87,6 +89,8 @@ def open_picture(path: Path | str, *, max_pixels: int | None = None) -> Generato
     Args:
         path: the file.
         max_pixels: refuse more pixels than this; None: what the memory of the machine allows.
+        header_only: decode a JPEG only when its frames are asked for. Where they are damaged is then not in
+            ``info.notices``. (Other formats say what they hold only when they are decoded.)
 
     Raises:
         InputError: missing (``"cannot-read"``), empty (``"empty-file"``), not a picture (``"not-a-picture"``), damaged
@@ -102,7 +106,7 @@ def open_picture(path: Path | str, *, max_pixels: int | None = None) -> Generato
         if format_name is None:
             raise not_a_picture(path, head)
         with decoder_errors(path):
-            decoder = _decoder(path, file, Budget(path, max_pixels), format_name)
+            decoder = _decoder(path, file, Budget(path, max_pixels), format_name, header_only=header_only)
             if missing := cut_off(file, format_name):
                 decoder.info = replace(decoder.info, notices=(*decoder.info.notices, missing))
         yield PictureSource(path, decoder, identity)
@@ -152,7 +156,7 @@ class _PnmDecoder:
         yield Frame(self._pixels)
 
 
-def _decoder(path: Path, file: BinaryIO, budget: Budget, format_name: str) -> Decoder:
+def _decoder(path: Path, file: BinaryIO, budget: Budget, format_name: str, *, header_only: bool) -> Decoder:
     if format_name == "PNG":
         return PngDecoder(path, file, budget)
     if format_name == "GIF":
@@ -165,4 +169,4 @@ def _decoder(path: Path, file: BinaryIO, budget: Budget, format_name: str) -> De
         return _PnmDecoder(path, file, budget)
     if format_name in ("JPEG XL", "HEIF"):
         return ExtraDecoder(path, file, budget, format_name)
-    return PillowDecoder(path, file, budget, format_name)
+    return PillowDecoder(path, file, budget, format_name, header_only=header_only)

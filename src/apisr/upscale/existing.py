@@ -53,7 +53,7 @@ def model_of(job: Job, context: JobContext) -> Model:
     options = context.options
     if job.kind == "picture":
         most = options.picture.max_pixels
-        with open_picture(job.source, max_pixels=most) as picture:
+        with open_picture(job.source, max_pixels=most, header_only=True) as picture:
             return context.networks.picture_model(job.source, picture.info)
     from apisr.upscale.preprocess import plan_preprocess
     from apisr.upscale.video_job import video_model

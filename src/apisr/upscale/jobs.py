@@ -204,7 +204,7 @@ def _listed_job(source: Path, output: Path | None, label: str, options: UpscaleO
 def _is_animation(source: Path) -> bool:
     from apisr.image import open_picture
 
-    with open_picture(source) as picture:
+    with open_picture(source, header_only=True) as picture:
         return picture.info.kind == "animation"
 
 

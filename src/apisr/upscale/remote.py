@@ -71,7 +71,7 @@ class PictureWorker:
             source.parent.mkdir()
             source.write_bytes(picture.content)
             try:
-                with open_picture(source, max_pixels=self.options.picture.max_pixels) as opened:
+                with open_picture(source, max_pixels=self.options.picture.max_pixels, header_only=True) as opened:
                     lines = opened.info.height
             except ApisrError as error:
                 return _renamed(error, {source: picture.source, target: picture.target})
