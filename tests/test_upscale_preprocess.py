@@ -39,7 +39,6 @@ def test_it_travels_to_other_machines() -> None:
     copy = pickle.loads(pickle.dumps(Preprocess("auto", 720, "bicubic")))
     assert copy == Preprocess("auto", 720, "bicubic")
     assert copy.identity == "hold=auto native=720 bicubic"
-    assert not Preprocess().active
 
 
 def test_native_height_of_a_clip_that_was_never_enlarged(data: Path) -> None:

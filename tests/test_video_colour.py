@@ -19,7 +19,7 @@ from video_clips import Nearest, ffprobe, make_clip, plan_video, upscale_video
 from apisr.core.errors import InputError
 from apisr.upscale.options import VideoOptions
 from apisr.video.colour import LUMA_WEIGHTS, Colour, bit_depth, chroma_shift, describe
-from apisr.video.rgb import FromRgb, ToRgb, from_rgb, plane_arrays, to_rgb
+from apisr.video.rgb import FromRgb, ToRgb, plane_arrays
 from apisr.video.source import VideoSource
 
 #: 75 % bars of SMPTE RP 219 and a gray ramp, as R'G'B'.
@@ -75,13 +75,13 @@ def test_bars_are_read_right_and_come_back_within_one_code(pix_fmt: str, matrix:
     frame, codes = bars(pix_fmt, matrix, full=full)
     colour = Colour(matrix, 1, 1, full)
     dtype = np.uint16 if bit_depth(pix_fmt) > 8 else np.uint8
-    rgb = to_rgb(frame, colour, dtype)
+    rgb = ToRgb(colour, dtype)(frame)
     top = np.iinfo(dtype).max
     step = 1.0 / (219 if not full else 255) / 2 ** (bit_depth(pix_fmt) - 8)
     for number, wanted in enumerate(BARS):
         seen = rgb[16, number * 16 + 8].astype(float) / top
         assert np.abs(seen - wanted).max() <= 1.6 * step + 0.6 / 255 * (top == 255), f"bar {number}"
-    back = from_rgb(rgb, colour, pix_fmt)
+    back = FromRgb(colour, pix_fmt)(rgb)
     for plane, component in zip(plane_arrays(back), range(3), strict=True):
         width = plane.shape[1] // len(BARS)
         for number, code in enumerate(codes):
@@ -94,7 +94,7 @@ def test_formats_that_are_packed_or_rare(pix_fmt: str) -> None:
     dtype = np.uint16 if bit_depth(pix_fmt) > 8 else np.uint8
     top = np.iinfo(dtype).max
     rgb = np.full((32, 64, 3), (0.7 * top, 0.3 * top, 0.5 * top), dtype)
-    back = to_rgb(from_rgb(rgb, colour, pix_fmt), colour, dtype)
+    back = ToRgb(colour, dtype)(FromRgb(colour, pix_fmt)(rgb))
     assert np.abs(back.astype(float) - rgb).max() / top * 255 <= 2.0
 
 
@@ -105,7 +105,7 @@ def test_gray_and_rgb_formats_are_exact(pix_fmt: str) -> None:
     top = np.iinfo(dtype).max
     ramp = np.round(np.linspace(0, top, 64)).astype(dtype)
     rgb = np.repeat(np.tile(ramp, (16, 1))[:, :, None], 3, axis=2)
-    back = to_rgb(from_rgb(rgb, colour, pix_fmt), colour, dtype)
+    back = ToRgb(colour, dtype)(FromRgb(colour, pix_fmt)(rgb))
     limit = 0 if bit_depth(pix_fmt) == 8 else 33
     assert np.abs(back.astype(int) - rgb).max() <= limit
 
@@ -131,14 +131,15 @@ def test_chroma_sits_where_it_is_said_to_sit(pix_fmt: str, position: Any) -> Non
     planes[1][...] = np.round(chroma_edge(position, shift) * unit)
     planes[2][...] = 128 * unit
     colour = Colour(1, 1, 1, full_range=False, chroma=position)
-    rgb = to_rgb(frame, colour, np.uint16 if bits > 8 else np.uint8).astype(float)
+    rgb = ToRgb(colour, np.uint16 if bits > 8 else np.uint8)(frame).astype(float)
     top = 65535.0 if bits > 8 else 255.0
     kb = LUMA_WEIGHTS[1][1]
     cb = (rgb[:, :, 2] / top - (126 - 16) / 219) / (2 - 2 * kb) * 224 + 128
     truth = chroma_edge(position, (0, 0))
     inner = slice(6, -6)
     assert np.abs(cb - truth)[inner, inner].max() < 1.5
-    written = plane_arrays(from_rgb(to_rgb(frame, colour, np.uint16 if bits > 8 else np.uint8), colour, pix_fmt))[1]
+    read = ToRgb(colour, np.uint16 if bits > 8 else np.uint8)(frame)
+    written = plane_arrays(FromRgb(colour, pix_fmt)(read))[1]
     assert np.abs(written / unit - chroma_edge(position, shift))[inner, inner].max() < 2.0
 
 

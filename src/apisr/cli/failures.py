@@ -23,7 +23,7 @@ from apisr.core.errors import ApisrError
 from apisr.core.memory import is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 
 class Failure(NamedTuple):
@@ -82,14 +82,6 @@ def report(error: BaseException, line: Sequence[str] = ()) -> int:
     failure = failure_of(error, line)
     note(f"apisr: error: {failure.line}")
     return failure.exit_code
-
-
-def worst(codes: Iterable[int]) -> int:
-    """Return the exit code of a run of several items: that of a single item, else 1 if one failed."""
-    listed = list(codes)
-    if not any(listed):
-        return 0
-    return listed[0] if len(listed) == 1 else 1
 
 
 def leave_output() -> None:

@@ -153,11 +153,6 @@ class Picture:
         return "animation" if self.durations_ms else "pages"
 
     @property
-    def animated(self) -> bool:
-        """Whether there is more than one frame and they have durations."""
-        return self.kind == "animation"
-
-    @property
     def info(self) -> PictureInfo:
         """What is known without looking at the pixels."""
         height, width, channels = self.pixels.shape

@@ -1,7 +1,7 @@
 """What happens to the frames of a video between reader and network: holding drawings, and their native size.
 
->>> Preprocess().active
-False
+>>> Preprocess("auto", native_height=720).identity
+'hold=auto native=720 bicubic'
 """
 
 from __future__ import annotations
@@ -47,11 +47,6 @@ class Preprocess:
     hold: Hold = "off"
     native_height: int | None = None
     kernel: Resampling = "bicubic"
-
-    @property
-    def active(self) -> bool:
-        """Whether there is anything to do."""
-        return self.hold != "off" or self.native_height is not None
 
     @property
     def identity(self) -> str:

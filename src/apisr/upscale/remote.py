@@ -60,12 +60,12 @@ class PictureWorker:
 
     recipes: Sequence[NetworkRecipe]
     options: UpscaleOptions = field(default_factory=UpscaleOptions)
-    _here: WorkerFolder | None = field(default=None, init=False, repr=False)
+    _here: WorkerFolder = field(default_factory=lambda: WorkerFolder("apisr-pictures-"), init=False, repr=False)
     _engines: dict[str, Engine] = field(default_factory=dict[str, "Engine"], init=False, repr=False)
 
     def work(self, picture: PictureFile) -> tuple[bytes, PictureResult] | Exception:
         """Return the file of the result and what became of it, or what is wrong with this picture."""
-        with tempfile.TemporaryDirectory(dir=self._folder()) as folder:
+        with tempfile.TemporaryDirectory(dir=self._here.path) as folder:
             source = Path(folder) / "in" / picture.source.name
             target = Path(folder) / "out" / picture.target.name
             source.parent.mkdir()
@@ -91,11 +91,6 @@ class PictureWorker:
         known = {"source": picture.source, "target": picture.target, "model": recipe.model.name}
         return content, result.model_copy(update=known)
 
-    def _folder(self) -> Path:
-        if self._here is None:
-            self._here = WorkerFolder("apisr-pictures-")
-        return self._here.path
-
     def _recipe_for(self, lines: int) -> NetworkRecipe:
         factor = needed_factor(self.options, lines) or 0.0
         return next((recipe for recipe in self.recipes if recipe.model.scale >= factor), self.recipes[-1])
@@ -107,9 +102,7 @@ class PictureWorker:
 
     def close(self) -> None:
         """Remove what is on this machine's disk."""
-        if self._here is not None:
-            self._here.remove()
-            self._here = None
+        self._here.remove()
 
 
 def pictures_on_cluster(jobs: Sequence[Job], context: JobContext) -> dict[int, JobResult]:

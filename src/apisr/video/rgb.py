@@ -13,8 +13,8 @@ gamma, roughly uniform to the eye. High dynamic range therefore passes in its ow
     >>> from apisr.video.colour import Colour
     >>> bars = Colour(matrix=1, primaries=1, transfer=1, full_range=False, chroma="left")
     >>> gray = np.full((4, 4, 3), 128, np.uint8)
-    >>> frame = from_rgb(gray, bars, "yuv420p")
-    >>> np.array_equal(to_rgb(frame, bars, np.uint8), gray)
+    >>> frame = FromRgb(bars, "yuv420p")(gray)
+    >>> np.array_equal(ToRgb(bars, np.uint8)(frame), gray)
     True
 """
 
@@ -154,16 +154,6 @@ class FromRgb:
         if self._graph is None or self._graph[0] != key:
             self._graph = (key, _scale_graph(*key, self.pixel_format, self.colour, side="out"))
         return _through(self._graph[1], source)
-
-
-def to_rgb(frame: av.VideoFrame, colour: Colour, dtype: DTypeLike) -> ImageInt:
-    """Convert one frame to RGB (see :class:`ToRgb`, which is faster for many)."""
-    return ToRgb(colour, dtype)(frame)
-
-
-def from_rgb(rgb: ImageInt, colour: Colour, pixel_format: str) -> av.VideoFrame:
-    """Convert one RGB picture to a frame (see :class:`FromRgb`, which is faster for many)."""
-    return FromRgb(colour, pixel_format)(rgb)
 
 
 def plane_arrays(frame: av.VideoFrame) -> list[NDArray[Any]]:
