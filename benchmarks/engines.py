@@ -39,7 +39,9 @@ FRAME = (184, 320)  # sides that every network takes: multiples of 8
 SIZES = {"grl": (256, 256), "rrdb": (128, 128)}
 #: A network of the same cost as realesr-animevideov3-x4.
 PEER_OF = "apisr-x4"
+#: Rounds over the engines of a network: at least so many, and more of them where all together take less than this.
 ROUNDS, QUICK_ROUNDS = 2, 1
+ROUNDS_SECONDS = 12.0
 NEVER = (float("inf"), float("inf"))
 MATRIX = 1536
 
@@ -73,7 +75,9 @@ def _of_model(model: Model, rates: dict[str, float], rounds: int) -> list[dict[s
     pictures = check_pictures(height, width)
     pixels = from_float(pictures[0][0].transpose(1, 2, 0), np.dtype(np.uint8))
     runners = _opened(model, pictures)
-    for _ in range(rounds):
+    begun, done = time.perf_counter(), 0
+    while done < rounds or (rounds > QUICK_ROUNDS and time.perf_counter() - begun < ROUNDS_SECONDS):
+        done += 1
         for runner in runners:
             start, spent = time.perf_counter(), time.process_time()
             runner.work(pixels)
