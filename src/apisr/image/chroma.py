@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from apisr.image.convert import BT601_LUMA
 from apisr.image.types import ImageU8
 
 #: Windows reach this far from a pixel, in pixels.
@@ -33,7 +34,7 @@ KEPT_LEVELS = 8.0
 _PIXELS = float((2 * REACH_PX + 1) ** 2)
 #: Levels of Cb or Cr for one of red or blue less green, roughly.
 _CHROMA_SHARE = 0.65
-_RED, _GREEN, _BLUE = 0.299, 0.587, 0.114
+_RED, _GREEN, _BLUE = BT601_LUMA
 
 Plane = NDArray[np.float32]
 

@@ -133,7 +133,7 @@ def line_depth(output: Tensor, target: Tensor, *, window_px: int, deeper: float)
 
 def _line_depth(pictures: Tensor, window_px: int) -> Tensor:
     """The black top-hat of luma, (N, 1, H, W)."""
-    luma = functional.conv2d(pictures.float(), torch.tensor(_YCBCR[:1], device=pictures.device)[:, :, None, None])
+    luma = _luma(pictures)
     widened = luma
     for window in ((window_px, 1), (1, window_px)):
         widened = functional.max_pool2d(widened, window, 1, (window[0] // 2, window[1] // 2))
@@ -144,7 +144,7 @@ def _line_depth(pictures: Tensor, window_px: int) -> Tensor:
 
 def _unevenness(pictures: Tensor) -> Tensor:
     """(N, 2): down and across."""
-    luma = functional.conv2d(pictures.float(), torch.tensor(_YCBCR[:1], device=pictures.device)[:, :, None, None])[:, 0]
+    luma = _luma(pictures)[:, 0]
     result: list[Tensor] = []
     for turned in (luma, luma.transpose(1, 2)):
         energy = (turned[:, 1:] - turned[:, :-1]).square().mean(2)
@@ -152,6 +152,11 @@ def _unevenness(pictures: Tensor) -> Tensor:
         even, odd = energy[:, 0:count:2].sum(1), energy[:, 1:count:2].sum(1)
         result.append((even - odd) / (even + odd + _GRID_FLOOR))
     return torch.stack(result, 1)
+
+
+def _luma(pictures: Tensor) -> Tensor:
+    """(N, 1, H, W)."""
+    return functional.conv2d(pictures.float(), torch.tensor(_YCBCR[:1], device=pictures.device)[:, :, None, None])
 
 
 class _SquaredError(torch.autograd.Function):
