@@ -276,6 +276,21 @@ def test_crops_are_cleaned_as_the_whole_picture_is(tmp_path: Path) -> None:
     assert any(not torch.equal(before["lr"], after["lr"]) for before, after in zip(plain, cleaned, strict=True))
 
 
+def test_some_crops_are_flat() -> None:
+    options = {"scale": 2, "patch_px": 16, "crops_per_picture": 400}
+    crops = degraded(HalfDetailed(1, (64, 256)), "bicubic", **options, flat_share=0.25).crops(0, 0)
+    flat = [crop for crop in crops if float(crop["bilinear_error"]) == 0]
+    assert 60 < len(flat) < 140
+    for crop in flat:
+        (colour,) = {tuple(pixel) for part in ("lr", "gt") for pixel in crop[part].flatten(1).T.tolist()}
+        assert crop["lr"].shape == (3, 8, 8)
+        assert crop["gt"].shape == (3, 16, 16)
+        assert len(colour) == 3
+    ends = [set(crop["gt"].flatten().tolist()) <= {0, 255} for crop in flat]
+    assert 0.3 < np.mean(ends) < 0.7
+    assert all(float(crop["bilinear_error"]) > 0 for crop in crops if crop["gt"][0].float().std() > 0)
+
+
 def test_detail_bias_takes_the_more_detailed_of_two_places() -> None:
     def share_of_noise(bias: float) -> float:
         options = {"patch_px": 16, "crops_per_picture": 200, "detail_bias": bias}

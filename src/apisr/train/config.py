@@ -101,6 +101,7 @@ class DataConfig(_Section):
     detail_bias: float = Field(
         default=0.0, ge=0, le=1, description="share of the crops that are the more detailed of two candidates"
     )
+    flat_share: float = Field(default=0.0, ge=0, lt=1, description="share of crops that are one flat colour")
     channel_shuffle: float = Field(default=0.0, ge=0, le=1, description="share of crops with permuted channels")
     workers: int | Literal["auto"] = Field(
         default="auto", description="processes that make crops; 0: the training process; auto: by the processor's cores"

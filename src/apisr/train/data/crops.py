@@ -43,6 +43,8 @@ class CropOptions:
         detail_bias: probability that two places are drawn and the more detailed one is taken. Drawn pictures are mostly
             flat: half of all crops at random places teach next to nothing.
         cleans_colours: the colours of low crops are cleaned (:mod:`apisr.image.chroma`), as the network will have them.
+        flat_share: probability that a crop becomes one flat colour, every other time with channels at their ends. They
+            teach a network to forget the zeros around a picture within fewer pixels (:mod:`apisr.weights.rim`).
         channel_shuffle: probability that the colour channels are permuted: colours that the pictures lack, lines as
             before.
         seed: of everything random.
@@ -56,6 +58,7 @@ class CropOptions:
     flips: bool = True
     detail_bias: float = 0.0
     cleans_colours: bool = False
+    flat_share: float = 0.0
     channel_shuffle: float = 0.0
     seed: int = 0
     cache: Path | None = None
@@ -78,6 +81,7 @@ class CropOptions:
             enhance=config.enhance,
             flips=config.flips,
             detail_bias=config.detail_bias,
+            flat_share=config.flat_share,
             channel_shuffle=config.channel_shuffle,
             seed=seed,
             cache=config.cache,
@@ -127,8 +131,19 @@ def cut_all(
     parts: Mapping[str, ImageU8], options: CropOptions, rng: np.random.Generator, *, bilinear_error: float
 ) -> list[dict[str, Tensor]]:
     """Cut all crops of a picture, each with the error of its picture; arguments as of :func:`cut`."""
-    error = torch.tensor(bilinear_error)
-    return [{**cut(parts, options, rng), "bilinear_error": error} for _ in range(options.crops_per_picture)]
+    crops: list[dict[str, Tensor]] = []
+    for _ in range(options.crops_per_picture):
+        flat = bool(options.flat_share) and rng.random() < options.flat_share
+        crop = _flat(parts, options, rng) if flat else cut(parts, options, rng)
+        crops.append({**crop, "bilinear_error": torch.tensor(0.0 if flat else bilinear_error)})
+    return crops
+
+
+def _flat(parts: Mapping[str, ImageU8], options: CropOptions, rng: np.random.Generator) -> dict[str, Tensor]:
+    colour = rng.choice((0, 255), 3) if rng.random() < 0.5 else rng.integers(0, 256, 3)
+    sides = {name: options.patch_px // (options.scale if name == "lr" else 1) for name in parts}
+    filled = torch.from_numpy(colour.astype(np.uint8))[:, None, None]
+    return {name: filled.expand(3, side, side).contiguous() for name, side in sides.items()}
 
 
 def bilinear_error(low: ImageU8, high: ImageU8) -> float:
