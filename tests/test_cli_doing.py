@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,6 +181,9 @@ def test_usage_errors_are_plain(apisr: Run, arguments: list[str], says: str) -> 
         (["upscale", "a.png", "-n", "realesr-animevideov3"], "Here it is --model."),
         (["upscale", "a.png", "-dn", "0.5"], "--strength goes from faithful to vivid."),
         (["upscale", "a.png", "--gpu-id=1"], "Here it is --device cuda:0."),
+        (["upscale", "a.png", "--target-size", "1080p"], "Here it is --height; the width follows."),
+        (["upscale", "a.png", "--estimate"], "Here it is --dry-run."),
+        (["upscale", "a.png", "--output-dir", "b"], "Here it is -o."),
         (["upscale", "a.png", "--overwrit"], "Did you mean '--overwrite'?"),
         (["gui"], "Here it is 'apisr app'."),
         ([str(EXAMPLES / "scene.png")], f"To upscale it: apisr upscale {EXAMPLES / 'scene.png'}."),
@@ -187,6 +191,21 @@ def test_usage_errors_are_plain(apisr: Run, arguments: list[str], says: str) -> 
 )
 def test_words_of_other_programs(apisr: Run, line: list[str], says: str) -> None:
     refused(apisr(*line), "usage", says)
+
+
+def test_a_file_whose_name_begins_with_a_dash_is_not_an_option(
+    apisr: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copyfile(EXAMPLES / "scene.png", tmp_path / "-dash.png")
+    monkeypatch.chdir(tmp_path)
+    refused(apisr("upscale", "-dash.png"), "usage", "write ./ before it")
+
+
+def test_lines_may_be_written_as_people_write_them(apisr: Run, tmp_path: Path) -> None:
+    target = tmp_path / "a.png"
+    assert apisr("upscale", EXAMPLES / "scene.png", "-o", target, "--height", "90p").returncode == 0
+    assert read_picture(target).pixels.shape[0] == 90
+    refused(apisr("upscale", "a.png", "--height", "big"), "usage", "expected a number of lines like 1080 or 2160")
 
 
 @pytest.mark.parametrize("option", ["--face-enhance", "--denois-x", "--suffix"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from apisr.core.progress import Cancel, Progress
 from apisr.image import read_picture, write_picture
 from apisr.upscale.dry_run import DryRun
 from apisr.upscale.jobs import plan_jobs, run_jobs
-from apisr.upscale.models import Networks
+from apisr.upscale.models import Networks, fast_notice
 from apisr.upscale.options import PictureOptions, UpscaleOptions, VideoOptions
 from apisr.upscale.results import JobResult, RunReport
+from apisr.weights import resolve_model
 
 FAST = VideoOptions(preset="ultrafast", hold="off")
 
@@ -93,6 +95,42 @@ def test_a_part_and_a_comparison_never_take_the_final_name(tmp_path: Path, tiny_
         assert plan.jobs[0].target.name == name
     plan = plan_jobs([tmp_path], tmp_path / "out", UpscaleOptions(video=VideoOptions(end=Fraction(1))))
     assert plan.jobs[0].target == tmp_path / "out" / "ep.preview.mkv"
+
+
+def test_every_part_that_is_looked_at_has_a_name_of_its_own(tmp_path: Path, tiny_x2: Path) -> None:
+    source = make_clip(tmp_path / "ep.mkv", frames=30)
+
+    def made(**video: object) -> str:
+        options = UpscaleOptions(model=tiny_x2, video=VideoOptions(**video))  # type: ignore[arg-type]
+        (result,) = upscale([source], None, options)
+        return f"{result.status} {result.target.name}"
+
+    tenth = Fraction(1, 10)
+    assert made(end=tenth) == "done ep_x2.preview.mkv"
+    assert made(start=5 * tenth, end=6 * tenth) == "done ep_x2.preview_0.5s-0.6s_tiny-x2.mkv"
+    assert made(start=10 * tenth) == "done ep_x2.preview_1s-end_tiny-x2.mkv"
+    assert made(end=tenth) == "skipped ep_x2.preview.mkv"
+    assert made(compare="side") == "done ep_x2.compare.mkv"
+    assert made(compare="wipe") == "done ep_x2.compare_wipe_tiny-x2.mkv"
+
+
+def test_a_twin_for_soft_sources_is_named_as_the_fast_model_too() -> None:
+    options = UpscaleOptions(scale=2)
+    for name in ("apisr-x2-fast", "apisr-x2-fast-vivid"):
+        assert f"the fast model {name} is taken; --model apisr-x2 " in (fast_notice(resolve_model(name), options) or "")
+        assert fast_notice(resolve_model(name), replace(options, model=name)) is None
+    assert fast_notice(resolve_model("apisr-x2-vivid"), options) is None
+
+
+def test_what_would_be_skipped_takes_no_time(picture: Path, tiny_x2: Path) -> None:
+    clip = make_clip(picture.with_name("ep.mkv"), frames=6)
+    options = UpscaleOptions(model=tiny_x2, video=FAST)
+    plan = plan_jobs([clip], None, options)
+    assert DryRun(options, Networks(options)).describe_all(plan).estimate is not None
+    run_jobs(plan.jobs, options)
+    described = DryRun(options, Networks(options)).describe_all(plan)
+    assert "would be skipped" in described.files[0].existing
+    assert described.files[0].estimate is described.estimate is None
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,16 @@ def test_the_ends_are_the_files_themselves(network: Path) -> None:
     assert between(faithful, 0.5) == between(vivid, 0.5)
 
 
+def test_a_cache_that_cannot_be_written_stops_nobody(network: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    expected = between(resolve_model(network), 0.5, cache=tmp_path / "kept")
+    model = between(resolve_model(network), 0.5, cache=tmp_path / "file" / "below")
+    assert model.path.read_bytes() == expected.path.read_bytes()
+    assert model.sha256 == expected.sha256
+    assert between(resolve_model(network), 0.5, cache=tmp_path / "file" / "below") == model
+    assert model.path.parent != expected.path.parent
+
+
 def test_kept_by_both_hashes_and_the_strength(network: Path, cache: Path) -> None:
     first = between(resolve_model(network), 0.5)
     assert first.path.parent == cache

@@ -17,7 +17,11 @@ _OPTIONS = {
     "Here it is --model.": "-n --model-name --model_name --model-path --model_path",
     "Here it is --device cuda:0.": "-g --gpu --gpu-id --gpu_id --gpuid",
     "Here it is --scale.": "--outscale --upscale --factor",
-    "Here it is --height; the width follows.": "--width --resolution --target-height",
+    "Here it is --height; the width follows.": (
+        "--width --resolution --target-height --target-size --target-resolution --output-size --size"
+    ),
+    "Here it is --dry-run.": "--estimate --estimate-time --info --plan --simulate",
+    "Here it is -o.": "--out --out-dir --outdir --output-dir --output_dir --output-path --output_path --output-folder",
     "Here it is --precision fp16, or fp32, bf16.": "--fp16 --half --fp32 --bf16",
     "Here it is --tile.": "-t --tile-size --tile_size --tilesize",
     "Here it is --format for pictures and --container for videos.": "-f --ext --extension --output-format",
@@ -60,6 +64,8 @@ def hint_for_option(name: str, line: Sequence[str]) -> str:
     """
     if not line or line[0] not in ("upscale", "watch"):
         return ""
+    if any(not argument.startswith("--") and Path(argument).exists() for argument in line if argument.startswith(name)):
+        return "Of a file whose name begins with a dash, write ./ before it."
     typed = {argument.partition("=")[0] for argument in line if argument.startswith(name)}
     return next((advice for advice, names in _OPTIONS.items() if typed & set(names.split())), "")
 

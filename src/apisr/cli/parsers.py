@@ -38,6 +38,14 @@ def factor(text: str | float) -> float:
     return value
 
 
+def lines(text: str | int) -> int:
+    """Read a number of lines: ``1080`` or ``1080p``."""
+    value = str(text).strip().lower().removesuffix("p")
+    if not value.isdecimal() or not int(value):
+        raise typer.BadParameter(f"expected a number of lines like 1080 or 2160, got '{text}'.")
+    return int(value)
+
+
 def seconds(text: str | float) -> Fraction:
     """Read a time exactly: ``90``, ``1:30``, ``0:01:30.5`` or ``90s``."""
     try:

@@ -48,7 +48,8 @@ class Result:
         typer.Option(
             "--height",
             help="Lines of the output, in place of --scale (1080, 2160); the model follows.",
-            min=1,
+            parser=parsers.lines,
+            metavar="LINES",
             show_default=False,
         ),
     ] = None

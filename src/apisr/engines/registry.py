@@ -260,7 +260,10 @@ def _worth_trying(chosen: list[tuple[EngineKind, str]]) -> list[tuple[EngineKind
 def _cannot_run(model: Model, engine: str) -> ModelError | MissingExtra:
     if engine == "auto":
         return MissingExtra("torch", f"to run '{model.path}'")
-    why = engine_kind(engine).why_not(model)
+    kind = engine_kind(engine)
+    if not kind.devices():
+        return MissingExtra(kind.extra or kind.name, f"to use the engine {engine}")
+    why = kind.why_not(model)
     return ModelError(
         f"the engine {engine} cannot run '{model.path}' (network {model.architecture}{why and ': '}{why}). "
         f"Use --engine auto{'' if why else ', or convert the file with apisr export'}.",

@@ -78,7 +78,7 @@ class DryRun:
         if existing is None:
             return planned
         refused = f"would be {'skipped' if existing.status == 'skipped' else 'refused'}: {existing.message}"
-        return planned.model_copy(update={"existing": refused})
+        return planned.model_copy(update={"existing": refused, "estimate": None})
 
     def _video(self, job: Job) -> PlannedFile:
         from apisr.upscale.video_job import plan_video_job

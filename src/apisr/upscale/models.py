@@ -24,6 +24,7 @@ from apisr.upscale.options import UpscaleOptions
 from apisr.upscale.softness import file_edge_width, strength_for
 from apisr.weights import choose_model, list_models, resolve_model
 from apisr.weights.interpolate import between
+from apisr.weights.model import VIVID
 
 if TYPE_CHECKING:
     from apisr.engines import Engine
@@ -226,7 +227,8 @@ def large_notice(model: Model, options: UpscaleOptions) -> str | None:
 def _stands_for(model: Model, options: UpscaleOptions, entry: str) -> tuple[str | None, str]:
     """Return the default model whose card names this one under `entry`, None if none does or one was asked for."""
     name = model.name.partition(",")[0]
-    usual = (known.name for known in list_models() if known.card.get(entry) == name)
+    names = (name, name.removesuffix(VIVID))  # the twin for soft sources stands for the same model
+    usual = (known.name for known in list_models() if known.card.get(entry) in names)
     return (next(usual, None) if options.model is None else None), name
 
 

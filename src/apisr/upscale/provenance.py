@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,12 +101,20 @@ def distinguishing_label(model: Model, options: UpscaleOptions, kind: Kind) -> s
     'strength0.5_tta'
     """
     parts: list[str] = []
+    settings = settings_of(options, kind, model)
+    if "start" in settings or "end" in settings:
+        begin, end = settings.get("start", Fraction(0)), settings.get("end", "end")
+        parts.append(
+            "-".join(f"{float(time):g}s" if isinstance(time, Fraction) else str(time) for time in (begin, end))
+        )
+    if "compare" in settings:
+        parts.append(str(settings["compare"]))
     if options.model is not None:
         parts.append(model.name)
     if options.strength is not None:
         parts.append(f"strength{options.strength:g}")
     named = {"scale", "height", "start", "end", "compare"}
-    for name, value in settings_of(options, kind, model).items():
+    for name, value in settings.items():
         if name not in named:
             parts.append(name if value is True else f"{name}{_shown(value)}")
     return "_".join("".join(c if c.isalnum() or c in "-._" else "-" for c in part) for part in parts)

@@ -17,13 +17,17 @@ package have their weights in the file unchanged.)
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
+import shutil
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from apisr.core.errors import InputError, ModelError
+from apisr.core.errors import ApisrError, InputError, ModelError
 from apisr.core.files import atomic_path
 from apisr.weights.formats.onnx import GRAPH, INITIALISER, METADATA, Initialiser, fields, initialiser, with_sha256
 from apisr.weights.model import VIVID, Model, list_models
@@ -36,7 +40,8 @@ def between(model: Model, strength: float, *, cache: Path | None = None) -> Mode
     Args:
         model: the faithful one or the vivid one of a pair (``apisr.weights.resolve_model``).
         strength: 0 gives the faithful model, 1 the vivid one.
-        cache: folder that keeps mixed files; None is the one of fetched files.
+        cache: folder that keeps mixed files; None is the one of fetched files. Where it cannot be written, a file lasts
+            as long as the process.
 
     Returns:
         A model whose file has a SHA-256 of its own, named by the hashes of the two and the strength.
@@ -44,7 +49,7 @@ def between(model: Model, strength: float, *, cache: Path | None = None) -> Mode
     Raises:
         InputError: the strength is not in 0..1, or the model has no twin.
         ModelError: the two are not of equal structure.
-        RunError: the cache cannot be written.
+        RunError: nothing can be written, neither there nor where temporary files go.
     """
     if not 0 <= strength <= 1:
         raise InputError(f"expected a strength from 0 (faithful) to 1 (vivid), got {strength:g}.", code="bad-strength")
@@ -57,10 +62,7 @@ def between(model: Model, strength: float, *, cache: Path | None = None) -> Mode
     digest = hashlib.sha256(content).hexdigest()
     key = hashlib.sha256(f"{faithful.sha256} {vivid.sha256} {strength!r}".encode()).hexdigest()[:24]
     path = (cache or cache_folder() / "between") / f"{faithful.path.stem}-{key}.onnx"
-    if not path.is_file() or path.read_bytes() != content:  # a file that was damaged meanwhile is made again
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path, overwrite=True) as partial:
-            partial.write_bytes(content)
+    path = _kept(path, content)
     card = {**faithful.card, "strength": strength, "between": [faithful.sha256, vivid.sha256]}
     name = f"{faithful.name}, strength {strength:g}"
     rims = (faithful.traits.rim_px, vivid.traits.rim_px)
@@ -94,6 +96,40 @@ def mixed(faithful: bytes, vivid: bytes, strength: float, *, names: tuple[str, s
         value = (1 - strength) * a.astype(np.float64) + strength * b.astype(np.float64)
         result[one.start : one.end] = value.astype(one.dtype).tobytes()
     return with_sha256(bytes(result))
+
+
+def _kept(path: Path, content: bytes) -> Path:
+    """Return where `content` lies: at `path`, or in a folder of this process where that cannot be written."""
+    if _holds(path, content):
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, content)
+    except (OSError, ApisrError):
+        path = _folder_of_process() / path.name
+        if not _holds(path, content):
+            _write(path, content)
+    return path
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether a file is there and what it should be: one that was damaged meanwhile is made again."""
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_path(path, overwrite=True) as partial:
+        partial.write_bytes(content)
+
+
+@functools.cache
+def _folder_of_process() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="apisr-models-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _pair(model: Model) -> tuple[Model, Model]:
