@@ -135,6 +135,60 @@ def test_a_bad_file_says_so(page: Page, server: Server, tmp_path: Path) -> None:
     expect(page.locator("#cards .error").nth(1)).to_be_visible(timeout=60_000)
 
 
+def test_what_was_left_out_stays_in_sight(page: Page, server: Server, tmp_path: Path) -> None:
+    clear(page, server)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    page.set_input_files("#pick-files", [drawing(tmp_path / "a.png"), tmp_path / "notes.txt"])
+    line = page.locator("#uploads li", has_text="1 file is neither a picture nor a video")
+    expect(line).to_be_visible()
+    line.get_by_role("button").click()
+    expect(line).to_have_count(0)
+
+
+def test_a_bad_file_can_be_removed_after_the_page_was_opened_again(
+    page: Page, server: Server, tmp_path: Path, browser: Browser
+) -> None:
+    clear(page, server)
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n cut")
+    page.set_input_files("#pick-files", tmp_path / "bad.png")
+    expect(page.locator("#cards .error")).to_be_visible(timeout=60_000)
+    with opened(browser, server.address) as again:
+        expect(again.locator("#cards > li")).to_have_count(1)
+        again.locator("#cards input[type=checkbox]").check()
+        expect(again.locator("#start")).to_be_disabled()
+        again.locator("#remove-selected").click()
+        expect(again.locator("#cards > li")).to_have_count(0)
+
+
+def test_a_preset_is_saved_by_keyboard_and_escape_saves_nothing(page: Page, server: Server) -> None:
+    clear(page, server)
+    page.locator("#size").select_option("x4")
+    page.locator("#save-preset").press("Enter")
+    page.keyboard.type("Four times")
+    page.keyboard.press("Enter")
+    expect(page.locator("#preset")).to_have_value("Four times")
+    page.locator("#save-preset").press("Enter")
+    page.keyboard.type("Not this one")
+    page.keyboard.press("Escape")
+    expect(page.locator("#ask")).to_be_hidden()
+    expect(page.locator("#preset option")).to_have_count(2)
+    page.locator("#size").select_option("")
+    page.locator("#preset").select_option("Four times")
+    expect(page.locator("#size")).to_have_value("x4")
+    page.locator("#remove-preset").click()
+    expect(page.locator("#preset option")).to_have_count(1)
+
+
+def test_what_the_server_refuses_is_seen(page: Page, server: Server) -> None:
+    clear(page, server)
+    page.route("**/api/queue/pause", lambda route: route.fulfill(status=400, json={"error": "not now", "code": "busy"}))
+    page.locator("#pause-queue").click()
+    expect(page.locator("#trouble")).to_contain_text("not now")
+    page.locator("#trouble button").click()
+    expect(page.locator("#trouble")).to_be_hidden()
+    page.unroute("**/api/queue/pause")
+
+
 def test_two_tabs_agree(browser: Browser, page: Page, server: Server, tmp_path: Path) -> None:
     clear(page, server)
     with opened(browser, server.address) as other:

@@ -1,5 +1,7 @@
 // Small helpers. Text always goes in as text, so that a file name is never markup.
 
+import { t } from "./i18n.js";
+
 export const byId = (id) => document.getElementById(id);
 
 export function make(tag, options = {}, ...children) {
@@ -38,6 +40,14 @@ export function say(text) {
   const live = byId("live");
   live.textContent = "";
   requestAnimationFrame(() => { live.textContent = text; });
+}
+
+// Say what went wrong to everybody: in sight until it is closed, and read out by itself.
+export function complain(text) {
+  const banner = byId("trouble");
+  const close = make("button", { type: "button", class: "small", onclick: () => { banner.hidden = true; } }, t("close"));
+  banner.replaceChildren(make("span", {}, text), " ", close);
+  banner.hidden = false;
 }
 
 // A slider between two pictures: a range for the keyboard, and the pointer on the pictures themselves.

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import * as estimates from "./estimates.js";
-import { byId, keyed, make, say } from "./dom.js";
+import { byId, complain, keyed, make, say } from "./dom.js";
 import { clock, language, size, t } from "./i18n.js";
 import { refresh } from "./main.js";
 
@@ -20,12 +20,12 @@ export function wire(state) {
   byId("pick-files").addEventListener("change", (event) => { uploadAll([...event.target.files]); event.target.value = ""; });
   byId("pick-folder").addEventListener("change", (event) => { uploadAll([...event.target.files]); event.target.value = ""; });
   byId("select-all").addEventListener("change", (event) => {
-    state.selected = new Set(event.target.checked ? state.items.filter((item) => !item.error).map((item) => item.id) : []);
+    state.selected = new Set(event.target.checked ? state.items.map((item) => item.id) : []);
     refresh();
   });
   byId("remove-selected").addEventListener("click", async () => {
     for (const id of [...state.selected]) {
-      try { await api.send("DELETE", `/api/items/${id}`); } catch (error) { say(error.message); }
+      try { await api.send("DELETE", `/api/items/${id}`); } catch (error) { complain(error.message || t("offline")); }
     }
   });
   byId("open-browse").addEventListener("click", () => browse(""));
@@ -36,8 +36,7 @@ export function wire(state) {
 export function show(state) {
   byId("open-browse").hidden = !state.folder;
   byId("selection").hidden = state.items.length === 0;
-  const usable = state.items.filter((item) => !item.error).length;
-  byId("select-all").checked = usable > 0 && state.selected.size === usable;
+  byId("select-all").checked = state.items.length > 0 && state.selected.size === state.items.length;
   byId("selected-count").textContent = t("selected", { count: state.selected.size });
   byId("remove-selected").disabled = state.selected.size === 0;
   keyed(byId("cards"), state.items, (item) => item.id, makeCard, updateCard, estimates.forget);
@@ -68,7 +67,6 @@ function updateCard(card, item) {
   card.querySelector(".picture").setAttribute("aria-label", t("lookAt", { name: item.name }));
   const box = card.querySelector("input");
   box.checked = shared.selected.has(item.id);
-  box.disabled = Boolean(item.error);
   box.setAttribute("aria-label", t("select", { name: item.name }));
   put(card, ".facts", facts(item));
   put(card, ".estimate", estimates.line(item));
@@ -142,7 +140,15 @@ async function uploadAll(list) {
       bar.replaceWith(make("span", { class: "error" }, error.message || t("offline")), make("button", { type: "button", class: "small", onclick: () => row.remove() }, t("close")));
     }
   }
-  if (leftOut) say(t("leftOut", { count: leftOut }));
+  if (leftOut) sayLeftOut(leftOut);
+}
+
+// A line below the buttons, until it is closed: files that were chosen and do not appear.
+function sayLeftOut(count) {
+  const text = t("leftOut", { count });
+  const row = make("li", {}, make("span", { class: "name" }, text), make("button", { type: "button", class: "small", onclick: () => row.remove() }, t("close")));
+  byId("uploads").append(row);
+  say(text);
 }
 
 let picked = new Set();
@@ -170,7 +176,7 @@ async function addPicked() {
   const before = new Set(shared.items.map((item) => item.id));
   byId("browse").close();
   const { left_out: leftOut } = await api.post("/api/add", { ids: [...picked] });
-  if (leftOut) say(t("leftOut", { count: leftOut }));
+  if (leftOut) sayLeftOut(leftOut);
   for (const item of (await api.get("/api/state")).items) if (!before.has(item.id)) shared.selected.add(item.id);
   refresh();
 }

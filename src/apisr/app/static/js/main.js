@@ -1,7 +1,7 @@
 // The page: one state, changed by answers and events of the server, shown by the modules beside this one.
 
 import * as api from "./api.js";
-import { byId, say } from "./dom.js";
+import { byId, complain, say } from "./dom.js";
 import { wireHeader } from "./header.js";
 import { t } from "./i18n.js";
 import * as estimates from "./estimates.js";
@@ -40,7 +40,7 @@ const handlers = {
   item: (item) => take({ items: state.items.some((other) => other.id === item.id) ? state.items.map((other) => (other.id === item.id ? item : other)) : [...state.items, item] }),
   jobs: ({ jobs, paused }) => take({ jobs, paused }, queue),
   job: (job) => take({ jobs: state.jobs.map((other) => (other.id === job.id ? job : other)) }, queue),
-  trouble: ({ message }) => { byId("trouble").textContent = message; byId("trouble").hidden = false; },
+  trouble: ({ message }) => complain(message),
   ended: ({ name, status }) => {
     if (status !== "done" && status !== "failed") return;
     const text = t(status === "done" ? "finished" : "failedNotice", { name });

@@ -1,7 +1,7 @@
 // The queue and its results.
 
 import * as api from "./api.js";
-import { byId, keyed, make, say, wireCompare } from "./dom.js";
+import { byId, complain, keyed, make, say, wireCompare } from "./dom.js";
 import { duration, language, number, size, t } from "./i18n.js";
 
 const OPEN = ["waiting", "running", "paused"];
@@ -37,7 +37,7 @@ export function notify(text) {
 }
 
 async function attempt(promise) {
-  try { await promise; } catch (error) { say(error.message || t("offline")); }
+  try { await promise; } catch (error) { complain(error.message || t("offline")); }
 }
 
 export function show(state) {

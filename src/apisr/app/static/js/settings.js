@@ -38,11 +38,13 @@ export function wire(state) {
   });
   byId("strength").addEventListener("input", () => { strengthTouched = true; showStrength(); });
   byId("preset").addEventListener("change", (event) => {
-    const chosen = shared.presets[event.target.value];
-    if (chosen) put(chosen);
+    const name = event.target.value;
+    if (shared.presets[name]) put(shared.presets[name]);
+    event.target.value = name; // the form was reset, and this choice with it
     refresh();
     look.changed();
   });
+  byId("ask-cancel").addEventListener("click", () => byId("ask").close());
   byId("save-preset").addEventListener("click", async () => {
     const name = await ask(t("presetName"));
     if (!name) return;
@@ -152,6 +154,7 @@ function ask(question) {
   const dialog = byId("ask");
   byId("ask-title").textContent = question;
   byId("ask-text").value = "";
+  dialog.returnValue = ""; // Escape leaves the one of the last time
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok" ? byId("ask-text").value.trim() : ""), { once: true });
