@@ -18,6 +18,7 @@ from apisr.train.data.crops import CropOptions
 from apisr.train.data.prepare import ShardRequest, prepare_shards
 from apisr.train.data.shards import ShardCrops
 from apisr.train.trainer import TrainResult, train
+from apisr.weights.checkpoint import load_state, save_network
 
 
 def drawings(folder: Path, *, seed: int = 0, count: int = 3) -> Path:
@@ -171,6 +172,78 @@ def test_data_that_changed_between_two_parts_of_a_run_is_said(tmp_path: Path, ki
     result, lines = run(tmp_path, "run.steps=4", *sets, resume=True)
     assert len([line for line in lines if "not those" in line]) == 1
     assert result.complete
+
+
+def weights(path: Path, seed: int) -> Path:
+    hyper = {"features": 8, "depth": 1, "scale": 2}
+    torch.manual_seed(seed)
+    save_network(build("compact", hyper), path, "compact", hyper, card={}, overwrite=True)
+    return path
+
+
+def features(path: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    torch.save(build("vgg", {"depth": 16}).state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["teacher", "features"])
+def test_a_frozen_network_that_changed_between_two_parts_of_a_run_is_refused(tmp_path: Path, kind: str) -> None:
+    folder = drawings(tmp_path / "drawings")
+    make, path = (weights, tmp_path / "t.safetensors") if kind == "teacher" else (features, tmp_path / "vgg.pth")
+    make(path, 1)
+    sets = [f'data.folders=["{folder}"]', f"teacher.init_from={path}"]
+    if kind == "features":
+        term = f'loss.perceptual=[{{network="vgg:{path}", weights={{conv1_2=1.0}}}}]'
+        sets = [sets[0], "loss.perceptual_weight=1", term]
+    run(tmp_path / "run", "run.steps=2", *sets)
+    first = path.read_bytes()
+    make(path, 2)
+    with raises_code("other-settings"):
+        run(tmp_path / "run", "run.steps=4", *sets, resume=True)
+    path.write_bytes(first)
+    assert run(tmp_path / "run", "run.steps=4", *sets, resume=True)[0].complete
+
+
+def test_first_weights_that_change_later_do_not_matter(tmp_path: Path) -> None:
+    folder, path = drawings(tmp_path / "drawings"), tmp_path / "first.safetensors"
+    hyper = [f"model.arguments.{text}" for text in ("features=8", "depth=1", "activation=prelu")]
+    sets = [f'data.folders=["{folder}"]', f"model.init_from={path}", *hyper]
+    weights(path, 1)
+    whole, _ = run(tmp_path / "whole", "run.steps=4", *sets)
+    run(tmp_path / "parts", "run.steps=2", *sets)
+    weights(path, 2)
+    parts, _ = run(tmp_path / "parts", "run.steps=4", *sets, resume=True)
+    one, two = (load_state(result.weights)[0] for result in (whole, parts))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("option", ["teachers", "targets"])
+def test_files_of_two_teachers_are_never_mixed(tmp_path: Path, option: str) -> None:
+    folder, source = tmp_path / "shards", drawings(tmp_path / "drawings")
+    path = weights(tmp_path / "t.safetensors", 1)
+    chosen = {option: (str(path),) if option == "teachers" else (f"web={path}",)}
+    request = ShardRequest((source,), folder, scale=2, degradations=("web=bicubic",), **chosen)  # type: ignore[arg-type]
+    prepare_shards(request)
+    (first, *others) = sorted(folder.glob("teacher2_*.npy" if option == "teachers" else "target2_*.npy"))
+    whole = {file: file.read_bytes() for file in others}
+    for file in others:
+        file.unlink()  # as if it had been stopped there
+    content = path.read_bytes()
+    weights(path, 2)
+    with raises_code("other-settings"):
+        prepare_shards(request)
+    assert not any(file.exists() for file in others)
+    path.write_bytes(content)
+    prepare_shards(request)
+    assert {file: file.read_bytes() for file in others} == whole
+    weights(path, 2)
+    first.unlink()
+    for file in others:
+        file.unlink()
+    prepare_shards(request)
+    assert all(file.read_bytes() != before for file, before in whole.items())
 
 
 def test_a_picture_that_is_gone_is_named(tmp_path: Path) -> None:

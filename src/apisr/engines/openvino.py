@@ -97,6 +97,7 @@ class OpenvinoEngine:
         own_int8 = request.precision == "int8" and suits_int8(request.model)
         path = as_onnx(request.model, "int8" if request.precision == "int8" and not own_int8 else "fp32").path
         self._network = _own_network(request, path) or with_quick_shuffles(_read(path, self.name))
+        request.model.check_unchanged()  # before anything of it is kept in the cache
         self._options: dict[str, str | int | bool] = {
             "INFERENCE_PRECISION_HINT": _hint("bf16" if own_int8 else request.precision, request.device),
             "PERFORMANCE_HINT": "LATENCY",

@@ -106,7 +106,8 @@ def open_engine(
         InputError: unknown engine or precision, or a device that is not there (codes ``unknown-engine``,
             ``unknown-precision``, ``bad-threads``, ``unknown-device``, ``device-not-available``,
             ``precision-not-accurate``).
-        ModelError: the engine cannot run the model (code ``engine-cannot-run``).
+        ModelError: the engine cannot run the model (code ``engine-cannot-run``), or its file was changed since it was
+            read (code ``model-changed``).
         MissingExtra: the engine's package is not installed.
     """
     from apisr.weights import choose_model
@@ -124,6 +125,7 @@ def open_engine(
         from apisr.engines import choice
 
         opened = choice.open_fastest(candidates, named_precision=precision != "auto")
+    model.check_unchanged()
     if chosen_device(opened) != "cpu":
         from apisr.engines.fallback import FallbackEngine
 
@@ -178,7 +180,9 @@ def _on_processor(model: Model, threads: int | None) -> Engine:
     """What takes over when a device fails."""
     candidates = candidate_requests(model, engine="auto", device="cpu", precision="fp32", threads=threads)
     kind, request = next(iter(candidates))
-    return kind.open(request)
+    opened = kind.open(request)
+    model.check_unchanged()
+    return opened
 
 
 def candidate_requests(

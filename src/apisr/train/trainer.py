@@ -36,6 +36,7 @@ from apisr.train.config import TrainConfig, learning_rate_factor
 from apisr.train.data.holdout import hold_out
 from apisr.train.data.loader import CropSource, Loader
 from apisr.train.data.sources import fingerprint, open_source, unread, worker_count
+from apisr.train.frozen import check_frozen, frozen_files
 from apisr.train.init import check_discriminator_config, hyper_of, resolve_model_config
 from apisr.train.pace import Pace, memory_mib
 from apisr.train.run_folder import checkpoints_to_resume, describe_run, hold_run
@@ -123,7 +124,9 @@ def train(
     )
     parts = build(config, fabric, has_residual_path=None if state is None else "ema_unfused" in state)
     trainer = Trainer(config, parts, validator)
+    trainer.frozen = frozen_files(config)
     if state is not None:
+        check_frozen(state.get("frozen", {}), trainer.frozen)
         trainer.load(state)
     first = fabric.is_global_zero
     if first:
@@ -184,6 +187,7 @@ class Trainer:
         self.record: dict[str, float] = {}
         #: What the crops come from (:func:`apisr.train.data.sources.fingerprint`).
         self.data: str | None = None
+        self.frozen: dict[str, str] = {}
         self._weights_saved = False
 
     @property
@@ -374,6 +378,7 @@ class Trainer:
             "loss_mean": self.step.loss_mean,
             "network": self.config.model.network,
             "data": self.data,
+            "frozen": self.frozen,
         }
         if parts.hook.has_residual_path:
             state["ema_unfused"] = parts.ema.module.state_dict()  # fusing and unfusing would round

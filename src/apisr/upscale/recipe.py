@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import tempfile
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from apisr.engines.registry import name_parts
 from apisr.upscale.options import Reuse, UpscaleOptions
 from apisr.upscale.reuse import CanvasUpscaler
 from apisr.weights import Model
+from apisr.weights.model import model_changed
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,19 @@ class NetworkRecipe:
 
     @staticmethod
     def of(model: Model, options: UpscaleOptions = UpscaleOptions(), *, engine_name: str = "") -> NetworkRecipe:
-        """Read the model's file; with the name of an engine, every machine must run it by this one."""
+        """Read the model's file; with the name of an engine, every machine must run it by this one.
+
+        Raises:
+            ModelError: the file is no longer the one that the model was made of (code ``model-changed``).
+        """
+        content = model.path.read_bytes()
+        if model.sha256 and hashlib.sha256(content).hexdigest() != model.sha256:
+            raise model_changed(model.path)
         portable = replace(model, card=dict(model.card))
         chosen, parts = options.portable, name_parts(engine_name)
         if parts is not None:
             chosen = replace(chosen, engine=parts[0], device=parts[1], precision=parts[2])
-        return NetworkRecipe(portable, model.path.read_bytes(), chosen, options.video.reuse, engine_name)
+        return NetworkRecipe(portable, content, chosen, options.video.reuse, engine_name)
 
     def load(self) -> Engine:
         """Load the network on this machine.

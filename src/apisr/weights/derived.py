@@ -61,3 +61,8 @@ def _make(model: Model, path: Path, precision: str) -> None:
         convert_file(model, path, precision=precision)
     else:
         convert(model.path, path, precision=precision)
+    try:
+        model.check_unchanged()
+    except ModelError:  # what was made is kept under the SHA-256 of another file
+        path.unlink(missing_ok=True)
+        raise

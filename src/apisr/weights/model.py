@@ -81,9 +81,30 @@ class Model:
         """``onnx`` or ``torch``: the family of the file."""
         return "onnx" if self.path.suffix.lower() in ONNX_SUFFIXES else "torch"
 
+    def check_unchanged(self) -> None:
+        """Check that the file is still the one that was read: it is opened anew by every engine.
+
+        Raises:
+            ModelError: it was changed or replaced, or is gone (code ``model-changed``).
+        """
+        try:
+            changed = bool(self.sha256) and sha256_file(self.path) != self.sha256
+        except OSError:
+            changed = True
+        if changed:
+            raise model_changed(self.path)
+
     def traits_on(self, engine: str) -> ModelTraits:
         """Return the traits with the memory that a pixel costs on an engine."""
         return replace(self.traits, bytes_per_px=memory_per_px(self.architecture, engine))
+
+
+def model_changed(path: Path) -> ModelError:
+    """Return what is said of a model file that is no longer the one that a run began with."""
+    return ModelError(
+        f"the model file '{path}' was changed or replaced after it was read. Run the command again.",
+        code="model-changed",
+    )
 
 
 def list_models() -> list[Model]:

@@ -17,16 +17,19 @@ is. So where teachers invent or lose something, the drawing wins.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
 import torch
 
 from apisr.core.errors import InputError
-from apisr.core.files import atomic_path
+from apisr.core.files import atomic_path, read_plain, sha256_file, write_atomic
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
+from apisr.core.text import parse_json
 from apisr.image import ImageU8, to_float, to_tensor
 from apisr.train.data.shards import ShardCrops, target_name, teacher_name
 from apisr.train.init.weights import find_weights
@@ -34,6 +37,8 @@ from apisr.train.losses.teacher import Teacher, open_teacher
 
 #: Side of the window in which errors are looked at.
 WINDOW_PX = 9
+#: Says by which models the files were made: the SHA-256 of each.
+MAKERS_NAME = "made_by.json"
 #: Mean squared error (in squares of [0, 1]) at which the drawing counts as much as the best teacher: 26 dB.
 DRAWING_ERROR = 2.5e-3
 #: Standard deviation of the blur, in pixels of the high picture, whose frequencies a target takes from the drawing.
@@ -59,12 +64,14 @@ def build_teacher_outputs(
         cancel: stops after a file.
 
     Raises:
-        InputError: no teachers, or one of another scale.
+        InputError: no teachers, one of another scale, or files that other teachers made.
     """
     if not teachers:
         raise InputError("no teacher is named. Give one with --teacher.", code="no-teacher")
     scale = source.options.scale
-    opened = [open_teacher(find_weights(Path(name), key="--teacher"), scale=scale) for name in teachers]
+    paths = [find_weights(Path(name), key="--teacher") for name in teachers]
+    opened = [open_teacher(path, scale=scale) for path in paths]
+    _check_makers(source, source.shards, teacher_name, paths)
 
     def mixed(low: ImageU8, drawing: ImageU8) -> ImageU8:
         return mixed_target(drawing, [enlarged(each, low) for each in opened])
@@ -89,17 +96,44 @@ def build_targets(
         cancel: stops after a file.
 
     Raises:
-        InputError: a degradation that the shards do not have, or a model of another scale.
+        InputError: a degradation that the shards do not have, a model of another scale, or files of another model.
     """
     for kind, model in models.items():
         shards = source.of_kind(kind)
-        opened = open_teacher(find_weights(Path(model), key="--target"), scale=source.options.scale)
+        path = find_weights(Path(model), key="--target")
+        opened = open_teacher(path, scale=source.options.scale)
+        _check_makers(source, shards, target_name, [path])
 
         def coloured(low: ImageU8, drawing: ImageU8, teacher: Teacher = opened) -> ImageU8:
             return with_colours_of(drawing, enlarged(teacher, low))
 
         for event in _write_missing("targets", source, shards, target_name, coloured, cancel):
             progress(event)
+
+
+def _check_makers(
+    source: ShardCrops, shards: Sequence[str], name_of: Callable[[str], str], models: Sequence[Path]
+) -> None:
+    """Check that what is there was made by the same models, and write down by which the rest is made.
+
+    Raises:
+        InputError: other models made it, or the same before their files changed (code ``other-settings``).
+    """
+    path, maker = source.folder / MAKERS_NAME, ", ".join(sorted(sha256_file(model) for model in models))
+    try:
+        known = dict(cast("dict[str, str]", parse_json(read_plain(path))))
+    except (OSError, ValueError, TypeError):
+        known = {}
+    made = [name for name in map(name_of, shards) if (source.folder / f"{name}.npy").is_file()]
+    other = next((name for name in made if known.get(name, maker) != maker), None)
+    if other is not None:
+        raise InputError(
+            f"'{source.folder / other}.npy' was made by other models, or by these before their files changed. Remove "
+            f"the files of that kind there, or give another folder with -o.",
+            code="other-settings",
+        )
+    known |= {name_of(shard): maker for shard in shards}
+    write_atomic(path, json.dumps(known, indent=1).encode(), overwrite=True)
 
 
 def _write_missing(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from apisr.core.errors import InputError, ModelError
 from apisr.networks import NETWORKS, architecture
-from apisr.train.losses.proxy_features import PROXY_LAYERS, GraphFeatures, load_proxy
+from apisr.train.losses.proxy_features import PROXY_LAYERS, GraphFeatures, load_proxy, proxy_path
 from apisr.weights.checkpoint import load_state
 from apisr.weights.releases import cached, release_named
 
@@ -42,12 +42,7 @@ def open_features(name: str, *, layers: Sequence[str] | None = None) -> nn.Modul
     kind, _, place = name.partition(":")
     if kind in PROXY_LAYERS:
         return load_proxy(kind, Path(place) if place else None, layers=layers).eval().requires_grad_(False)
-    if kind not in FETCHED_NETWORKS and not (kind in NETWORKS and architecture(kind).kind == "features"):
-        known = ", ".join([*FETCHED_NETWORKS, *PROXY_LAYERS])
-        raise InputError(f"unknown feature network '{name}'. Known: {known}, NETWORK:FILE.", code="unknown-features")
-    if not place and kind not in FETCHED_NETWORKS:
-        raise InputError(f"feature network '{kind}' needs a file of weights: '{kind}:FILE'.", code="missing-features")
-    path = Path(place) if place else _fetched(kind)
+    path = features_file(name)
     if not path.is_file():
         raise InputError(f"cannot read the weights of '{name}': no such file: '{path}'.", code="missing-features")
     state = load_state(path)[0]
@@ -55,6 +50,19 @@ def open_features(name: str, *, layers: Sequence[str] | None = None) -> nn.Modul
     module = architecture(network).build(hyper)
     load_features(module, state, name=str(path))
     return module.eval().requires_grad_(False)
+
+
+def features_file(name: str) -> Path:
+    """Return the file of a feature network, which need not be there; arguments and errors as :func:`open_features`."""
+    kind, _, place = name.partition(":")
+    if kind in PROXY_LAYERS:
+        return Path(place) if place else proxy_path(kind)
+    if kind not in FETCHED_NETWORKS and not (kind in NETWORKS and architecture(kind).kind == "features"):
+        known = ", ".join([*FETCHED_NETWORKS, *PROXY_LAYERS])
+        raise InputError(f"unknown feature network '{name}'. Known: {known}, NETWORK:FILE.", code="unknown-features")
+    if not place and kind not in FETCHED_NETWORKS:
+        raise InputError(f"feature network '{kind}' needs a file of weights: '{kind}:FILE'.", code="missing-features")
+    return Path(place) if place else _fetched(kind)
 
 
 def in_bfloat16(module: nn.Module) -> nn.Module:
