@@ -18,6 +18,7 @@ from apisr.core.files import atomic_path
 from apisr.weights import list_models
 from apisr.weights.export import onnx_runner
 from apisr.weights.rim import smallest_rim_px
+from apisr.weights.sealing import sealed
 
 
 def main(write: Annotated[bool, typer.Option(help="Write the cards.")] = False) -> None:
@@ -31,7 +32,7 @@ def main(write: Annotated[bool, typer.Option(help="Write the cards.")] = False) 
             sha256 = card.pop("sha256")
             with atomic_path(path, overwrite=True) as partial:
                 content = {**card, "rim_px": rim, "sha256": sha256}
-                partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+                partial.write_text(json.dumps(sealed(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from apisr.weights.checkpoint import load_network, load_state, read_checkpoint, 
 from apisr.weights.export import export_onnx, onnx_runner, write_card  # noqa: E402
 from apisr.weights.formats.onnx import with_sha256  # noqa: E402
 from apisr.weights.rim import smallest_rim_px  # noqa: E402
+from apisr.weights.sealing import sealed  # noqa: E402
 
 HYPER = {"features": 8, "depth": 2, "scale": 2, "unshuffle": 2, "activation": "relu"}
 
@@ -323,10 +324,10 @@ def test_damaged_cards_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path = exported(tmp_path)
     monkeypatch.setattr(weights.model, "SHIPPED", tmp_path)
     card = json.loads(path.with_suffix(".json").read_text())
-    del card["sha256"]
-    path.with_suffix(".json").write_text(json.dumps(card))
-    with refused("shipped-model-damaged"):
-        resolve_model("small")
+    for damaged in ({**card, "sha256": None}, {**card, "rim_px": 0}, sealed({"scale": 2}), [], {}, None):
+        path.with_suffix(".json").write_text(json.dumps(damaged))
+        with refused("shipped-model-damaged"):
+            resolve_model("small")
 
 
 def test_onnx_output_equals_the_network(tmp_path: Path) -> None:
@@ -391,7 +392,7 @@ def test_a_missing_shipped_file_is_never_replaced_by_its_twin(tmp_path: Path, mo
     for suffix in (".onnx", ".json"):
         shutil.copy(path.with_suffix(suffix), tmp_path / f"small-vivid{suffix}")
     card = json.loads((tmp_path / "small-vivid.json").read_text())
-    (tmp_path / "small-vivid.json").write_text(json.dumps({**card, "name": "small-vivid"}))
+    (tmp_path / "small-vivid.json").write_text(json.dumps(sealed({**card, "name": "small-vivid"})))
     monkeypatch.setattr(weights.model, "SHIPPED", tmp_path)
     assert default_model(2) == "small"
     path.unlink()

@@ -31,6 +31,7 @@ from apisr.weights.formats.onnx import read_metadata, with_sha256
 from apisr.weights.formats.onnx_weights import ENTRY, parameter_names
 from apisr.weights.model import Card
 from apisr.weights.rim import smallest_rim_px
+from apisr.weights.sealing import sealed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -87,7 +88,7 @@ def export_onnx(
 
 
 def write_card(path: Path, *, traits: ModelTraits, card: Card, overwrite: bool = False) -> Path:
-    """Write the card of the model file `path` beside it (``NAME.json``) with its rim and SHA-256; return its path."""
+    """Write the card of the model file `path` beside it (``NAME.json``) with its rim and checksums; return its path."""
     rim = read_metadata(path).get("apisr.rim_px")
     content = {
         **card,
@@ -99,7 +100,7 @@ def write_card(path: Path, *, traits: ModelTraits, card: Card, overwrite: bool =
     }
     target = path.with_suffix(".json")
     with atomic_path(target, overwrite=overwrite) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(sealed(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return target
 
 

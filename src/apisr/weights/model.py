@@ -21,7 +21,10 @@ from typing import Any, Literal
 
 from apisr.core.errors import ModelError
 from apisr.core.files import sha256_file
+from apisr.core.text import parse_json
 from apisr.networks import ModelTraits, memory_per_px
+from apisr.weights.formats.onnx import read_metadata
+from apisr.weights.sealing import CARD_SHA256, check_sealed
 
 #: Where the shipped models lie.
 SHIPPED = Path(__file__).parent / "shipped"
@@ -139,8 +142,10 @@ def default_model(scale: int | None = None) -> str:
 def _shipped(card_path: Path) -> Model:
     try:
         card = json.loads(card_path.read_text(encoding="utf-8"))
+        check_sealed(card)
+        del card[CARD_SHA256]
         return from_card(card, card_path.with_suffix(".onnx"), sha256=str(card["sha256"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"the card '{card_path}' is damaged ({error!r}). Install apisr again.", code="shipped-model-damaged"
         ) from error
@@ -199,4 +204,27 @@ def _verified(model: Model) -> Model:
             f"the card says {model.sha256[:12]}. Install apisr again.",
             code="shipped-model-damaged",
         )
+    differing = _differing_entry(model)
+    if differing is not None:
+        raise ModelError(
+            f"the card of the model '{model.name}' and its file differ in '{differing}'. Install apisr again.",
+            code="shipped-model-damaged",
+        )
     return model
+
+
+def _differing_entry(model: Model) -> str | None:
+    """Return the name of an entry in which a card differs from what the file itself says; what it leaves open is not.
+
+    Raises:
+        ModelError: it is not an ONNX file.
+    """
+    metadata = read_metadata(model.path)
+    if "apisr.card" not in metadata:
+        return None
+    inside: CardDict = dict(parse_json(metadata["apisr.card"]))
+    for entry in ("scale", "halo_px", "multiple_px", "rim_px"):
+        text = metadata.get(f"apisr.{entry}")
+        inside[entry] = model.card.get(entry) if text is None else int(text) if text else None
+    names = sorted({*inside, *model.card} - {"sha256"})
+    return next((name for name in names if model.card.get(name) != inside.get(name)), None)

@@ -1,4 +1,7 @@
-"""Safetensors files: arrays and text, no code. Files of ours state the SHA-256 of their arrays, which is checked."""
+"""Safetensors files: arrays and text, no code.
+
+Files of ours state the SHA-256 of their arrays, and that of their metadata; both are checked.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from apisr.core.errors import MissingExtra, ModelError
 from apisr.core.files import atomic_path
+from apisr.weights.sealing import METADATA_SHA256, digest_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,17 +47,23 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"the model '{path}' is damaged: its values do not have the SHA-256 that it states. Fetch it again.",
             code="model-damaged",
         )
+    if METADATA_SHA256 in metadata and digest_of(metadata, without=METADATA_SHA256) != metadata[METADATA_SHA256]:
+        raise ModelError(
+            f"the model '{path}' is damaged: its metadata do not have the SHA-256 that it states. Fetch it again.",
+            code="model-damaged",
+        )
     return state, metadata
 
 
 def write_safetensors(
     state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str], *, overwrite: bool = False
 ) -> None:
-    """Write arrays with metadata and the SHA-256 of the arrays."""
+    """Write arrays with metadata and the SHA-256 of both."""
     from safetensors.torch import save
 
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     content = {"format": "pt", **metadata, SHA256: state_sha256(plain)}
+    content[METADATA_SHA256] = digest_of(content, without=METADATA_SHA256)
     with atomic_path(path, overwrite=overwrite) as partial:
         partial.write_bytes(save(plain, content))  # save_file would make a file that only its owner can read
 

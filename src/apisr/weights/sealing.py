@@ -1,0 +1,45 @@
+"""Checksums of what is said of a model beside its file: cards, and the metadata of safetensors files.
+
+What a card says decides how a network is run (its rim, its halo, whether colours are cleaned before it), so that a
+damaged bit in it would change every output. The checksum is of the values, not of the bytes of the text: a card may be
+indented in another way.
+
+    >>> card = sealed({"name": "a", "scale": 2})
+    >>> check_sealed(card)
+    >>> check_sealed({**card, "scale": 4})
+    Traceback (most recent call last):
+    ValueError: its entries do not have the SHA-256 that it states
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+#: Entry of a card, and of metadata: the SHA-256 of all other entries.
+CARD_SHA256, METADATA_SHA256 = "card_sha256", "apisr.metadata_sha256"
+
+
+def digest_of(entries: Mapping[str, object], *, without: str) -> str:
+    """Return the SHA-256 of the entries of a card or of metadata, but for one."""
+    content = {name: value for name, value in entries.items() if name != without}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def sealed(card: Mapping[str, object]) -> dict[str, object]:
+    """Return a card with its checksum as the last entry."""
+    content = {name: value for name, value in card.items() if name != CARD_SHA256}
+    return {**content, CARD_SHA256: digest_of(content, without=CARD_SHA256)}
+
+
+def check_sealed(card: Mapping[str, object]) -> None:
+    """Check a card against its checksum.
+
+    Raises:
+        ValueError: it has none, or another one.
+    """
+    if CARD_SHA256 not in card:
+        raise ValueError(f"it has no entry {CARD_SHA256}")
+    if card[CARD_SHA256] != digest_of(card, without=CARD_SHA256):
+        raise ValueError("its entries do not have the SHA-256 that it states")
