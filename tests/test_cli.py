@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -206,24 +206,6 @@ def test_two_inputs_of_one_output_are_refused(apisr: Run, picture: Path, tiny_x2
     write_picture(picture.with_suffix(".webp"), np.zeros((4, 4, 3), np.uint8))
     done = apisr("upscale", picture.parent, "-o", tmp_path / "o", "--format", "png", "--model", tiny_x2)
     one_line(done, 2, "both become")
-
-
-@pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mount a small real file system with the given options; skipped where that is not permitted."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mount(options: str) -> Path:
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            pytest.skip(f"a file system cannot be mounted here: {done.stderr.strip()}")
-        return folder
-
-    yield mount
-    subprocess.run(["umount", str(folder)], capture_output=True, check=False)
 
 
 def test_an_unwritable_folder(

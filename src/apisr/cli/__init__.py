@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from apisr.cli.commands import COMMANDS
-from apisr.core.processes import loading
+from apisr.core.processes import loading, stopping_cleanly
 from apisr.core.version import __version__
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     called = next((word for word in line if not word.startswith("-")), "")
     with loading():
         command = program([called] if called in COMMANDS else COMMANDS)
-    command.main(line)
+    with stopping_cleanly():
+        command.main(line)
 
 
 def _print_version(requested: bool) -> None:

@@ -7,13 +7,13 @@ Pictures may have a file at one end: ``apisr upscale - -o large.png``, ``apisr u
 from __future__ import annotations
 
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from apisr.cli.options import is_typed
 from apisr.core.errors import ApisrError, InputError, RunError
+from apisr.core.worker_folder import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,8 +127,8 @@ def _upscale_content(content: bytes, output: Path, sink: BinaryIO, options: Upsc
 
     if kind_of_content(content[:HEAD_BYTES]) != "picture":
         raise InputError("standard input is neither a picture nor y4m. Give a file for other formats.", code="bad-pipe")
-    with tempfile.TemporaryDirectory(prefix="apisr-") as folder:
-        source = Path(folder) / "standard input.png"
+    with temporary_folder("apisr-pipe-") as folder:
+        source = folder / "standard input.png"
         source.write_bytes(content)
         _upscale_picture(source, None if output == PIPE else output, sink, options, display, label="standard input")
 
@@ -148,8 +148,8 @@ def _upscale_picture(
     """
     from apisr.upscale.jobs import plan_jobs, run_jobs
 
-    with tempfile.TemporaryDirectory(prefix="apisr-") as folder:
-        target = output or Path(folder) / f"out.{options.picture.format or 'png'}"
+    with temporary_folder("apisr-pipe-") as folder:
+        target = output or folder / f"out.{options.picture.format or 'png'}"
         names = {str(source): label or str(source), str(target): str(output or "standard output")}
 
         def named(text: str) -> str:
@@ -164,7 +164,7 @@ def _upscale_picture(
         plan = plan_jobs([source], target, options)
         (result,) = run_jobs(plan.jobs, options, progress=show, cancel=display.cancel)
         if result.code == "disk-full" and output is None:
-            raise RunError(f"the folder of temporary files, '{Path(folder).parent}', is full.", code="disk-full")
+            raise RunError(f"the folder of temporary files, '{folder.parent}', is full.", code="disk-full")
         if isinstance(result.error, ApisrError):
             kind = InputError if result.error.exit_code == 2 else RunError
             raise kind(named(str(result.error)), code=result.error.code)

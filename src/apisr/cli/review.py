@@ -32,14 +32,14 @@ def command(
     from apisr.cli.app import check_installed, show_address
 
     check_installed()
-    import tempfile
 
     from apisr.app.server import ServerOptions, serve
     from apisr.app.store import Store
+    from apisr.core.worker_folder import temporary_folder
     from apisr.curate.review import Review
 
     Review(dataset)  # a folder that is not a dataset is refused before anything is served
-    with tempfile.TemporaryDirectory(prefix="apisr-review-") as home:
-        store = Store(Path(home), folder=dataset)
+    with temporary_folder("apisr-review-") as home:
+        store = Store(home, folder=dataset)
         options = ServerOptions(port=port, review_only=True)
         serve(store, options, on_ready=partial(show_address, browser=browser))

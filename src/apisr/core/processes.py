@@ -91,6 +91,24 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, name="apisr-parent-watch", daemon=True).start()
 
 
+@contextlib.contextmanager
+def stopping_cleanly() -> Generator[None]:
+    """Let the signals that would end this program at once end it as Ctrl-C does: what it holds for a time is removed.
+
+    Signals that something else takes care of already stay as they are.
+    """
+    changed: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        changed = [number for number in stop_signals() if signal.getsignal(number) == signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def stop_signals() -> tuple[int, ...]:
     """Return the signals that ask a run to stop: Ctrl-C, SIGTERM, and the end of the terminal (SIGHUP).
 

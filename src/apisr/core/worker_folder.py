@@ -10,9 +10,11 @@ False
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 from apisr.core.errors import ApisrError
@@ -47,6 +49,27 @@ class WorkerFolder:
         """Remove the folder with all that is in it; nothing happens if it is gone."""
         self._lock.release()
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str) -> Generator[Path]:
+    """Make a folder among the temporary files for as long as the block runs.
+
+    What a power cut or ``kill -9`` leaves of it, the next that is made with the prefix removes.
+
+    >>> with temporary_folder("apisr-example-") as folder:
+    ...     folder.is_dir()
+    True
+    >>> folder.exists()
+    False
+    """
+    remove_abandoned_folders(prefix)
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
+        lock = take_lock(Path(name) / _IN_USE, busy="another program has this folder")
+        try:
+            yield Path(name)
+        finally:
+            lock.release()
 
 
 def remove_abandoned_folders(prefix: str) -> None:

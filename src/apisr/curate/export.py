@@ -41,7 +41,7 @@ def export_dataset(dataset: Path, target: Path, *, kind: ExportKind, enhanced: b
     Raises:
         InputError: no dataset, a manifest whose paths lead out of it, a target with something in it, or no enhanced
             pictures.
-        RunError: a picture is missing or not what the manifest says.
+        RunError: a picture is missing or not what the manifest says, or the disk is full.
     """
     rows = [row for row in read_manifest(dataset)[0] if row.decision == "accept"]
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -57,13 +57,18 @@ def export_dataset(dataset: Path, target: Path, *, kind: ExportKind, enhanced: b
         try:
             os.link(source, copy, follow_symlinks=True)
         except OSError:
-            shutil.copyfile(source, copy)
+            _copy(source, copy)
     if kind == "imagefolder":
         _write_metadata(folder / "metadata.csv", rows, names)
         card = path_inside(dataset, "README.md")
         if card.is_file():
-            shutil.copyfile(card, target / "README.md")
+            _copy(card, target / "README.md")
     return len(names)
+
+
+def _copy(source: Path, copy: Path) -> None:
+    with atomic_path(copy) as partial:
+        shutil.copyfile(source, partial)
 
 
 def _source(dataset: Path, row: Row, *, enhanced: bool) -> Path:

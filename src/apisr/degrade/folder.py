@@ -178,8 +178,13 @@ class _Run:
         else:
             generator = np.random.default_rng([self.options.seed, zlib.crc32(os.fsencode(name))])
             parameters = sample(self.recipe, generator, *high.shape[:2])
-        write_picture(self.output / name, apply(high, parameters), overwrite=self.options.overwrite)
-        self.journal.add(name, self.pictures[name], parameters)
+        low = apply(high, parameters)
+        self.journal.add(name, self.pictures[name], parameters)  # first: a picture without a record would be in the way
+        try:
+            write_picture(self.output / name, low, overwrite=self.options.overwrite)
+        except ApisrError:
+            self.journal.forget(name)
+            raise
 
     def write_sheet(self, *, anew: bool) -> Path | None:
         """Write the contact sheet (if it is there already: only when asked to); return its path if there is one."""

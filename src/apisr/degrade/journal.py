@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import threading
 from collections.abc import Collection
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from apisr.core.errors import InputError
 from apisr.core.files import atomic_path, read_plain, write_error
@@ -35,7 +38,7 @@ class Journal:
     def __init__(self, path: Path, recipe: Recipe, seed: int | None, *, overwrite: bool) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._file: IO[str] | None = None
+        self._file: FileIO | None = None
         self._seed = seed
         self.records: dict[str, Record] = {}
         if path.exists() and not overwrite:
@@ -46,7 +49,7 @@ class Journal:
         """Open the file for appending."""
         try:
             self._write(list(self.records))
-            self._file = self._path.open("a", encoding="utf-8")
+            self._file = self._path.open("ab", buffering=0)
         except OSError as error:
             raise write_error(error, self._path) from error
         return self
@@ -57,13 +60,31 @@ class Journal:
             self._file.close()
 
     def add(self, name: str, source: Path, parameters: Parameters) -> None:
-        """Record one picture; may be called from several threads."""
+        """Record one picture; may be called from several threads.
+
+        Raises:
+            RunError: the disk is full; no half a line is left.
+        """
         record: Record = {"file": name, "source": str(source), "seed": self._seed, "parameters": parameters}
         with self._lock:
-            self.records[name] = record
             if self._file is not None:
-                self._file.write(f"{json.dumps(record)}\n")
-                self._file.flush()
+                self._append(self._file, f"{json.dumps(record)}\n".encode())
+            self.records[name] = record
+
+    def forget(self, name: str) -> None:
+        """Take back what was recorded of a picture that could not be written."""
+        with self._lock:
+            self.records.pop(name, None)
+
+    def _append(self, file: FileIO, line: bytes) -> None:
+        whole, left = file.seek(0, os.SEEK_END), memoryview(line)
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                file.truncate(whole)
+            raise write_error(error, self._path) from error
 
     def write_sorted(self, names: Collection[str]) -> None:
         """Write the file anew in the order of the names, those of `names` first."""

@@ -13,7 +13,6 @@ import importlib.util
 import logging
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Generator
 from functools import lru_cache
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.errors import MissingExtra, ModelError, RunError
+from apisr.core.worker_folder import temporary_folder
 from apisr.engines.base import EngineKind, Precision, Request, usable_threads
 from apisr.engines.exactness import kept_shape_exact
 from apisr.engines.split import OutOfMemory, run_in_parts
@@ -97,8 +97,8 @@ class NcnnEngine:
                 f"{self.name} cannot run '{request.model.path}': its weights do not fit the network ({error!r}).",
                 code="model-not-runnable",
             ) from error
-        with tempfile.TemporaryDirectory(prefix="apisr-ncnn-") as folder:
-            weights = Path(folder) / "network.bin"
+        with temporary_folder("apisr-ncnn-") as folder:
+            weights = folder / "network.bin"
             weights.write_bytes(graph.weights())
             if net.load_param_mem(graph.text()) or net.load_model(str(weights)):
                 raise ModelError(f"{self.name} cannot run '{request.model.path}'.", code="model-not-runnable")

@@ -124,9 +124,7 @@ def train(
     )
     parts = build(config, fabric, has_residual_path=None if state is None else "ema_unfused" in state)
     trainer = Trainer(config, parts, validator)
-    trainer.frozen = frozen_files(config)
     if state is not None:
-        check_frozen(state.get("frozen", {}), trainer.frozen)
         trainer.load(state)
     first = fabric.is_global_zero
     if first:
@@ -187,7 +185,7 @@ class Trainer:
         self.record: dict[str, float] = {}
         #: What the crops come from (:func:`apisr.train.data.sources.fingerprint`).
         self.data: str | None = None
-        self.frozen: dict[str, str] = {}
+        self.frozen = frozen_files(config)
         self._weights_saved = False
 
     @property
@@ -392,7 +390,9 @@ class Trainer:
 
         Raises:
             ModelError: it belongs to another network.
+            InputError: a teacher or a feature network is not the one that the run began with.
         """
+        check_frozen(state.get("frozen", {}), self.frozen)
         parts = self.parts
         try:
             parts.generator.module.load_state_dict(state["generator"])

@@ -6,13 +6,12 @@ are those of the whole in the proportion of the pixels that the network computes
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from apisr.core.worker_folder import temporary_folder
 from apisr.image import ImageU8, from_float, read_rgb, resize, to_float, write_picture
 from apisr.upscale.picture import upscale_pixels
 from apisr.upscale.planned import JobEstimate
@@ -48,8 +47,8 @@ def estimate_picture(job: Job, engine: Engine, options: UpscaleOptions) -> JobEs
     if large.shape[:2] != (rows, columns):
         large = from_float(resize(to_float(large), rows, columns), np.uint8)
     network_s = time.perf_counter() - began
-    with tempfile.TemporaryDirectory(prefix="apisr-estimate-") as folder:
-        path = Path(folder) / f"pieces{job.target.suffix}"
+    with temporary_folder("apisr-estimate-") as folder:
+        path = folder / f"pieces{job.target.suffix}"
         began = time.perf_counter()
         write_picture(path, large, quality=options.picture.quality)
         written_s, written = time.perf_counter() - began, path.stat().st_size

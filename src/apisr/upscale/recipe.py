@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import tempfile
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from apisr.core.errors import InputError
+from apisr.core.worker_folder import temporary_folder
 from apisr.engines import Engine, open_engine
 from apisr.engines.registry import name_parts
 from apisr.upscale.options import Reuse, UpscaleOptions
@@ -58,8 +57,8 @@ class NetworkRecipe:
             InputError: no engine here runs it, or another one than every machine must have.
         """
         options = self.options
-        with tempfile.TemporaryDirectory(prefix="apisr-model-", ignore_cleanup_errors=True) as folder:
-            path = Path(folder) / self.model.path.name
+        with temporary_folder("apisr-model-") as folder:
+            path = folder / self.model.path.name
             path.write_bytes(self.content)
             engine = open_engine(
                 replace(self.model, path=path),

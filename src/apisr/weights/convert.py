@@ -12,7 +12,6 @@ network on pictures that were not used for calibration, and refused below 50 dB 
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from apisr.core.errors import InputError, ModelError
 from apisr.core.files import atomic_path
+from apisr.core.worker_folder import temporary_folder
 from apisr.weights.checkpoint import Checkpoint, load_network, read_checkpoint, write_checkpoint
 from apisr.weights.export import OPSET, embed_card, export_onnx, onnx_runner
 from apisr.weights.formats.onnx_probe import read_onnx_model
@@ -186,8 +186,8 @@ def _convert_to_onnx(
     card = _card(checkpoint, precision)
     fixed = None if tile_px is None else (tile_px, tile_px)
     test = list(pictures or drawn_pictures(6, side=tile_px or _PICTURE_PX, multiple=traits.multiple_px))
-    with tempfile.TemporaryDirectory(prefix="apisr-") as folder:
-        plain = Path(folder) / "fp32.onnx"
+    with temporary_folder("apisr-convert-") as folder:
+        plain = folder / "fp32.onnx"
         export_onnx(module, plain, traits=traits, card=card, fixed_size=fixed, opset=opset)
         with atomic_path(output, overwrite=overwrite) as partial:
             reduce_precision(plain, partial, precision, test[: len(test) // 2])

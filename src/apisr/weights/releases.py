@@ -24,12 +24,13 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from apisr.core.errors import ModelError, RunError
-from apisr.core.files import atomic_path, sha256_file
+from apisr.core.files import atomic_path, sha256_file, write_error
 from apisr.core.locks import wait_for_lock
 from apisr.core.text import parse_json
 from apisr.weights.model import CardDict
@@ -310,7 +311,11 @@ def adopt(release: Release, file: Path, *, folder: Path | None = None, sha256: s
                     code="release-exists",
                 )
         partial = folder / f".{release.file_name}.download"
-        shutil.copyfile(file, partial)
+        try:
+            shutil.copyfile(file, partial)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise write_error(error, partial) from error
         try:
             _keep(release, partial, target)
         except ModelError as error:
@@ -397,12 +402,15 @@ def _download_once(url: str, partial: Path, progress: OnBytes | None) -> None:
     with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
         resumed = answer.status == 206 and str(answer.headers.get("Content-Range", "")).startswith(f"bytes {have}-")
         start = have if resumed else 0
-        tag_path.write_text(answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "", encoding="utf-8")
+        with _written(tag_path):
+            tag_path.write_text(
+                answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "", encoding="utf-8"
+            )
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length is not None else None
-        with partial.open("ab" if resumed else "wb") as file:
-            done = start
-            while chunk := answer.read(_CHUNK):
+        done = start
+        with _written(partial), partial.open("ab" if resumed else "wb") as file:
+            while chunk := _read(answer):
                 file.write(chunk)
                 done += len(chunk)
                 if progress is not None:
@@ -414,6 +422,23 @@ def _download_once(url: str, partial: Path, progress: OnBytes | None) -> None:
     if done == 0:
         raise EOFError("the server sent 0 bytes")
     tag_path.unlink(missing_ok=True)
+
+
+def _read(answer: IO[bytes]) -> bytes:
+    """Return what comes next; a connection that breaks is not an error of the disk."""
+    try:
+        return answer.read(_CHUNK)
+    except OSError as error:
+        raise EOFError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Generator[None]:
+    """Say what is wrong where a file of the cache cannot be written: trying again would not help."""
+    try:
+        yield
+    except OSError as error:
+        raise write_error(error, path) from error
 
 
 def _record_path(target: Path) -> Path:

@@ -7,7 +7,6 @@ frame of each place is counted as often as shots change.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from apisr.core.worker_folder import temporary_folder
 from apisr.upscale.planned import JobEstimate
 from apisr.upscale.video.encode import final_picture
 from apisr.upscale.video.run import Processing, VideoRun
@@ -55,9 +55,9 @@ def estimate_video(run: VideoRun) -> JobEstimate:
     upscaler = run.processing.make_upscaler()
     upscaler_run = Processing(lambda: upscaler, run.processing.scale, preprocess=run.processing.preprocess)
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="apisr-estimate-") as folder:
+    with temporary_folder("apisr-estimate-") as folder:
         for number, frames in enumerate(_places(run)):
-            _try(run, upscaler_run, frames, Path(folder) / f"{number}.mkv", trial)
+            _try(run, upscaler_run, frames, folder / f"{number}.mkv", trial)
             if time.perf_counter() - began > MOST_SECONDS:
                 break
     if not trial.first_s:
