@@ -19,7 +19,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from video_clips import Nearest, make_clip, read_back, upscale_video
+from video_clips import Nearest, make_clip, number_of, read_back, upscale_video
 
 from apisr.core.errors import Cancelled, InputError, RunError
 from apisr.core.progress import Cancel
@@ -276,6 +276,28 @@ def test_a_failing_worker_stops_the_others_and_the_rest_goes_on_later(source: Pa
             time.sleep(0.002)
             if self.frames == 25:
                 raise RuntimeError("device lost")
+            return super().process(rgb)
+
+    target = tmp_path / "out.mkv"
+    with pytest.raises(RuntimeError, match="device lost"):
+        upscale_video(source, target, Failing, FAST, workers=2)
+    assert not target.exists()
+    assert upscale_video(source, target, Nearest, FAST, workers=2).frames_out == 96
+
+
+def test_the_reason_of_a_stop_is_what_failed_wherever_in_the_video(source: Path, tmp_path: Path) -> None:
+    """The part that fails may lie after one that is only stopped for it, which is looked at first."""
+    failed = threading.Event()
+
+    class Failing(Nearest):
+        def process(self, rgb: ImageInt) -> ImageInt:
+            number = number_of(rgb)
+            if number >= 20:  # the worker that failed has said so, and has taken the next part
+                failed.set()
+            elif number >= 10:
+                raise RuntimeError("device lost")
+            else:
+                assert failed.wait(60)
             return super().process(rgb)
 
     target = tmp_path / "out.mkv"

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from apisr.core.errors import Cancelled
 from apisr.core.pipeline import map_ordered, prefetch
 from apisr.core.progress import Cancel
 from apisr.upscale.results import HoldStats, StageSeconds
@@ -47,6 +48,7 @@ class LocalRunner:
         made = threading.Lock()
         names = iter(str(number) for number in range(workers))
         failed = Cancel()
+        reasons: list[BaseException] = []
 
         def work(segments: Sequence[Segment]) -> None:
             try:
@@ -58,7 +60,9 @@ class LocalRunner:
             try:
                 hold = make_segments(run, segments, upscaler, events, stop=failed)
                 events.statistics(name, upscaler.stats, hold)
-            except BaseException:
+            except BaseException as error:
+                with made:
+                    reasons.append(error)  # the first is why all stop, whichever group comes first in the video
                 failed.request()
                 raise
             finally:
@@ -68,8 +72,14 @@ class LocalRunner:
             for group in groups:
                 work(group)
             return
-        for _ in map_ordered(work, groups, workers=workers, ahead=len(groups), on_leave=failed.request):
+        try:
+            for _ in map_ordered(work, groups, workers=workers, ahead=len(groups), on_leave=failed.request):
+                events.cancel.check()
+        except Cancelled:
             events.cancel.check()
+            if reasons:
+                raise reasons[0] from None
+            raise
 
 
 def make_segments(
