@@ -12,7 +12,10 @@ from test_video_clocks import RECORDING, ffmpeg
 from video_clips import Nearest, plan_video, upscale_video
 
 from apisr.core.errors import ApisrError
+from apisr.video.containers.avi import index_problem
+from apisr.video.containers.mpegts import stray_bytes
 from apisr.video.containers.obu import temporal_units
+from apisr.video.source import VideoSource
 
 CODINGS = {
     "ogv": ["-c:v", "libtheora", "-q:v", "7", "-c:a", "libvorbis"],
@@ -161,3 +164,58 @@ def test_a_segment_without_a_frame_does_not_end_the_run(tmp_path: Path) -> None:
         upscale_video(tmp_path / "b.mp4", tmp_path / "out.mkv", Nearest, FAST)
     assert caught.value.code == "source-damaged"
     assert 24 <= len(packets(tmp_path / "out.partial.mkv", "v")) <= 47
+
+
+def shown_by_others(path: Path) -> int:
+    """How many frames ffmpeg decodes."""
+    count = ["-count_frames", "-select_streams", "v:0", "-show_entries", "stream=nb_read_frames", "-of", "csv=p=0"]
+    done = subprocess.run(["ffprobe", "-v", "quiet", *count, path], capture_output=True, text=True, check=True)
+    return int(done.stdout.split(",")[0].split()[0])
+
+
+@pytest.mark.parametrize("how", ["overwritten", "cut"])
+def test_pictures_that_a_recording_cannot_show_at_its_beginning_are_named(tmp_path: Path, how: str) -> None:
+    """The first keyframe is gone: what refers to it is not shown, and nothing but the frames say so."""
+    path = tmp_path / "clip.ts"
+    ffmpeg(*RECORDING, "-c:v", "mpeg2video", "-g", "12", "-bf", "0", "-an", path)
+    before = shown_by_others(path)
+    content = path.read_bytes()
+    second = next(at for at in range(4 * 188, len(content), 188) if content[at + 1] & 0x40)  # the next picture begins
+    junk = bytes(second - 188) if how == "overwritten" else b""
+    path.write_bytes(content[:188] + junk + content[second:])
+    assert shown_by_others(path) == before - 12
+    with VideoSource.open(path) as source:
+        assert source.index.before_keyframe == 11
+        notices = [line for line in source.info.notices if "11 pictures" in line]
+    assert len(notices) == 1
+    plan = plan_video(path, tmp_path / "out.mkv", FAST, scale=2)
+    assert [line for line in plan.notices if "11 pictures" in line] == notices
+
+
+def test_a_transport_stream_whose_first_packets_are_destroyed_is_measured(tmp_path: Path) -> None:
+    path = tmp_path / "clip.ts"
+    ffmpeg(*RECORDING, "-c:v", "mpeg2video", "-g", "12", "-an", path)
+    content = path.read_bytes()
+    assert stray_bytes(path) == (0, 0)
+    for packets_lost in (1, 4, 9):
+        path.write_bytes(bytes(packets_lost * 188) + content[packets_lost * 188 :])
+        assert stray_bytes(path) == (packets_lost * 188, 0)
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mpg", "mkv", "mp4", "avi", "webm"])
+def test_whole_recordings_have_no_such_notice(tmp_path: Path, suffix: str) -> None:
+    codec = {"ts": "libx264", "mpg": "mpeg2video", "webm": "libvpx", "avi": "mpeg4"}.get(suffix, "libx264")
+    path = tmp_path / f"clip.{suffix}"
+    ffmpeg(*RECORDING, "-c:v", codec, "-g", "12", "-an", path)
+    with VideoSource.open(path) as source:
+        assert source.index.before_keyframe == 0
+        assert not [line for line in source.info.notices if "keyframe" in line]
+
+
+def test_bytes_that_are_no_chunk_before_the_frames_of_an_avi_are_damage(tmp_path: Path) -> None:
+    path = tmp_path / "clip.avi"
+    ffmpeg(*RECORDING, *CODINGS["avi"], path)
+    content = path.read_bytes()
+    header = content.index(b"movi") - 8
+    path.write_bytes(content[: header - 20] + bytes(1000) + content[header - 20 :])
+    assert index_problem(path) is not None

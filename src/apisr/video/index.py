@@ -48,6 +48,7 @@ class PacketIndex:
         parts: where the clock breaks and what is added from there on.
         marked_corrupt: packets that the demuxer marks as damaged, without those at a break of the clock.
         sizes: (width, height) of later parts of the stream whose pictures have another header.
+        before_keyframe: packets before the first at which decoding can start, in the order of the file.
         lost: what is missing in the file by its own numbers, in words (:func:`apisr.video.integrity.lost_parts`).
     """
 
@@ -62,6 +63,7 @@ class PacketIndex:
     parts: tuple[ClockPart, ...] = ()
     marked_corrupt: int = 0
     sizes: tuple[tuple[int, int], ...] = ()
+    before_keyframe: int = 0
     lost: tuple[str, ...] = ()
 
     @property
@@ -170,6 +172,7 @@ def _index(walk: _Walk, source: SourceInfo, clock: VideoClock, problems: tuple[s
         parts=tuple(clock.parts),
         marked_corrupt=len(set(walk.corrupt) - seam_packets(clock.parts)),
         sizes=walk.sizes,
+        before_keyframe=walk.keys[0] if walk.keys else 0,
     )
 
 

@@ -69,6 +69,17 @@ def lost_parts(source: SourceInfo, index: PacketIndex) -> list[str]:
     return check(source, index) if check is not None else []
 
 
+def unshown_beginning(index: PacketIndex) -> str | None:
+    """Say that a video begins with pictures that refer to others which are not in the file; None where it does not.
+
+    A recording begins so that was started in the middle, and a file whose first picture is damaged.
+    """
+    count = index.before_keyframe
+    if not count:
+        return None
+    return f"its first {count} pictures come before the first keyframe: what they refer to is not in the file."
+
+
 def _ogg(source: SourceInfo, _: PacketIndex) -> list[str]:
     missing, open_ended = ogg.missing_pages(source.path)
     return [

@@ -36,7 +36,7 @@ from apisr.video.early import early_times, timed
 from apisr.video.fields import FieldFilter, combed_share
 from apisr.video.index import PacketIndex, read_index
 from apisr.video.info import RAW_CONTAINERS, SourceInfo
-from apisr.video.integrity import lost_parts
+from apisr.video.integrity import lost_parts, unshown_beginning
 from apisr.video.intra import IntraReader
 from apisr.video.libav import demuxer_problems, exact, reason, reports
 from apisr.video.probe import Probed, is_header, open_file, packets_of, probe_container
@@ -127,7 +127,8 @@ class VideoSource:
             source = cls(path, info, identity, stack=stack.pop_all(), probed=probed)
             source.stand_in = stand_in
             if info.clock_may_jump or info.container in RAW_CONTAINERS:
-                source.info = _with_largest_size(info, source.index)
+                index = source.index
+                source.info = _with_largest_size(source.info, index)
             return source
 
     @property
@@ -137,6 +138,8 @@ class VideoSource:
             if self._index is None:
                 index = self._read_index()
                 self._index = replace(index, lost=tuple(lost_parts(self.info, index)))
+                if early := unshown_beginning(index):
+                    self.info = replace(self.info, notices=(*self.info.notices, early))
             return self._index
 
     @property

@@ -56,7 +56,7 @@ def index_problem(path: Path) -> str | None:
     with path.open("rb") as file:
         movie, index = _movie_and_index(file, path.stat().st_size)
         if index is None:
-            return "after its frames stands something that is not a chunk"
+            return "it holds something that is not a chunk"
         entries = [struct.unpack_from("<4sIII", index, at) for at in range(0, len(index) - 15, 16)]
         base = next((base for base in (movie, 0) if entries and _is_chunk(file, base, entries[0])), None)
         displaced = 0 if base is None else sum(not _is_chunk(file, base, entry) for entry in entries)
@@ -64,7 +64,7 @@ def index_problem(path: Path) -> str | None:
 
 
 def _movie_and_index(file: BinaryIO, end: int) -> tuple[int, bytes | None]:
-    """Return the offset that the index counts from, and its content: empty if there is none, None after a break."""
+    """Return the offset that the index counts from, and its content: empty if there is none, None at a break."""
     movie, at = 0, 12
     while at + 12 <= end:
         file.seek(at)
@@ -74,7 +74,7 @@ def _movie_and_index(file: BinaryIO, end: int) -> tuple[int, bytes | None]:
         elif name == b"idx1" and movie:
             file.seek(at + 8)
             return movie, file.read(min(size, end - at - 8))
-        elif movie and not name.strip().isalnum():
+        elif not name.strip().isalnum():
             return movie, None
         at += 8 + size + size % 2
     return movie, b""

@@ -69,8 +69,11 @@ def _to_next(block: Bytes, step: int) -> int:
 
 
 def _raster(head: Bytes) -> tuple[int, int]:
-    """Return (distance of packets, offset of the first), (0, 0) where there is no raster."""
-    for start in range(min(head.size, 2 * max(_SIZES))):
+    """Return (distance of packets, offset of the first), (0, 0) where there is no raster.
+
+    The first packets may be damaged, so that it begins later.
+    """
+    for start in np.flatnonzero(head == _SYNC).tolist():
         for step in _SIZES:
             marks = head[start::step][:4]
             if marks.size >= 3 and (marks == _SYNC).all():
