@@ -82,7 +82,7 @@ def test_combs() -> None:
     woven = first.copy()
     woven[1::2] = second[1::2]
     assert combed_share(first) < 0.01
-    assert combed_share(woven) > 0.05
+    assert combed_share(woven) > 0.15
     thin = np.full((480, 640), 200, np.uint8)
     thin[::24] = 20  # drawn lines of one pixel, far apart
     assert combed_share(thin) == 0
@@ -171,11 +171,11 @@ def test_no_writing_in_paintings(shared: Path) -> None:
 def test_complexity_rises_with_detail() -> None:
     scores = [classical_complexity(scene(1, width=640, height=360, shapes=shapes)) for shapes in (0, 3, 12, 60)]
     assert scores == sorted(scores)
-    assert 0 <= scores[0] < 0.1
+    assert 0 <= scores[0] < 0.05
     assert scores[-1] - scores[0] > 0.3
     large = scene(2, width=1280, height=720, shapes=40)
     small = cv2.resize(large, (640, 360), interpolation=cv2.INTER_AREA)
-    assert abs(classical_complexity(large) - classical_complexity(small)) < 0.03
+    assert abs(classical_complexity(large) - classical_complexity(small)) < 0.01
 
 
 def test_grain_is_not_complexity() -> None:

@@ -154,7 +154,7 @@ def test_flat_areas_keep_their_colour(codec: Any) -> None:
     coded = codecs.round_trip(board, codec, **settings).picture.astype(float)
     inner = coded.reshape(8, 32, 8, 32, 3)[:, 8:24, :, 8:24].mean((1, 3))
     change = (inner - colours).mean((0, 1))
-    assert abs(change @ (0.299, 0.587, 0.114)) < 0.4
+    assert abs(change @ (0.299, 0.587, 0.114)) < 0.15
     assert np.abs(change).max() < (0.9 if codec == "mjpeg" else 0.6)  # full range: swscale's chroma is half a level off
 
 

@@ -60,7 +60,7 @@ def test_outside_the_map_not_one_level_changes(golden: dict[str, np.ndarray]) ->
     result = enhance(picture)
     outside = enhance_steps(picture).map == 0
     np.testing.assert_array_equal(result[outside], picture[outside])
-    assert (result != picture).mean() > 0.02
+    assert (result != picture).mean() > 0.2
 
 
 def test_lines_become_darker_and_steeper(golden: dict[str, np.ndarray]) -> None:
@@ -222,6 +222,6 @@ def test_old_transfers_get_lines_back_and_clean_drawings_thicker_ones() -> None:
         of_soft.append(metrics.line_change(enhanced(low), low, border_px=8).change_px)
         lost.append([metrics.line_change(made, reduced, border_px=8).lost_share for made in (low, enhanced(low))])
     before, after = np.mean(lost, axis=0)
-    assert np.mean(of_clean) > 0.05
+    assert np.mean(of_clean) > 0.15
     assert np.mean(of_soft) < 0
     assert after < 0.9 * before

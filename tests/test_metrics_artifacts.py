@@ -63,10 +63,10 @@ def test_noise_is_measured_in_levels_and_luma_apart_from_chroma() -> None:
     for level in (1.0, 2.0, 4.0):
         of_luma = metrics.flat_noise(flat(noise_luma=level), high)
         assert of_luma.luma == pytest.approx(np.hypot(level, 12**-0.5), rel=0.08)
-        assert of_luma.chroma < 0.5
+        assert of_luma.chroma < 0.05
         of_chroma = metrics.flat_noise(flat(noise_chroma=level), high)
         assert of_chroma.chroma == pytest.approx(np.hypot(level, 12**-0.5), rel=0.12)
-        assert of_chroma.luma < 0.6
+        assert of_chroma.luma < 0.3
 
 
 def test_neither_shading_nor_a_cast_is_noise() -> None:

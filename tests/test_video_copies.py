@@ -136,7 +136,7 @@ def test_pictures_of_a_turned_clip_are_upright(tmp_path: Path, name: str, degree
     written = tmp_path / ("001.png" if "%" in name else name)
     ours, judged = pixels_of(written), pixels_of(tmp_path / "judged.png")
     assert ours.shape == judged.shape
-    assert np.abs(ours - judged).mean() < 3
+    assert np.abs(ours - judged).max() <= 1
 
 
 @pytest.mark.parametrize("suffix", [".ts", ".avi", ".nut"])

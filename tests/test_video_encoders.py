@@ -137,7 +137,7 @@ def test_comparison_clips(tmp_path: Path, how: str) -> None:
     assert (width, height) == ((384, 128) if how == "side" else (192, 128))
     if how == "side":
         left, right = frames[1].rgb[:, :192].astype(int), frames[1].rgb[:, 192:].astype(int)
-        assert np.abs(left - right).mean() < 12
+        assert np.abs(left - right).mean() < 3
     else:
         assert frames[1].rgb[40:, 94:98].max() > 240
 
