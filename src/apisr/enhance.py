@@ -131,7 +131,11 @@ def enhance(
 def enhance_steps(
     picture: ImageInt | ImageF32, *, preset: Preset = "paper", gamma: float = GAMMA, rounds: int = ROUNDS
 ) -> Enhancement:
-    """Sharpen the hand-drawn lines and return every step (without alpha); arguments as :func:`enhance`."""
+    """Sharpen the hand-drawn lines and return every step (without alpha); arguments as :func:`enhance`.
+
+    Raises:
+        InputError: a shape, a dtype, a preset or a value that is not one of these.
+    """
     if picture.ndim != 3 or not 1 <= picture.shape[2] <= 4 or str(picture.dtype) not in ("uint8", "uint16", "float32"):
         raise InputError(
             f"expected a picture (H, W, 1 to 4) of uint8, uint16 or float32, got {picture.shape} {picture.dtype}.",
@@ -310,7 +314,10 @@ def enhance_files(
     """
     if options.gamma_range is not None and not 0 < options.gamma_range[0] <= options.gamma_range[1] <= 1:
         low, high = options.gamma_range
-        raise InputError(f"the gamma range {low} {high} is not two rising values in 0 to 1.", code="out-of-range")
+        raise InputError(
+            f"the gamma range {low} {high} is out of range. Give two rising values in 0 to 1, like 0.97 0.98.",
+            code="out-of-range",
+        )
     _check_gamma(options.gamma)
     cancel = cancel or Cancel()
     listing = find_pictures(source, without=output)

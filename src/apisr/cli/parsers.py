@@ -28,7 +28,11 @@ CONTAINERS = ("mkv", "mp4", "mov", "webm", "ts", "avi")
 
 
 def factor(text: str | float) -> float:
-    """Read a factor: ``2``, ``x4``, ``4x`` or ``1.5``."""
+    """Read a factor: ``2``, ``x4``, ``4x`` or ``1.5``.
+
+    Raises:
+        typer.BadParameter: another thing.
+    """
     try:
         value = float(str(text).strip().lower().strip("x"))
     except ValueError:
@@ -47,7 +51,11 @@ def lines(text: str | int) -> int:
 
 
 def seconds(text: str | float) -> Fraction:
-    """Read a time exactly: ``90``, ``1:30``, ``0:01:30.5`` or ``90s``."""
+    """Read a time exactly: ``90``, ``1:30``, ``0:01:30.5`` or ``90s``.
+
+    Raises:
+        typer.BadParameter: another thing.
+    """
     try:
         value = Fraction(0)
         for part in str(text).strip().removesuffix("s").split(":"):
@@ -70,6 +78,9 @@ class TimeRange:
 def time_range(text: str) -> TimeRange:
     """Read ``LENGTH@TIME``, or ``LENGTH`` for the beginning.
 
+    Raises:
+        typer.BadParameter: another thing, or no length.
+
     >>> time_range("5s@0:10")
     TimeRange(begin=Fraction(10, 1), end=Fraction(15, 1))
     """
@@ -82,7 +93,11 @@ def time_range(text: str) -> TimeRange:
 
 
 def frame_rate(text: str | float) -> Fraction:
-    """Read frames per second: ``24``, ``23.976`` or ``24000/1001``."""
+    """Read frames per second: ``24``, ``23.976`` or ``24000/1001``.
+
+    Raises:
+        typer.BadParameter: another thing.
+    """
     try:
         value = Fraction(str(text).strip())
     except (ValueError, ZeroDivisionError):
@@ -93,7 +108,11 @@ def frame_rate(text: str | float) -> Fraction:
 
 
 def native_lines(text: str | int) -> str:
-    """Read ``off``, ``auto`` or a number of lines."""
+    """Read ``off``, ``auto`` or a number of lines.
+
+    Raises:
+        typer.BadParameter: another thing.
+    """
     value = str(text).strip().lower()
     if value not in ("off", "auto") and (not value.isdecimal() or int(value) < 16):
         raise typer.BadParameter(f"expected off, auto or a number of lines from 16, got '{text}'.")
@@ -101,7 +120,11 @@ def native_lines(text: str | int) -> str:
 
 
 def key_value(text: str) -> tuple[str, str]:
-    """Read ``KEY=VALUE``."""
+    """Read ``KEY=VALUE``.
+
+    Raises:
+        typer.BadParameter: another thing.
+    """
     key, separator, value = text.partition("=")
     if not key or not separator:
         raise typer.BadParameter(f"expected KEY=VALUE, for example tune=animation, got '{text}'.")

@@ -158,7 +158,11 @@ class ActorPool(Generic[T, R]):
             self._end()
 
     def start_worker(self) -> Any:
-        """Start one worker: on a card of its own where the cluster has cards, spread over the machines elsewhere."""
+        """Start one worker: on a card of its own where the cluster has cards, spread over the machines elsewhere.
+
+        Raises:
+            ApisrError: the worker cannot be made there.
+        """
         cards = self._ray.cluster_resources().get("GPU", 0)
         actor = self._ray.remote(num_cpus=1, num_gpus=1 if cards else 0, max_restarts=0, scheduling_strategy="SPREAD")(
             self._worker

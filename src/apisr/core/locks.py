@@ -52,7 +52,11 @@ class HeldLock:
 
 
 def take_lock(path: Path, *, busy: str, code: str = "busy") -> HeldLock:
-    """Take a lock and keep it; the arguments and errors are those of :func:`hold_lock`."""
+    """Take a lock and keep it; the arguments are those of :func:`hold_lock`.
+
+    Raises:
+        InputError: another process holds it (`code`), or the disk knows no locks (``"cannot-lock"``).
+    """
     from filelock import FileLock, Timeout
 
     try:

@@ -156,6 +156,9 @@ def is_dataset(folder: Path) -> bool:
 def set_apart(folder: Path) -> Path:
     """Make a folder for sheets, panels and thumbnails: :func:`find_media` does not take them for pictures.
 
+    Raises:
+        InputError: a link stands in its place.
+
     >>> import tempfile
     >>> look = set_apart(Path(tempfile.mkdtemp()) / LOOK_FOLDER)
     >>> _ = (look / "sheet.png").write_bytes(bytes.fromhex("89504e470d0a1a0a"))

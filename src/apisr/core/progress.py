@@ -124,7 +124,11 @@ class Cancel:
         return self._event.is_set()
 
     def check(self) -> None:
-        """Raise :class:`Cancelled` if the run was asked to stop."""
+        """Check that the run was not asked to stop.
+
+        Raises:
+            Cancelled: it was.
+        """
         if self._event.is_set():
             raise Cancelled("stopped. The same command goes on where it can be continued.")
 

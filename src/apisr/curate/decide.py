@@ -69,7 +69,10 @@ def decide_by_person(rows: Sequence[Row], ids: Iterable[str], decision: Decision
     chosen = set(ids)
     unknown = chosen - {row.id for row in rows}
     if unknown:
-        raise InputError(f"there is no picture '{printable(min(unknown))}' in this dataset.", code="unknown-picture")
+        raise InputError(
+            f"there is no picture '{printable(min(unknown))}' in this dataset. Give ids of its manifest.",
+            code="unknown-picture",
+        )
     return [
         dataclasses.replace(row, decision=decision, decided_by="person") if row.id in chosen else row for row in rows
     ]

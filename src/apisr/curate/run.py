@@ -93,7 +93,7 @@ def curate(
             ``if __name__ == "__main__":``. 0 works in this process.
         cluster: address of a Ray cluster (``auto``, ``ray://HOST:PORT``) that works instead; all its machines must see
             the videos and the dataset under the same paths.
-        progress: told of every finished video.
+        progress: called after every video.
         cancel: checked before every video.
 
     Raises:

@@ -62,7 +62,11 @@ def noise_generator(seed: int) -> np.random.Generator:
 
 
 def check_known(name: str, names: Collection[str], what: str) -> None:
-    """Raise ValueError (for pydantic) if `name` is not one of `names`."""
+    """Check (for pydantic) that `name` is one of `names`.
+
+    Raises:
+        ValueError: it is not.
+    """
     if name not in names:
         raise ValueError(f"unknown {what} '{name}'{nearest_hint(name, names)}. Use one of {', '.join(names)}")
 

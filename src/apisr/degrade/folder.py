@@ -90,7 +90,7 @@ def degrade_folder(
         output: folder to write to; a run that was interrupted is taken up where it stopped.
         recipe: what may happen, and the scale.
         options: seed, workers and what is written.
-        progress: told before the work what of the pictures is not read, and called after each picture.
+        progress: called before the work for what of the pictures is not read, and after each picture.
         cancel: stops the run between two pictures.
 
     Raises:
@@ -229,7 +229,9 @@ def _recorded(replay: Path | None, pictures: dict[str, Path]) -> dict[str, Recor
     recorded = read_records(replay)
     if missing := [name for name in pictures if name not in recorded]:
         raise InputError(
-            f"'{replay}' has no parameters for '{missing[0]}' ({len(missing)} pictures without).", code="bad-parameters"
+            f"'{replay}' has no parameters for '{missing[0]}' ({len(missing)} pictures without). "
+            "Give the pictures that were degraded with it.",
+            code="bad-parameters",
         )
     return recorded
 

@@ -31,6 +31,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from apisr.core.config import Presets, read_toml, read_toml_file
 from apisr.core.errors import InputError
+from apisr.core.text import printable
 from apisr.degrade.drawing import Draw, nearest_hint
 from apisr.degrade.pixels import to_bytes
 from apisr.degrade.stages import STAGES, AnyStage, CodecChoice, CompressStage, Data, ResizeStage, Stage, State
@@ -235,7 +236,10 @@ def run_stage(state: State, values: dict[str, Any]) -> State:
     """
     name = values["stage"]
     if name not in STAGES:
-        raise InputError(f"there is no stage '{name}', which the parameters name.", code="unknown-stage")
+        raise InputError(
+            f"the parameters name the stage '{printable(str(name))}'. Expected one of: {', '.join(STAGES)}.",
+            code="unknown-stage",
+        )
     return STAGES[name].run(state, values)
 
 

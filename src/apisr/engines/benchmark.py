@@ -83,7 +83,7 @@ def benchmark(
         model: name or file; None takes the default for doubling.
         seconds: for each.
         threads: processor threads; None takes all that this process may use.
-        progress: told of every candidate.
+        progress: called for every candidate.
         cancel: stops between two candidates.
     """
     chosen = choose_model(model, scale=None if model else 2)

@@ -164,6 +164,9 @@ def measure(
         candidates: all for the same model.
         seconds: for each.
         size: (height, width) of the picture; None takes what suits the network.
+
+    Raises:
+        RunError: an engine gives values that are not numbers.
     """
     references: list[NDArray[np.float32]] | None = None
     for kind, request in candidates:

@@ -101,7 +101,11 @@ class NcnnEngine:
             weights = folder / "network.bin"
             weights.write_bytes(graph.weights())
             if net.load_param_mem(graph.text()) or net.load_model(str(weights)):
-                raise ModelError(f"{self.name} cannot run '{request.model.path}'.", code="model-not-runnable")
+                raise ModelError(
+                    f"{self.name} cannot run '{request.model.path}': it refuses the graph that was made of it. "
+                    "Take another engine (--engine onnx).",
+                    code="model-not-runnable",
+                )
         self._net = net
         self._margin_px = graph.margin_px
         self._module = ncnn

@@ -18,7 +18,7 @@ _SUM = ".sha256"
 
 @contextlib.contextmanager
 def checked_folder(folder: Path, *identity: object) -> Generator[dict[str, str]]:
-    """Give what OpenVINO is told of the folder of a compiled network, in which nothing is damaged.
+    """Give the options that name the folder of a compiled network, in which nothing is damaged.
 
     Args:
         folder: holds the folders of all networks.

@@ -192,7 +192,7 @@ def ablate(
         stages: what every variant is trained by, but for what the table is about.
         datasets: for ``dataset``.
         options: of :func:`apisr.evaluate.evaluate`; by default the paper's protocol.
-        progress: told before each training or evaluation.
+        progress: called before each training or evaluation.
 
     Returns:
         The reports.

@@ -117,7 +117,7 @@ def make_gallery(
         reference: ground truth with the same names; the page shows it on a key.
         options: what is shown.
         overwrite: replace a page that is there.
-        progress: told of every finished picture.
+        progress: called after every picture.
         cancel: checked before every picture.
 
     Raises:
@@ -138,7 +138,9 @@ def make_gallery(
     opened = [_open(contestant, paths, options) for contestant in contestants]
     entries = [entry for entry in entries if all(contestant.has(entry) for contestant in opened)]
     if not entries:
-        raise InputError("there is no picture that all contestants have.", code="no-pairs")
+        raise InputError(
+            "there is no picture that all contestants have. Names (without ending) must be the same.", code="no-pairs"
+        )
     if len({contestant.label for contestant in opened}) != len(opened):
         raise InputError("two contestants have the same name. Write LABEL=FOLDER.", code="bad-contestants")
     questions = _all_questions(entries, opened, options, progress, cancel or Cancel())

@@ -36,7 +36,7 @@ def open_model(model: str | Path, *, scale: int | None = None, device: str = "au
 
     Args:
         model: ``lanczos``, ``bicubic``, ``nearest``, a name of ``apisr models``, or a model file.
-        scale: the factor that is wanted; for resampling it must be given.
+        scale: the factor; resampling needs it.
         device: for networks.
         tta: for networks, see :func:`apisr.engines.open_engine`.
 

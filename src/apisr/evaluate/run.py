@@ -61,7 +61,7 @@ def evaluate(
         reference: ground truth with the same names, exactly as large as the outputs.
         model: who enlarges the pictures first: a name, a model file, ``lanczos`` or ``bicubic``.
         options: how they are read, enlarged and scored.
-        progress: told of every finished picture or clip.
+        progress: called after every picture or clip.
         cancel: checked before every picture or clip.
 
     Returns:

@@ -76,7 +76,8 @@ class Scorer:
         for sample in self.samples(entry, on_read=read.append):
             if drawings is not None and sample.index >= len(drawings):
                 raise InputError(
-                    f"'{entry.drawings_file}' has {len(drawings)} lines, but the clip has more frames.",
+                    f"'{entry.drawings_file}' has {len(drawings)} lines, but the clip has more frames. "
+                    "Give a line for each frame.",
                     code="drawings-count",
                 )
             if previous is not None and previous.index == sample.index - 1 and _held(previous, sample, drawings):

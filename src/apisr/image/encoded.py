@@ -53,7 +53,11 @@ class PillowWriter(WholeFrameWriter):
         self._name, self._quality, self._lossless = format_name, quality, lossless
 
     def write_frame(self, pixels: ImageInt) -> None:
-        """Encode the frame and write it."""
+        """Encode the frame and write it.
+
+        Raises:
+            InputError: lossless AVIF of more than 8 bits.
+        """
         if self._lossless and self._name == "AVIF":
             self.file.write(_exact_avif(pixels, self.info.metadata))
             return

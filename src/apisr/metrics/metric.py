@@ -173,7 +173,11 @@ def checked_pair(output: ImageU8, reference: ImageU8, border_px: int, *, least_p
 
 
 def check_sizes(output: tuple[int, ...], reference: tuple[int, ...]) -> None:
-    """Raise InputError if the shapes of two pictures differ."""
+    """Check that two shapes ``(H, W, ...)`` do not differ.
+
+    Raises:
+        InputError: they do (``"size-mismatch"``).
+    """
     if output[:2] != reference[:2]:
         raise InputError(
             f"the sizes differ: output {output[1]}x{output[0]}, reference {reference[1]}x{reference[0]}. "
@@ -183,7 +187,11 @@ def check_sizes(output: tuple[int, ...], reference: tuple[int, ...]) -> None:
 
 
 def cut_border(picture: ImageU8, border_px: int) -> ImageU8:
-    """Return a picture without so many pixels at each side; raises Undefined if nothing is left."""
+    """Return a picture without so many pixels at each side.
+
+    Raises:
+        Undefined: nothing is left.
+    """
     height, width = picture.shape[:2]
     if min(height, width) <= 2 * border_px:
         raise Undefined(

@@ -50,6 +50,9 @@ class Compact(nn.Module):
         unshuffle: 1, or 2 to run the body at half resolution (input sizes must then be even).
         activation: ``prelu`` (as released by Real-ESRGAN), ``relu``, ``leakyrelu`` (slope 0.1) or ``silu``.
         dilations: dilation of each of the ``depth + 2`` convolutions; None means 1 for all.
+
+    Raises:
+        InputError: another number of dilations than convolutions.
     """
 
     def __init__(
@@ -152,7 +155,11 @@ def detect(state: Mapping[str, Tensor]) -> HyperDict | None:
 
 
 def traits(hyper: Hyper) -> ModelTraits:
-    """Every 3x3 convolution looks its dilation further, in pixels of `unshuffle` input pixels each."""
+    """Every 3x3 convolution looks its dilation further, in pixels of `unshuffle` input pixels each.
+
+    Raises:
+        InputError: another number of dilations than convolutions.
+    """
     values = {**DEFAULTS, **hyper}
     unshuffle = int(values["unshuffle"])
     reach = sum(_dilations(values["dilations"], values["depth"]))

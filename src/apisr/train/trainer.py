@@ -91,7 +91,7 @@ def train(
         source: where crops come from; None opens what ``[data]`` names.
         resume: go on from the last checkpoint of the run's folder (from the start if there is none).
         anyway: also begin what this machine cannot do in its memory or within a month.
-        progress: told how far the run is; of several processes only the first one reports.
+        progress: called with how far the run is; of several processes only the first one reports.
         cancel: stops the run after its step, with a checkpoint; so do Ctrl-C and SIGTERM. The result then says that the
             run is not complete.
 
@@ -407,7 +407,8 @@ class Trainer:
             self.best, self.best_step = state["best"], state["best_step"]
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise ModelError(
-                f"the checkpoint does not fit this configuration ({str(error).splitlines()[0]}).",
+                f"the checkpoint does not fit this configuration ({str(error).splitlines()[0]}). Go on with the "
+                "configuration of the run (its config.toml), or begin another one: --set run.name=OTHER.",
                 code="weights-do-not-fit",
             ) from error
 

@@ -107,8 +107,7 @@ def plan_preprocess(source: VideoSource, options: VideoOptions) -> tuple[Preproc
     estimate = native_height_of(source)
     if estimate.kernel is None or estimate.confidence < SURE_ENOUGH:
         return Preprocess(hold), [
-            "native height: none could be told with certainty "
-            f"(confidence {estimate.confidence:.2f}); the size is left as it is."
+            f"native height: none is certain (confidence {estimate.confidence:.2f}); the size is left as it is."
         ]
     notice = (
         f"native height: {estimate.height} lines, enlarged by {estimate.kernel} "

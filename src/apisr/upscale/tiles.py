@@ -236,7 +236,11 @@ def run_tile(engine: Engine, window_values: ImageF32, tile: Tile) -> ImageF32:
 
 
 def run_tile_pixels(engine: Engine, window: NDArray[V], tile: Tile) -> NDArray[V]:
-    """Run a window ``(h, w, 3)``, whole numbers or floats, and return the tile's core ``(s*h, s*w, 3)`` in its type."""
+    """Run a window ``(h, w, 3)``, whole numbers or floats, and return the tile's core ``(s*h, s*w, 3)`` in its type.
+
+    Raises:
+        InputError: the model takes pictures of another size only.
+    """
     fitted = _fitted(window, engine.traits)
     return run_pixels(engine, np.ascontiguousarray(fitted), _continued(_margins_of(tile), window, fitted))
 

@@ -392,7 +392,7 @@ def _check_option(encoder: Encoder, key: str) -> None:
     }
     if key not in known:
         near = difflib.get_close_matches(key, sorted(known), n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+        hint = f" Did you mean '{near[0]}'?" if near else f" 'ffmpeg -h encoder={encoder.name}' lists them."
         raise InputError(f"{encoder.name} has no option '{key}'.{hint}", code="unknown-encoder-option")
 
 

@@ -222,7 +222,7 @@ class IntraReader:
             number += 1
 
     def _groups(self) -> Iterator[tuple[PacketInfo, list[Packet[VideoStream]]]]:
-        """Yield each wanted intra packet with the packets that follow it (as many as were asked for)."""
+        """Yield each requested intra packet with the packets that follow it (as many as were asked for)."""
         open_groups: list[tuple[PacketInfo, list[Packet[VideoStream]]]] = []
         last = max(self._numbers, default=-1) if self._numbers is not None else None
         passed = 0

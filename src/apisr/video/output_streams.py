@@ -109,6 +109,9 @@ def add_streams(
         plans: what becomes of each stream.
         settings: how the output is described.
         muxer: of the output.
+
+    Raises:
+        RunError: the plan holds no video stream.
     """
     streams: OutputStreams | None = None
     copies: dict[int, Stream] = {}

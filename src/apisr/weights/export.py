@@ -154,6 +154,9 @@ def pack_halves(path: Path, *, at_least: int = 1024) -> int:
 
     Returns:
         The number of arrays that were packed.
+
+    Raises:
+        MissingExtra: the extra ``torch`` is not installed.
     """
     onnx = _onnx()
     model = onnx.load(str(path))

@@ -111,7 +111,11 @@ def model_changed(path: Path) -> ModelError:
 
 
 def list_models() -> list[Model]:
-    """Return the shipped models, by name. Cards are read; files are not verified before :func:`resolve_model`."""
+    """Return the shipped models, by name. Cards are read; files are not verified before :func:`resolve_model`.
+
+    Raises:
+        ModelError: a card is damaged.
+    """
     return [_shipped(card) for card in sorted(SHIPPED.glob("*.json"), key=lambda path: path.stem)]
 
 
@@ -121,7 +125,7 @@ def default_model(scale: int | None = None) -> str:
     That is the one whose card says ``"default": true``, else the one with the lowest cost per pixel.
 
     Args:
-        scale: the wanted scale; None takes the default of all models.
+        scale: the factor; None takes the default of all models.
 
     Raises:
         ModelError: no shipped model has this scale.
@@ -152,7 +156,11 @@ def _shipped(card_path: Path) -> Model:
 
 
 def from_card(card: Card, path: Path, *, sha256: str) -> Model:
-    """Make a :class:`Model` of a card with at least ``scale``; KeyError, TypeError or ValueError if it is wrong."""
+    """Make a :class:`Model` of a card with at least ``scale``.
+
+    Raises:
+        KeyError, TypeError, ValueError: the card is wrong.
+    """
     halo = card.get("halo_px")
     size = card.get("fixed_size")
     name = str(card.get("architecture", "foreign"))

@@ -238,7 +238,7 @@ def fetch(
         folder: where to keep it; None is :func:`cache_folder`.
         url: address to take it from, in place of the catalogue's.
         sha256: what the file must have, where the catalogue knows none.
-        progress: told of every piece that has come.
+        progress: called after every piece that has come.
 
     Raises:
         ModelError: the release has no direct address and none is given, or a SHA-256 that cannot be.
@@ -355,7 +355,9 @@ def _with_sha256(release: Release, sha256: str | None) -> Release:
         raise ModelError(f"'{sha256}' is not a SHA-256: expected 64 hexadecimal digits.", code="bad-sha256")
     if release.sha256 not in (None, sha256):
         raise ModelError(
-            f"'{release.name}' has the published SHA-256 {release.sha256}, not {sha256}.", code="bad-sha256"
+            f"'{release.name}' has the published SHA-256 {release.sha256}, not {sha256}. Leave --sha256 out, or fetch "
+            "under another name.",
+            code="bad-sha256",
         )
     return replace(release, sha256=sha256)
 

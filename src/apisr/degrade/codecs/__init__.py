@@ -69,7 +69,10 @@ def round_trip(picture: ImageU8, codec: str, **settings: object) -> RoundTrip:
     motion = settings.pop("motion", (0, 0))
     sigma, seed = taken(settings, "grain", 0, 0, _MAX_GRAIN), int(taken(settings, "grain_seed", 0, 0, 1 << 53))
     if not isinstance(motion, list | tuple) or len(motion) != 2:
-        raise InputError(f"motion {motion!r} is not two numbers of pixels.", code="codec-setting-range")
+        raise InputError(
+            f"motion {motion!r} is not two numbers of pixels. Give as many down and across, like [2, -3].",
+            code="codec-setting-range",
+        )
     sequence = [picture] if frames == 1 else pan(picture, frames, int(motion[0]), int(motion[1]))
     if sigma:
         sequence = grained(sequence, sigma=sigma, seed=seed)

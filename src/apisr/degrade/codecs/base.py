@@ -83,6 +83,12 @@ def taken(settings: Settings, name: str, default: float | None, low: float, high
 
 
 def check_all_taken(codec: str, settings: Settings) -> None:
-    """Raise InputError if a setting is left that the codec does not know."""
+    """Check that no setting is left, which the codec would not know.
+
+    Raises:
+        InputError: one is left.
+    """
     if settings:
-        raise InputError(f"the codec {codec} has no setting '{next(iter(settings))}'.", code="codec-setting-unknown")
+        raise InputError(
+            f"the codec {codec} has no setting '{next(iter(settings))}'. Take it out.", code="codec-setting-unknown"
+        )

@@ -15,7 +15,12 @@ from apisr.image import ImageU8
 
 
 def jpeg(picture: ImageU8, settings: Settings) -> RoundTrip:
-    """Take `quality` (1 to 100)."""
+    """Take `quality` (1 to 100).
+
+    Raises:
+        InputError: a setting that is missing, unknown or out of range.
+        RunError: the codec fails.
+    """
     quality = int(taken(settings, "quality", None, 1, 100))
     check_all_taken("jpeg", settings)
     options = [
@@ -32,7 +37,12 @@ def jpeg(picture: ImageU8, settings: Settings) -> RoundTrip:
 
 
 def webp(picture: ImageU8, settings: Settings) -> RoundTrip:
-    """Take `quality` (1 to 100) and `method` (0 fast to 6)."""
+    """Take `quality` (1 to 100) and `method` (0 fast to 6).
+
+    Raises:
+        InputError: a setting that is missing, unknown or out of range.
+        RunError: the codec fails.
+    """
     quality, method = int(taken(settings, "quality", None, 1, 100)), int(taken(settings, "method", 4, 0, 6))
     check_all_taken("webp", settings)
     data = _saved("webp", picture, quality=quality, method=method)
@@ -43,7 +53,12 @@ def webp(picture: ImageU8, settings: Settings) -> RoundTrip:
 
 
 def avif(picture: ImageU8, settings: Settings) -> RoundTrip:
-    """Take `quality` (1 to 100) and `speed` (0 to 10)."""
+    """Take `quality` (1 to 100) and `speed` (0 to 10).
+
+    Raises:
+        InputError: a setting that is missing, unknown or out of range.
+        RunError: the codec fails.
+    """
     quality, speed = int(taken(settings, "quality", None, 1, 100)), int(taken(settings, "speed", 6, 0, 10))
     check_all_taken("avif", settings)
     data = _saved("avif", picture, quality=quality, speed=speed, subsampling="4:2:0", max_threads=1)

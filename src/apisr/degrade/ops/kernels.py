@@ -47,6 +47,9 @@ def gaussian_kernel(size: int, sigma_x: float, sigma_y: float | None = None, *, 
         sigma_x: standard deviation along the first axis, in pixels.
         sigma_y: along the second axis; `sigma_x` where not given (isotropic).
         angle: rotation in radians.
+
+    Raises:
+        InputError: a width is not above 0.
     """
     return _normalised(np.exp(-0.5 * _mahalanobis(size, sigma_x, sigma_y, angle)))
 
@@ -57,6 +60,9 @@ def generalized_kernel(
     """Make a generalised Gaussian kernel; `beta` 1 is the Gaussian, smaller has a peak and long tails.
 
     The other arguments are those of :func:`gaussian_kernel`.
+
+    Raises:
+        InputError: a width is not above 0.
     """
     return _normalised(np.exp(-0.5 * _mahalanobis(size, sigma_x, sigma_y, angle) ** beta))
 
@@ -67,6 +73,9 @@ def plateau_kernel(
     """Make a plateau-shaped kernel ``1 / (1 + m^beta)``; larger `beta` is flatter with steeper sides.
 
     The other arguments are those of :func:`gaussian_kernel`; ``m`` is the squared Mahalanobis distance from the middle.
+
+    Raises:
+        InputError: a width is not above 0.
     """
     return _normalised(1.0 / (1.0 + _mahalanobis(size, sigma_x, sigma_y, angle) ** beta))
 

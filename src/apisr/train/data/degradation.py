@@ -81,5 +81,8 @@ def _stage_with_codecs(stage: object, names: Sequence[str], recipe: str) -> obje
         return stage
     codecs = {name: choice for name, choice in stage.codecs.items() if name in names}
     if not codecs:
-        raise InputError(f"the recipe '{recipe}' compresses with none of {', '.join(names)}.", code="no-codec")
+        raise InputError(
+            f"the recipe '{recipe}' compresses with none of {', '.join(names)}. It has: {', '.join(stage.codecs)}.",
+            code="no-codec",
+        )
     return stage.model_copy(update={"codecs": codecs})

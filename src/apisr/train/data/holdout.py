@@ -52,7 +52,7 @@ def hold_out(source: CropSource, config: TrainConfig) -> tuple[CropSource, list[
         pairs = [Pair(GROUP, name, *next(source.pairs(name))) for name in names]
         return source.only(kept), [_middle(pair, scale) for pair in pairs]
     if not isinstance(source, DegradedCrops):
-        raise InputError("data.holdout is for pictures, scenes and shards.", code="no-holdout")
+        raise _no_holdout()
     mixture = Mixture.parse(source.degradation, scale=scale)
     if isinstance(source.pictures, ScenePictures):
         scenes = replace(source.pictures, seed=seed + _SCENES_SEED)
@@ -64,7 +64,7 @@ def hold_out(source: CropSource, config: TrainConfig) -> tuple[CropSource, list[
         loaded = [(files.paths[index].stem, files.load(0, index)) for index in range(len(files))]
         rest = replace(source, pictures=FilePictures(kept_files))
     else:
-        raise InputError("data.holdout is for pictures, scenes and shards.", code="no-holdout")
+        raise _no_holdout()
     pairs = []
     for number, (name, picture) in enumerate(loaded):
         high = whole_pixels(picture, scale)
@@ -96,3 +96,9 @@ def _middle(pair: Pair, scale: int) -> Pair:
     small: ImageU8 = low[top : top + side, left : left + side]
     large: ImageU8 = high[top * scale : (top + side) * scale, left * scale : (left + side) * scale]
     return Pair(pair.group, pair.name, np.ascontiguousarray(small), np.ascontiguousarray(large))
+
+
+def _no_holdout() -> InputError:
+    return InputError(
+        "data.holdout is for pictures, scenes and shards. Set it to 0 for crops of your own.", code="no-holdout"
+    )

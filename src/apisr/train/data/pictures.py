@@ -111,7 +111,7 @@ def find_training_pictures(folders: Iterable[Path]) -> tuple[Path, ...]:
             raise InputError(f"cannot read the data folder '{folder}': no such folder.", code="no-such-folder")
         paths = _accepted(folder) if is_dataset(folder) else find_media(folder, kinds=("picture",)).found
         if not paths:
-            raise InputError(f"the data folder '{folder}' holds no pictures.", code="no-pictures")
+            raise InputError(f"the data folder '{folder}' holds no pictures. Give one that does.", code="no-pictures")
         found += sorted(paths)
     return tuple(found)
 

@@ -105,7 +105,7 @@ def _opened(request: ShardRequest) -> Pictures:
     if not request.compose:
         return FilePictures(find_training_pictures(request.pictures))
     if len(request.pictures) != 1:
-        raise InputError("--compose takes one folder of art.", code="several-origins")
+        raise InputError(f"--compose takes one folder of art, got {len(request.pictures)}.", code="several-origins")
     folder = request.pictures[0]
     fonts = folder / "fonts"
     assets = Assets.open(folder, fonts=fonts if fonts.is_dir() else None)

@@ -85,7 +85,7 @@ def build_shards(
         pictures: of one size, if a shard holds several.
         mixtures: degradations by name; each picture is degraded once with each.
         options: scale, count, seed, size of the files, workers.
-        progress: told after every shard.
+        progress: called after every shard.
         cancel: stops after a shard.
 
     Returns:
@@ -192,7 +192,11 @@ class ShardPictures:
         return f"{self.folder / self.files[shard]}, picture {place}"
 
     def load(self, epoch: int, index: int) -> ImageU8:
-        """Read the picture; the epoch does not matter."""
+        """Read the picture; the epoch does not matter.
+
+        Raises:
+            InputError: the file is damaged (``"bad-shards"``).
+        """
         shard, place = divmod(index, self.pictures_per_shard)
         return np.array(_open(self.folder / self.files[shard])[place])
 
@@ -313,7 +317,11 @@ class ShardCrops:
         return [name for name in chosen if not weights or weights.get(_parse_low_name(name)[0], 0.0) > 0]
 
     def pairs(self, shard: str) -> Iterator[tuple[ImageU8, ImageU8]]:
-        """The low pictures of a file, each with its drawing."""
+        """The low pictures of a file, each with its drawing.
+
+        Raises:
+            InputError: a file is damaged (``"bad-shards"``).
+        """
         yield from zip(_open(self.folder / f"{shard}.npy"), _open(self._drawings(shard)), strict=True)
 
     def of_kind(self, kind: str) -> list[str]:

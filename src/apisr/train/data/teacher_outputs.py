@@ -60,7 +60,7 @@ def build_teacher_outputs(
     Args:
         source: the shards.
         teachers: run folders, weights files or names of models that enlarge by the scale of the shards.
-        progress: told after every file.
+        progress: called after every file.
         cancel: stops after a file.
 
     Raises:
@@ -92,7 +92,7 @@ def build_targets(
     Args:
         source: the shards.
         models: degradation -> the model whose outputs are learned: a run's folder, a weights file or a name.
-        progress: told after every file.
+        progress: called after every file.
         cancel: stops after a file.
 
     Raises:

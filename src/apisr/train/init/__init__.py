@@ -114,7 +114,8 @@ def resolve_model_config(config: ModelConfig) -> ModelConfig:
     factor = checkpoint.network.traits(checkpoint.hyper).scale
     if factor != config.scale:
         raise InputError(
-            f"model.init_from = '{config.init_from}' enlarges by {factor}, model.scale is {config.scale}.",
+            f"model.init_from = '{config.init_from}' enlarges by {factor}, model.scale is {config.scale}. "
+            f"Set model.scale to {factor}, or name other weights.",
             code="other-scale",
         )
     module = load_network(checkpoint)
@@ -155,7 +156,9 @@ def build_generator(config: ModelConfig, *, load: bool = True) -> nn.Module:
     chosen = architecture(config.network)
     if chosen.kind != "upscaler":
         raise InputError(
-            f"model.network = '{chosen.name}' is not a network that enlarges pictures.", code="not-an-upscaler"
+            f"model.network = '{chosen.name}' is not a network that enlarges pictures. Name one that does, "
+            "like compact or grl.",
+            code="not-an-upscaler",
         )
     try:
         module = chosen.build(hyper_of(config))

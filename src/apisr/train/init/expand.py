@@ -73,7 +73,9 @@ def expand(network: Compact | Lite, state: Mapping[str, Tensor], *, noise: float
 def _check_layers(network: Compact | Lite, convolutions: list[nn.Conv2d], numbers: list[int]) -> None:
     if not isinstance(network.body[1], nn.ReLU):
         raise InputError(
-            "model.expand needs the activation relu, which leaves identities as they are.", code="cannot-expand"
+            "model.expand needs the activation relu, which leaves identities as they are. Start from weights of such a "
+            "network.",
+            code="cannot-expand",
         )
     new = sum(layer.dilation[0] > 1 for layer in convolutions)
     if len(numbers) + new != len(convolutions) or not numbers:

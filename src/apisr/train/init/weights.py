@@ -75,4 +75,8 @@ def load_into(module: nn.Module, path: Path, derived: tuple[str, ...] = ()) -> N
 
 
 def _misfit(path: Path, wrong: str) -> ModelError:
-    return ModelError(f"'{path}' does not fit the network of this configuration ({wrong}).", code="weights-do-not-fit")
+    return ModelError(
+        f"'{path}' does not fit the network of this configuration ({wrong}). Name other weights, or set "
+        "model.network to 'auto', which takes the network of the weights.",
+        code="weights-do-not-fit",
+    )

@@ -33,7 +33,7 @@ def open_features(name: str, *, layers: Sequence[str] | None = None) -> nn.Modul
     Args:
         name: ``danbooru-resnet50``, ``vgg19`` or ``vgg16`` (optionally ``:FILE``), a registered network of kind
             ``features`` with its file (``vgg:FILE``, ``resnet50:FILE``), or proxy features.
-        layers: the wanted layers of proxy features (what comes after the last is then not computed); None gives all.
+        layers: the requested layers of proxy features (what comes after the last is then not computed); None gives all.
 
     Raises:
         InputError: unknown name, or the file is not there (the message says how to get it).
@@ -91,7 +91,10 @@ def load_features(module: nn.Module, state: Mapping[str, Tensor], *, name: str) 
     wrong = [key for key, value in present.items() if value.shape != expected[key].shape]
     if missing or wrong:
         what = f"{'no' if missing else 'wrong shape of'} '{(missing or wrong)[0]}'"
-        raise ModelError(f"'{name}' does not fit the feature network ({what}).", code="weights-do-not-fit")
+        raise ModelError(
+            f"'{name}' does not fit the feature network ({what}). Give the weights of that network.",
+            code="weights-do-not-fit",
+        )
     module.load_state_dict(present, strict=False)
 
 

@@ -113,7 +113,8 @@ class GeneratorLoss:
             return pixel.PIXEL[kind](output, target)
         if "bilinear_error" not in batch:
             raise InputError(
-                "loss.pixel = 'relative_mse' needs crops that know their picture's error ('bilinear_error').",
+                "loss.pixel = 'relative_mse' needs crops that know their picture's error ('bilinear_error'). Take "
+                "pictures or shards, or another loss.pixel.",
                 code="no-bilinear-error",
             )
         return pixel.relative_mse(output, target, batch["bilinear_error"])

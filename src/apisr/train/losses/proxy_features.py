@@ -93,7 +93,7 @@ class GraphFeatures(nn.Module):
 
     Args:
         graph: the operations.
-        layers: names of the wanted results; nodes after the last are not computed.
+        layers: names of the requested results; nodes after the last are not computed.
     """
 
     mean: Tensor
@@ -119,7 +119,11 @@ class GraphFeatures(nn.Module):
                     setattr(self, f"value_{place}_{number}", value.to(torch.bfloat16))
 
     def forward(self, picture: Tensor) -> dict[str, Tensor]:
-        """Map pictures ``(N, 3, H, W)``, RGB in [0, 1], to the wanted layers by name."""
+        """Map pictures ``(N, 3, H, W)``, RGB in [0, 1], to the requested layers by name.
+
+        Raises:
+            ModelError: an operation that is not known.
+        """
         x = picture.flip(1) if self.bgr else picture
         results: dict[str, Tensor] = {"input": x * self.factor - self.mean}
         for place, node in enumerate(self.nodes):
@@ -190,7 +194,7 @@ def load_proxy(name: str, path: Path | None = None, *, layers: Sequence[str] | N
     Args:
         name: one of :data:`PROXY_LAYERS`.
         path: the file; None looks among the fetched models.
-        layers: the wanted ones of :data:`PROXY_LAYERS`; what comes after the last is not computed. None gives all.
+        layers: the requested ones of :data:`PROXY_LAYERS`; what comes after the last is not computed. None gives all.
 
     Raises:
         InputError: unknown name or layer, or the file is not there (the message says how to make it).
@@ -237,7 +241,9 @@ def read_proxy(path: Path) -> Graph:
         nodes = tuple(_node(values, arrays) for values in described.nodes)
         return Graph(nodes, described.mean, described.factor, described.bgr)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"'{path}' does not hold converted proxy features ({error}).", code="bad-model") from error
+        raise ModelError(
+            f"'{path}' does not hold converted proxy features ({error}). Fetch or convert it again.", code="bad-model"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -103,9 +103,7 @@ def plan_video(source: VideoSource, output: OutputRequest, *, scale: int, option
     segments = plan_segments(index, bounds, options.segment_frames)
     frames = sum(segment.frames for segment in segments)
     if frames == 0:
-        raise InputError(
-            f"--start and --end leave no frame of '{source.path}' (it lasts {_clock(index, unit)}).", code="no-frames"
-        )
+        raise _no_frames(source)
     rate = index.rate * _DETELECINE_SHARE if fields == "detelecine" else index.rate
     container = container_of(output.target)
     grid = None if container.variable_rate else grid_rate(index, source.info.video)
@@ -244,6 +242,15 @@ def _stream_notices(streams: Sequence[StreamPlan]) -> list[str]:
         for plan in streams
         if plan.reason and plan.action != "upscale"
     ]
+
+
+def _no_frames(source: VideoSource) -> InputError:
+    length = _clock(source.index, source.info.video.time_base)
+    return InputError(
+        f"--start and --end leave no frame of '{source.path}' (it lasts {length}). Give times inside of it, the end "
+        "behind the start.",
+        code="no-frames",
+    )
 
 
 def _clock(index: PacketIndex, unit: Fraction) -> str:
