@@ -80,7 +80,7 @@ def results_page() -> str:
 
 def result_models() -> dict[str, Any]:
     """Return what each command prints with ``--json``."""
-    from apisr.cli.schemas import Machine, ModelRow, Settings
+    from apisr.cli.schemas import Machine, ModelRow, SettingsReport
     from apisr.curate.run import CurateResult
     from apisr.degrade.folder import DegradeResult
     from apisr.engines.benchmark import Benchmark
@@ -97,7 +97,7 @@ def result_models() -> dict[str, Any]:
         "train": TrainResult,
         "evaluate": Report,
         "models": list[ModelRow],
-        "config": Settings,
+        "config": SettingsReport,
         "doctor": Machine,
         "doctor --benchmark": Benchmark,
     }

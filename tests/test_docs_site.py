@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 from pydantic import TypeAdapter
 
-from apisr.cli.schemas import Machine, ModelRow, Settings
+from apisr.cli.schemas import Machine, ModelRow, SettingsReport
 from apisr.weights import list_models
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +28,7 @@ def site(script: Callable[[str], ModuleType]) -> ModuleType:
     [
         (["models"], list[ModelRow]),
         (["models", "list"], list[ModelRow]),
-        (["config", "--profile", "dvd"], Settings),
+        (["config", "--profile", "dvd"], SettingsReport),
         (["doctor"], Machine),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

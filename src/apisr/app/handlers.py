@@ -20,7 +20,7 @@ from apisr.app.opening import can_open, open_folder
 from apisr.app.planning import Plans
 from apisr.app.queue import Queue, public_job
 from apisr.app.store import Item, Job, Store
-from apisr.app.workers import Worker
+from apisr.app.worker_process import WorkerProcess
 from apisr.core.errors import ApisrError, InputError
 from apisr.core.files import free_bytes, real_path
 from apisr.core.media import MediaKind, find_media, media_kind
@@ -50,7 +50,7 @@ class App:
         self.store = store
         self.bus = bus
         self.queue = Queue(store, self.bus)
-        self.looker = Worker("previews")
+        self.looker = WorkerProcess("previews")
         self.plans = Plans(store)
         self.max_upload_bytes = max_upload_bytes
         self.can_open = can_open(local=local)

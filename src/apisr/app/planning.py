@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from apisr.app.store import Item, Job, Settings, Store
-from apisr.app.workers import Worker
+from apisr.app.worker_process import WorkerProcess
 from apisr.core.errors import ApisrError, RunError
 
 #: Plans that are kept.
@@ -33,7 +33,7 @@ class Plans:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._worker = Worker("estimates")
+        self._worker = WorkerProcess("estimates")
         self._known: OrderedDict[tuple[str, str], asyncio.Task[Plan]] = OrderedDict()
         self._rates: dict[str, list[tuple[float, float]]] = {}
         self._turn = asyncio.Lock()

@@ -13,7 +13,7 @@ from typing import Literal
 
 from apisr.app.events import Bus
 from apisr.app.store import MAX_LOG_LINES, Job, Store
-from apisr.app.workers import Worker
+from apisr.app.worker_process import WorkerProcess
 from apisr.core.errors import ApisrError, InputError
 from apisr.core.progress import RecentSpeed
 from apisr.core.text import printable
@@ -36,7 +36,7 @@ class Queue:
     def __init__(self, store: Store, bus: Bus) -> None:
         self._store = store
         self._bus = bus
-        self._worker = Worker("upscaling")
+        self._worker = WorkerProcess("upscaling")
         self._wake = asyncio.Event()
         self._running: Job | None = None
         self._stop_reason: StopReason | None = None

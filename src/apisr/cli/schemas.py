@@ -48,7 +48,7 @@ class ProfileRow(TypedDict):
 
 
 @with_config(_EXACT)
-class Settings(TypedDict):
+class SettingsReport(TypedDict):
     """What ``apisr config`` prints: files that were read, values by command and option, profiles by name."""
 
     files: list[str]

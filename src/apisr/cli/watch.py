@@ -23,7 +23,7 @@ EXAMPLES = examples(
     "apisr watch incoming -o out --once                     what is there now, then stop",
 )
 #: What is known of a file: its size and the time of its last change.
-State = tuple[int, int]
+FileState = tuple[int, int]
 
 
 @grouped
@@ -90,8 +90,8 @@ def complete_files(folder: Path, output: Path, *, every_s: float, once: bool, ca
     from apisr.core.files import real_path
     from apisr.core.media import find_media
 
-    processed: dict[Path, State] = {}
-    observed: dict[Path, State] = {}
+    processed: dict[Path, FileState] = {}
+    observed: dict[Path, FileState] = {}
     real = real_path(output)
     while not cancel.requested:
         found = find_media(folder, skip=lambda path: real_path(path) == real).found
@@ -108,7 +108,7 @@ def complete_files(folder: Path, output: Path, *, every_s: float, once: bool, ca
         cancel.wait(every_s)
 
 
-def _state(path: Path) -> State | None:
+def _state(path: Path) -> FileState | None:
     try:
         found = path.stat()
     except OSError:

@@ -44,7 +44,7 @@ class WorkResult:
 
 
 @dataclass(frozen=True)
-class Job:
+class VideoTask:
     """The work on one video, as it travels to a worker.
 
     Attributes:
@@ -65,7 +65,7 @@ class Job:
 def here(videos: Sequence[Path], dataset: Path, settings: CurateSettings) -> Iterator[tuple[Path, WorkResult]]:
     """Work in this process, one video after the other."""
     for path in videos:
-        yield path, work(Job(path, dataset, settings.model_dump_json(), _threads(1), printable(path)))
+        yield path, work(VideoTask(path, dataset, settings.model_dump_json(), _threads(1), printable(path)))
 
 
 def in_processes(
@@ -88,7 +88,7 @@ def in_processes(
             while not broken and (running or queue):
                 while queue and len(running) < number and not broken:
                     path = queue.pop()
-                    job = Job(path, dataset, settings.model_dump_json(), _threads(workers), printable(path))
+                    job = VideoTask(path, dataset, settings.model_dump_json(), _threads(workers), printable(path))
                     try:
                         running[pool.submit(work, job)] = path
                     except BrokenProcessPool:  # a process died since the last result
@@ -116,11 +116,11 @@ def on_cluster(
     from apisr.core.cluster import ActorPool, Lost, connect
 
     cores = int(connect(address).cluster_resources().get("CPU", 1))
-    pool: ActorPool[Job, WorkResult] = ActorPool(
+    pool: ActorPool[VideoTask, WorkResult] = ActorPool(
         ClusterWorker, address=address, workers=max(1, min(cores, len(videos))), label=lambda job: f"'{job.source}'"
     )
     folder = dataset.resolve()
-    jobs = {Job(path.resolve(), folder, settings.model_dump_json(), 1, printable(path)): path for path in videos}
+    jobs = {VideoTask(path.resolve(), folder, settings.model_dump_json(), 1, printable(path)): path for path in videos}
     for job, answer in pool.map_unordered(jobs):
         yield jobs[job], WorkResult(error=str(answer.error)) if isinstance(answer, Lost) else answer
 
@@ -128,7 +128,7 @@ def on_cluster(
 class ClusterWorker:
     """Works on videos in a process on a machine of a cluster."""
 
-    def work(self, job: Job) -> WorkResult:
+    def work(self, job: VideoTask) -> WorkResult:
         """Do one video."""
         return work(job)
 
@@ -136,7 +136,7 @@ class ClusterWorker:
         """Do nothing: a video's folder is removed when the video is done."""
 
 
-def work(job: Job) -> WorkResult:
+def work(job: VideoTask) -> WorkResult:
     """Do one video, in whichever process; never raises for what is wrong with the video."""
     try:
         size, modified = identity(job.path)

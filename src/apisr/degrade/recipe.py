@@ -34,7 +34,7 @@ from apisr.core.errors import InputError
 from apisr.core.text import printable
 from apisr.degrade.drawing import Draw, nearest_hint
 from apisr.degrade.pixels import to_bytes
-from apisr.degrade.stages import STAGES, AnyStage, CodecChoice, CompressStage, Data, ResizeStage, Stage, State
+from apisr.degrade.stages import STAGES, AnyStage, CodecChoice, CompressStage, Data, ResizeStage, Stage, StageImage
 from apisr.image import ImageF32, ImageU8, check_floats
 
 __all__ = [
@@ -213,7 +213,7 @@ def apply(picture: ImageU8 | ImageF32, parameters: Parameters) -> ImageU8:
         check_floats(cast("ImageF32", picture))
     try:
         _check_fit(picture, parameters)
-        state: State = picture
+        state: StageImage = picture
         for values in parameters["stages"]:
             _check_numbers(picture, values)
             state = run_stage(state, values)
@@ -228,7 +228,7 @@ def apply(picture: ImageU8 | ImageF32, parameters: Parameters) -> ImageU8:
     return to_bytes(state)
 
 
-def run_stage(state: State, values: dict[str, Any]) -> State:
+def run_stage(state: StageImage, values: dict[str, Any]) -> StageImage:
     """Execute one drawn stage.
 
     Raises:

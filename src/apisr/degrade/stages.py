@@ -28,7 +28,7 @@ KINDS = ("iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", 
 _WIDE_SINC_PX = 13
 
 #: A picture between stages: float32 in [0, 1], or uint8 behind a codec.
-State = ImageU8 | ImageF32
+StageImage = ImageU8 | ImageF32
 #: A drawn stage while it is executed; read back from JSON, so that only its keys are known.
 Values = dict[str, Any]
 
@@ -58,7 +58,7 @@ class BaseStage(Data):
 
     @staticmethod
     @abstractmethod
-    def run(state: State, values: Values) -> State:
+    def run(state: StageImage, values: Values) -> StageImage:
         """Do what was drawn."""
 
 
@@ -111,7 +111,7 @@ class BlurStage(BaseStage):
         return values
 
     @staticmethod
-    def run(state: State, values: Values) -> State:
+    def run(state: StageImage, values: Values) -> StageImage:
         """Blur."""
         return kernels.blur(to_unit(state), make_kernel(values))
 
@@ -142,7 +142,7 @@ class NoiseStage(BaseStage):
         return {"stage": "noise", **values, "gray": gray, "seed": draw.seed()}
 
     @staticmethod
-    def run(state: State, values: Values) -> State:
+    def run(state: StageImage, values: Values) -> StageImage:
         """Add the noise."""
         gray, generator = values["gray"], noise_generator(values["seed"])
         if values["kind"] == "gaussian":
@@ -191,7 +191,7 @@ class ResizeStage(BaseStage):
         return {"stage": "resize", "height": height, "width": width, "mode": mode}
 
     @staticmethod
-    def run(state: State, values: Values) -> State:
+    def run(state: StageImage, values: Values) -> StageImage:
         """Resize."""
         return resize(to_unit(state), values["height"], values["width"], mode=values["mode"])
 
@@ -271,7 +271,7 @@ class CompressStage(BaseStage):
         return {"stage": "compress", "codec": codec, **self.codecs[codec].draw(codec, draw)}
 
     @staticmethod
-    def run(state: State, values: Values) -> State:
+    def run(state: StageImage, values: Values) -> StageImage:
         """Code and decode."""
         settings = {key: value for key, value in values.items() if key not in ("stage", "codec")}
         return codecs.round_trip(to_bytes(state), values["codec"], **settings).picture
@@ -295,7 +295,7 @@ class AnalogStage(BaseStage):
         return {"stage": "analog", "kind": self.kind, "strength": strength, "seed": draw.seed()}
 
     @staticmethod
-    def run(state: State, values: Values) -> State:
+    def run(state: StageImage, values: Values) -> StageImage:
         """Apply the artifact."""
         generator = noise_generator(values["seed"])
         return analog.artifact(to_unit(state), values["kind"], strength=values["strength"], generator=generator)
@@ -319,7 +319,7 @@ class FadeLinesStage(BaseStage):
         return {"stage": "fade-lines", "amount": amount, "radius": radius}
 
     @staticmethod
-    def run(state: State, values: Values) -> State:
+    def run(state: StageImage, values: Values) -> StageImage:
         """Fade the lines."""
         return production.fade_lines(to_unit(state), amount=values["amount"], radius_px=values["radius"])
 
@@ -342,7 +342,7 @@ class SoftenStage(BaseStage):
         return {"stage": self.stage, "sigma": [sigma, sigma * draw.uniform(self.aspect_range)]}
 
     @staticmethod
-    def run(state: State, values: Values) -> State:
+    def run(state: StageImage, values: Values) -> StageImage:
         """Blur the picture, or its colour differences only."""
         across, down = values["sigma"]
         function = production.soften if values["stage"] == "soften" else production.chroma_blur
@@ -370,7 +370,7 @@ class SharpenStage(BaseStage):
         return {"stage": "sharpen", "radius": radius, "amount": amount, "rows_only": draw.chance(self.rows_only)}
 
     @staticmethod
-    def run(state: State, values: Values) -> State:
+    def run(state: StageImage, values: Values) -> StageImage:
         """Sharpen."""
         radius, amount = values["radius"], values["amount"]
         return production.sharpen(to_unit(state), radius_px=radius, amount=amount, rows_only=values["rows_only"])
@@ -404,7 +404,7 @@ class GrainStage(BaseStage):
         }
 
     @staticmethod
-    def run(state: State, values: Values) -> State:
+    def run(state: StageImage, values: Values) -> StageImage:
         """Add the grain."""
         return production.grain(
             to_unit(state), sigma=values["sigma"], size_px=values["size"], colour=values["colour"],

@@ -11,7 +11,7 @@ from apisr.image import ImageU8
 
 Matrix = Literal["bt601", "bt709"]
 #: Settings of one round trip by name; each codec takes out what it knows.
-Settings = dict[str, object]
+CodecSettings = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class RoundTrip:
 class PictureCodec(Protocol):
     """Codes one picture in memory and decodes it."""
 
-    def __call__(self, picture: ImageU8, settings: Settings) -> RoundTrip:
+    def __call__(self, picture: ImageU8, settings: CodecSettings) -> RoundTrip:
         """Code and decode; the settings that are known are taken out of `settings`."""
         ...
 
@@ -38,7 +38,7 @@ class PictureCodec(Protocol):
 class VideoOptions(Protocol):
     """Makes the encoder's options of our settings."""
 
-    def __call__(self, settings: Settings) -> Mapping[str, str]:
+    def __call__(self, settings: CodecSettings) -> Mapping[str, str]:
         """Take the settings that are known out of `settings` and return the encoder's options."""
         ...
 
@@ -64,7 +64,7 @@ class VideoCodec:
     realtime: bool = False
 
 
-def taken(settings: Settings, name: str, default: float | None, low: float, high: float) -> float:
+def taken(settings: CodecSettings, name: str, default: float | None, low: float, high: float) -> float:
     """Take a number out of the settings.
 
     Raises:
@@ -82,7 +82,7 @@ def taken(settings: Settings, name: str, default: float | None, low: float, high
     return value
 
 
-def check_all_taken(codec: str, settings: Settings) -> None:
+def check_all_taken(codec: str, settings: CodecSettings) -> None:
     """Check that no setting is left, which the codec would not know.
 
     Raises:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from apisr.degrade.codecs.base import Settings, VideoCodec, taken
+from apisr.degrade.codecs.base import CodecSettings, VideoCodec, taken
 
 
-def _fixed_quantizer(settings: Settings) -> dict[str, str]:
+def _fixed_quantizer(settings: CodecSettings) -> dict[str, str]:
     # Both ends of the range at one value, and no other factor for I-frames: the same as `-q:v` of the ffmpeg program.
     quantizer = str(int(taken(settings, "quantizer", None, 1, 31)))
     return {"qmin": quantizer, "qmax": quantizer, "i_qfactor": "1"}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 
-from apisr.degrade.codecs.base import Settings, VideoCodec, taken
+from apisr.degrade.codecs.base import CodecSettings, VideoCodec, taken
 
 
-def _vp9(settings: Settings) -> dict[str, str]:
+def _vp9(settings: CodecSettings) -> dict[str, str]:
     crf, speed = taken(settings, "crf", None, 0, 63), taken(settings, "speed", 5, 0, 8)
     return {"crf": str(crf), "b": "0", "deadline": "good", "cpu-used": str(speed)}
 
 
-def _svt_av1(settings: Settings) -> dict[str, str]:
+def _svt_av1(settings: CodecSettings) -> dict[str, str]:
     os.environ.setdefault("SVT_LOG", "1")  # the only way to keep this encoder from writing a page to standard error
     crf, preset = taken(settings, "crf", None, 1, 63), taken(settings, "preset", 8, 0, 13)
     return {"crf": str(crf), "preset": str(preset), "svtav1-params": "lp=1"}

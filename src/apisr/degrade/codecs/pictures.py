@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 from apisr.core.errors import RunError
-from apisr.degrade.codecs.base import PictureCodec, RoundTrip, Settings, check_all_taken, taken
+from apisr.degrade.codecs.base import CodecSettings, PictureCodec, RoundTrip, check_all_taken, taken
 from apisr.image import ImageU8
 
 
-def jpeg(picture: ImageU8, settings: Settings) -> RoundTrip:
+def jpeg(picture: ImageU8, settings: CodecSettings) -> RoundTrip:
     """Take `quality` (1 to 100).
 
     Raises:
@@ -36,7 +36,7 @@ def jpeg(picture: ImageU8, settings: Settings) -> RoundTrip:
     return RoundTrip(cast("ImageU8", cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)), int(data.size))
 
 
-def webp(picture: ImageU8, settings: Settings) -> RoundTrip:
+def webp(picture: ImageU8, settings: CodecSettings) -> RoundTrip:
     """Take `quality` (1 to 100) and `method` (0 fast to 6).
 
     Raises:
@@ -52,7 +52,7 @@ def webp(picture: ImageU8, settings: Settings) -> RoundTrip:
     return RoundTrip(cast("ImageU8", cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)), len(data))
 
 
-def avif(picture: ImageU8, settings: Settings) -> RoundTrip:
+def avif(picture: ImageU8, settings: CodecSettings) -> RoundTrip:
     """Take `quality` (1 to 100) and `speed` (0 to 10).
 
     Raises:

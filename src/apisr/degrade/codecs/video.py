@@ -11,7 +11,7 @@ import numpy as np
 
 from apisr.core.errors import InputError, RunError
 from apisr.core.processes import leave_realtime
-from apisr.degrade.codecs.base import Settings, VideoCodec, check_all_taken
+from apisr.degrade.codecs.base import CodecSettings, VideoCodec, check_all_taken
 from apisr.image import ImageU8
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _SWSCALE = 0x4 | 0x40000 | 0x2000 | 0x4000
 
 
 def code_sequence(
-    pictures: Sequence[ImageU8], name: str, codec: VideoCodec, settings: Settings
+    pictures: Sequence[ImageU8], name: str, codec: VideoCodec, settings: CodecSettings
 ) -> tuple[list[ImageU8], list[int]]:
     """Code and decode a sequence.
 

@@ -34,7 +34,7 @@ class _Waiting:
 
 
 @dataclass
-class Worker:
+class WorkerProcess:
     """A child process that is started when it is first needed.
 
     Attributes:
