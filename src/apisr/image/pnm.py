@@ -114,7 +114,7 @@ def _floats(body: bytes, width: int, height: int, channels: int, scale: float) -
 
 
 def integers_of_floats(values: np.ndarray) -> tuple[ImageInt, tuple[str, ...]]:
-    """Return a picture of floats in [0, 1] as 16 bit, and what is to be said of it."""
+    """Return a picture of floats, meant to be in [0, 1], as uint16 of the same shape, and notices on what that lost."""
     known = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=1.0, neginf=0.0)
     notices = ["its floating-point values were rounded to 16 bit"]
     if known.size and (known.min() < 0 or known.max() > 1):

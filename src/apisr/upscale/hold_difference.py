@@ -102,7 +102,14 @@ def _low(quads: NDArray[np.float32], sums: int = 1) -> NDArray[np.float32]:
 
 
 def luma_thumbs(padded: ImageInt) -> NDArray[np.float32]:
-    """Average the luma of 4x4 pixels; returns ``(blocks, 16)`` in 8-bit code values."""
+    """Average the luma of 4x4 pixels.
+
+    Args:
+        padded: ``(H, W, 3)`` uint8 or uint16, of whole blocks.
+
+    Returns:
+        ``(blocks, 16)`` float32 in 8-bit code values, blocks row by row.
+    """
     gray = cv2.cvtColor(padded, cv2.COLOR_RGB2GRAY)
     rows, columns = gray.shape[0] // BLOCK_PX, gray.shape[1] // BLOCK_PX
     small = cv2.resize(gray.astype(np.float32), (columns * 4, rows * 4), interpolation=cv2.INTER_AREA)
