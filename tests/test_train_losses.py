@@ -178,11 +178,12 @@ def test_line_depth_is_that_of_opencv() -> None:
     depths: list[np.ndarray] = []
     for batch in (output, target):
         lumas = [cv2.cvtColor(picture.permute(1, 2, 0).numpy(), cv2.COLOR_RGB2GRAY) for picture in batch]
+        lumas = [(luma[:-1, :-1] + luma[1:, :-1] + luma[:-1, 1:] + luma[1:, 1:]) / 4 for luma in lumas]
         depths.append(np.stack([cv2.morphologyEx(luma, cv2.MORPH_BLACKHAT, window) for luma in lumas]))
     missing = depths[1] - depths[0]
     expected = np.where(missing > 0, missing, -0.25 * missing).mean()
-    assert float(pixel.line_depth(output, target, window_px=7, deeper=0.25)) == pytest.approx(expected, rel=1e-4)
-    assert float(pixel.line_depth(target, target, window_px=7, deeper=0.25)) == 0
+    assert float(pixel.line_depth(output, target, scale=2, deeper=0.25)) == pytest.approx(expected, rel=1e-4)
+    assert float(pixel.line_depth(target, target, scale=2, deeper=0.25)) == 0
 
 
 def test_line_depth_in_doubt_is_above_the_mean() -> None:
@@ -195,7 +196,7 @@ def test_line_depth_in_doubt_is_above_the_mean() -> None:
         shares = [share / 10 for share in range(11)]
         costs = [
             sum(
-                float(pixel.line_depth(blank.lerp(drawn, share), true, window_px=7, deeper=deeper))
+                float(pixel.line_depth(blank.lerp(drawn, share), true, scale=2, deeper=deeper))
                 for true in (drawn, blank)
             )
             for share in shares
@@ -204,6 +205,16 @@ def test_line_depth_in_doubt_is_above_the_mean() -> None:
 
     assert best(0.3) == 1
     assert best(3.0) == 0
+
+
+def test_dots_do_not_count_as_lines() -> None:
+    """A raster as dark as a line in the mean has no depth; a line has."""
+    target = torch.full((1, 3, 24, 24), 0.6)
+    dotted, lined = target.clone(), target.clone()
+    dotted[..., ::2, ::2] = 0.0
+    lined[..., 11:13] = 0.0
+    assert float(pixel.line_depth(target, dotted, scale=2, deeper=0.3)) == pytest.approx(0, abs=1e-6)
+    assert float(pixel.line_depth(target, lined, scale=2, deeper=0.3)) > 0.02
 
 
 def test_grid_is_the_uneven_share_of_the_steps() -> None:

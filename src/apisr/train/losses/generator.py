@@ -74,8 +74,8 @@ class GeneratorLoss:
             terms["chroma"] = pixel.chroma(output, target)
             total = total + loss.chroma_weight * terms["chroma"]
         if loss.line_weight:
-            window_px = 2 * self.config.model.scale + 3
-            terms["lines"] = pixel.line_depth(output, target, window_px=window_px, deeper=loss.line_deeper)
+            scale = self.config.model.scale
+            terms["lines"] = pixel.line_depth(output, target, scale=scale, deeper=loss.line_deeper)
             total = total + loss.line_weight * terms["lines"]
         if self.perceptual is not None:
             with self.precision(output.device):

@@ -111,33 +111,36 @@ def grid(output: Tensor, target: Tensor) -> Tensor:
     return (_unevenness(output) - true).abs().mean()
 
 
-def line_depth(output: Tensor, target: Tensor, *, window_px: int, deeper: float) -> Tensor:
+def line_depth(output: Tensor, target: Tensor, *, scale: int, deeper: float) -> Tensor:
     """How much depth the dark lines of a drawing lost, and less heavily, how much they gained.
 
     The depth of a place is how far its luma lies below its closing (the largest value of each window, then the smallest
     of those): that of thin dark structures, zero elsewhere. A network that is in doubt draws a line at the mean depth
     of all that it could be, which is pale. Lost depth that costs more than gained depth asks for a quantile above that
-    mean: ``1 / (1 + deeper)``.
+    mean: ``1 / (1 + deeper)``. Luma is a mean over `scale` by `scale` pixels here: a network that makes that many
+    pixels of one would else win depth with dots, as raster printing does.
 
     Args:
         output: ``(N, 3, H, W)``.
         target: like `output`; it gets no gradient.
-        window_px: side of the window, odd: lines up to this wide count.
+        scale: of the network; lines up to ``2*scale + 3`` pixels wide count.
         deeper: weight of gained depth, where that of lost depth is 1.
     """
     with torch.no_grad():
-        true = _line_depth(target, window_px)
-    missing = true - _line_depth(output, window_px)
+        true = _line_depth(target, scale)
+    missing = true - _line_depth(output, scale)
     return torch.where(missing > 0, missing, -deeper * missing).mean()
 
 
-def _line_depth(pictures: Tensor, window_px: int) -> Tensor:
-    """The black top-hat of luma, (N, 1, H, W)."""
-    luma = _luma(pictures)
+def _line_depth(pictures: Tensor, scale: int) -> Tensor:
+    """The black top-hat of luma, ``(N, 1, H - scale + 1, W - scale + 1)``."""
+    luma = functional.avg_pool2d(_luma(pictures), scale, 1)
+    side = 2 * scale + 3
+    windows = ((side, 1), (1, side))
     widened = luma
-    for window in ((window_px, 1), (1, window_px)):
+    for window in windows:
         widened = functional.max_pool2d(widened, window, 1, (window[0] // 2, window[1] // 2))
-    for window in ((window_px, 1), (1, window_px)):
+    for window in windows:
         widened = -functional.max_pool2d(-widened, window, 1, (window[0] // 2, window[1] // 2))
     return widened - luma
 
