@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -17,8 +18,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 from curate_clips import encode, scene, short_film
+from PIL import Image
 
 from apisr.cli import main
 from apisr.core.errors import InputError, RunError
@@ -79,6 +82,25 @@ def test_names_in_any_script_broken_files_and_copies(tmp_path: Path, capsys: pyt
         assert Fraction(row.time_base) * row.pts == pytest.approx(row.time_s)
         assert row.packet_bytes > 1000
     assert not (dataset / ".work").exists()
+
+
+def test_the_manifest_says_what_others_find_in_the_files(tmp_path: Path) -> None:
+    film = short_film(tmp_path / "a.mkv", 1)
+    run([film], tmp_path / "set")
+    command = ["ffprobe", "-v", "error", "-select_streams", "v", "-show_packets", "-of", "json", film]
+    packets = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["packets"]
+    known = {
+        packet["pts"]: (float(packet["pts_time"]), int(packet["size"])) for packet in packets if "K" in packet["flags"]
+    }
+    rows = parquet.read_table(tmp_path / "set" / "manifest.parquet").to_pylist()
+    assert len(rows) == 2
+    for row in rows:
+        path = tmp_path / "set" / row["file"]
+        assert row["source_sha256"] == hashlib.sha256(film.read_bytes()).hexdigest()
+        assert row["file_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        with Image.open(path) as picture:
+            assert picture.size == (row["width"], row["height"])
+        assert (pytest.approx(row["time_s"]), row["packet_bytes"]) == known[row["pts"]]
 
 
 def test_the_most_complex_frames_are_chosen(tmp_path: Path) -> None:
