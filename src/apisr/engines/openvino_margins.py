@@ -36,7 +36,7 @@ class WindowMargins:
     """For which margins an engine's network is compiled of its own.
 
     On each side of a window lies either its halo, or the rim of the picture. Whole pictures have a rim around them, and
-    what is left away there is always worth it. For others a network is compiled when it has been wanted for a while.
+    what is left away there is always worth it. Others have one compiled after a while.
 
     Args:
         halo_px: of the network.
@@ -75,7 +75,7 @@ class WindowMargins:
 
 
 class _Cut(NamedTuple):
-    """What is not wanted of a picture inside a network.
+    """What is not needed of a picture inside a network.
 
     Attributes:
         px: at the top, the bottom, the left and the right, on the picture's own grid.
@@ -126,10 +126,10 @@ def _cut_on_the_way(network: Network, cut: _Cut) -> bool:
     """Change a network so that it gives less; tell whether that could be done with few copies."""
     pictures = _pictures(network)
     (result,) = network.get_results()
-    wanted: dict[str, list[tuple[Input, _Cut]]] = {_producer(result.input(0)): [(result.input(0), cut)]}
+    needed: dict[str, list[tuple[Input, _Cut]]] = {_producer(result.input(0)): [(result.input(0), cut)]}
     cuts = 0
     for node in reversed(network.get_ordered_ops()):
-        targets = wanted.pop(node.get_name(), [])
+        targets = needed.pop(node.get_name(), [])
         if not targets:
             continue
         step = _step(node, _least([cut for _, cut in targets]))
@@ -138,7 +138,7 @@ def _cut_on_the_way(network: Network, cut: _Cut) -> bool:
         cuts += len({cut.px for _, cut in targets} - {step.done})
         for place in step.node.inputs():
             if _producer(place) in pictures:
-                wanted.setdefault(_producer(place), []).append((place, step.before))
+                needed.setdefault(_producer(place), []).append((place, step.before))
     return cuts <= _MOST_CUTS
 
 
@@ -166,7 +166,7 @@ def _gives(step: _Step, targets: list[tuple[Input, _Cut]], node: Node) -> bool:
 
 
 def _step(node: Node, cut: _Cut) -> _Step:
-    """How a node gives its output without what is not wanted; as a whole, where that is not known."""
+    """How a node gives its output without what is not needed; as a whole, where that is not known."""
     known = _KINDS.get(node.get_type_name()) if any(cut.px) else None
     return (known and known(node, cut)) or _Step(node, (0, 0, 0, 0), _Cut((0, 0, 0, 0), cut.axes))
 

@@ -4,7 +4,7 @@ An engine may have a method ``run_pixels`` beside ``run``: it maps ``(H, W, 3)``
 rounded half up. The conversion is then part of the network (OpenVINO) or happens on the graphics card (torch), to which
 a quarter of the bytes travels. Engines without it get floats from here.
 
-Of a window with a halo only the middle is wanted. An engine may have ``run_inside`` and ``run_pixels_inside``, which
+Of a window with a halo only the middle is needed. An engine may have ``run_inside`` and ``run_pixels_inside``, which
 take margins and give the same bits as what would be cut from the output of the whole; they compute less.
 
 >>> import numpy as np
@@ -27,7 +27,7 @@ from apisr.image import ImageF32, ImageInt, ImageU8, from_float, to_float, to_te
 T = TypeVar("T", bound=np.generic)
 
 Margins = tuple[int, int, int, int]
-"""What is not wanted of an output at the top, the bottom, the left and the right, in pixels of the input."""
+"""What is not needed of an output at the top, the bottom, the left and the right, in pixels of the input."""
 NO_MARGINS: Margins = (0, 0, 0, 0)
 
 

@@ -15,7 +15,7 @@ def adversarial_loss(logits: Sequence[Tensor], *, real: bool, kind: Literal["lsg
 
     Args:
         logits: one tensor for each scale.
-        real: the wanted answer. The generator's term wants True of its own output.
+        real: the expected answer. The generator's term wants True of its own output.
         kind: ``lsgan`` mean squared error (Mao et al., ICCV 2017), ``vanilla`` binary cross-entropy on logits.
     """
     losses: list[Tensor] = []
