@@ -19,6 +19,7 @@ from apisr.engines.choice import Measurement, ranking
 from apisr.engines.registry import candidate_requests
 from apisr.engines.split import run_in_parts
 from apisr.weights import resolve_model
+from apisr.weights.sealing import sealed
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +55,7 @@ def test_the_measurement_is_kept_and_decides(tmp_path: Path, tiny_x2: Path) -> N
         pytest.skip("one engine is installed: nothing to choose from")
     for number, kept in enumerate(content["measurements"]):
         kept |= {"mpx_per_s": 1000.0 if number == 1 else 1.0, "psnr_db": 200.0}
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(sealed(content, entry=choice.SHA256)))
     chosen = open_engine(model, device="cpu", threads=1)
     kind, request = candidates[1]
     assert chosen.name == f"{kind.name} ({request.device}, {request.precision})"
@@ -68,6 +69,36 @@ def test_a_damaged_table_is_measured_again(tmp_path: Path, tiny_x2: Path) -> Non
     path.write_text("{")
     assert len(choice.measured(candidates)) == len(candidates)
     assert json.loads(path.read_text())["measurements"]
+    whole = path.read_text()
+    for damaged in (
+        whole.replace('"psnr_db": ', '"psnr_db": 9', 1),
+        whole.replace('"precision": "fp32"', '"precision": "fp30"', 1),
+        whole.replace('"mpx_per_s"', '"mpx_per_z"', 1),
+        whole[:-40],
+        "[]",
+        "null",
+        json.dumps({"measurements": [{}]}),
+    ):
+        assert damaged != whole
+        path.write_text(damaged)
+        again = choice.measured(candidates)
+        assert [entry.key for entry in again] == [(kind.name, one.device, one.precision) for kind, one in candidates]
+        assert all(entry.psnr_db > 90 for entry in again if entry.precision == "fp32")
+
+
+def test_two_processes_measure_once(tmp_path: Path, tiny_x2: Path) -> None:
+    code = (
+        "import sys\nfrom apisr.engines import choice\nfrom apisr.engines.registry import candidate_requests\n"
+        "from apisr.weights import resolve_model\nmodel = resolve_model(sys.argv[1])\n"
+        "found = candidate_requests(model, engine='onnx', device='cpu', precision='auto', threads=1)\n"
+        "print(choice.measured(list(found)))"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", code, tiny_x2], stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    told = {process.communicate()[0] for process in running}
+    assert [process.returncode for process in running] == [0, 0]
+    assert len(told) == 1
 
 
 class Broken:

@@ -13,6 +13,7 @@ from video_clips import Nearest, plan_video, upscale_video
 
 from apisr.core.errors import ApisrError
 from apisr.video.containers.avi import index_problem
+from apisr.video.containers.matroska import break_of
 from apisr.video.containers.mpegts import stray_bytes
 from apisr.video.containers.obu import temporal_units
 from apisr.video.source import VideoSource
@@ -219,3 +220,22 @@ def test_bytes_that_are_no_chunk_before_the_frames_of_an_avi_are_damage(tmp_path
     header = content.index(b"movi") - 8
     path.write_bytes(content[: header - 20] + bytes(1000) + content[header - 20 :])
     assert index_problem(path) is not None
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "webm"])
+def test_a_break_in_the_structure_of_matroska_is_damage(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"clip.{suffix}"
+    codec = "libx264" if suffix == "mkv" else "libvpx"
+    ffmpeg(*RECORDING, "-c:v", codec, "-g", "6", "-an", "-cluster_time_limit", "200", path)
+    content, shown = path.read_bytes(), shown_by_others(path)
+    assert break_of(path) is None
+    cluster = content.index(bytes.fromhex("1f43b675"))
+    second = content.index(bytes.fromhex("1f43b675"), cluster + 4)
+    for at, junk in ((cluster, bytes(40)), (second, random.Random(3).randbytes(60))):
+        path.write_bytes(content[:at] + junk + content[at + len(junk) :])
+        assert shown_by_others(path) < shown
+        assert break_of(path) == at
+        with VideoSource.open(path) as source:
+            assert any("breaks" in line for line in (*source.index.lost, *source.index.problems, *source.info.problems))
+    path.write_bytes(content[:second] + bytes(300) + content[second:])  # something was put in
+    assert break_of(path) == second

@@ -36,6 +36,7 @@ from apisr.engines.base import (
     usable_threads,
     worst_psnr_db,
 )
+from apisr.weights.sealing import check_sealed, sealed
 
 if TYPE_CHECKING:
     from apisr.weights import Model
@@ -45,6 +46,8 @@ Candidate = tuple[EngineKind, Request]
 
 #: Changes with what is measured: what was kept is then measured again.
 _METHOD = 2
+#: Entry of a kept table: the SHA-256 of all others.
+SHA256 = "sha256"
 #: How long a candidate is measured.
 SECONDS = 0.5
 #: A less preferred candidate must be faster by this factor.
@@ -147,7 +150,7 @@ def measured(candidates: Sequence[Candidate], *, folder: Path | None = None) -> 
                 return known
             table = list(measure(candidates))
             content = {"measurements": [asdict(entry) for entry in table], "machine": machine()}
-            if why := refused_to_keep(path, (json.dumps(content, indent=2) + "\n").encode()):
+            if why := refused_to_keep(path, (json.dumps(sealed(content, entry=SHA256), indent=2) + "\n").encode()):
                 _log.warning("cannot keep the measurement of engines: %s", why)
             return table
     except OSError as error:  # a read-only home: measured at every start
@@ -231,7 +234,8 @@ def _key(candidates: Sequence[Candidate]) -> str:
 
 def _read(path: Path) -> list[Measurement] | None:
     try:
-        entries = parse_json(path.read_text(encoding="utf-8"))["measurements"]
-        return [Measurement(**entry) for entry in entries]
+        content = parse_json(path.read_text(encoding="utf-8"))
+        check_sealed(content, entry=SHA256)  # a digit that changed could let an inaccurate engine win
+        return [Measurement(**entry) for entry in content["measurements"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -111,6 +111,11 @@ def _quicktime(source: SourceInfo, _: PacketIndex) -> list[str]:
     ]
 
 
+def _matroska(source: SourceInfo, _: PacketIndex) -> list[str]:
+    at = matroska.break_of(source.path)
+    return [] if at is None else [f"its structure breaks at byte {at}"]
+
+
 def _nut(source: SourceInfo, index: PacketIndex) -> list[str]:
     """Compare the end that the index states with that of the video, where nothing else is in the file."""
     stated = nut.last_time_s(source.path) if len(source.streams) == 1 else None
@@ -183,6 +188,7 @@ _CHECKS: dict[str, Callable[[SourceInfo, PacketIndex], list[str]]] = {
     "avi": _avi,
     "dv": _dv,
     "ivf": _ivf,
+    "matroska": _matroska,
     "mjpeg": _pictures,
     "mov": _quicktime,
     "nut": _nut,

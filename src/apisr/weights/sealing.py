@@ -27,19 +27,19 @@ def digest_of(entries: Mapping[str, object], *, without: str) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def sealed(card: Mapping[str, object]) -> dict[str, object]:
-    """Return a card with its checksum as the last entry."""
-    content = {name: value for name, value in card.items() if name != CARD_SHA256}
-    return {**content, CARD_SHA256: digest_of(content, without=CARD_SHA256)}
+def sealed(content: Mapping[str, object], *, entry: str = CARD_SHA256) -> dict[str, object]:
+    """Return a card, or what else is kept as JSON, with its checksum as the last entry."""
+    others = {name: value for name, value in content.items() if name != entry}
+    return {**others, entry: digest_of(others, without=entry)}
 
 
-def check_sealed(card: Mapping[str, object]) -> None:
-    """Check a card against its checksum.
+def check_sealed(content: Mapping[str, object], *, entry: str = CARD_SHA256) -> None:
+    """Check a card, or what else is kept as JSON, against its checksum.
 
     Raises:
         ValueError: it has none, or another one.
     """
-    if CARD_SHA256 not in card:
-        raise ValueError(f"it has no entry {CARD_SHA256}")
-    if card[CARD_SHA256] != digest_of(card, without=CARD_SHA256):
+    if entry not in content:
+        raise ValueError(f"it has no entry {entry}")
+    if content[entry] != digest_of(content, without=entry):
         raise ValueError("its entries do not have the SHA-256 that it states")

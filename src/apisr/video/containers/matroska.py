@@ -92,6 +92,29 @@ def top_level(file: BinaryIO, path: Path) -> Iterator[Element]:
     yield from elements(file, segment.start, end)
 
 
+#: What a segment is made of.
+_TOP_LEVEL = frozenset({INFO, CHAPTERS, TAGS, ATTACHMENTS, SEEK_HEAD, CUES, VOID, CLUSTER, TRACKS, 0xBF})
+
+
+def break_of(path: Path) -> int | None:
+    """Return the offset at which the structure of a segment breaks: libav looks for the next cluster in silence.
+
+    None where it does not, or where the file does not say how long its parts are (as live streams).
+    """
+    with path.open("rb") as file:
+        segment = _segment(file, path)
+        if segment is None or segment.size is None:
+            return None
+        at, end = segment.start, min(segment.end, path.stat().st_size)
+        for element in elements(file, segment.start, end):
+            if element.number not in _TOP_LEVEL:
+                return element.head
+            if element.size is None:
+                return None
+            at = element.end
+    return at if at < end else None
+
+
 def structure(path: Path) -> FileStructure:
     """Read what a file has that libav flattens or leaves out."""
     words: dict[str, None] = {}
