@@ -89,13 +89,13 @@ def left_out_lines(paths: Sequence[Path], kinds: Collection[MediaKind], others: 
         others: why files are left out whose names are those of such a kind.
     """
     reason = "not " + " or ".join(f"{kind}s" for kind in kinds)
-    folders = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 - pathlib raises where it may not look
+    folders = {path for path in paths if os.path.isdir(path)}  # noqa: PTH112 - pathlib raises where it may not look
     files = [path for path in paths if path not in folders]
     foreign = [path for path in files if kind_of_name(path) not in kinds]
     return (
-        _left_out(folders, "cannot be read", "folder")
+        _left_out([path for path in paths if path in folders], "cannot be read", "folder")
         + _left_out(foreign, reason)
-        + _left_out([path for path in files if path not in foreign], others)
+        + _left_out([path for path in files if kind_of_name(path) in kinds], others)
     )
 
 

@@ -141,9 +141,10 @@ def _tidy(trainer: Trainer, damaged: list[Path], state: State | None, progress: 
     """Put away what a killed run or a failing disk left among the checkpoints; say what is not as it was."""
     step = trainer.step.number
     remove_partial(trainer.config.run_folder)
-    notices = [
-        f"'{path}' is damaged (kept as '{set_aside(path).name}'): the run goes on from step {step}" for path in damaged
-    ]
+    notices: list[str] = []
+    for path in damaged:
+        kept = set_aside(path)
+        notices.append(f"'{path}' is damaged (kept as '{kept.name}'): the run goes on from step {step}")
     if state is not None and state.get("data", trainer.data) != trainer.data:
         notices.append(
             f"the pictures, shards or recipes are not those of the first {step} steps: the run goes on with what is "

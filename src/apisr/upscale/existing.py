@@ -77,6 +77,7 @@ def mark_of(job: Job, context: JobContext, model: Model) -> str:
 
 
 def _skipped(job: Job) -> JobResult:
+    """The result of a job that was done before; what a kill left of its segments goes."""
     if job.kind == "video":
         from apisr.upscale.video.work_folder import WorkFolder
 
