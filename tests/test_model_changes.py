@@ -197,6 +197,8 @@ def test_no_engine_keeps_anything_of_a_replaced_file(
     model, other = models
     chosen = resolve_model(model)
     shutil.copyfile(other, model)
-    with raises_code("model-changed"):
-        open_engine(chosen, engine="openvino", device="cpu", precision="fp32")
+    for engine in ("openvino", "auto"):
+        with raises_code("model-changed"):
+            open_engine(chosen, engine=engine, device="cpu", precision="fp32")
+    assert not list((tmp_path / "cache").rglob("*.json")), "no measurement is kept under its name"
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.suffix in (".blob", ".xml", ".bin")]

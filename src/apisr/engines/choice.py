@@ -149,6 +149,7 @@ def measured(candidates: Sequence[Candidate], *, folder: Path | None = None) -> 
             if known is not None:
                 return known
             table = list(measure(candidates))
+            candidates[0][1].model.check_unchanged()  # what was measured of another file is not kept as this one's
             content = {"measurements": [asdict(entry) for entry in table], "machine": machine()}
             if why := refused_to_keep(path, (json.dumps(sealed(content, entry=SHA256), indent=2) + "\n").encode()):
                 _log.warning("cannot keep the measurement of engines: %s", why)
