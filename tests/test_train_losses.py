@@ -217,6 +217,17 @@ def test_dots_do_not_count_as_lines() -> None:
     assert float(pixel.line_depth(target, lined, scale=2, deeper=0.3)) > 0.02
 
 
+def test_dots_are_what_alternates_both_ways() -> None:
+    """Lines and edges along the grid have none; a raster of a tenth has a fortieth everywhere."""
+    flat = torch.full((1, 3, 24, 24), 0.5)
+    dotted, lined = flat.clone(), flat.clone()
+    dotted[..., ::2, ::2] += 0.1
+    lined[..., 11:13] = 0.0
+    assert float(pixel.dots(dotted, flat)) == pytest.approx(0.1 / 4, rel=1e-4)
+    assert float(pixel.dots(lined, flat)) == 0
+    assert float(pixel.dots(flat, dotted)) == 0
+
+
 def test_grid_is_the_uneven_share_of_the_steps() -> None:
     """Written once more in NumPy; a ramp whose every second step is left out is as uneven as can be."""
     output, target = pictures(2, side=18)

@@ -145,6 +145,7 @@ class LossConfig(_Section):
     ssim: Literal["mean", "log"] = Field(default="mean", description="log: mean of logarithms, as log_mse")
     frequency_weight: float = Field(default=0.0, ge=0)
     grid_weight: float = Field(default=0.0, ge=0, description="patterns with a period of two pixels")
+    dots_weight: float = Field(default=0.0, ge=0, description="rasters of dots")
     chroma_weight: float = Field(default=0.0, ge=0, description="colour that codecs leave beside outlines")
     line_weight: float = Field(default=0.0, ge=0, description="depth of dark lines that the output lost")
     line_deeper: float = Field(default=0.3, ge=0, description="how much gained depth of lines counts, lost depth is 1")

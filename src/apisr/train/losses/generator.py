@@ -18,6 +18,9 @@ from apisr.train.losses.perceptual import TwinPerceptual
 from apisr.train.losses.similarity import ms_ssim_loss, ssim_loss
 from apisr.train.losses.teacher import Teacher
 
+#: Terms whose weights are called after them.
+_ARTEFACTS = {"frequency": pixel.frequency, "grid": pixel.grid, "dots": pixel.dots, "chroma": pixel.chroma}
+
 
 class GeneratorLoss:
     """Equation 4 as a configuration says, with the frozen networks that its terms need.
@@ -64,15 +67,11 @@ class GeneratorLoss:
         if loss.ssim_weight:
             terms["ssim"] = ssim_loss(output, target, kind=loss.ssim)
             total = total + loss.ssim_weight * terms["ssim"]
-        if loss.frequency_weight:
-            terms["frequency"] = pixel.frequency(output, target)
-            total = total + loss.frequency_weight * terms["frequency"]
-        if loss.grid_weight:
-            terms["grid"] = pixel.grid(output, target)
-            total = total + loss.grid_weight * terms["grid"]
-        if loss.chroma_weight:
-            terms["chroma"] = pixel.chroma(output, target)
-            total = total + loss.chroma_weight * terms["chroma"]
+        for name, term in _ARTEFACTS.items():
+            weight = float(getattr(loss, f"{name}_weight"))
+            if weight:
+                terms[name] = term(output, target)
+                total = total + weight * terms[name]
         if loss.line_weight:
             scale = self.config.model.scale
             terms["lines"] = pixel.line_depth(output, target, scale=scale, deeper=loss.line_deeper)
