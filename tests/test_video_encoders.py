@@ -38,6 +38,22 @@ def test_each_encoder_writes_its_codec_and_every_frame(tmp_path: Path, name: str
     assert after.times == [Fraction(number, 25) for number in range(10)]
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov", ".webm", ".ts", ".m2ts", ".avi", ".nut"])
+def test_what_a_container_does_not_carry_is_refused_before_the_work(tmp_path: Path, suffix: str) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=4, rate=Fraction(25))
+    written: list[str] = []
+    for name in SOFTWARE:
+        target, options = tmp_path / f"{name}{suffix}", VideoOptions(codec=name, preset=FAST.get(name))
+        try:
+            plan_video(source, target, scale=2, options=options)
+        except InputError as error:
+            assert error.code == "codec-not-in-container"
+            continue
+        assert upscale(source, target, options).frames_out == 4
+        written.append(ffprobe(target, "streams")["streams"][0]["codec_name"])
+    assert len(written) >= 2
+
+
 def test_aliases_and_unknown_names() -> None:
     assert [encoder_named(name).name for name in ("h264", "HEVC", "av1", "vp9", "prores", "x265")] == [
         *("libx264", "libx265", "libsvtav1", "libvpx-vp9", "prores_ks", "libx265")

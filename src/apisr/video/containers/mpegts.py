@@ -20,7 +20,8 @@ _BLU_RAY = Container(
 ENTRIES = {
     ".ts": Container(
         "mpegts",
-        video=frozenset({"h264", "hevc", "mpeg2video", "mpeg1video", "mpeg4", "vvc"}),
+        # MPEG-4 part 2 needs its header in the stream, which libav's muxer does not put there.
+        video=frozenset({"h264", "hevc", "mpeg2video", "mpeg1video", "vvc"}),
         audio=frozenset({"aac", "aac_latm", "mp2", "mp3", "mp1", "ac3", "eac3", "dts", "truehd", "opus", "s302m"}),
         subtitle=frozenset({"dvb_subtitle"}),
         data=frozenset({"timed_id3", "klv", "scte_35"}),

@@ -1,4 +1,4 @@
-"""NUT: libav's own format, which carries everything that libav knows; and what its index says about its end.
+"""NUT: libav's own format, which carries nearly everything that libav knows; and what its index says about its end.
 
 The index at the end of a file states the time of the last packet. It is found from the end and has a number of its own,
 so that damage before it does not hide it. (Format: the NUT specification of MPlayer and FFmpeg.)
@@ -11,7 +11,14 @@ from pathlib import Path
 
 from apisr.video.containers.base import Container
 
-ENTRIES = {".nut": Container("nut", video=None, audio=None, subtitle=frozenset(), chapters=True)}
+# Video codecs that have a mark in the muxer; ProRes has none.
+_VIDEO = frozenset(
+    {
+        *("h264", "hevc", "av1", "vp8", "vp9", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v2", "msmpeg4v3"),
+        *("ffv1", "ffvhuff", "huffyuv", "mjpeg", "png", "rawvideo", "theora", "utvideo", "wmv1", "wmv2", "wmv3", "vc1"),
+    }
+)
+ENTRIES = {".nut": Container("nut", video=_VIDEO, audio=None, subtitle=frozenset(), chapters=True)}
 
 _MAIN = bytes.fromhex("4e4d7a561f5f04ad")
 _INDEX = bytes.fromhex("4e58dd672f23e64e")

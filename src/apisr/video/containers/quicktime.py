@@ -38,10 +38,7 @@ ENTRIES = {
     ".mov": Container(
         "mov",
         video=frozenset(
-            {
-                *("h264", "hevc", "prores", "mpeg4", "mpeg2video", "mjpeg", "dnxhd", "png", "qtrle", "rawvideo"),
-                *("av1", "vp9"),
-            }
+            {"h264", "hevc", "prores", "mpeg4", "mpeg2video", "mjpeg", "dnxhd", "png", "qtrle", "rawvideo"}
         ),
         audio=PCM
         | {
