@@ -247,7 +247,8 @@ class _Tally:
             line = f"{source}: same content as '{result.repeats}', passed over"
         else:
             self.done_now += 1
-            line = "; ".join([f"{source}: {result.pictures} pictures", *result.notices])
+            count = "1 picture" if result.pictures == 1 else f"{result.pictures} pictures"
+            line = "; ".join([f"{source}: {count}", *result.notices])
         self._progress(
             Progress(
                 "curate",
