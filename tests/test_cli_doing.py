@@ -163,7 +163,7 @@ def test_options_of_settings_files_need_not_apply(apisr: Run, drawings: Path) ->
     ("arguments", "says"),
     [
         (["--modle", "x"], "Did you mean '--model'? Try: apisr upscale --help"),
-        (["--height", "abc"], "expected a whole number, got 'abc'. Try: apisr upscale --help"),
+        (["--threads", "abc"], "expected a whole number, got 'abc'. Try: apisr upscale --help"),
         (["--crf", "x"], "expected a number, got 'x'."),
         (["--engine", "onx"], "'onx' is not one of 'auto', 'onnx'"),
     ],
