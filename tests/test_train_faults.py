@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -304,3 +307,17 @@ def test_sizes_that_no_machine_could_train_are_refused_at_once(tmp_path: Path, v
     folder = drawings(tmp_path / "drawings")
     with raises_code("bad-setting"):
         run(tmp_path, f'data.folders=["{folder}"]', value)
+
+
+def test_a_torchvision_of_another_build_is_named(tmp_path: Path) -> None:
+    """Lightning loads it; beside a torch of another build it raises when it registers its operators."""
+    (tmp_path / "torchvision").mkdir()
+    content = 'raise RuntimeError("operator torchvision::nms does not exist")\n'
+    (tmp_path / "torchvision" / "__init__.py").write_text(content, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    command = [sys.executable, "-m", "apisr", "train", "tiny-test", "--set", f"run.folder={tmp_path / 'runs'}"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "torchvision" in ended.stderr
+    assert "unexpected" not in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1

@@ -32,6 +32,12 @@ try:
     from apisr.train.precision import ScaledPrecision
 except ImportError as _error:
     raise MissingExtra("train", "to train") from _error
+except RuntimeError as _error:  # lightning loads torchvision where it is installed
+    raise InputError(
+        f"torch {torch.__version__} and the torchvision that is installed are of different builds ({_error}). Install "
+        "both from one place, or take torchvision out: python -m pip uninstall torchvision",
+        code="torchvision-differs",
+    ) from _error
 
 
 @dataclass
