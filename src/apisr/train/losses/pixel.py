@@ -146,10 +146,10 @@ def _line_depth(pictures: Tensor, scale: int) -> Tensor:
 
 
 def dots(output: Tensor, target: Tensor) -> Tensor:
-    """How much more luma alternates from pixel to pixel in both directions than the target's: a raster of dots.
+    """How much more channels alternate from pixel to pixel in both directions than the target's: a raster of dots.
 
     Judges and a score of lines can be won with one. The mean over 5x5 pixels of the second difference in both
-    directions, ``[1, -2, 1]/4`` each, counts where it is above the target's.
+    directions, ``[1, -2, 1]/4`` each, counts where it is above the target's; the mean over the channels is returned.
 
     Args:
         output: ``(N, 3, H, W)``.
@@ -161,13 +161,13 @@ def dots(output: Tensor, target: Tensor) -> Tensor:
 
 
 def _alternation(pictures: Tensor) -> Tensor:
-    """(N, 1, H - 6, W - 6)."""
-    luma = _luma(pictures)
+    """(N, 3, H - 6, W - 6)."""
+    values = pictures.float()
     for at in (2, 3):
-        length = luma.shape[at]
-        before, here, after = (luma.narrow(at, start, length - 2) for start in range(3))
-        luma = (before - 2 * here + after) / 4
-    return functional.avg_pool2d(luma.abs(), 5, 1)
+        length = values.shape[at]
+        before, here, after = (values.narrow(at, start, length - 2) for start in range(3))
+        values = (before - 2 * here + after) / 4
+    return functional.avg_pool2d(values.abs(), 5, 1)
 
 
 def _unevenness(pictures: Tensor) -> Tensor:
