@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ pytest.importorskip("uvicorn", reason="the extra 'app' is not installed")
 
 from apisr.app.events import Bus
 from apisr.app.store import Settings, Store
+from apisr.app.worker_process import WorkerProcess
 
 
 @pytest.fixture
@@ -218,3 +221,27 @@ def test_settings_of_the_page_are_ascii_on_the_disk(tmp_path: Path) -> None:
     store = Store(tmp_path / "home", folder=None)
     assert [item.path for item in store.state.items] == [path]
     store.close()
+
+
+def test_a_worker_that_died_unseen_is_replaced(tmp_path: Path) -> None:
+    """The server's loop was busy when it was killed: the next request is answered, not refused."""
+    (tmp_path / "a.png").write_bytes(png(12, 8))
+    request = {"path": str(tmp_path / "a.png"), "thumbnail": str(tmp_path / "thumbnail.webp")}
+
+    async def asked() -> list[dict[str, object]]:
+        worker = WorkerProcess("previews")
+        try:
+            answers = [await worker.ask("probe", request)]
+            for _ in range(2):
+                process = worker._process
+                assert process is not None
+                os.kill(process.pid, signal.SIGKILL)
+                time.sleep(0.3)
+                answers.append(await worker.ask("probe", request))
+        finally:
+            await worker.stop()
+        return answers
+
+    first, *others = asyncio.run(asked())
+    assert first
+    assert others == [first, first]

@@ -179,6 +179,7 @@ def test_an_estimate_that_is_ended_leaves_no_folder(tmp_path: Path, number: sign
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background jobs ignore some
     )
     while not folders_of(temporary):
         assert running.poll() is None, running.communicate()

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class _Waiting:
     answer: asyncio.Future[dict[str, object]]
     on_event: EventFn | None = None
     cancelled: bool = False
+    process: asyncio.subprocess.Process | None = None
 
 
 @dataclass
@@ -70,6 +72,7 @@ class WorkerProcess:
             process = await self._started()
             if waiting.cancelled:
                 raise Cancelled("cancelled.", code="cancelled")
+            waiting.process = process
             await self._send(process, {"id": number, "do": do, "arguments": dict(arguments)})
             reply = await answer
         finally:
@@ -111,15 +114,18 @@ class WorkerProcess:
 
     async def _started(self) -> asyncio.subprocess.Process:
         async with self._starting:
-            if self._process is None or self._process.returncode is not None:
-                self._process = await asyncio.create_subprocess_exec(
+            process = self._process
+            if process is not None and _has_ended(process.pid):
+                await process.wait()
+            if process is None or process.returncode is not None:
+                process = self._process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-m", "apisr.app.worker"),
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     limit=MAX_LINE_BYTES,
                 )
-                self._reader = asyncio.create_task(self._read(self._process))
-            return self._process
+                self._reader = asyncio.create_task(self._read(process))
+            return process
 
     async def _send(self, process: asyncio.subprocess.Process, message: Mapping[str, object]) -> None:
         assert process.stdin is not None
@@ -148,8 +154,18 @@ class WorkerProcess:
         code = await process.wait()
         died = {"message": f"the process for {self.name} ended (status {code}).", "code": "worker-died"}
         for waiting in self._waiting.values():
-            if not waiting.answer.done():
+            if waiting.process is process and not waiting.answer.done():
                 waiting.answer.set_result({"error": died})
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child process has died, also where the event loop has not heard of it yet."""
+    if not hasattr(os, "waitid"):
+        return False
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def _by_names(message: str, arguments: Mapping[str, object]) -> str:
