@@ -30,12 +30,17 @@ MISSED = {
         "grl-x4-vivid": 1.05,
     },
     "grid": {
-        "apisr-x2": 0.065,
+        "apisr-x2": 0.05,
         "apisr-x2-fast": 0.045,
         "apisr-x4": 0.035,
         "apisr-x4-fast": 0.035,
     },
-    "dots": {"apisr-x4-max-vivid": 1.5},
+    "dots": {
+        "apisr-x2-fast-vivid": 0.9,
+        "apisr-x4-vivid": 1.7,
+        "apisr-x4-fast-vivid": 2.3,
+        "apisr-x4-max-vivid": 2.5,
+    },
     "brightness": {"grl-x4": 2.6, "grl-x4-vivid": 2.6},
 }
 
