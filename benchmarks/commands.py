@@ -8,10 +8,9 @@ before, so that the choice of an engine and the compiled networks were in the ca
 
 "off / loop": no reuse, against a plain loop over the same engine in the same process (read a frame with OpenCV, whole
 picture through the network, encode it, one thing after the other); they take turns, the best of each counts. We pass
-each picture through the network with the rim that the network needs, so that its border is not darkened: 10 pixels for
-apisr-x2 (9 % more work at 640x360), 4 for apisr-x2-fast (3.5 %). What of the rim the later layers do not need is not
-computed, which takes a third of that away again (apisr-x2: .97 of the time). "off / loop with rim" is against a loop
-that does the same.
+each picture through the network with the rim that the network needs, so that its border is not darkened: 4 pixels for
+both (3.5 % more work at 640x360; what of it the later layers do not need is not computed). "off / loop with rim" is
+against a loop that does the same.
 
 Tried, does not pay: two networks of one thread each, for two frames at the same time, in place of one of two threads:
 .168 s of processor time a frame instead of .166 (apisr-x2-fast, pan, reuse off, in turns). Both cores are busy either
