@@ -270,6 +270,13 @@ def test_several_workers_give_the_same_file(source: Path, tmp_path: Path) -> Non
     assert frames_of(tmp_path / "three.mkv") == frames_of(tmp_path / "one.mkv")
 
 
+def assert_lost_and_goes_on(source: Path, target: Path, failing: type[Nearest]) -> None:
+    with pytest.raises(RuntimeError, match="device lost"):
+        upscale_video(source, target, failing, FAST, workers=2)
+    assert not target.exists()
+    assert upscale_video(source, target, Nearest, FAST, workers=2).frames_out == 96
+
+
 def test_a_failing_worker_stops_the_others_and_the_rest_goes_on_later(source: Path, tmp_path: Path) -> None:
     class Failing(Nearest):
         def process(self, rgb: ImageInt) -> ImageInt:
@@ -278,11 +285,7 @@ def test_a_failing_worker_stops_the_others_and_the_rest_goes_on_later(source: Pa
                 raise RuntimeError("device lost")
             return super().process(rgb)
 
-    target = tmp_path / "out.mkv"
-    with pytest.raises(RuntimeError, match="device lost"):
-        upscale_video(source, target, Failing, FAST, workers=2)
-    assert not target.exists()
-    assert upscale_video(source, target, Nearest, FAST, workers=2).frames_out == 96
+    assert_lost_and_goes_on(source, tmp_path / "out.mkv", Failing)
 
 
 def test_the_reason_of_a_stop_is_what_failed_wherever_in_the_video(source: Path, tmp_path: Path) -> None:
@@ -300,11 +303,7 @@ def test_the_reason_of_a_stop_is_what_failed_wherever_in_the_video(source: Path,
                 assert failed.wait(60)
             return super().process(rgb)
 
-    target = tmp_path / "out.mkv"
-    with pytest.raises(RuntimeError, match="device lost"):
-        upscale_video(source, target, Failing, FAST, workers=2)
-    assert not target.exists()
-    assert upscale_video(source, target, Nearest, FAST, workers=2).frames_out == 96
+    assert_lost_and_goes_on(source, tmp_path / "out.mkv", Failing)
 
 
 def test_no_thread_survives(source: Path, tmp_path: Path) -> None:
