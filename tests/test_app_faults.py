@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -12,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from app_servers import Server, png, running, wait_until, workers_of
+from app_servers import Answer, Server, png, running, wait_until, workers_of
 from video_clips import make_clip
 
 pytest.importorskip("starlette", reason="the extra 'app' is not installed")
 pytest.importorskip("uvicorn", reason="the extra 'app' is not installed")
 
+import apisr
 from apisr.app.events import Bus
 from apisr.app.store import Settings, Store
 from apisr.app.worker_process import WorkerProcess
@@ -245,3 +247,79 @@ def test_a_worker_that_died_unseen_is_replaced(tmp_path: Path) -> None:
     first, *others = asyncio.run(asked())
     assert first
     assert others == [first, first]
+
+
+def test_killed_workers_cost_no_other_model_its_work(server: Server, tmp_path: Path) -> None:
+    """All child processes are killed while a video runs, another model is looked at and a third one waits."""
+    clip = make_clip(tmp_path / "clip.mkv", frames=700)
+    video = server.upload("clip.mkv", clip.read_bytes()).json["id"]
+    still = server.upload("still.png", png(64, 48)).json["id"]
+    wait_until(lambda: all(item["info"] for item in server.state()["items"]))
+    job = add_job(server, video, model="apisr-x2-fast")
+    waiting = add_job(server, still, model="apisr-x4-fast")
+    results = server.home / "results"
+    wait_until(lambda: any(results.glob("*.segments/*.segment")), seconds=120)
+    look = {"box": [0, 0, 32, 32], "settings": {"model": "apisr-x2"}}
+    assert server.post(f"/api/items/{still}/preview", look).status == 200
+    segment = next(results.glob("*.segments/*.segment"))
+    finished = segment.stat().st_ino, segment.stat().st_mtime_ns
+    assert job_of(server, job)["status"] == "running"
+    for pid in workers_of(server.process.pid):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: job_of(server, job)["status"] != "running")
+    failed = job_of(server, job)
+    assert (failed["status"], failed["ready"]) == ("failed", False)
+    assert "signal 9" in str(failed["message"])
+    assert not (results / str(failed["output"])).exists()
+    assert server.post(f"/api/items/{still}/preview", look).status == 200
+    assert ended(server, waiting) == "done"
+    assert server.ask("GET", f"/api/jobs/{waiting}/output").body[:4] == b"\x89PNG"
+    assert server.post(f"/api/jobs/{job}/retry", {}).status == 200
+    seen = {finished}
+    while job_of(server, job)["status"] in ("waiting", "running"):
+        with contextlib.suppress(FileNotFoundError):
+            seen.add((segment.stat().st_ino, segment.stat().st_mtime_ns))
+    assert job_of(server, job)["status"] == "done"
+    assert seen == {finished}, "the finished part was made again"
+    with apisr.open_video(results / str(failed["output"])) as made:
+        assert made.index.pts.size == 700
+
+
+def test_every_refusal_says_what_to_do(server: Server, tmp_path: Path) -> None:
+    item = server.upload("a.png", png()).json["id"]
+    job = add_job(server, item, scale=2)
+    assert ended(server, job) == "done"
+    (server.home / "results" / "a.png").unlink()
+    refusals: dict[str, Answer] = {
+        "wrong-host": server.ask("GET", "/api/state", headers={"Host": "other.example"}),
+        "other-page": server.ask("GET", "/api/state", headers={"Origin": "http://other.example"}),
+        "no-token": server.ask("GET", "/api/state", cookie=False),
+        "no-folder": server.ask("GET", "/api/browse"),
+        "not-media": server.upload("a.txt", b"text"),
+        "no-such-job": server.ask("GET", "/api/jobs/0"),
+        "no-such-file": server.ask("GET", "/api/items/0/thumbnail"),
+        "no-such-file (preview)": server.ask("GET", f"/api/cache/{'0' * 24}.png"),
+        "no-such-file (result)": server.ask("GET", f"/api/jobs/{job}/output"),
+        "no-such-file (report)": server.ask("GET", "/reports/0"),
+        "no-such-file (dataset)": server.ask("GET", "/api/datasets/0"),
+        "wrong-kind": server.post(f"/api/items/{item}/clip", {}),
+        "wrong-state": server.post(f"/api/jobs/{job}/resume", {}),
+        "unknown-action": server.post(f"/api/jobs/{job}/sing", {}),
+        "unknown-action (queue)": server.post("/api/queue/sing", {}),
+        "not-local": server.post(f"/api/jobs/{job}/folder", {}),
+        "bad-setting": server.post(f"/api/items/{item}/plan", {"settings": {"scale": 99}}),
+        "bad-request": server.ask("POST", "/api/jobs", b"not json"),
+        "bad-request (list)": server.post("/api/jobs", []),
+        "bad-request (ids)": server.post("/api/jobs", {"items": "a"}),
+        "bad-request (long)": server.post("/api/jobs", {"items": ["a" * (1 << 20)]}),
+        "bad-request (time)": server.ask("GET", f"/api/items/{item}/frame?time=-1"),
+        "bad-request (name)": server.ask("PUT", "/api/presets/%20", b"{}"),
+        "bad-request (crop)": server.post(f"/api/items/{item}/preview", {"box": [0, 0, 1000, 1]}),
+        "bad-request (box)": server.post(f"/api/items/{item}/preview", {}),
+    }
+    for kind, answer in refusals.items():
+        assert answer.status in range(400, 500), (kind, answer.body)
+        assert answer.json["code"] == kind.partition(" ")[0], (kind, answer.body)
+        _, _, advice = str(answer.json["error"]).partition(". ")
+        assert advice, (kind, answer.body)
+        assert str(server.home) not in answer.body.decode()

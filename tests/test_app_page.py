@@ -20,6 +20,9 @@ from browsers import launched, opened, serious_findings
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from apisr.app.store import Settings
+from apisr.app.upscaling import option_words
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -208,6 +211,50 @@ def test_three_languages(page: Page, code: str, word: str) -> None:
     texts = page.evaluate("[...document.querySelectorAll('[data-text]')].map(one => one.textContent)")
     assert all(texts)
     page.locator("#language").select_option("en")
+
+
+def test_advice_names_the_controls_of_the_page(page: Page, server: Server) -> None:
+    clear(page, server)
+    page.locator("#open-browse").click()
+    page.locator("#browse-list label", has_text="clip.mkv").locator("input").check()
+    page.locator("#browse-add").click()
+    page.locator("#cards .picture").click()
+    page.locator("#settings-form details summary").click()
+    page.locator("[name=codec]").select_option("libx265")
+    page.locator("[name=crf]").fill("60")
+    page.locator("[name=crf]").blur()
+    expect(page.locator("#cards .estimate")).to_contain_text("“Video quality” 60", timeout=120_000)
+    expect(page.locator("#plan")).to_contain_text("“Video quality” 60")
+    assert "--" not in page.locator("#cards").inner_text() + page.locator("#plan").inner_text()
+    clear(page, server)
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("the fast model a is taken; --model b is slower.", "the fast model a is taken; “Model” b is slower."),
+        ("Give --scale or --height.", "Give “Size” or “Size”."),
+        (
+            "cannot read 'x --crf.png'. Leave --tta out.",
+            "cannot read 'x --crf.png'. Leave “Average of eight flips” out.",
+        ),
+        ("Use --restart, or --restart.", "Use --restart, or --restart. (--restart: on the command line.)"),
+        ("Use -o or --format.", "Use -o or “Picture format”. (-o: on the command line.)"),
+        ("10 - 20, a-b, well--known: as it is.", "10 - 20, a-b, well--known: as it is."),
+    ],
+)
+def test_options_of_the_command_line_become_words_of_the_page(page: Page, message: str, shown: str) -> None:
+    assert page.evaluate("async (text) => (await import('/static/js/i18n.js')).forPage(text)", message) == shown
+
+
+def test_every_option_of_the_page_has_its_control(page: Page) -> None:
+    given = dict.fromkeys(Settings.model_fields, 1)
+    words = {*option_words(given, "picture"), *option_words(given, "video")}
+    controls = page.evaluate("async () => (await import('/static/js/i18n.js')).CONTROLS")
+    assert {word for word in words if word.startswith("--")} == set(controls)
+    labels = "async (keys) => { const { t } = await import('/static/js/i18n.js'); return keys.map((key) => t(key)); }"
+    texts = page.evaluate(labels, list(controls.values()))
+    assert not set(texts) & set(controls.values())
 
 
 def test_languages_have_the_same_texts() -> None:

@@ -23,6 +23,8 @@ from apisr.cli.failures import failure_of
 from apisr.image import read_picture, write_picture
 from apisr.upscale import tiles
 from apisr.upscale.job import Job, failed_result
+from apisr.weights import list_models
+from apisr.weights.model import SOFT_TWIN, VIVID
 
 
 @pytest.fixture
@@ -391,7 +393,7 @@ def test_results_are_the_documented_models(apisr: Run, picture: Path, tiny_x2: P
     done = apisr("upscale", picture.parent, "-o", tmp_path / "out", "-m", tiny_x2, "--json")
     report = RunReport.model_validate_json(done.stdout)
     assert report.files[0].status == "done"
-    assert [path.name for path in report.left_out] == ["notes.txt"]
+    assert report.left_out == {picture.parent / "notes.txt": "other-kind"}
 
 
 def test_progress_as_json_lines(apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
@@ -501,6 +503,14 @@ def test_errors_of_the_system_are_known(error: BaseException, exit_code: int, co
     failure = failure_of(error)
     assert (failure.exit_code, failure.code) == (exit_code, code)
     assert "unexpected" not in failure.line
+
+
+def test_models_say_of_a_twin_which_model_uses_it(apisr: Run) -> None:
+    rows = {row["name"]: row["for"] for row in json.loads(apisr("models", "--json").stdout)}
+    soft = {model.name for model in list_models() if model.card.get(SOFT_TWIN)}
+    assert "apisr-x2" in soft
+    for name in soft:
+        assert rows[f"{name}{VIVID}"] == f"sharpens soft sources; {name} uses it where needed"
 
 
 def test_completion_knows_models_codecs_presets_and_profiles() -> None:

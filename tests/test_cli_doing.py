@@ -143,7 +143,7 @@ def test_ctrl_c_says_how_far_and_what_the_next_run_does(tiny_x2: Path, tmp_path:
     [
         ["--quality", "80", "--format", "png"],
         ["--workers", "2"],
-        ["--source", "soft", "--model", "grl-x4"],
+        ["--source", "soft", "--model", "apisr-x2-vivid"],
     ],
 )
 def test_options_that_can_do_nothing_are_refused(apisr: Run, drawings: Path, options: list[str]) -> None:

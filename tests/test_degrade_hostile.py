@@ -83,6 +83,7 @@ def test_what_is_no_file_is_named(pictures: Path, tmp_path: Path) -> None:
     expected = {"dead.png", "circle.png", "null.png", "pipe.png"}
     listing = find_media(pictures)
     assert {path.name for path in listing.left_out} == expected
+    assert set(listing.left_out.values()) == {"not-a-file"}
     assert [path.name for path in listing.found] == ["0.png", "1.png"]
     result = degrade_folder(pictures, tmp_path / "low", RECIPE, DegradeOptions())
     assert {path.name for path in result.left_out} == expected

@@ -224,7 +224,7 @@ def test_what_is_made_to_look_at_is_not_taken_for_pictures(tmp_path: Path) -> No
         [replace(row, file=name, decision=said) for row, name, said in zip(rows, names, decisions, strict=True)],
     )
     assert find_media(dataset).found == tuple(dataset / "images" / "film" / f"0{number}.png" for number in range(2))
-    assert find_media(dataset).left_out == (dataset / "images" / "film" / "02.png",)
+    assert find_media(dataset).left_out == {dataset / "images" / "film" / "02.png": "not-accepted"}
     for words in (["enhance", "dataset", "-o", "clear"], ["degrade", "dataset", "-o", "small", "--scale", "2"]):
         run = subprocess.run(
             [sys.executable, "-m", "apisr", *words], cwd=tmp_path, check=True, capture_output=True, text=True

@@ -138,14 +138,14 @@ def test_several_that_begin_at_once_measure_without_getting_in_each_other_s_way(
     assert len(list((tmp_path / "apisr" / "engines").glob("exact-*.json"))) == 1
 
 
-def test_engines_around_another_pass_margins_on() -> None:
+def test_wrappers_pass_margins_on() -> None:
     engine = open_engine(choose_model(MODELS / "tiny-x2.onnx"), engine="openvino", device="cpu", precision="fp32")
     batch = np.random.default_rng(3).random((1, 3, 40, 48), dtype=np.float32)
     pixels = (batch[0].transpose(1, 2, 0) * 255).astype(np.uint8)
     margins = (8, 2, 10, 4)
-    for around in (FallbackEngine(engine, lambda: engine), TtaEngine(engine)):
-        expected = cut(around.run(batch), margins, 2, rows_axis=2)
-        np.testing.assert_array_equal(run_inside(around, batch, margins), expected)
+    for wrapped in (FallbackEngine(engine, lambda: engine), TtaEngine(engine)):
+        expected = cut(wrapped.run(batch), margins, 2, rows_axis=2)
+        np.testing.assert_array_equal(run_inside(wrapped, batch, margins), expected)
     fallback = FallbackEngine(engine, lambda: engine)
     np.testing.assert_array_equal(
         run_pixels(fallback, pixels, margins), cut(run_pixels(engine, pixels), margins, 2, rows_axis=0)

@@ -27,6 +27,7 @@ from apisr.weights.checkpoint import load_state  # noqa: E402
 from apisr.weights.convert import convert, drawn_pictures  # noqa: E402
 from apisr.weights.export import export_onnx, run_onnx  # noqa: E402
 from apisr.weights.formats.onnx import with_sha256  # noqa: E402
+from apisr.weights.interpolate import mixed  # noqa: E402
 
 KINDS: dict[str, dict[str, Any]] = {
     "compact": {"features": 8, "depth": 2, "scale": 2, "unshuffle": 2, "activation": "relu"},
@@ -141,6 +142,46 @@ def test_files_without_weights_are_no_start_for_training(tmp_path: Path) -> None
     for name in ("renamed", "foreign"):
         with refused("no-weights"):
             load_state(tmp_path / f"{name}.onnx")
+
+
+@pytest.mark.parametrize("kind", ["compact-prelu", "grl", "dat", "rrdb"])
+def test_a_network_that_ran_exports_the_same(tmp_path: Path, kind: str) -> None:
+    """What a network keeps from run to run must not take the place of its parameters."""
+    base, hyper = kind.split("-")[0], KINDS[kind]
+    network = build(base, hyper).eval()
+    for name, value in network.named_parameters():
+        value.data = parameter_of(name, tuple(value.shape))
+    traits = architecture(base).traits(hyper)
+    for name in ("before", "after"):
+        export_onnx(network, tmp_path / f"{name}.onnx", traits=traits, card={"architecture": base, "hyper": hyper})
+        with torch.inference_mode():
+            network(torch.rand(1, 3, 64, 64))
+    assert (tmp_path / "before.onnx").read_bytes() == (tmp_path / "after.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["compact-prelu", "grl"])
+def test_equal_parameters_do_not_part_twins(tmp_path: Path, kind: str) -> None:
+    base, hyper = kind.split("-")[0], KINDS[kind]
+    network = build(base, hyper).eval()
+    traits = architecture(base).traits(hyper)
+    contents = []
+    for equal in (False, True):
+        named: dict[tuple[int, ...], str] = {}
+        for name, value in network.named_parameters():
+            shape = tuple(value.shape)
+            value.data = parameter_of(named.setdefault(shape, name) if equal else name, shape)
+        path = tmp_path / f"{equal}.onnx"
+        export_onnx(network, path, traits=traits, card={"architecture": base, "hyper": hyper})
+        weights, _ = load_state(path)
+        assert all(torch.equal(weights[name], value) for name, value in network.named_parameters())
+        contents.append(path.read_bytes())
+    (tmp_path / "half.onnx").write_bytes(mixed(contents[0], contents[1], 0.5))
+    for name, value in network.named_parameters():
+        value.data = (value.data + parameter_of(name, tuple(value.shape))) / 2
+    picture = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(picture)).numpy()
+    np.testing.assert_allclose(run_onnx(tmp_path / "half.onnx", picture), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["compact", pytest.param("grl", marks=pytest.mark.slow), "rrdb"])

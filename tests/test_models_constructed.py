@@ -26,8 +26,8 @@ MISSED = {
         "apisr-x4-vivid": 0.43,
         "apisr-x4-fast": 0.6,
         "apisr-x4-fast-vivid": 0.6,
-        "grl-x4": 1.05,
-        "grl-x4-vivid": 1.05,
+        "grl-x4": 0.95,
+        "grl-x4-vivid": 0.8,
     },
     "grid": {
         "apisr-x2": 0.05,
@@ -35,13 +35,13 @@ MISSED = {
         "apisr-x4": 0.035,
         "apisr-x4-fast": 0.035,
     },
+    "brightness": {},
     "dots": {
         "apisr-x2-fast-vivid": 0.9,
         "apisr-x4-vivid": 1.7,
         "apisr-x4-fast-vivid": 2.3,
-        "apisr-x4-max-vivid": 2.5,
+        "apisr-x4-max-vivid": 1.5,
     },
-    "brightness": {"grl-x4": 2.6, "grl-x4-vivid": 2.6},
 }
 
 

@@ -228,3 +228,18 @@ def test_pictures_of_deep_videos_say_what_they_lost(tmp_path: Path) -> None:
     lines = {Path(event.item).name: event.message for event in events if event.kind == "ended"}
     assert "8 of 10 bits" in lines[clip.name]
     assert "bits" not in lines["eight.mkv"]
+
+
+def test_pictures_that_a_dataset_is_compared_with_say_it_too(tmp_path: Path, apisr: Run) -> None:
+    make_clip(tmp_path / "film.mkv", frames=6, options={"g": "6"})
+    settings = load_settings(overrides={"score": "classical", "count": 1, "height": "keep"})
+    curate([tmp_path / "film.mkv"], tmp_path / "set", settings=settings, workers=0)
+    odd = odd_folder(tmp_path / "odd", "deep.png", "clear.webp", "profile.jpg")
+    done = apisr("curate", "-o", tmp_path / "set", "--report", "--compare", odd)
+    assert done.returncode == 0
+    for name in ("deep.png", "clear.webp", "profile.jpg"):
+        assert sum(f": {name}" in line for line in done.stderr.splitlines()) == 1
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    usual(plain / "usual.png")
+    assert "usual.png" not in apisr("curate", "-o", tmp_path / "set", "--report", "--compare", plain).stderr

@@ -24,6 +24,7 @@ from apisr.weights.releases import CATALOGUE
 
 SECOND_STAGES = (
     "apisr-x4-max",
+    "apisr-x4-max-vivid",
     "apisr-x2-vivid-judges",
     "apisr-x2-fast-vivid-judges",
     "apisr-x4-vivid",
@@ -98,10 +99,8 @@ def test_a_few_steps_of_a_second_stage(name: str, tmp_path: Path, drawings: Path
     assert 0 < moved < 0.01  # two steps away from where it began
 
 
-def test_every_trained_model_has_a_preset() -> None:
-    """But the twin that is a mixture of the model and the released weights."""
-    names = {model.name for model in list_models()} - {"apisr-x4-max-vivid"}
-    assert names <= set(PRESETS.names())
+def test_every_model_has_a_preset() -> None:
+    assert {model.name for model in list_models()} <= set(PRESETS.names())
 
 
 def test_a_preset_builds_the_network_that_ships() -> None:

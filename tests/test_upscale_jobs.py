@@ -11,6 +11,7 @@ import pytest
 from video_clips import make_clip
 
 from apisr.core.errors import InputError
+from apisr.core.media import LeftOut, left_out_lines
 from apisr.core.progress import Cancel, Progress
 from apisr.image import read_picture, write_picture
 from apisr.upscale.dry_run import DryRun
@@ -177,7 +178,18 @@ def test_files_left_out_are_named_and_content_decides(picture: Path, tiny_x2: Pa
     make_clip(unfinished / "00000.segment", frames=2, format="matroska")
     plan = plan_jobs([folder], tmp_path / "out", UpscaleOptions(model=tiny_x2))
     assert [job.source.name for job in plan.jobs] == ["drawing.dat"]
-    assert [path.name for path in plan.left_out] == ["notes.txt"]
+    assert plan.left_out == {folder / "notes.txt": "other-kind"}
+
+
+def test_each_reason_has_its_line_with_number_and_names() -> None:
+    left_out: dict[Path, LeftOut] = {Path(f"{number}.txt"): "other-kind" for number in range(9)}
+    left_out |= {Path("a_x2.png"): "earlier-output", Path("b.png"): "not-accepted", Path("c\x1b.png"): "not-a-file"}
+    lines = left_out_lines(left_out, ("picture", "video"))
+    assert len(lines) == 4
+    assert lines[0].startswith("9 files left out (not a picture or a video): 0.txt, 1.txt")
+    assert lines[0].endswith("and 3 more")
+    assert sum(line.startswith("1 file left out") for line in lines) == 3
+    assert any(line.endswith("c\\x1b.png") for line in lines)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp"])
@@ -192,7 +204,7 @@ def test_outputs_beside_their_sources_are_not_taken_again(tmp_path: Path, tiny_x
     assert (folder / f"a_x2{suffix}").exists()
     plan = plan_jobs([folder], tmp_path / "out", options)
     assert [job.source.name for job in plan.jobs] == [f"a{suffix}", "own.png", "own_x2.png"]
-    assert [path.name for path in plan.left_out] == [f"a_x2{suffix}"]
+    assert plan.left_out == {folder / f"a_x2{suffix}": "earlier-output"}
     assert len(plan_jobs([folder / f"a_x2{suffix}"], tmp_path / "out", options).jobs) == 1
 
 

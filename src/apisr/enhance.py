@@ -32,7 +32,7 @@ from typing_extensions import TypeIs
 from apisr.core.config import unknown_name
 from apisr.core.errors import ApisrError, Cancelled, InputError
 from apisr.core.files import check_target, real_path
-from apisr.core.media import LOOK_FOLDER, kind_of_name, set_apart
+from apisr.core.media import LOOK_FOLDER, LeftOut, kind_of_name, set_apart
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.image import (
     ImageF32,
@@ -280,7 +280,7 @@ class EnhanceResult(BaseModel):
         done: file written -> gamma used.
         failed: input -> why.
         notices: input -> what of it was not kept.
-        left_out: files of searched folders that are not pictures, or that a dataset does not accept.
+        left_out: files of searched folders that were not taken, and why.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -288,7 +288,7 @@ class EnhanceResult(BaseModel):
     done: dict[Path, float]
     failed: dict[Path, str]
     notices: dict[Path, tuple[str, ...]]
-    left_out: tuple[Path, ...] = ()
+    left_out: dict[Path, LeftOut] = {}
 
 
 def enhance_files(

@@ -14,7 +14,8 @@ from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 from starlette.types import Receive, Scope, Send
 
-from apisr.app.security import read_body
+from apisr.app.advice import CHECK_DISK, RELOAD
+from apisr.app.security import MAX_BODY_BYTES, read_body
 from apisr.app.store import Settings
 from apisr.core.errors import ApisrError, InputError, RunError
 from apisr.core.text import printable
@@ -49,7 +50,9 @@ class SentFile(FileResponse):
         try:
             await super().__call__(scope, receive, send)
         except RuntimeError:  # nothing was sent yet
-            await Json({"error": "no such file.", "code": "no-such-file"}, status_code=404)(scope, receive, send)
+            await Json({"error": f"the file is gone. {RELOAD}", "code": "no-such-file"}, status_code=404)(
+                scope, receive, send
+            )
 
 
 def route(method: str, path: str, handler: Handler) -> Route:
@@ -72,7 +75,7 @@ def answering(handler: Handler) -> Handler:
             return Json({"error": printable(str(error)), "code": error.code}, status_code=404 if missing else 400)
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            return Json({"error": f"the disk says: {reason}.", "code": "disk"}, status_code=500)
+            return Json({"error": f"the disk says: {reason}. {CHECK_DISK}", "code": "disk"}, status_code=500)
 
     return answer
 
@@ -85,14 +88,16 @@ async def json_of(request: Request) -> dict[str, object]:
     """
     body = await read_body(request)
     if body is None:
-        raise InputError("the request is too long.", code="bad-request")
+        raise InputError(
+            f"the request is longer than {MAX_BODY_BYTES >> 20} MiB. Ask for fewer files at once.", code="bad-request"
+        )
     try:
         values: object = json.loads(body or b"{}", parse_constant=_no_number)
         json.dumps(values, ensure_ascii=False).encode("utf-8")  # halves of characters are no text
     except (ValueError, RecursionError):
-        raise InputError("the request is not JSON.", code="bad-request") from None
+        raise InputError(f"expected JSON, got something else. {RELOAD}", code="bad-request") from None
     if not isinstance(values, dict):
-        raise InputError("the request is not a JSON object.", code="bad-request")
+        raise InputError(f"expected a JSON object, got {type(values).__name__}. {RELOAD}", code="bad-request")
     return cast("dict[str, object]", values)
 
 
@@ -103,7 +108,7 @@ def texts_of(value: object) -> list[str]:
         InputError: it is not one.
     """
     if not isinstance(value, list) or not all(isinstance(item, str) for item in cast("list[object]", value)):
-        raise InputError("expected a list of ids.", code="bad-request")
+        raise InputError(f"expected a list of ids, got {type(value).__name__}. {RELOAD}", code="bad-request")
     return cast("list[str]", value)
 
 
@@ -118,7 +123,9 @@ def settings_of(value: object) -> Settings:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in problem["loc"])
-        raise InputError(f"settings: {key}: {problem['msg']}.", code="bad-setting") from None
+        raise InputError(
+            f"settings: {key or 'all'}: {problem['msg']}. Choose another value.", code="bad-setting"
+        ) from None
 
 
 def seconds_of(text: str) -> float:
@@ -132,7 +139,10 @@ def seconds_of(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < 10_000_000:
-        raise InputError(f"expected a time in seconds, got '{text[:40]}'.", code="bad-request")
+        raise InputError(
+            f"expected a time from 0 to 10,000,000 seconds, got '{text[:40]}'. Choose a moment of the video.",
+            code="bad-request",
+        )
     return seconds
 
 

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from apisr.app.advice import RELOAD
 from apisr.app.answers import Handler, Json, SentFile, json_of, page_of, route, seconds_of, settings_of, texts_of
 from apisr.app.events import Bus
 from apisr.app.opening import can_open, open_folder
@@ -115,7 +116,7 @@ class App:
         name = request.query_params.get("id", "")
         here = self.store.path_of(name) if name else self.store.folder
         if not here.is_dir() or not real_path(here).is_relative_to(self.store.folder):
-            raise InputError("no such folder.", code="no-such-file")
+            raise InputError(f"no such folder. {RELOAD}", code="no-such-file")
         entries = await asyncio.to_thread(self._entries, here)  # a slow disk must not stop the server
         parent = None if here == self.store.folder else self.store.id_of(here.parent)
         return Json({"name": printable(here.name), "parent": parent, "entries": entries})
@@ -157,7 +158,10 @@ class App:
             await self._receive(request, partial)
             kind = media_kind(partial) or media_kind(target)
             if kind is None:
-                raise InputError(f"'{target.name}' is neither a picture nor a video.", code="not-media")
+                raise InputError(
+                    f"'{target.name}' is neither a picture nor a video. Add files like .png, .jpg, .mkv or .mp4.",
+                    code="not-media",
+                )
             partial.rename(target)
         except BaseException:
             shutil.rmtree(target.parent, ignore_errors=True)
@@ -210,7 +214,7 @@ class App:
         item = self.store.item(request.path_params["item"])
         path = self._thumbnail(item)
         if not path.exists():
-            raise InputError("no thumbnail yet.", code="no-such-file")
+            raise InputError("there is no thumbnail yet. Ask again when the file was looked at.", code="no-such-file")
         return SentFile(path, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
     async def frame(self, request: Request) -> Response:
@@ -256,7 +260,7 @@ class App:
         item = self.store.item(request.path_params["item"])
         values = await json_of(request)
         if item.kind != "video":
-            raise InputError("only videos have a preview that plays.", code="wrong-kind")
+            raise InputError("only videos have a preview that plays. Look at the crop instead.", code="wrong-kind")
         start, length = seconds_of(str(values.get("time", 0))), min(10.0, seconds_of(str(values.get("seconds", 3))))
         settings = settings_of(values.get("settings")).model_copy(
             update={"container": "mp4", "codec": "libx264", "crf": 18.0}
@@ -284,7 +288,7 @@ class App:
         name = request.path_params["name"]
         path = self.store.cache / name
         if not _PREVIEW.fullmatch(name) or not path.is_file():
-            raise InputError("no such preview.", code="no-such-file")
+            raise InputError("the preview is not kept any more. Move the frame to make it again.", code="no-such-file")
         return SentFile(path, headers={"Cache-Control": "private, max-age=3600"})
 
     async def add_jobs(self, request: Request) -> Response:
@@ -326,7 +330,7 @@ class App:
         """Hold the queue or let it go on."""
         action = request.path_params["action"]
         if action not in ("pause", "resume"):
-            raise InputError(f"there is no action '{action}'.", code="unknown-action")
+            raise InputError(f"expected pause or resume, got '{action}'. {RELOAD}", code="unknown-action")
         await self.queue.pause(paused=action == "pause")
         return Json({})
 
@@ -359,7 +363,10 @@ class App:
         """Open the folder of a result on the screen of this machine."""
         job = self.store.job(request.path_params["job"])
         if not self.can_open:
-            raise InputError("folders are opened on the screen of the app's own machine only.", code="not-local")
+            raise InputError(
+                "folders are opened on the screen of the app's own machine only. Download the result instead.",
+                code="not-local",
+            )
         await asyncio.to_thread(open_folder, self.store.result_of(job))
         return Json({})
 
@@ -367,7 +374,7 @@ class App:
         """Keep settings under a name."""
         name = request.path_params["name"].strip()[:60]
         if not name:
-            raise InputError("a preset needs a name.", code="bad-request")
+            raise InputError("a preset needs a name. Type one.", code="bad-request")
         self.store.state.presets[name] = settings_of((await json_of(request)).get("settings"))
         self.store.save()
         return Json({})

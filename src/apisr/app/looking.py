@@ -81,9 +81,14 @@ class Looker:
         rows, columns = frame.shape[:2]
         left, top, width, height = box
         if min(left, top) < 0 or min(width, height) < 1 or left + width > columns or top + height > rows:
-            raise InputError("the crop lies outside of the picture.", code="bad-request")
+            raise InputError(
+                f"the crop {box} lies outside of the picture of {columns}x{rows}. Move it inside.", code="bad-request"
+            )
         if width * height > MAX_CROP_PX:
-            raise InputError("the crop is too large.", code="bad-request")
+            raise InputError(
+                f"the crop has {width * height} pixels, {MAX_CROP_PX} at most can be shown. Choose a smaller one.",
+                code="bad-request",
+            )
         x0, y0 = max(0, left - CONTEXT_PX), max(0, top - CONTEXT_PX)
         x1, y1 = min(columns, left + width + CONTEXT_PX), min(rows, top + height + CONTEXT_PX)
         options = options_of({key: value for key, value in settings.items() if key in _MODEL_SETTINGS})
@@ -178,7 +183,7 @@ def _read_video_frame(path: Path, at: Fraction) -> ImageU8:
             place = max(0, int(times.searchsorted(moment, side="right")) - 1)
             for frame in source.frames(start=int(times[place])):
                 return from_float(to_float(frame.rgb), np.uint8)
-    raise InputError("there is no frame at this time.", code="no-frame")
+    raise InputError("there is no frame at this time. Choose an earlier one.", code="no-frame")
 
 
 def _fitted(picture: ImageU8, longest_px: int) -> ImageU8:

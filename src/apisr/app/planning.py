@@ -110,7 +110,7 @@ class Plans:
         }
         async with self._turn:
             if self._closed:
-                raise RunError("the app is ending.", code="app-ending")
+                raise RunError("the app is ending. Start it again and reload the page.", code="app-ending")
             if self._idle is not None:
                 self._idle.cancel()
             try:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
+from apisr.app.advice import RELOAD
 from apisr.app.events import Bus
 from apisr.app.store import MAX_LOG_LINES, Job, Store
 from apisr.app.worker_process import WorkerProcess
@@ -84,9 +85,13 @@ class Queue:
             "remove": {"done", "failed", "cancelled"},
         }
         if action not in allowed:
-            raise InputError(f"there is no action '{action}'.", code="unknown-action")
+            raise InputError(f"expected {', '.join(allowed)}, got '{action}'. {RELOAD}", code="unknown-action")
         if job.status not in allowed[action]:
-            raise InputError(f"a job that is {job.status} takes no '{action}'.", code="wrong-state")
+            raise InputError(
+                f"'{action}' is for jobs that are {' or '.join(sorted(allowed[action]))}; this one is {job.status}. "
+                f"{RELOAD}",
+                code="wrong-state",
+            )
         if job is self._running and action in ("pause", "cancel"):
             self._stop_reason = "pause" if action == "pause" else "cancel"
             await self._worker.cancel()

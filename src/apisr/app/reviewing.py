@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from apisr.app.advice import RELOAD
 from apisr.app.answers import Json, SentFile, json_of, page_of, route, texts_of
 from apisr.app.events import Bus
 from apisr.app.library import find_library, is_report
@@ -121,20 +122,20 @@ class ReviewPages:
         path = self._store.path_of(request.path_params["report"])
         folder = self._store.folder
         if folder is None or not real_path(path).is_relative_to(folder) or not is_report(path):
-            raise InputError("no such report.", code="no-such-file")
+            raise InputError(f"no such report. {RELOAD}", code="no-such-file")
         return SentFile(path, media_type="text/html; charset=utf-8", headers=REPORT_HEADERS)
 
     def _dataset(self, request: Request) -> Path:
         path = self._store.path_of(request.path_params["dataset"])
         folder = self._store.folder
         if folder is None or not real_path(path).is_relative_to(folder) or not path.is_dir():
-            raise InputError("no such dataset.", code="no-such-dataset")
+            raise InputError(f"no such dataset. {RELOAD}", code="no-such-dataset")
         return path
 
     def _picture(self, dataset: Path, name: str, *, small: bool) -> tuple[bytes, str]:
         path = self._review(dataset).file(name, small=small)
         if path is None:
-            raise InputError("there is no such picture in this dataset.", code="no-such-picture")
+            raise InputError(f"there is no such picture in this dataset. {RELOAD}", code="no-such-picture")
         return path.read_bytes(), PICTURE_TYPES[path.suffix]
 
     def _review(self, dataset: Path) -> Review:

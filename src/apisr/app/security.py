@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from apisr.app.advice import RELOAD
 from apisr.core.errors import InputError
 
 #: Longest body of a request that is not an upload, in bytes.
@@ -30,6 +31,7 @@ BODY_SECONDS = 20.0
 COOKIE = "apisr_token_"
 #: Pages that can be opened with the token in their address.
 PAGES = ("/", "/review")
+_OPEN = "Open the page by the address that 'apisr app' or 'apisr review' printed."
 _COOKIE_SECONDS = 90 * 24 * 3600
 
 _HEADERS = {
@@ -97,11 +99,11 @@ class Guard:
     def _refusal(self, request: Request) -> Response | None:
         headers = request.headers
         if headers.get("host", "") not in self._hosts:
-            return _refused("this address is not served here; open the address that 'apisr app' printed", 421)
+            return _refused(421, "wrong-host", f"this address is not served here. {_OPEN}")
         if not _same_origin(headers):
-            return _refused("requests of other pages are refused", 403)
+            return _refused(403, "other-page", f"requests of other pages are refused. {_OPEN}")
         if _bad_length(headers):
-            return _refused("the length of the request is missing or not a number", 400)
+            return _refused(400, "bad-request", f"the length of the request is not a number. {RELOAD}")
         cookie = COOKIE + headers.get("host", "").rpartition(":")[2]
         token = request.query_params.get("token", "")
         if request.url.path in PAGES and self._matches(token):
@@ -110,7 +112,7 @@ class Guard:
             return answer
         bearer = headers.get("authorization", "").removeprefix("Bearer ")
         if not (self._matches(request.cookies.get(cookie, "")) or self._matches(bearer)):
-            return _refused("open the page by the address that 'apisr app' printed", 401)
+            return _refused(401, "no-token", f"expected the token of this page. {_OPEN}")
         return None
 
     def _matches(self, token: str) -> bool:
@@ -131,7 +133,7 @@ async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes | No
                 if len(body) > limit:
                     return None
     except TimeoutError:
-        raise InputError("the request stopped before its end.", code="bad-request") from None
+        raise InputError(f"the request stopped before its end. {RELOAD}", code="bad-request") from None
     return bytes(body)
 
 
@@ -169,8 +171,8 @@ def _bad_length(headers: Headers) -> bool:
     return length is not None and not (length.isascii() and length.isdecimal())
 
 
-def _refused(reason: str, status: int) -> JSONResponse:
-    return JSONResponse({"error": reason}, status_code=status)
+def _refused(status: int, code: str, reason: str) -> JSONResponse:
+    return JSONResponse({"error": reason, "code": code}, status_code=status)
 
 
 def _own_addresses() -> set[str]:

@@ -26,6 +26,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from apisr.app.advice import RELOAD
 from apisr.core.errors import InputError
 from apisr.core.files import real_path, write_atomic
 from apisr.core.locks import HeldLock, take_lock
@@ -207,7 +208,11 @@ class Store:
         """
         real = real_path(path)
         if not self.is_inside(path):
-            raise InputError(f"'{path}' lies outside the folders of the app.", code="path-outside")
+            raise InputError(
+                f"'{path.name}' lies outside of the folder that the app was started with. Upload it, or start the app "
+                "with its folder: apisr app FOLDER",
+                code="path-outside",
+            )
         name = hmac.new(self._secret, str(real).encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:24]
         with self._mutex:
             self._paths[name] = real
@@ -221,7 +226,7 @@ class Store:
         """
         path = self._paths.get(name)
         if path is None or not path.exists() or not self.is_inside(path):
-            raise InputError("no such file.", code="no-such-file")
+            raise InputError(f"no such file. {RELOAD}", code="no-such-file")
         return path
 
     def item(self, name: str) -> Item:
@@ -233,7 +238,7 @@ class Store:
         for item in self.state.items:
             if item.id == name and self.is_inside(item.path):
                 return item
-        raise InputError("no such file.", code="no-such-file")
+        raise InputError(f"no such file. {RELOAD}", code="no-such-file")
 
     def job(self, name: str) -> Job:
         """Return a job by its id.
@@ -244,7 +249,7 @@ class Store:
         for job in self.state.jobs:
             if job.id == name:
                 return job
-        raise InputError("no such job.", code="no-such-job")
+        raise InputError(f"no such job. {RELOAD}", code="no-such-job")
 
     def result_of(self, job: Job) -> Path:
         """Return the finished output of a job.
@@ -253,7 +258,10 @@ class Store:
             InputError: there is none, or something else lies in its place now.
         """
         if job.status != "done" or not job.target.is_file() or not self.is_inside(job.target):
-            raise InputError("there is no result.", code="no-such-file")
+            raise InputError(
+                "there is no result: the job has not made it, or it was moved away. Add the file to the queue again.",
+                code="no-such-file",
+            )
         return job.target
 
     def is_inside(self, path: Path) -> bool:

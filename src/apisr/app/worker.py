@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TextIO
 
 import apisr
+from apisr.app.advice import CHECK_DISK, RELOAD
 from apisr.app.looking import Looker
 from apisr.core.errors import ApisrError, InputError
 from apisr.core.processes import end_with_parent
@@ -74,19 +75,20 @@ class Worker:
         arguments = message.get("arguments")
         try:
             if task is None or not isinstance(arguments, dict):
-                raise InputError(f"there is no task '{message.get('do')}'.", code="unknown-task")
+                raise InputError(
+                    f"expected one of {', '.join(TASKS)}, got '{message.get('do')}'. {RELOAD}", code="unknown-task"
+                )
             return {"result": task(self, arguments, lambda event: self._send(message.get("id"), {"event": event}))}  # pyright: ignore[reportUnknownArgumentType]
         except ApisrError as error:
             return {"error": {"message": str(error), "code": error.code, "exit_code": error.exit_code}}
         except FileNotFoundError:
-            return {"error": {"message": "the file is gone.", "code": "no-such-file", "exit_code": 2}}
+            return {"error": {"message": f"the file is gone. {RELOAD}", "code": "no-such-file", "exit_code": 2}}
         except OSError as error:
-            reason = f"the disk says: {error.strerror or error}."
+            reason = f"the disk says: {error.strerror or error}. {CHECK_DISK}"
             return {"error": {"message": reason, "code": "disk", "exit_code": 1}}
         except MemoryError:
-            return {
-                "error": {"message": "there is not enough memory for this.", "code": "out-of-memory", "exit_code": 1}
-            }
+            reason = "there is not enough memory for this. Close other programs, or choose a smaller size."
+            return {"error": {"message": reason, "code": "out-of-memory", "exit_code": 1}}
         except Exception as error:  # noqa: BLE001 - one request fails, the next is answered
             reason = f"{type(error).__name__}: {error}".replace("\n", " ")
             return {"error": {"message": reason, "code": "failed", "exit_code": 1}}
@@ -116,7 +118,7 @@ def preview(worker: Worker, arguments: Arguments, event: Callable[[dict[str, obj
     """Upscale a crop and write it, and the source's crop, as PNG."""
     box = arguments.get("box")
     if not isinstance(box, list) or len(box) != 4:  # pyright: ignore[reportUnknownArgumentType]
-        raise InputError("expected a crop as left, top, width, height.", code="bad-request")
+        raise InputError(f"expected a crop as left, top, width, height. {RELOAD}", code="bad-request")
     left, top, width, height = (_px(value) for value in box)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     return worker.looker.preview(
         _path(arguments, "path"),
@@ -163,7 +165,7 @@ def targets(worker: Worker, arguments: Arguments, event: Callable[[dict[str, obj
     """Say what the outputs of many files are called."""
     sources = arguments.get("sources")
     if not isinstance(sources, list):
-        raise InputError("expected 'sources'.", code="bad-request")
+        raise InputError(f"expected a list 'sources'. {RELOAD}", code="bad-request")
     paths = [Path(str(source)) for source in sources]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     found = worker.looker.targets(paths, _path(arguments, "folder"), _settings(arguments))
     return {"targets": [str(path) for path in found]}
@@ -189,7 +191,7 @@ TASKS: dict[str, Task] = {
 def _path(arguments: Arguments, name: str) -> Path:
     value = arguments.get(name)
     if not isinstance(value, str):
-        raise InputError(f"expected '{name}'.", code="bad-request")
+        raise InputError(f"expected a path as '{name}'. {RELOAD}", code="bad-request")
     return Path(value)
 
 
@@ -200,14 +202,14 @@ def _whole(arguments: Arguments, name: str) -> int | None:
 
 def _px(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 1 << 31:
-        raise InputError("expected a crop in whole pixels.", code="bad-request")
+        raise InputError(f"expected a crop in whole pixels. {RELOAD}", code="bad-request")
     return value
 
 
 def _time(arguments: Arguments) -> Fraction:
     value = arguments.get("time", 0)
     if not isinstance(value, int | float | str):
-        raise InputError("expected 'time' in seconds.", code="bad-request")
+        raise InputError(f"expected 'time' in seconds. {RELOAD}", code="bad-request")
     return Fraction(str(value))
 
 

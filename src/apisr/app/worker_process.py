@@ -11,12 +11,14 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from apisr.app.advice import TRY_AGAIN
 from apisr.core.errors import Cancelled, InputError, RunError
 from apisr.core.text import printable
 
@@ -133,7 +135,7 @@ class WorkerProcess:
             process.stdin.write(json.dumps(message).encode() + b"\n")
             await process.stdin.drain()
         except (ConnectionError, BrokenPipeError):
-            raise RunError(f"the process for {self.name} has ended.", code="worker-died") from None
+            raise RunError(f"the process for {self.name} has ended. {TRY_AGAIN}", code="worker-died") from None
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
@@ -152,7 +154,7 @@ class WorkerProcess:
             elif not waiting.answer.done():
                 waiting.answer.set_result(message)
         code = await process.wait()
-        died = {"message": f"the process for {self.name} ended (status {code}).", "code": "worker-died"}
+        died = {"message": f"the process for {self.name} {_how_it_ended(code)}. {TRY_AGAIN}", "code": "worker-died"}
         for waiting in self._waiting.values():
             if waiting.process is process and not waiting.answer.done():
                 waiting.answer.set_result({"error": died})
@@ -166,6 +168,20 @@ def _has_ended(pid: int) -> bool:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
         return True
+
+
+def _how_it_ended(code: int) -> str:
+    """Return how a process ended, in words.
+
+    >>> _how_it_ended(3)
+    'ended with status 3'
+    >>> _how_it_ended(-11)
+    'was ended by signal 11'
+    """
+    if code >= 0:
+        return f"ended with status {code}"
+    is_killed = os.name == "posix" and code == -signal.SIGKILL
+    return f"was ended by signal {-code}" + (" (the system does that where memory runs out)" if is_killed else "")
 
 
 def _by_names(message: str, arguments: Mapping[str, object]) -> str:

@@ -159,7 +159,8 @@ def command(
     if again:
         from apisr.curate.run import write_report_again
 
-        write_report_again(output, compare=finishing.compare, licence=finishing.license)
+        with reporting.display() as display:
+            write_report_again(output, compare=finishing.compare, licence=finishing.license, progress=display.show)
         note(f"wrote {output / 'report.html'}")
     if finishing.export is not None:
         note(_export(output, finishing.export))

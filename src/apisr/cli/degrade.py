@@ -55,8 +55,9 @@ def command(
     _look/contact_sheet.png.
     An interrupted run goes on where it stopped.
     """
-    from apisr.cli.output import counted, duration, left_out_lines, note, say, say_json
+    from apisr.cli.output import counted, duration, note, say, say_json
     from apisr.core.errors import InputError
+    from apisr.core.media import left_out_lines
     from apisr.degrade import load_recipe
     from apisr.degrade.folder import DegradeOptions, degrade_folder
 
@@ -75,9 +76,9 @@ def command(
         notes = f", {len(result.skipped)} were there" if result.skipped else ""
         notes += f", {len(result.failed)} failed" if result.failed else ""
         where = f"; look at {result.sheet}" if result.sheet else ""
-        say(
+        line = (
             f"{counted(len(result.done), 'picture')} degraded into {output} "
             f"in {duration(time.monotonic() - began)}{notes}{where}"
-            + left_out_lines(result.left_out, ("picture",), "damaged, not readable, or not accepted in a dataset")
         )
+        say("\n".join([line, *left_out_lines(result.left_out, ("picture",))]))
     raise typer.Exit(1 if result.failed else 0)

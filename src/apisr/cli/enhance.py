@@ -58,8 +58,9 @@ def command(
 
     Alpha, 16 bit and metadata are kept. JPEG and AVIF inputs become PNG, other formats stay.
     """
-    from apisr.cli.output import counted, duration, left_out_lines, note, say, say_json
+    from apisr.cli.output import counted, duration, note, say, say_json
     from apisr.cli.parsers import expand
+    from apisr.core.media import left_out_lines
     from apisr.enhance import EnhanceOptions, enhance_files
 
     options = EnhanceOptions(
@@ -79,9 +80,9 @@ def command(
         say_json(result)
     elif not reporting.quiet:
         failures = f", {len(result.failed)} failed" if result.failed else ""
-        say(
+        line = (
             f"{counted(len(result.done), 'picture')} enhanced into {output} "
             f"in {duration(time.monotonic() - began)}{failures}"
-            + left_out_lines(result.left_out, ("picture",), "damaged, not readable, or not accepted in a dataset")
         )
+        say("\n".join([line, *left_out_lines(result.left_out, ("picture",))]))
     raise typer.Exit(1 if result.failed else 0)

@@ -167,28 +167,39 @@ def _values(model: Model) -> dict[str, object]:
 
 def _shipped_rows() -> list[dict[str, object]]:
     from apisr.weights import list_models
+    from apisr.weights.model import SOFT_TWIN, VIVID
 
+    models = list_models()
+    twins = {f"{model.name}{VIVID}": model.name for model in models if model.card.get(SOFT_TWIN)}
     return [
         {
             "name": model.name,
             "default": bool(model.card.get("default")),
             "scale": model.scale,
-            "for": purpose_of(model.card),
+            "for": purpose_of(model.card, twin_of=twins.get(model.name)),
             "parameters": model.card.get("parameters"),
             "kflop_per_pixel": round(float(model.card.get("flops_per_pixel", 0)) / 1e3, 1),
             "license": model.card.get("license"),
             "where": "shipped",
         }
-        for model in list_models()
+        for model in models
     ]
 
 
-def purpose_of(card: Mapping[str, object]) -> str:
+def purpose_of(card: Mapping[str, object], *, twin_of: str | None = None) -> str:
     """Return what a model is for, in a few words of its card.
+
+    Args:
+        card: the model's.
+        twin_of: the model that takes this one by itself for soft sources, where there is one.
 
     >>> purpose_of({"title": "apisr-x2-fast: x2 for processors, faithful"})
     'x2 for processors, faithful'
+    >>> purpose_of({}, twin_of="apisr-x2")
+    'sharpens soft sources; apisr-x2 uses it where needed'
     """
+    if twin_of is not None and not card.get("for"):
+        return f"sharpens soft sources; {twin_of} uses it where needed"
     return str(card.get("for") or str(card.get("title", "")).partition(": ")[2])
 
 

@@ -20,19 +20,14 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from apisr.core.media import MediaKind, kind_of_name
+from apisr.core.text import counted as counted
 from apisr.core.text import printable as shown
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pydantic import BaseModel
-
-#: So many names of files that were left out are printed.
-_NAMED_LEFT_OUT = 5
 
 
 def printable(text: str) -> str:
@@ -73,38 +68,6 @@ def plain(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
     return value
-
-
-def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """Return a number with its noun in the right form."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
-
-
-def left_out_lines(paths: Sequence[Path], kinds: Collection[MediaKind], others: str) -> str:
-    """Return what was not taken of searched folders, as lines of their own (each after its line break).
-
-    Args:
-        paths: the files, and folders that cannot be read.
-        kinds: what was searched for.
-        others: why files are left out whose names are those of such a kind.
-    """
-    reason = "not " + " or ".join(f"{kind}s" for kind in kinds)
-    folders = {path for path in paths if os.path.isdir(path)}  # noqa: PTH112 - pathlib raises where it may not look
-    files = [path for path in paths if path not in folders]
-    foreign = [path for path in files if kind_of_name(path) not in kinds]
-    return (
-        _left_out([path for path in paths if path in folders], "cannot be read", "folder")
-        + _left_out(foreign, reason)
-        + _left_out([path for path in files if kind_of_name(path) in kinds], others)
-    )
-
-
-def _left_out(paths: Sequence[Path], why: str, noun: str = "file") -> str:
-    if not paths:
-        return ""
-    names = ", ".join(printable(path.name) for path in paths[:_NAMED_LEFT_OUT])
-    more = f" and {len(paths) - _NAMED_LEFT_OUT} more" if len(paths) > _NAMED_LEFT_OUT else ""
-    return f"\n{counted(len(paths), noun)} left out ({why}): {names}{more}"
 
 
 def duration(seconds: float) -> str:

@@ -29,8 +29,6 @@ EXAMPLES = examples(
     "apisr upscale season -o season-2160p --height 2160     a folder with its tree",
     "apisr upscale episode.mkv --preview 5s@10:00           five seconds for a look",
 )
-#: Why a picture or video of a searched folder is not taken.
-LEFT_OUT_WHY = "written by an earlier run, damaged, not readable, or not accepted in a dataset"
 
 
 @grouped
@@ -107,7 +105,8 @@ def check_given(context: typer.Context, plan: JobPlan, options: UpscaleOptions) 
 
     from apisr.core.errors import InputError
     from apisr.image import has_quality
-    from apisr.upscale.models import SOFT_TWIN, Networks
+    from apisr.upscale.models import Networks
+    from apisr.weights.model import SOFT_TWIN
 
     reason = ""
     if is_typed(context, "quality") and not any(has_quality(job.target) for job in plan.jobs):
@@ -170,7 +169,8 @@ def print_details(report: RunReport, networks: Networks, reporting: WorkReportin
 
 def summary(report: RunReport) -> str:
     """Return a run in one or two lines."""
-    from apisr.cli.output import counted, duration, left_out_lines
+    from apisr.cli.output import counted, duration
+    from apisr.core.media import left_out_lines
 
     done = [result.result for result in report.files if result.result is not None]
     videos = [result for result in done if result.kind == "video"]
@@ -193,12 +193,13 @@ def summary(report: RunReport) -> str:
     ):
         number = sum(result.status == status for result in report.files)
         text += f"; {number} {status}{remark}" if number else ""
-    return text + left_out_lines(report.left_out, ("picture", "video"), LEFT_OUT_WHY)
+    return "\n".join([text, *left_out_lines(report.left_out, ("picture", "video"))])
 
 
 def _print_plan(plan: JobPlan, options: UpscaleOptions, networks: Networks, *, as_json: bool) -> int:
     """Describe every job without doing it, and return the exit code; a bad input that is alone raises as in the run."""
-    from apisr.cli.output import left_out_lines, note, say, say_json
+    from apisr.cli.output import note, say, say_json
+    from apisr.core.media import left_out_lines
     from apisr.upscale.dry_run import DryRun
 
     described = DryRun(options, networks).describe_all(plan)
@@ -208,9 +209,8 @@ def _print_plan(plan: JobPlan, options: UpscaleOptions, networks: Networks, *, a
         for file in described.files:
             for line in file.lines():
                 say(line)
-        line = left_out_lines(plan.left_out, ("picture", "video"), LEFT_OUT_WHY)
-        if line:
-            say(line.lstrip())
+        for line in left_out_lines(plan.left_out, ("picture", "video")):
+            say(line)
         if described.estimate is not None and len(described.files) > 1:
             say(f"together {described.estimate.text}")
     for result in described.failed:

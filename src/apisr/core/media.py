@@ -15,7 +15,7 @@ is, whatever it is called; ``.jfif`` and ``.tga`` files are found like ``.jpg`` 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,8 +23,11 @@ from typing import Literal
 from apisr.core.dataset import MANIFEST_NAME, read_decisions
 from apisr.core.errors import InputError
 from apisr.core.files import open_regular, real_path
+from apisr.core.text import counted, printable, some_names
 
 MediaKind = Literal["picture", "video"]
+#: Why a file (or folder) below a searched folder is not taken.
+LeftOut = Literal["other-kind", "not-a-file", "missing", "cannot-read", "not-accepted", "earlier-output"]
 
 # fmt: off
 #: Endings of pictures that some decoder of ours reads.
@@ -71,6 +74,13 @@ _HEADS: tuple[tuple[bytes, MediaKind], ...] = (
     (b"\x06\x0e\x2b\x34\x02\x05\x01\x01", "video"),
     (b"nut/multimedia container\0", "video"),
 )
+_WHY: dict[LeftOut, str] = {
+    "not-a-file": "a pipe, a device, or a link that leads nowhere",
+    "missing": "named by its dataset and not there",
+    "cannot-read": "a file or folder that cannot be read",
+    "not-accepted": "not accepted in its dataset",
+    "earlier-output": "written by an earlier run",
+}
 #: Work of a run that is not finished.
 _UNFINISHED = ".partial.segments"
 #: Where commands put sheets and panels, and the file by which such a folder is known.
@@ -84,17 +94,37 @@ class MediaListing:
 
     Attributes:
         kinds: pictures and videos in the order of their names, and which they are.
-        left_out: files that are neither, or that a dataset does not accept, links that lead nowhere, pipes and
-            devices, and folders that cannot be read, in the order of their names.
+        left_out: files that are not taken, and folders that cannot be read, and why, in the order of their names.
     """
 
     kinds: dict[Path, MediaKind]
-    left_out: tuple[Path, ...]
+    left_out: dict[Path, LeftOut]
 
     @property
     def found(self) -> tuple[Path, ...]:
         """Pictures and videos in the order of their names."""
         return tuple(self.kinds)
+
+
+def left_out_lines(left_out: Mapping[Path, LeftOut], kinds: Collection[MediaKind]) -> list[str]:
+    """Return what of searched folders was not taken: a line for each reason, with the number and the first names.
+
+    Args:
+        left_out: files and folders, and why.
+        kinds: what was searched for.
+
+    >>> left_out_lines({Path("a.txt"): "other-kind", Path("b.png"): "not-accepted"}, ("picture",))
+    ['1 file left out (not a picture): a.txt', '1 file left out (not accepted in its dataset): b.png']
+    """
+    why: dict[LeftOut, str] = {"other-kind": "not a " + " or a ".join(kinds), **_WHY}
+    names: dict[LeftOut, list[str]] = {}
+    for path, reason in left_out.items():
+        names.setdefault(reason, []).append(printable(path.name))
+    return [
+        f"{counted(len(names[reason]), 'file')} left out ({text}): {some_names(names[reason])}"
+        for reason, text in why.items()
+        if reason in names
+    ]
 
 
 def kind_of_content(head: bytes) -> MediaKind | None:
@@ -197,21 +227,18 @@ def find_media(
         InputError: the folder cannot be read; the manifest of a dataset cannot be read, or leads out of it.
     """
     found: dict[Path, MediaKind] = {}
-    left_out: list[Path] = []
-    for path, accepted in _files(folder, recursive=recursive, skip=skip):
-        kind = media_kind(path) if accepted else None
+    left_out: dict[Path, LeftOut] = {}
+    for path, refused in _files(folder, recursive=recursive, skip=skip):
+        kind = None if refused else media_kind(path)
         if kind is None:
-            left_out.append(path)
+            left_out[path] = refused or "other-kind"
         elif kind in kinds:
             found[path] = kind
-    return MediaListing(dict(sorted(found.items())), tuple(sorted(left_out)))
+    return MediaListing(dict(sorted(found.items())), dict(sorted(left_out.items())))
 
 
-def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> Iterator[tuple[Path, bool]]:
-    """Yield the files of a folder, and whether they are taken: not what a dataset does not accept, nor what is no file.
-
-    (A link that leads nowhere, a pipe, a device, a picture that a dataset names and does not have.)
-    """
+def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> Iterator[tuple[Path, LeftOut | None]]:
+    """Yield the files of a folder, and why they are not taken before they are looked into, None where they may be."""
     visited: set[Path] = set()
     refused: list[OSError] = []
     for base, folders, names in os.walk(folder, followlinks=True, onerror=refused.append):
@@ -226,7 +253,7 @@ def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> It
             names = []
             for path, accepted in read_decisions(here).items():
                 if not skip(path):
-                    yield path, accepted and _is_file(path)
+                    yield path, _why_not_a_file(path) if accepted else "not-accepted"
         folders[:] = sorted(
             name
             for name in folders
@@ -238,19 +265,21 @@ def _files(folder: Path, *, recursive: bool, skip: Callable[[Path], bool]) -> It
         for name in sorted(names):
             path = here / name
             if not name.startswith(".") and not path.stem.endswith(".partial") and not skip(path):
-                yield path, _is_file(path)
+                yield path, _why_not_a_file(path)
         if not recursive:
             break
     for error in refused:
         if error.filename == os.fspath(folder):
             raise InputError(f"cannot read the folder '{folder}': {error.strerror}.", code="cannot-read")
         if not isinstance(error, FileNotFoundError):
-            yield Path(error.filename), False
+            yield Path(error.filename), "cannot-read"
 
 
-def _is_file(path: Path) -> bool:
-    """Whether a path leads to a file that may be looked at."""
+def _why_not_a_file(path: Path) -> LeftOut | None:
+    """Return why a path does not lead to a file that may be looked at, None where it does."""
     try:
-        return path.is_file()
+        if path.is_file():
+            return None
     except PermissionError:
-        return False
+        return "cannot-read"
+    return "not-a-file" if os.path.lexists(path) else "missing"

@@ -33,6 +33,11 @@ def printable(text: str | Path) -> str:
     )
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun in the right form."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
 def some_names(names: Sequence[str]) -> str:
     """Return names with commas, the first few of many.
 

@@ -10,13 +10,14 @@ from apisr.core.errors import InputError
 from apisr.core.files import write_atomic
 from apisr.core.media import find_media
 from apisr.core.pages import render
+from apisr.core.progress import Progress, ProgressFn, no_progress
 from apisr.core.text import printable
 from apisr.core.version import __version__
 from apisr.curate.charts import histogram, packet_chart, score_chart, score_range
 from apisr.curate.manifest import Row
 from apisr.curate.records import VideoRecord
 from apisr.curate.settings import CurateSettings
-from apisr.image import read_rgb
+from apisr.image import read_rgb, rgb_losses
 
 #: Pictures of a comparison folder that are scored at most (evenly spread over the folder).
 MAX_COMPARED = 1000
@@ -120,8 +121,13 @@ def write_card(
     return target
 
 
-def folder_scores(folder: Path, score: str) -> list[float]:
+def folder_scores(folder: Path, score: str, *, progress: ProgressFn = no_progress) -> list[float]:
     """Score the pictures of a folder (at most :data:`MAX_COMPARED`, evenly spread) for the comparison of figure 3b.
+
+    Args:
+        folder: where they lie.
+        score: name of the score.
+        progress: told first what of them is not read (see :func:`apisr.image.rgb_losses`).
 
     Raises:
         InputError: no such folder, or no pictures in it.
@@ -136,7 +142,10 @@ def folder_scores(folder: Path, score: str) -> list[float]:
         raise InputError(f"cannot compare with '{shown}': no pictures in it.", code="no-pictures")
     scorer = open_scorer(score)
     step = max(math.ceil(len(paths) / MAX_COMPARED), 1)
-    return [scorer(read_rgb(path)) for path in paths[::step]]
+    compared = paths[::step]
+    for line in rgb_losses(compared):
+        progress(Progress("curate", "notice", message=line))
+    return [scorer(read_rgb(path)) for path in compared]
 
 
 def count_of(values: Iterable[str]) -> dict[str, int]:

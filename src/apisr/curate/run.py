@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from apisr.core.errors import InputError
-from apisr.core.media import find_media, is_dataset
+from apisr.core.media import LeftOut, find_media, is_dataset, left_out_lines
 from apisr.core.processes import usable_cores
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.core.text import printable
@@ -105,9 +105,8 @@ def curate(
     if workers is not None and workers < 0:
         raise InputError(f"workers must be 0 or more, got {workers}.", code="bad-workers")
     videos, left_out = find_videos(inputs)
-    if left_out:
-        message = f"{len(left_out)} files are not videos and were left out, '{printable(left_out[0])}' for one"
-        progress(Progress("curate", "notice", message=message))
+    for line in left_out_lines(left_out, ("video",)):
+        progress(Progress("curate", "notice", message=line))
     settings = resolved(settings)
     with hold_dataset(dataset, create=True):
         keep_settings(dataset, settings)
@@ -126,22 +125,22 @@ def curate(
     return tally.result(dataset, rows, videos=len(read_records(dataset)))
 
 
-def find_videos(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+def find_videos(inputs: Sequence[Path]) -> tuple[list[Path], dict[Path, LeftOut]]:
     """Find the videos among files and folders.
 
     Returns:
-        The videos, sorted, each once, and the files in the folders that are neither videos nor pictures.
+        The videos, sorted, each once, and what else of the folders is not taken (other than pictures), and why.
 
     Raises:
         InputError: a path that does not exist, or no video at all.
     """
     found: dict[Path, None] = {}
-    left_out: dict[Path, None] = {}
+    left_out: dict[Path, LeftOut] = {}
     for path in inputs:
         if path.is_dir():
             listing = find_media(path, kinds=("video",))
             found |= dict.fromkeys(listing.found)
-            left_out |= dict.fromkeys(listing.left_out)
+            left_out |= listing.left_out
         elif path.exists():
             found[path] = None
         else:
@@ -149,7 +148,7 @@ def find_videos(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     if not found:
         listed = ", ".join(f"'{printable(path)}'" for path in inputs) or "nothing"
         raise InputError(f"no videos in {listed}. Give videos, or folders of them.", code="no-videos")
-    return list(found), list(left_out)
+    return list(found), left_out
 
 
 def resolved(settings: CurateSettings) -> CurateSettings:
@@ -181,13 +180,20 @@ def finish(dataset: Path, settings: CurateSettings) -> list[Row]:
     return rows
 
 
-def write_report_again(dataset: Path, *, compare: Path | None = None, licence: str | None = None) -> None:
+def write_report_again(
+    dataset: Path,
+    *,
+    compare: Path | None = None,
+    licence: str | None = None,
+    progress: ProgressFn = no_progress,
+) -> None:
     """Write the report and the card of a dataset that exists.
 
     Args:
         dataset: its folder.
         compare: a folder of pictures whose scores are shown beside those of the dataset.
         licence: named in the card.
+        progress: told what of the compared pictures is not read.
 
     Raises:
         InputError: no dataset, or no pictures to compare with.
@@ -197,7 +203,7 @@ def write_report_again(dataset: Path, *, compare: Path | None = None, licence: s
     if settings is None:
         raise InputError(f"no dataset in '{printable(dataset)}': settings.json is missing.", code="no-dataset")
     records = list(read_records(dataset).values())
-    compared = (compare.name, folder_scores(compare, settings.score)) if compare else None
+    compared = (compare.name, folder_scores(compare, settings.score, progress=progress)) if compare else None
     write_report(dataset, rows, records, settings, compared=compared)
     write_card(dataset, rows, records, settings, licence=licence or "unknown", compared=compared)
 

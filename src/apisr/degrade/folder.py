@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from apisr.core.errors import ApisrError, InputError, RunError
 from apisr.core.files import real_path
-from apisr.core.media import LOOK_FOLDER, set_apart
+from apisr.core.media import LOOK_FOLDER, LeftOut, set_apart
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.degrade.journal import Journal, Record, read_records
 from apisr.degrade.recipe import Recipe, apply, low_size, sample
@@ -60,7 +60,7 @@ class DegradeResult(BaseModel):
         skipped: of those that an earlier, interrupted run had written.
         failed: relative name -> reason.
         sheet: the contact sheet, if one was made.
-        left_out: files of searched folders that are not pictures, or that a dataset does not accept.
+        left_out: files of searched folders that were not taken, and why.
         notices: what of the pictures done now was not read (see :func:`apisr.image.rgb_losses`).
     """
 
@@ -70,7 +70,7 @@ class DegradeResult(BaseModel):
     skipped: tuple[str, ...]
     failed: dict[str, str]
     sheet: Path | None
-    left_out: tuple[Path, ...] = ()
+    left_out: dict[Path, LeftOut] = {}
     notices: tuple[str, ...] = ()
 
 

@@ -8,15 +8,15 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.engines.around import EngineAround
 from apisr.engines.base import Engine
 from apisr.engines.pixels import NO_MARGINS, Margins, run_inside, run_pixels
+from apisr.engines.wrapper import EngineWrapper
 from apisr.image import ImageU8
 from apisr.image.chroma import REACH_PX, clean_colours, clean_colours_float
 
 
-class ChromaEngine(EngineAround):
-    """An engine around another that cleans the colours of what goes in.
+class ChromaEngine(EngineWrapper):
+    """Wraps an engine and cleans the colours of what goes in.
 
     Args:
         engine: runs the network.
@@ -31,7 +31,7 @@ class ChromaEngine(EngineAround):
 
     @property
     def name(self) -> str:
-        """As the other engine, which may have fallen back to another device."""
+        """As the wrapped engine, which may have fallen back to another device."""
         return self.engine.name
 
     def run_inside(self, batch: NDArray[np.float32], margins: Margins) -> NDArray[np.float32]:

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 #: Files of this package that hold no engine.
 _OTHER_FILES = {
-    *("around", "base", "benchmark", "choice", "chroma", "exactness", "fallback", "ncnn_graph"),
+    *("base", "benchmark", "choice", "chroma", "exactness", "fallback", "ncnn_graph"),
     *("openvino_cache", "openvino_grl", "openvino_int8"),
-    *("openvino_margins", "openvino_pixels", "pixels", "registry", "split", "tta"),
+    *("openvino_margins", "openvino_pixels", "pixels", "registry", "split", "tta", "wrapper"),
 }
 
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from apisr.engines.around import EngineAround
 from apisr.engines.base import Engine
 from apisr.engines.pixels import Margins, cut, on_all_sides, run_inside
+from apisr.engines.wrapper import EngineWrapper
 
 #: Flips and quarter turns of a square.
 VIEWS = 8
 
 
-class TtaEngine(EngineAround):
-    """An engine around another; tiles, reuse and everything else work as with that one.
+class TtaEngine(EngineWrapper):
+    """Wraps an engine and gives the mean of all views; tiles, reuse and everything else work as with that one.
 
     Windows begin and end at multiples of what the network needs, so that a turned one lies on the same grid, and the
     halo is that of the side that looks farthest: the result does not depend on how a picture is cut.

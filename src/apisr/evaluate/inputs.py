@@ -30,7 +30,7 @@ import numpy as np
 
 from apisr.core.errors import InputError
 from apisr.core.files import not_a_file, read_plain, sha256_file
-from apisr.core.media import MediaKind, find_media, media_kind
+from apisr.core.media import LeftOut, MediaKind, find_media, left_out_lines, media_kind
 from apisr.core.text import lines_by_kind, printable, some_names
 from apisr.evaluate.options import Layout
 from apisr.image import losses_as_rgb, open_picture
@@ -125,10 +125,10 @@ def find_entries(
         InputError: nothing there, two files of one name, a file without a partner, a set of the wrong size.
     """
     sources: dict[str, MediaInput] = {}
-    left_out: list[Path] = []
+    left_out: dict[Path, LeftOut] = {}
     for path in pictures:
         found, others = _find(path, layout)
-        left_out += others
+        left_out |= others
         for name, source in found.items():
             if name in sources:
                 raise _same_name(name, sources[name].path, source.path)
@@ -138,7 +138,7 @@ def find_entries(
     if reference is None:
         return [Entry(name, sources[name], None) for name in sorted(sources)], _left_out(left_out)
     truth, others = _find(reference, layout)
-    notices = _left_out([*left_out, *others])
+    notices = _left_out({**left_out, **others})
     if len(sources) == len(truth) == 1 and all(path.is_file() for path in (*pictures, reference)):
         name = next(iter(sources))
         return [Entry(name, sources[name], next(iter(truth.values())))], notices
@@ -147,13 +147,13 @@ def find_entries(
     return entries, [*lone, *notices]
 
 
-def _left_out(files: Sequence[Path]) -> list[str]:
+def _left_out(files: Mapping[Path, LeftOut]) -> list[str]:
     """Name what of the folders is not scored, but for the reports of earlier evaluations and lists of drawings."""
     reports = (".json", ".html")
-    names = [printable(file.name) for file in files if file.suffix not in reports and file.name != DRAWINGS_NAME]
-    return (
-        [f"left out, neither pictures nor videos, or not accepted in a dataset: {some_names(names)}"] if names else []
-    )
+    named: dict[Path, LeftOut] = {
+        file: why for file, why in files.items() if file.suffix not in reports and file.name != DRAWINGS_NAME
+    }
+    return left_out_lines(named, ("picture", "video"))
 
 
 def _paired(
@@ -216,12 +216,12 @@ def read_drawings(path: Path) -> list[int]:
         ) from error
 
 
-def _find(path: Path, layout: Layout) -> tuple[dict[str, MediaInput], tuple[Path, ...]]:
+def _find(path: Path, layout: Layout) -> tuple[dict[str, MediaInput], dict[Path, LeftOut]]:
     """What is to be scored, by name, and what of a folder is not."""
     if "*" in str(path):
-        return _find_pattern(path), ()
+        return _find_pattern(path), {}
     if path.is_file():
-        return {printable(path.stem): _of_file(path, media_kind(path))}, ()
+        return {printable(path.stem): _of_file(path, media_kind(path))}, {}
     if not path.exists():
         raise InputError(f"cannot read '{printable(path)}': no such file or folder.", code="cannot-read")
     if not path.is_dir():

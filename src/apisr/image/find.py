@@ -8,7 +8,7 @@ from pathlib import Path
 
 from apisr.core.errors import InputError
 from apisr.core.files import not_a_file, real_path
-from apisr.core.media import find_media
+from apisr.core.media import LeftOut, find_media
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,11 @@ class PictureListing:
 
     Attributes:
         found: each picture with the relative name that its output takes.
-        left_out: other files of the folders that were searched.
+        left_out: other files of the folders that were searched, and why they are not taken.
     """
 
     found: tuple[tuple[Path, Path], ...]
-    left_out: tuple[Path, ...]
+    left_out: dict[Path, LeftOut]
 
 
 def find_pictures(source: Path | Sequence[Path], *, without: Path | None = None) -> PictureListing:
@@ -38,13 +38,15 @@ def find_pictures(source: Path | Sequence[Path], *, without: Path | None = None)
     sources = [source] if isinstance(source, Path) else source
     listings = [_pictures_of(one, without) for one in sources]
     found = dict.fromkeys(entry for listing in listings for entry in listing.found)
-    left_out = dict.fromkeys(path for listing in listings for path in listing.left_out)
-    return PictureListing(tuple(found), tuple(left_out))
+    left_out: dict[Path, LeftOut] = {}
+    for listing in listings:
+        left_out |= listing.left_out
+    return PictureListing(tuple(found), left_out)
 
 
 def _pictures_of(source: Path, without: Path | None) -> PictureListing:
     if source.is_file():
-        return PictureListing(((source, Path(source.name)),), ())
+        return PictureListing(((source, Path(source.name)),), {})
     if not source.exists():
         raise InputError(f"cannot read '{source}': no such file or folder.", code="cannot-read")
     if not source.is_dir():
@@ -54,5 +56,6 @@ def _pictures_of(source: Path, without: Path | None) -> PictureListing:
     pictures = [path for path, kind in listing.kinds.items() if kind == "picture"]
     if not pictures:
         raise InputError(f"no pictures found in '{source}'. Give pictures or a folder of them.", code="nothing-found")
-    others = sorted({*listing.left_out, *listing.found}.difference(pictures))
-    return PictureListing(tuple((path, path.relative_to(source)) for path in pictures), tuple(others))
+    videos: dict[Path, LeftOut] = {path: "other-kind" for path, kind in listing.kinds.items() if kind != "picture"}
+    left_out = dict(sorted((listing.left_out | videos).items()))
+    return PictureListing(tuple((path, path.relative_to(source)) for path in pictures), left_out)

@@ -78,7 +78,7 @@ class WindowAttention(nn.Module):
 
     def bias(self) -> Tensor:
         """Return (1, heads, tokens, tokens)."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or is_tracing():
             return self._compute_bias()
         key = tuple((p.data_ptr(), p._version if not p.is_inference() else 0, p.dtype) for p in self.parameters())
         if self._cached is None or self._cached[0] != key:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from apisr.core.errors import ApisrError, Cancelled, RunError
 from apisr.core.files import write_error
+from apisr.core.media import LeftOut
 from apisr.core.memory import is_out_of_memory
 from apisr.core.progress import Cancel, Progress, ProgressFn, ProgressKind
 from apisr.upscale.models import Networks
@@ -40,11 +41,11 @@ class JobPlan:
 
     Attributes:
         jobs: one per file.
-        left_out: files of searched folders that are neither pictures nor videos, or that an earlier run wrote.
+        left_out: files of searched folders that are not taken, and why.
     """
 
     jobs: tuple[Job, ...]
-    left_out: tuple[Path, ...] = ()
+    left_out: dict[Path, LeftOut] = field(default_factory=dict["Path", "LeftOut"])
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from apisr.core.errors import Cancelled, InputError
 from apisr.core.files import not_a_file, real_path
-from apisr.core.media import HEAD_BYTES, MediaListing, find_media, kind_of_name, media_kind
+from apisr.core.media import HEAD_BYTES, LeftOut, MediaListing, find_media, kind_of_name, media_kind
 from apisr.core.progress import Cancel, ProgressFn, no_progress
 from apisr.upscale.existing import mark_of, resolve_existing
 from apisr.upscale.job import Job, JobContext, JobPlan, JobReport, failed_result, job_result
@@ -48,7 +48,7 @@ def plan_jobs(
     scale = (networks or Networks(options)).model_for().scale
     label = f"{options.height}p" if options.size.height is not None else f"x{options.scale or scale:g}"
     jobs: list[Job] = []
-    left_out: list[Path] = []
+    left_out: dict[Path, LeftOut] = {}
     single = len(inputs) == 1 and not inputs[0].is_dir()
     for source in inputs:
         if source.is_dir():
@@ -56,7 +56,7 @@ def plan_jobs(
             base = output if output is not None else resolved.with_name(f"{resolved.name}_{label}")
             listing = _media_below(source, base)
             earlier = earlier_outputs(listing.found)
-            left_out += [*listing.left_out, *sorted(earlier)]
+            left_out |= {**listing.left_out, **dict.fromkeys(sorted(earlier), "earlier-output")}
             jobs += [
                 _job_below(source, path, kind, base, options, named=output is not None)
                 for path, kind in listing.kinds.items()
@@ -72,7 +72,7 @@ def plan_jobs(
         )
     _check_distinct(jobs)
     _check_options(jobs, options)
-    return JobPlan(tuple(jobs), tuple(left_out))
+    return JobPlan(tuple(jobs), left_out)
 
 
 def run_jobs(

@@ -24,7 +24,7 @@ from apisr.upscale.options import UpscaleOptions
 from apisr.upscale.softness import file_edge_width, strength_for
 from apisr.weights import choose_model, list_models, resolve_model
 from apisr.weights.interpolate import between
-from apisr.weights.model import VIVID
+from apisr.weights.model import SOFT_TWIN, VIVID
 
 if TYPE_CHECKING:
     from apisr.engines import Engine
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 OpenEngine = Callable[["Model"], "Engine"]
 
-#: Entry of a card: the model's twin is trained for sources that are soft at their own size.
-SOFT_TWIN = "soft_twin"
 #: Entry of a card: the model for videos on few processor cores.
 FAST_TWIN = "fast_twin"
 #: Entry of a card: the model for a single picture, where it takes no longer than :data:`PATIENCE_S`.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from apisr.core.media import LeftOut
 from apisr.upscale.results import JobResult, Kind
 
 
@@ -107,7 +108,7 @@ class UpscalePlan(BaseModel):
     Attributes:
         files: one per file that can be upscaled, in order.
         failed: files of several that cannot be, with what the run would say of each.
-        left_out: files of searched folders that are neither pictures nor videos, or that an earlier run wrote.
+        left_out: files of searched folders that are not taken, and why.
         estimate: time and size of all files that were tried, together.
     """
 
@@ -115,7 +116,7 @@ class UpscalePlan(BaseModel):
 
     files: tuple[PlannedFile, ...]
     failed: tuple[JobResult, ...] = ()
-    left_out: tuple[Path, ...] = ()
+    left_out: dict[Path, LeftOut] = {}
     estimate: JobEstimate | None = None
 
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from apisr.core.media import LeftOut
+
 if TYPE_CHECKING:
     from apisr.weights import Model
 
@@ -227,13 +229,13 @@ class RunReport(_Result):
         models: the networks that were used.
         seconds: time by the clock.
         files: one result per file.
-        left_out: files of searched folders that are neither pictures nor videos.
+        left_out: files of searched folders that were not taken, and why.
     """
 
     models: tuple[ModelSummary, ...] = ()
     seconds: float = 0.0
     files: tuple[JobResult, ...] = ()
-    left_out: tuple[Path, ...] = ()
+    left_out: dict[Path, LeftOut] = {}
 
     @property
     def exit_code(self) -> int:

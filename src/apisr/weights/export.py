@@ -13,9 +13,10 @@ The file has one input ``input`` (N, 3, H, W) and one output ``output`` (N, 3, s
 
 from __future__ import annotations
 
+import bisect
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,7 @@ def export_onnx(
     module = module.eval().float().cpu()
     with atomic_path(path, overwrite=overwrite) as partial:
         _write_graph(module, partial, traits=traits, fixed_size=fixed_size, opset=opset)
+        _part_equal_weights(partial, tuple(module.state_dict()))
         if halves:
             pack_halves(partial)
         names = parameter_names(module.state_dict(), partial)
@@ -253,6 +255,44 @@ def _write_graph(
             dynamic_axes=None if fixed_size is not None else axes,
             do_constant_folding=True,
         )
+
+
+def _part_equal_weights(path: Path, order: Sequence[str]) -> None:
+    """Give every parameter an array of its own, in the order of the module.
+
+    The exporter stores equal arrays once. Then files of one network could differ in structure, so that twins could not
+    be mixed.
+    """
+    onnx = _onnx()
+    model = onnx.load(str(path))
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    shared = [node for node in model.graph.node if node.op_type == "Identity" and node.input[0] in stored]
+    if not shared:
+        return
+    for node in shared:
+        own = onnx.TensorProto()
+        own.CopyFrom(stored[node.input[0]])
+        own.name = node.output[0]
+        stored[own.name] = own
+    gone = {node.name for node in shared}
+    nodes = [node for node in model.graph.node if node.name not in gone]
+    numbers = sorted(_number(name) for name in gone)
+    for node in nodes:  # names of nodes count all nodes
+        if "/" not in node.name and (number := _number(node.name)):
+            node.name = f"{node.name.removesuffix(str(number))}{number - bisect.bisect(numbers, number)}"
+    place = {name: number for number, name in enumerate(order)}
+    # What the exporter computed ahead comes last, named by the order of its making.
+    names = sorted(stored, key=lambda name: (name not in place, place.get(name, _number(name))))
+    tensors = [stored[name] for name in names]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(tensors)
+    onnx.save(model, str(path))
+
+
+def _number(name: str) -> int:
+    """Return the number at the end of a name, 0 where there is none."""
+    return int(name[len(name.rstrip("0123456789")) :] or 0)
 
 
 def _onnx() -> Any:

@@ -31,6 +31,8 @@ SHIPPED = Path(__file__).parent / "shipped"
 
 #: Ending of the name of a vivid twin.
 VIVID = "-vivid"
+#: Entry of a card: the model's twin is trained for sources that are soft at their own size.
+SOFT_TWIN = "soft_twin"
 
 ONNX_SUFFIXES = (".onnx",)
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")

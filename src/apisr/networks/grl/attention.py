@@ -62,11 +62,12 @@ class CosineBias(nn.Module):
     def scale_and_bias(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return exp(logit scale) (heads, 1, 1) and the bias (1, heads, queries, keys).
 
-        Without gradients both are kept until a parameter changes.
+        Without gradients both are kept until a parameter changes. Exports compute them in the graph, so that files hold
+        the parameters.
         """
         if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters()):
             return self._compute(dtype)
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or is_tracing():
             return self._compute(dtype)
         key = (dtype, *((p.data_ptr(), p._version if not p.is_inference() else 0, p.device) for p in self.parameters()))
         if self._cached is None or self._cached[0] != key:

@@ -1,8 +1,10 @@
 // Requests to the server, and its stream of events.
 
+import { forPage } from "./i18n.js";
+
 export class ApiError extends Error {
   constructor(message, code) {
-    super(message);
+    super(forPage(message));
     this.code = code;
   }
 }

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import * as estimates from "./estimates.js";
 import { byId, complain, keyed, make, say } from "./dom.js";
-import { clock, language, size, t } from "./i18n.js";
+import { clock, forPage, language, size, t } from "./i18n.js";
 import { refresh } from "./main.js";
 
 let shared;
@@ -72,7 +72,7 @@ function updateCard(card, item) {
   put(card, ".estimate", estimates.line(item));
   put(card, ".kept", kept(item));
   const error = card.querySelector(".error");
-  error.textContent = item.error ?? "";
+  error.textContent = forPage(item.error ?? "");
   error.hidden = !item.error;
 }
 

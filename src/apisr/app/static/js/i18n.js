@@ -34,6 +34,25 @@ export function t(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 
+// Options of the command line, and the texts of the controls that set them here.
+export const CONTROLS = {
+  "--model": "model", "--scale": "size", "--height": "size", "--strength": "strength", "--source": "sourceIs", "--tta": "tta",
+  "--format": "pictureFormat", "--quality": "quality", "--container": "container", "--codec": "codec", "--crf": "crf", "--hold": "hold",
+};
+
+// A message of the package, whose advice names options of the command line, in the words of this page: an option is
+// called as its control is; of one without a control it is said where it can be given. Quoted names stay as they are.
+export function forPage(message) {
+  const others = new Set();
+  const said = message.replace(/(^|[\s(])('[^']*'|--[a-z][a-z-]*|-[a-z])(?![\w-])/g, (all, before, word) => {
+    if (word.startsWith("'")) return all;
+    if (word in CONTROLS) return before + t("control", { name: t(CONTROLS[word]).replace(/\s*[(（].*$/, "") });
+    others.add(word);
+    return all;
+  });
+  return others.size ? `${said} ${t("commandOnly", { options: [...others].join(", ") })}` : said;
+}
+
 export function size(bytes) {
   const units = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
   let index = 0;

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import * as estimates from "./estimates.js";
 import { byId, make, wireCompare } from "./dom.js";
-import { clock, number, t } from "./i18n.js";
+import { clock, forPage, number, t } from "./i18n.js";
 import * as settings from "./settings.js";
 
 // The crop is so many pixels of the result wide and high at zoom 1:1.
@@ -152,7 +152,7 @@ function showPlan(now) {
     return;
   }
   const lines = [...answer.streams, ...answer.notices];
-  const list = lines.length ? make("ul", {}, ...lines.map((line) => make("li", {}, line))) : null;
+  const list = lines.length ? make("ul", {}, ...lines.map((line) => make("li", {}, forPage(line)))) : null;
   byId("plan").replaceChildren(make("div", {}, t("plan", { name: answer.name, size: answer.size })), make("div", {}, estimates.line(now)), ...(list ? [list] : []));
 }
 

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { byId, complain, say } from "./dom.js";
 import { wireHeader } from "./header.js";
-import { t } from "./i18n.js";
+import { forPage, t } from "./i18n.js";
 import * as estimates from "./estimates.js";
 import * as files from "./files.js";
 import * as look from "./look.js";
@@ -40,7 +40,7 @@ const handlers = {
   item: (item) => take({ items: state.items.some((other) => other.id === item.id) ? state.items.map((other) => (other.id === item.id ? item : other)) : [...state.items, item] }),
   jobs: ({ jobs, paused }) => take({ jobs, paused }, queue),
   job: (job) => take({ jobs: state.jobs.map((other) => (other.id === job.id ? job : other)) }, queue),
-  trouble: ({ message }) => complain(message),
+  trouble: ({ message }) => complain(forPage(message)),
   ended: ({ name, status }) => {
     if (status !== "done" && status !== "failed") return;
     const text = t(status === "done" ? "finished" : "failedNotice", { name });

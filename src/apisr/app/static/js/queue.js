@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { byId, complain, keyed, make, say, wireCompare } from "./dom.js";
-import { duration, language, number, size, t } from "./i18n.js";
+import { duration, forPage, language, number, size, t } from "./i18n.js";
 
 const OPEN = ["waiting", "running", "paused"];
 let shared;
@@ -90,7 +90,7 @@ function updateJob(element, job) {
   bar.setAttribute("aria-label", job.name);
   if (job.total) bar.value = Math.min(1, job.done / job.total); else bar.removeAttribute("value");
   const error = element.querySelector(".error");
-  error.textContent = job.message;
+  error.textContent = forPage(job.message);
   error.hidden = !job.message;
   const wanted = buttonsOf(job);
   const holder = element.querySelector(".buttons");
@@ -160,7 +160,7 @@ async function details(id) {
   const more = await api.get(`/api/jobs/${id}`);
   byId("details-title").textContent = job.name;
   byId("details-command").textContent = more.command;
-  byId("details-log").textContent = more.log.join("\n");
+  byId("details-log").textContent = more.log.map(forPage).join("\n");
   const item = shared.items.find((one) => one.id === job.item);
   const ready = job.status === "done" && job.ready;
   byId("details-compare").hidden = byId("result-slider-label").hidden = !(ready && item);

@@ -1,4 +1,4 @@
-"""What engines have in common that stand around another one and change what goes in or comes out."""
+"""What engines have in common that wrap another one and change what goes in or comes out."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from apisr.engines.base import Engine
 from apisr.engines.pixels import NO_MARGINS, Margins
 
 
-class EngineAround:
-    """An engine around another; tiles, reuse and everything else work as with that one.
+class EngineWrapper:
+    """An engine that wraps another; tiles, reuse and everything else work as with that one.
 
     Args:
-        engine: runs the network.
+        engine: the wrapped one, which runs the network.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -22,7 +22,7 @@ class EngineAround:
 
     @property
     def shape_exact(self) -> bool:
-        """As the other engine."""
+        """As the wrapped engine."""
         return self.engine.shape_exact
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -30,5 +30,5 @@ class EngineAround:
         return self.run_inside(batch, NO_MARGINS)
 
     def run_inside(self, batch: NDArray[np.float32], margins: Margins) -> NDArray[np.float32]:
-        """See :func:`apisr.engines.pixels.run_inside`; every engine of this kind has its own."""
+        """See :func:`apisr.engines.pixels.run_inside`; every wrapper has its own."""
         raise NotImplementedError
