@@ -17,13 +17,14 @@ from conftest import Run
 from PIL import Image, ImageCms, PngImagePlugin
 from video_clips import make_clip
 
+from apisr.core.errors import InputError
 from apisr.core.progress import Progress
 from apisr.curate.run import curate
 from apisr.curate.settings import load_settings
 from apisr.degrade import load_recipe
 from apisr.degrade.folder import DegradeOptions, degrade_folder
 from apisr.evaluate import EvaluateOptions, evaluate
-from apisr.image import rgb_losses
+from apisr.image import open_picture, read_rgb, rgb_and_losses, rgb_losses
 from apisr.image.colour import gamma_profile
 from apisr.train.config import load_config
 from apisr.train.data.prepare import ShardRequest, prepare_shards
@@ -139,6 +140,26 @@ def test_what_loses_nothing_is_not_named(tmp_path: Path) -> None:
     assert rgb_losses(sorted(tmp_path.iterdir())) == ()
 
 
+@pytest.mark.parametrize("name", [*ODD, *PLAIN])
+def test_reading_a_picture_tells_what_the_survey_says(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    (ODD[name][0] if name in ODD else PLAIN[name])(path)
+    with open_picture(path) as picture:
+        pixels, losses = rgb_and_losses(picture)
+    np.testing.assert_array_equal(pixels, read_rgb(path))
+    assert rgb_losses([path]) == tuple(sorted(f"{loss}: {name}" for loss in losses))
+
+
+def test_the_survey_does_not_decode_a_jpeg(tmp_path: Path) -> None:
+    profiled(tmp_path / "head.jpg")
+    data = (tmp_path / "head.jpg").read_bytes()
+    (tmp_path / "head.jpg").write_bytes(data[: data.index(b"\xff\xda") + 14])
+    (line,) = rgb_losses([tmp_path / "head.jpg"])
+    assert "as sRGB" in line
+    with pytest.raises(InputError):
+        read_rgb(tmp_path / "head.jpg")
+
+
 def odd_folder(folder: Path, *names: str) -> Path:
     folder.mkdir()
     for name in names:
@@ -243,3 +264,8 @@ def test_pictures_that_a_dataset_is_compared_with_say_it_too(tmp_path: Path, api
     plain.mkdir()
     usual(plain / "usual.png")
     assert "usual.png" not in apisr("curate", "-o", tmp_path / "set", "--report", "--compare", plain).stderr
+    (odd / "last.png").write_bytes((odd / "deep.png").read_bytes()[:-60])
+    done = apisr("curate", "-o", tmp_path / "set", "--report", "--compare", odd)
+    assert done.returncode == 2
+    assert "last.png" in done.stderr.splitlines()[-1]
+    assert sum(": deep.png" in line for line in done.stderr.splitlines()) == 1

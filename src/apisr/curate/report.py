@@ -11,13 +11,13 @@ from apisr.core.files import write_atomic
 from apisr.core.media import find_media
 from apisr.core.pages import render
 from apisr.core.progress import Progress, ProgressFn, no_progress
-from apisr.core.text import printable
+from apisr.core.text import lines_by_kind, printable
 from apisr.core.version import __version__
 from apisr.curate.charts import histogram, packet_chart, score_chart, score_range
 from apisr.curate.manifest import Row
 from apisr.curate.records import VideoRecord
 from apisr.curate.settings import CurateSettings
-from apisr.image import read_rgb, rgb_losses
+from apisr.image import open_picture, rgb_and_losses
 
 #: Pictures of a comparison folder that are scored at most (evenly spread over the folder).
 MAX_COMPARED = 1000
@@ -127,7 +127,8 @@ def folder_scores(folder: Path, score: str, *, progress: ProgressFn = no_progres
     Args:
         folder: where they lie.
         score: name of the score.
-        progress: told first what of them is not read (see :func:`apisr.image.rgb_losses`).
+        progress: told at the end what of them was not read (see :func:`apisr.image.rgb_and_losses`), also where one
+            cannot be read.
 
     Raises:
         InputError: no such folder, or no pictures in it.
@@ -142,10 +143,18 @@ def folder_scores(folder: Path, score: str, *, progress: ProgressFn = no_progres
         raise InputError(f"cannot compare with '{shown}': no pictures in it.", code="no-pictures")
     scorer = open_scorer(score)
     step = max(math.ceil(len(paths) / MAX_COMPARED), 1)
-    compared = paths[::step]
-    for line in rgb_losses(compared):
-        progress(Progress("curate", "notice", message=line))
-    return [scorer(read_rgb(path)) for path in compared]
+    scores: list[float] = []
+    found: list[tuple[str, tuple[str, ...]]] = []
+    try:
+        for path in paths[::step]:
+            with open_picture(path) as picture:
+                pixels, losses = rgb_and_losses(picture)
+            found.append((printable(path.name), losses))
+            scores.append(scorer(pixels))
+    finally:
+        for line in lines_by_kind(found):
+            progress(Progress("curate", "notice", message=line))
+    return scores
 
 
 def count_of(values: Iterable[str]) -> dict[str, int]:

@@ -33,7 +33,7 @@ from apisr.core.files import not_a_file, read_plain, sha256_file
 from apisr.core.media import LeftOut, MediaKind, find_media, left_out_lines, media_kind
 from apisr.core.text import lines_by_kind, printable, some_names
 from apisr.evaluate.options import Layout
-from apisr.image import losses_as_rgb, open_picture
+from apisr.image import open_picture, rgb_and_losses
 from apisr.image.types import ImageU8
 
 #: AVC-RealLQ: number of clips, and of frames in each.
@@ -80,9 +80,9 @@ class MediaInput:
             return
         for file in self.files:
             with open_picture(file) as picture:
-                if on_open is not None:
-                    on_open(file, losses_as_rgb(picture))
-                pixels = picture.first_rgb()
+                pixels, losses = rgb_and_losses(picture)
+            if on_open is not None:
+                on_open(file, losses)
             yield pixels
 
 

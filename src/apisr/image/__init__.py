@@ -29,7 +29,7 @@ from apisr.image.formats import (
     output_suffix,
 )
 from apisr.image.read import PictureSource, open_picture, read_picture, read_rgb
-from apisr.image.reduced import losses_as_rgb, rgb_losses
+from apisr.image.reduced import rgb_and_losses, rgb_losses
 from apisr.image.stream import FrameWriter
 from apisr.image.types import (
     Frame,
@@ -70,7 +70,6 @@ __all__ = [
     "from_float",
     "from_tensor",
     "losses",
-    "losses_as_rgb",
     "open_picture",
     "open_writer",
     "has_quality",
@@ -79,6 +78,7 @@ __all__ = [
     "read_picture",
     "read_rgb",
     "resize",
+    "rgb_and_losses",
     "rgb_losses",
     "to_float",
     "to_tensor",

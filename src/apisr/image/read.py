@@ -65,16 +65,10 @@ class PictureSource:
                 return
             yield frame
 
-    def first_rgb(self) -> ImageU8:
-        """Decode the first frame as uint8 RGB ``(H, W, 3)``; see :func:`read_rgb`."""
+    def first_pixels(self) -> ImageInt:
+        """Decode the first frame ``(H, W, channels)`` of ``info.dtype``."""
         with contextlib.closing(self.frames()) as frames:
-            pixels = next(frames).pixels
-        if pixels.shape[2] == 3 and pixels.dtype == np.uint8:
-            return np.asarray(pixels, np.uint8)
-        values = over_white(to_float(pixels))
-        if values.shape[2] == 1:
-            values = np.repeat(values, 3, axis=2)
-        return from_float(values, np.uint8)
+            return next(frames).pixels
 
 
 @contextlib.contextmanager
@@ -139,7 +133,17 @@ def read_rgb(path: Path | str, *, max_pixels: int | None = None) -> ImageU8:
         InputError: as :func:`open_picture`.
     """
     with open_picture(path, max_pixels=max_pixels) as source:
-        return source.first_rgb()
+        return as_rgb(source.first_pixels())
+
+
+def as_rgb(pixels: ImageInt) -> ImageU8:
+    """Return pixels ``(H, W, 1 to 4)`` as uint8 RGB ``(H, W, 3)``; see :func:`read_rgb`."""
+    if pixels.shape[2] == 3 and pixels.dtype == np.uint8:
+        return np.asarray(pixels, np.uint8)
+    values = over_white(to_float(pixels))
+    if values.shape[2] == 1:
+        values = np.repeat(values, 3, axis=2)
+    return from_float(values, np.uint8)
 
 
 class _PnmDecoder:

@@ -1,6 +1,7 @@
 """What is lost of pictures that are read as 8-bit RGB, which is how they are degraded, trained on and scored.
 
-Every command that reads pictures with :func:`apisr.image.read_rgb` says this before its work, one line a kind of loss.
+Every command that reads pictures with :func:`apisr.image.read_rgb` says this, one line a kind of loss: long work says
+it before it begins (:func:`rgb_losses`), short work when the pictures were read (:func:`rgb_and_losses`).
 
     >>> import tempfile
     >>> from apisr.image.write import write_picture
@@ -26,9 +27,11 @@ from PIL import Image, ImageCms
 from apisr.core.errors import ApisrError
 from apisr.core.processes import usable_cores
 from apisr.core.text import lines_by_kind, printable
+from apisr.image import jpeg
 from apisr.image.colour import is_srgb, profile_space
-from apisr.image.read import PictureSource, open_picture
-from apisr.image.types import Metadata
+from apisr.image.decoding import open_bytes
+from apisr.image.read import PictureSource, as_rgb, open_picture
+from apisr.image.types import ImageInt, ImageU8, Metadata, PictureInfo
 
 #: A colour that a profile moves by fewer levels of 255 than this is not called another.
 _SAME_LEVELS = 4
@@ -39,7 +42,10 @@ _PRIMARIES, _TRANSFERS = (1, 2), (1, 2, 6, 13, 14, 15)
 def rgb_losses(paths: Iterable[Path]) -> tuple[str, ...]:
     """Return what :func:`apisr.image.read_rgb` loses of pictures, one sentence for each kind, with their names.
 
-    Files that cannot be read are passed over: reading them says so.
+    Files that cannot be read are passed over: reading them says so. Pixels are decoded only where the header leaves
+    something open. A PNG is decoded where it may have alpha. A JPEG is looked through for damage at an eighth of its
+    size; of one that is cut off, what its header tells is said. Decoders of other formats tell what a file holds only
+    when they have decoded it.
     """
     files = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(usable_cores()) as pool:
@@ -47,9 +53,22 @@ def rgb_losses(paths: Iterable[Path]) -> tuple[str, ...]:
         return lines_by_kind((printable(path.name), kinds) for path, kinds in found)
 
 
-def losses_as_rgb(picture: PictureSource) -> tuple[str, ...]:
-    """Return what of an open picture is lost by reading it as 8-bit RGB, a sentence each."""
-    info = picture.info
+def rgb_and_losses(picture: PictureSource) -> tuple[ImageU8, tuple[str, ...]]:
+    """Decode an open picture once: as :func:`apisr.image.read_rgb` does, and what that loses, a sentence each."""
+    pixels = picture.first_pixels()
+    return as_rgb(pixels), _losses(picture.info, pixels)
+
+
+def _losses_of(path: Path) -> tuple[str, ...]:
+    with contextlib.suppress(ApisrError), open_picture(path, header_only=True) as picture:
+        has_alpha = picture.info.channels in (2, 4)
+        losses = _losses(picture.info, picture.first_pixels() if has_alpha else None)
+        return (*losses, jpeg.NOTICE) if picture.info.format == "JPEG" and _is_damaged_jpeg(path) else losses
+    return ()
+
+
+def _losses(info: PictureInfo, pixels: ImageInt | None) -> tuple[str, ...]:
+    """Return what is lost of a picture; its first frame is needed where it has alpha."""
     found = [notice.rstrip(".") for notice in info.notices]
     if info.frame_count > 1:
         what = "frames" if info.kind == "animation" else "pages"
@@ -58,21 +77,14 @@ def losses_as_rgb(picture: PictureSource) -> tuple[str, ...]:
         found.append("only the upper 8 of 16 bits are read")
     if _other_colours(info.metadata):
         found.append("the colours are read as sRGB, though the file says that they are others")
-    if info.channels in (2, 4) and _is_transparent(picture):
+    if info.channels in (2, 4) and pixels is not None and (pixels[..., -1] < np.iinfo(pixels.dtype).max).any():
         found.append("alpha is laid over white")
     return tuple(found)
 
 
-def _losses_of(path: Path) -> tuple[str, ...]:
-    with contextlib.suppress(ApisrError), open_picture(path) as picture:
-        return losses_as_rgb(picture)
-    return ()
-
-
-def _is_transparent(picture: PictureSource) -> bool:
-    with contextlib.closing(picture.frames()) as frames:
-        alpha = next(frames).pixels[..., -1]
-    return bool((alpha < np.iinfo(alpha.dtype).max).any())
+def _is_damaged_jpeg(path: Path) -> bool:
+    with contextlib.closing(open_bytes(path)) as file:
+        return jpeg.is_damaged(file.read())
 
 
 def _other_colours(metadata: Metadata) -> bool:
