@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -20,6 +21,7 @@ from browsers import launched, opened, serious_findings
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from apisr.app.handlers import NotAdded
 from apisr.app.store import Settings
 from apisr.app.upscaling import option_words
 
@@ -33,8 +35,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = shutil.copytree(ROOT / "examples", tmp_path_factory.mktemp("folder") / "examples")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(ROOT / "examples", tmp_path_factory.mktemp("folder") / "examples")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator[Server]:
     with running(tmp_path_factory.mktemp("home"), folder) as server:
         yield server
 
@@ -142,10 +148,44 @@ def test_what_was_left_out_stays_in_sight(page: Page, server: Server, tmp_path: 
     clear(page, server)
     (tmp_path / "notes.txt").write_text("not a picture")
     page.set_input_files("#pick-files", [drawing(tmp_path / "a.png"), tmp_path / "notes.txt"])
-    line = page.locator("#uploads li", has_text="1 file is neither a picture nor a video")
+    line = page.locator("#uploads li", has_text="1 file left out (not a picture or a video): notes.txt")
     expect(line).to_be_visible()
     line.get_by_role("button").click()
     expect(line).to_have_count(0)
+
+
+def test_files_of_a_picked_folder_are_left_out_with_their_reasons(page: Page, server: Server, folder: Path) -> None:
+    clear(page, server)
+    picked = folder / "picked"
+    picked.mkdir()
+    drawing(picked / "a.png")
+    for number in range(8):
+        (picked / f"{number}.txt").write_text("not a picture")
+    (picked / "dead.png").symlink_to("nowhere.png")
+    (picked / "out.png").symlink_to("/etc/passwd")
+    page.locator("#open-browse").click()
+    page.locator("#browse-list label", has_text="picked").locator("input").check()
+    page.locator("#browse-add").click()
+    expect(page.locator("#cards > li")).to_have_count(1)
+    lines = [
+        "8 files left out (not a picture or a video): 0.txt, 1.txt, 2.txt, 3.txt, 4.txt, 5.txt and 2 more",
+        "1 file left out (a pipe, a device, or a link that leads nowhere): dead.png",
+        "1 file left out (a link that leads out of the folder): out.png",
+    ]
+    rows = page.locator("#uploads li")
+    expect(rows.locator(".line")).to_have_text(lines)
+    for left in (2, 1, 0):
+        rows.first.get_by_role("button").click()
+        expect(rows).to_have_count(left)
+    clear(page, server)
+
+
+def test_every_reason_for_leaving_a_file_out_has_a_text(page: Page) -> None:
+    reasons = [name for part in get_args(NotAdded) for name in (get_args(part) or (part,))]
+    assert {"other-kind", "not-accepted", "outside"} <= set(reasons)
+    keys = [f"leftOut-{reason}" for reason in reasons if reason != "earlier-output"]  # the page finds no outputs
+    labels = "async (keys) => { const { t } = await import('/static/js/i18n.js'); return keys.map((key) => t(key)); }"
+    assert not set(page.evaluate(labels, keys)) & set(keys)
 
 
 def test_a_bad_file_can_be_removed_after_the_page_was_opened_again(

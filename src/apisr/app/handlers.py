@@ -7,8 +7,9 @@ import contextlib
 import re
 import secrets
 import shutil
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,9 +25,12 @@ from apisr.app.store import Item, Job, Store
 from apisr.app.worker_process import WorkerProcess
 from apisr.core.errors import ApisrError, InputError
 from apisr.core.files import free_bytes, real_path
-from apisr.core.media import MediaKind, find_media, media_kind
-from apisr.core.text import printable
+from apisr.core.media import LeftOut, MediaKind, find_media, media_kind, names_by_reason
+from apisr.core.text import NAMES_SHOWN, printable
 
+#: Why a picked file, or a file of a picked folder, is not added. ``outside`` is a link that leads out of the folder of
+#: the app. The page has a text for each (``leftOut-`` in ``static/i18n``).
+NotAdded = LeftOut | Literal["outside"]
 #: Space on the disk that an upload leaves free, in bytes.
 KEPT_FREE_BYTES = 1 << 30
 #: An upload that sends nothing for so long is given up.
@@ -132,23 +136,35 @@ class App:
         return entries
 
     async def add(self, request: Request) -> Response:
-        """Add files, and the files of folders, that were picked."""
+        """Add files, and the files of folders, that were picked; say what was left out, and why."""
         values = await json_of(request)
-        added: list[Item] = []
-        left_out = 0
-        for name in texts_of(values.get("ids")):
-            path = self.store.path_of(name)
-            listing = await asyncio.to_thread(find_media, path) if path.is_dir() else None
-            left_out += len(listing.left_out) if listing else 0
-            kinds: Mapping[Path, MediaKind | None] = listing.kinds if listing else {path: media_kind(path)}
-            for file, kind in kinds.items():
-                if kind is not None and self.store.is_inside(file):
-                    added.append(self.store.add_item(file, kind))
+        paths = [self.store.path_of(name) for name in texts_of(values.get("ids"))]
+        found, left_out = await asyncio.to_thread(self._found, paths)  # a slow disk must not stop the server
+        added = [self.store.add_item(file, kind) for file, kind in found.items()]
         self.store.save()
         self._tell_items()
         for item in added:
             self._probe_later(item)
-        return Json({"added": len(added), "left_out": left_out})
+        groups = {
+            reason: {"count": len(names), "names": names[:NAMES_SHOWN]}
+            for reason, names in names_by_reason(left_out).items()
+        }
+        return Json({"added": len(added), "left_out": groups})
+
+    def _found(self, paths: Sequence[Path]) -> tuple[dict[Path, MediaKind], dict[Path, NotAdded]]:
+        found: dict[Path, MediaKind] = {}
+        left_out: dict[Path, NotAdded] = {}
+        for path in paths:
+            if path.is_dir():
+                listing = find_media(path)
+                found |= listing.kinds
+                left_out |= listing.left_out
+            elif kind := media_kind(path):
+                found[path] = kind
+            else:
+                left_out[path] = "other-kind"
+        left_out |= dict.fromkeys([path for path in found if not self.store.is_inside(path)], "outside")
+        return {path: kind for path, kind in found.items() if path not in left_out}, left_out
 
     async def upload(self, request: Request) -> Response:
         """Take a file: the body is the file, ``?name=`` its name. It is written as it comes."""

@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from apisr.core.dataset import MANIFEST_NAME, read_decisions
 from apisr.core.errors import InputError
@@ -28,6 +28,8 @@ from apisr.core.text import counted, printable, some_names
 MediaKind = Literal["picture", "video"]
 #: Why a file (or folder) below a searched folder is not taken.
 LeftOut = Literal["other-kind", "not-a-file", "missing", "cannot-read", "not-accepted", "earlier-output"]
+#: :data:`LeftOut`, or the reasons of a caller that has more of them.
+Reason = TypeVar("Reason", bound=str)
 
 # fmt: off
 #: Endings of pictures that some decoder of ours reads.
@@ -117,14 +119,24 @@ def left_out_lines(left_out: Mapping[Path, LeftOut], kinds: Collection[MediaKind
     ['1 file left out (not a picture): a.txt', '1 file left out (not accepted in its dataset): b.png']
     """
     why: dict[LeftOut, str] = {"other-kind": "not a " + " or a ".join(kinds), **_WHY}
-    names: dict[LeftOut, list[str]] = {}
-    for path, reason in left_out.items():
-        names.setdefault(reason, []).append(printable(path.name))
+    names = names_by_reason(left_out)
     return [
         f"{counted(len(names[reason]), 'file')} left out ({text}): {some_names(names[reason])}"
         for reason, text in why.items()
         if reason in names
     ]
+
+
+def names_by_reason(left_out: Mapping[Path, Reason]) -> dict[Reason, list[str]]:
+    """Return the names of files that were left out, as they can be shown, for each reason.
+
+    >>> names_by_reason({Path("a/b.txt"): "other-kind", Path("c.txt"): "other-kind"})
+    {'other-kind': ['b.txt', 'c.txt']}
+    """
+    names: dict[Reason, list[str]] = {}
+    for path, reason in left_out.items():
+        names.setdefault(reason, []).append(printable(path.name))
+    return names
 
 
 def kind_of_content(head: bytes) -> MediaKind | None:

@@ -19,7 +19,8 @@ from typing import Any
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 #: Format characters that scripts and emoji need: zero width non-joiner and joiner.
 _NEEDED = frozenset("\u200c\u200d")
-_NAMES_SHOWN = 6
+#: So many of many names are shown.
+NAMES_SHOWN = 6
 
 
 def printable(text: str | Path) -> str:
@@ -44,8 +45,8 @@ def some_names(names: Sequence[str]) -> str:
     >>> some_names([f"{letter}.png" for letter in "abcdefgh"])
     'a.png, b.png, c.png, d.png, e.png, f.png and 2 more'
     """
-    rest = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def lines_by_kind(found: Iterable[tuple[str, Iterable[str]]]) -> tuple[str, ...]:

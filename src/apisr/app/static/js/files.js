@@ -6,6 +6,8 @@ import { byId, complain, keyed, make, say } from "./dom.js";
 import { clock, forPage, language, size, t } from "./i18n.js";
 import { refresh } from "./main.js";
 
+// So many of the files that were left out are named, as by the server.
+const NAMES_SHOWN = 6;
 let shared;
 // What each card shows now: only cards of which something changed are brought up to date.
 const shown = new WeakMap();
@@ -121,7 +123,7 @@ async function droppedFiles(transfer) {
 
 async function uploadAll(list) {
   const wanted = list.filter((file) => !file.name.startsWith("."));
-  let leftOut = 0;
+  const leftOut = [];
   for (const file of wanted) {
     const bar = make("progress", { max: 1, value: 0 });
     bar.setAttribute("aria-label", file.name);
@@ -136,19 +138,25 @@ async function uploadAll(list) {
       say(t("uploaded", { name: item.name }));
       refresh();
     } catch (error) {
-      if (error.code === "not-media" && wanted.length > 1) { leftOut += 1; row.remove(); continue; }
+      if (error.code === "not-media" && wanted.length > 1) { leftOut.push(file.name); row.remove(); continue; }
       bar.replaceWith(make("span", { class: "error" }, error.message || t("offline")), make("button", { type: "button", class: "small", onclick: () => row.remove() }, t("close")));
     }
   }
-  if (leftOut) sayLeftOut(leftOut);
+  if (leftOut.length) sayLeftOut({ "other-kind": { count: leftOut.length, names: leftOut.slice(0, NAMES_SHOWN) } });
 }
 
-// A line below the buttons, until it is closed: files that were chosen and do not appear.
-function sayLeftOut(count) {
-  const text = t("leftOut", { count });
-  const row = make("li", {}, make("span", { class: "name" }, text), make("button", { type: "button", class: "small", onclick: () => row.remove() }, t("close")));
-  byId("uploads").append(row);
-  say(text);
+// Files that were chosen and do not appear: a line for each reason below the buttons, until it is closed.
+function sayLeftOut(groups) {
+  const lines = Object.entries(groups).map(([reason, { count, names }]) => {
+    const listed = names.join(", ");
+    const some = count > names.length ? t("andMore", { names: listed, count: count - names.length }) : listed;
+    return t("leftOut", { count, reason: t(`leftOut-${reason}`), names: some });
+  });
+  for (const line of lines) {
+    const row = make("li", {}, make("span", { class: "line" }, line), make("button", { type: "button", class: "small", onclick: () => row.remove() }, t("close")));
+    byId("uploads").append(row);
+  }
+  if (lines.length) say(lines.join(" "));
 }
 
 let picked = new Set();
@@ -176,7 +184,7 @@ async function addPicked() {
   const before = new Set(shared.items.map((item) => item.id));
   byId("browse").close();
   const { left_out: leftOut } = await api.post("/api/add", { ids: [...picked] });
-  if (leftOut) sayLeftOut(leftOut);
+  sayLeftOut(leftOut);
   for (const item of (await api.get("/api/state")).items) if (!before.has(item.id)) shared.selected.add(item.id);
   refresh();
 }
