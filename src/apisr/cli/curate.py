@@ -188,7 +188,8 @@ def _curate(videos: list[Path], output: Path, choosing: Choosing, working: Worki
 
 
 def _print_result(result: CurateResult, output: Path, reporting: Reporting) -> None:
-    from apisr.cli.output import counted, say, say_json
+    from apisr.cli.output import say, say_json
+    from apisr.core.text import counted
 
     if reporting.as_json:
         say_json(result)
@@ -203,8 +204,8 @@ def _print_result(result: CurateResult, output: Path, reporting: Reporting) -> N
 
 
 def _export(dataset: Path, request: str) -> str:
-    from apisr.cli.output import counted
     from apisr.core.errors import InputError
+    from apisr.core.text import counted
     from apisr.curate.export import export_dataset
 
     kind, _, folder = request.partition("=")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from apisr.cli.grouping import grouped
 from apisr.cli.helping import examples
 from apisr.cli.options import OverwriteOption, Reporting, SeedOption
 from apisr.cli.parsers import expand, factor
+
+if TYPE_CHECKING:
+    from apisr.degrade.folder import DegradeResult
 
 EXAMPLES = examples(
     "apisr degrade drawings -o low                          a quarter of the size, as real anime is damaged",
@@ -55,9 +58,8 @@ def command(
     _look/contact_sheet.png.
     An interrupted run goes on where it stopped.
     """
-    from apisr.cli.output import counted, duration, note, say, say_json
+    from apisr.cli.output import note, say, say_json
     from apisr.core.errors import InputError
-    from apisr.core.media import left_out_lines
     from apisr.degrade import load_recipe
     from apisr.degrade.folder import DegradeOptions, degrade_folder
 
@@ -73,12 +75,18 @@ def command(
     if reporting.as_json:
         say_json(result)
     elif not reporting.quiet:
-        notes = f", {len(result.skipped)} were there" if result.skipped else ""
-        notes += f", {len(result.failed)} failed" if result.failed else ""
-        where = f"; look at {result.sheet}" if result.sheet else ""
-        line = (
-            f"{counted(len(result.done), 'picture')} degraded into {output} "
-            f"in {duration(time.monotonic() - began)}{notes}{where}"
-        )
-        say("\n".join([line, *left_out_lines(result.left_out, ("picture",))]))
+        say(_summary(result, output, seconds=time.monotonic() - began))
     raise typer.Exit(1 if result.failed else 0)
+
+
+def _summary(result: DegradeResult, output: Path, *, seconds: float) -> str:
+    """Return what was done, and a line for each reason for which files were left out."""
+    from apisr.cli.output import duration
+    from apisr.core.media import left_out_lines
+    from apisr.core.text import counted
+
+    notes = f", {len(result.skipped)} were there" if result.skipped else ""
+    notes += f", {len(result.failed)} failed" if result.failed else ""
+    where = f"; look at {result.sheet}" if result.sheet else ""
+    line = f"{counted(len(result.done), 'picture')} degraded into {output} in {duration(seconds)}{notes}{where}"
+    return "\n".join([line, *left_out_lines(result.left_out, ("picture",))])

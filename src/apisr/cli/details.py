@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apisr.cli.output import counted, duration
+from apisr.cli.output import duration
+from apisr.core.text import counted
 
 if TYPE_CHECKING:
     from apisr.upscale.models import Networks

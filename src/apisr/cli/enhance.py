@@ -58,9 +58,10 @@ def command(
 
     Alpha, 16 bit and metadata are kept. JPEG and AVIF inputs become PNG, other formats stay.
     """
-    from apisr.cli.output import counted, duration, note, say, say_json
+    from apisr.cli.output import duration, note, say, say_json
     from apisr.cli.parsers import expand
     from apisr.core.media import left_out_lines
+    from apisr.core.text import counted
     from apisr.enhance import EnhanceOptions, enhance_files
 
     options = EnhanceOptions(

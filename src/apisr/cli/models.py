@@ -126,8 +126,9 @@ def verify(
     ] = None,
 ) -> None:
     """Check that model files are whole: SHA-256 of shipped and fetched ones, readability of others."""
-    from apisr.cli.output import counted, say
+    from apisr.cli.output import say
     from apisr.core.errors import ModelError
+    from apisr.core.text import counted
     from apisr.weights import list_models, resolve_model
     from apisr.weights.releases import CATALOGUE, cache_folder, cached
 

@@ -1,12 +1,10 @@
-r"""What is printed: safely, with the right plural, and as JSON that is exactly the result model.
+r"""What is printed: safely, and as JSON that is exactly the result model.
 
 Names of files may hold anything: control characters are shown as escapes, so that a name can neither colour the
 terminal nor overwrite a line. A closed standard output or error is never a crash.
 
     >>> printable("a\x1b[31m.png")
     'a\\x1b[31m.png'
-    >>> counted(1, "picture"), counted(3, "picture")
-    ('1 picture', '3 pictures')
     >>> duration(12000)
     '3 h 20 min'
 """
@@ -23,7 +21,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from apisr.core.text import counted as counted
 from apisr.core.text import printable as shown
 
 if TYPE_CHECKING:

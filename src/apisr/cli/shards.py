@@ -68,8 +68,9 @@ def command(
     Degrading costs more than a training step of a small network; crops of shards cost next to nothing. The same
     command goes on where it was interrupted, and adds what is new.
     """
-    from apisr.cli.output import counted, say, say_json
+    from apisr.cli.output import say, say_json
     from apisr.core.processes import usable_cores
+    from apisr.core.text import counted
     from apisr.train import check_extra
 
     check_extra()

@@ -48,7 +48,8 @@ def command(
     The run's folder (runs/NAME) gets the resolved configuration, metrics.jsonl, TensorBoard events, panels,
     checkpoints, ema.safetensors and best.safetensors.
     """
-    from apisr.cli.output import counted, note, say, say_json
+    from apisr.cli.output import note, say, say_json
+    from apisr.core.text import counted
     from apisr.train import check_extra
     from apisr.train.config import load_config, to_toml
 

@@ -169,8 +169,9 @@ def print_details(report: RunReport, networks: Networks, reporting: WorkReportin
 
 def summary(report: RunReport) -> str:
     """Return a run in one or two lines."""
-    from apisr.cli.output import counted, duration
+    from apisr.cli.output import duration
     from apisr.core.media import left_out_lines
+    from apisr.core.text import counted
 
     done = [result.result for result in report.files if result.result is not None]
     videos = [result for result in done if result.kind == "video"]

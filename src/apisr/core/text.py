@@ -35,7 +35,11 @@ def printable(text: str | Path) -> str:
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """Return a number with its noun in the right form."""
+    """Return a number with its noun in the right form.
+
+    >>> counted(1, "picture"), counted(3, "picture")
+    ('1 picture', '3 pictures')
+    """
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
