@@ -6,8 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -19,7 +20,7 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from app_servers import Server, running, started, wait_until
 from browsers import launched, opened, serious_findings
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from apisr.app.handlers import NotAdded
 from apisr.app.store import Settings
@@ -224,12 +225,121 @@ def test_a_preset_is_saved_by_keyboard_and_escape_saves_nothing(page: Page, serv
 
 def test_what_the_server_refuses_is_seen(page: Page, server: Server) -> None:
     clear(page, server)
-    page.route("**/api/queue/pause", lambda route: route.fulfill(status=400, json={"error": "not now", "code": "busy"}))
+    page.route("**/api/queue/pause", refuse)
     page.locator("#pause-queue").click()
     expect(page.locator("#trouble")).to_contain_text("not now")
     page.locator("#trouble button").click()
     expect(page.locator("#trouble")).to_be_hidden()
     page.unroute("**/api/queue/pause")
+
+
+def refuse(route: Route) -> None:
+    route.fulfill(status=400, json={"error": "not now", "code": "busy"})
+
+
+def is_said(page: Page, address: str, method: str, act: Callable[[], object]) -> None:
+    """A request that is refused, and one without an answer, are both said; `opened` fails where a script stops."""
+    failures = {"not now": refuse, "The app does not answer": Route.abort}
+    for words, fail in failures.items():
+        page.route(address, partial(_answer, method, fail))
+        act()
+        expect(page.locator("#trouble")).to_contain_text(words)
+        page.locator("#trouble button").click()
+        page.unroute(address)
+
+
+def _answer(method: str, fail: Callable[[Route], None], route: Route) -> None:
+    if route.request.method == method:
+        fail(route)
+    else:
+        route.continue_()
+
+
+def test_every_request_that_fails_is_seen(page: Page, server: Server, folder: Path, tmp_path: Path) -> None:
+    clear(page, server)
+    (folder / "inside").mkdir()
+    dialog = page.locator("#browse")
+
+    def add() -> None:
+        page.locator("#open-browse").click()
+        page.locator("#browse-list label", has_text="clip.mkv").locator("input").check()
+        page.locator("#browse-add").click()
+
+    is_said(page, "**/api/browse*", "GET", page.locator("#open-browse").click)
+    expect(dialog).to_be_hidden()
+    page.locator("#open-browse").click()
+    page.route("**/api/browse*", refuse)
+    page.locator("#browse-list button", has_text="Open").first.click()
+    expect(page.locator("#trouble")).to_contain_text("not now")
+    expect(dialog).to_be_hidden()  # it would cover what is said
+    page.unroute("**/api/browse*")
+    page.locator("#trouble button").click()
+    is_said(page, "**/api/add", "POST", add)
+    expect(page.locator("#cards > li")).to_have_count(0)
+
+    def save() -> None:
+        page.locator("#save-preset").press("Enter")
+        page.keyboard.type("Kept")
+        page.keyboard.press("Enter")
+
+    is_said(page, "**/api/presets/*", "PUT", save)
+    expect(page.locator("#preset option")).to_have_count(1)
+    save()
+    expect(page.locator("#preset")).to_have_value("Kept")
+    is_said(page, "**/api/presets/*", "DELETE", page.locator("#remove-preset").click)
+    expect(page.locator("#preset option")).to_have_count(2)
+    page.locator("#remove-preset").click()
+    expect(page.locator("#preset option")).to_have_count(1)
+
+    page.set_input_files("#pick-files", drawing(tmp_path / "refused.png"))
+    expect(page.locator("#start")).to_be_enabled(timeout=60_000)
+    is_said(page, "**/api/jobs", "POST", page.locator("#start").click)
+    expect(page.locator("#start")).to_be_enabled()
+    page.locator("#pause-queue").click()
+    expect(page.locator("#pause-queue")).to_have_text("Resume the queue")
+    page.locator("#start").click()
+    details = page.locator("#jobs [data-action=details]")
+    is_said(page, "**/api/jobs/*", "GET", details.click)
+    expect(page.locator("#details")).to_be_hidden()
+    details.click()
+    expect(page.locator("#details-command")).to_contain_text("apisr upscale")
+    page.keyboard.press("Escape")
+    page.locator("#pause-queue").click()
+    expect(page.locator("#pause-queue")).to_have_text("Pause the queue")
+    clear(page, server)
+
+
+def test_a_language_that_does_not_come_changes_nothing(page: Page) -> None:
+    page.route("**/i18n/ja.json", lambda route: route.abort())
+    page.locator("#language").select_option("ja")
+    expect(page.locator("#trouble")).to_contain_text("The app does not answer")
+    expect(page.locator("#language")).to_have_value("en")
+    assert page.evaluate("document.documentElement.lang") == "en"
+
+
+def test_a_page_whose_first_request_fails_loads_later(browser: Browser, server: Server) -> None:
+    with opened(browser, server.address) as page:
+        page.route(re.compile("/api/(state|events)"), lambda route: route.abort())
+        page.reload()
+        expect(page.locator("#trouble")).to_contain_text("The app does not answer")
+        expect(page.locator("#offline")).to_be_visible()
+        expect(page.locator("#open-browse")).to_be_hidden()
+        page.unroute(re.compile("/api/(state|events)"))
+        expect(page.locator("#offline")).to_be_hidden()
+        expect(page.locator("#open-browse")).to_be_visible()
+
+
+def test_a_command_that_may_not_be_copied_is_selected(page: Page, server: Server, tmp_path: Path) -> None:
+    clear(page, server)
+    page.set_input_files("#pick-files", drawing(tmp_path / "copied.png"))
+    expect(page.locator("#start")).to_be_enabled(timeout=60_000)
+    page.locator("#start").click()
+    page.locator("#jobs [data-action=details]").click()
+    page.evaluate("delete Navigator.prototype.clipboard")  # as with plain http from another machine
+    page.locator("#copy-command").click()
+    assert page.evaluate("getSelection().toString()").startswith("apisr upscale")
+    page.keyboard.press("Escape")
+    clear(page, server)
 
 
 def test_two_tabs_agree(browser: Browser, page: Page, server: Server, tmp_path: Path) -> None:

@@ -9,18 +9,25 @@ export class ApiError extends Error {
   }
 }
 
-async function answer(response) {
-  const type = response.headers.get("content-type") ?? "";
-  const values = type.includes("json") ? await response.json() : {};
+// Where no answer comes, the error has the code "offline" and no message: each page has its own words for that.
+async function ask(path, options) {
+  let response;
+  let values = {};
+  try {
+    response = await fetch(path, options);
+    if (response.headers.get("content-type")?.includes("json")) values = await response.json();
+  } catch {
+    throw new ApiError("", "offline");
+  }
   if (!response.ok) throw new ApiError(values.error ?? response.statusText, values.code);
   return values;
 }
 
-export const get = async (path) => answer(await fetch(path));
+export const get = (path) => ask(path);
 
-export async function send(method, path, values) {
+export function send(method, path, values) {
   const headers = { "Content-Type": "application/json" };
-  return answer(await fetch(path, { method, headers, body: JSON.stringify(values ?? {}) }));
+  return ask(path, { method, headers, body: JSON.stringify(values ?? {}) });
 }
 
 export const post = (path, values) => send("POST", path, values);

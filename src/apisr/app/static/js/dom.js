@@ -50,6 +50,16 @@ export function complain(text) {
   banner.hidden = false;
 }
 
+// Wait for an answer; `undefined` where none comes, after saying why.
+export async function attempt(promise) {
+  try {
+    return await promise;
+  } catch (error) {
+    complain(error.message || t("offline"));
+    return undefined;
+  }
+}
+
 // A slider between two pictures: a range for the keyboard, and the pointer on the pictures themselves.
 export function wireCompare(frame, after, line, range) {
   const show = () => {

@@ -51,7 +51,7 @@ async function work() {
     try {
       known.set(key, await api.post(`/api/items/${item.id}/plan`, { settings: wanted }));
     } catch (error) {
-      if (!error.code) break; // the server does not answer: asked again when it does
+      if (!error.code || error.code === "offline") break; // the server does not answer: asked again when it does
       known.set(key, { error: error.message });
     }
     if (known.size > KEPT) known.delete(known.keys().next().value);

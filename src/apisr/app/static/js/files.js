@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import * as estimates from "./estimates.js";
-import { byId, complain, keyed, make, say } from "./dom.js";
+import { attempt, byId, keyed, make, say } from "./dom.js";
 import { clock, forPage, language, size, t } from "./i18n.js";
 import { refresh } from "./main.js";
 
@@ -18,7 +18,7 @@ export function wire(state) {
   const over = (on) => drop.classList.toggle("over", on);
   for (const name of ["dragenter", "dragover"]) document.addEventListener(name, (event) => { event.preventDefault(); over(true); });
   for (const name of ["dragleave", "drop"]) document.addEventListener(name, (event) => { event.preventDefault(); if (name === "drop" || !event.relatedTarget) over(false); });
-  document.addEventListener("drop", async (event) => uploadAll(await droppedFiles(event.dataTransfer)));
+  document.addEventListener("drop", async (event) => uploadAll((await attempt(droppedFiles(event.dataTransfer))) ?? []));
   byId("pick-files").addEventListener("change", (event) => { uploadAll([...event.target.files]); event.target.value = ""; });
   byId("pick-folder").addEventListener("change", (event) => { uploadAll([...event.target.files]); event.target.value = ""; });
   byId("select-all").addEventListener("change", (event) => {
@@ -26,9 +26,7 @@ export function wire(state) {
     refresh();
   });
   byId("remove-selected").addEventListener("click", async () => {
-    for (const id of [...state.selected]) {
-      try { await api.send("DELETE", `/api/items/${id}`); } catch (error) { complain(error.message || t("offline")); }
-    }
+    for (const id of [...state.selected]) await attempt(api.send("DELETE", `/api/items/${id}`));
   });
   byId("open-browse").addEventListener("click", () => browse(""));
   byId("browse-cancel").addEventListener("click", () => byId("browse").close());
@@ -163,7 +161,8 @@ let picked = new Set();
 
 async function browse(id) {
   picked = new Set();
-  const listing = await api.get(`/api/browse?id=${encodeURIComponent(id)}`);
+  const listing = await attempt(api.get(`/api/browse?id=${encodeURIComponent(id)}`));
+  if (!listing) { byId("browse").close(); return; }
   byId("browse-title").textContent = listing.name;
   byId("browse-add").disabled = true;
   const rows = listing.entries.map((entry) => {
@@ -183,8 +182,10 @@ async function browse(id) {
 async function addPicked() {
   const before = new Set(shared.items.map((item) => item.id));
   byId("browse").close();
-  const { left_out: leftOut } = await api.post("/api/add", { ids: [...picked] });
-  sayLeftOut(leftOut);
-  for (const item of (await api.get("/api/state")).items) if (!before.has(item.id)) shared.selected.add(item.id);
+  const added = await attempt(api.post("/api/add", { ids: [...picked] }));
+  if (!added) return;
+  sayLeftOut(added.left_out);
+  const now = await attempt(api.get("/api/state"));
+  for (const item of now?.items ?? []) if (!before.has(item.id)) shared.selected.add(item.id);
   refresh();
 }

@@ -10,11 +10,11 @@ function setTheme(theme) {
   byId("theme").value = theme;
 }
 
-// `onLanguage` shows again what is not marked with data-text.
-export async function wireHeader(onLanguage) {
+// `onLanguage` shows again what is not marked with data-text; `onTrouble` says that no texts came.
+export async function wireHeader(onLanguage, onTrouble) {
   const setLanguage = async (name) => {
-    await i18n.use(name);
-    byId("language").value = name;
+    try { await i18n.use(name); } catch { onTrouble(); }
+    byId("language").value = i18n.language;
     onLanguage();
   };
   setTheme(localStorage.getItem("theme") ?? "auto");

@@ -16,15 +16,23 @@ export function preferred() {
   return "en";
 }
 
+// Throws where the texts are not to be had; the language then stays.
 export async function use(name) {
-  language = name;
-  const read = async (file) => (await fetch(`/static/i18n/${file}.json`)).json();
-  if (fallback.skip === undefined) fallback = await read("en");
-  texts = name === "en" ? fallback : await read(name);
-  localStorage.setItem("language", name);
-  document.documentElement.lang = name;
-  for (const element of document.querySelectorAll("[data-text]")) element.textContent = t(element.dataset.text);
-  for (const element of document.querySelectorAll("[data-label]")) element.setAttribute("aria-label", t(element.dataset.label));
+  const read = async (file) => {
+    const response = await fetch(`/static/i18n/${file}.json`);
+    if (!response.ok) throw new Error(response.statusText);
+    return response.json();
+  };
+  try {
+    if (fallback.skip === undefined) fallback = await read("en");
+    texts = name === "en" ? fallback : await read(name);
+    language = name;
+    localStorage.setItem("language", name);
+  } finally {
+    document.documentElement.lang = language;
+    for (const element of document.querySelectorAll("[data-text]")) element.textContent = t(element.dataset.text);
+    for (const element of document.querySelectorAll("[data-label]")) element.setAttribute("aria-label", t(element.dataset.label));
+  }
 }
 
 // t("added", {count: 3}): {count} is put in; "key#one" is taken where the language has a singular and count is 1.

@@ -65,7 +65,7 @@ export function show(state) {
   changed();
 }
 
-export function fail(message) {
+function fail(message) {
   byId("look-error").textContent = message;
   byId("look-error").hidden = !message;
 }
@@ -167,7 +167,7 @@ async function compareModels() {
       if (now.id !== shared.current) break;
       byId("models-side").append(make("figure", {}, make("img", { src: answer.after, alt: model.name }), make("figcaption", { class: "soft" }, `${model.name} · ${number(answer.seconds, 2)} s`)));
     } catch (error) {
-      byId("models-side").append(make("figure", {}, make("figcaption", { class: "error" }, `${model.name}: ${error.message}`)));
+      byId("models-side").append(make("figure", {}, make("figcaption", { class: "error" }, `${model.name}: ${error.message || t("offline")}`)));
     }
   }
   byId("compare-models").disabled = false;
@@ -188,7 +188,7 @@ async function playClip() {
       clip.play().catch(() => {});
     }
   } catch (error) {
-    fail(error.message);
+    fail(error.message || t("offline"));
   }
   button.disabled = false;
   button.textContent = t("playClip");

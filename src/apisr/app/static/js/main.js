@@ -1,7 +1,7 @@
 // The page: one state, changed by answers and events of the server, shown by the modules beside this one.
 
 import * as api from "./api.js";
-import { byId, complain, say } from "./dom.js";
+import { attempt, byId, complain, say } from "./dom.js";
 import { wireHeader } from "./header.js";
 import { forPage, t } from "./i18n.js";
 import * as estimates from "./estimates.js";
@@ -50,15 +50,19 @@ const handlers = {
 };
 
 async function start() {
-  await wireHeader(() => refresh());
+  await wireHeader(() => refresh(), () => complain(t("offline")));
   for (const part of [estimates, files, settings, look, queue]) part.wire(state);
-  let offline = false;
-  api.listen(handlers, async (there) => {
+  let missed = false; // something that the server said
+  const load = async () => {
+    missed = false;
+    const now = await attempt(api.get("/api/state"));
+    if (now) take(now); else missed = true;
+  };
+  api.listen(handlers, (there) => {
     byId("offline").hidden = there;
-    if (there && offline) take(await api.get("/api/state"));
-    offline = !there;
+    if (!there) missed = true; else if (missed) load();
   });
-  take(await api.get("/api/state"));
+  await load();
   document.documentElement.dataset.ready = "yes";
 }
 

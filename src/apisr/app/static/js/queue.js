@@ -1,7 +1,7 @@
 // The queue and its results.
 
 import * as api from "./api.js";
-import { byId, complain, keyed, make, say, wireCompare } from "./dom.js";
+import { attempt, byId, keyed, make, say, wireCompare } from "./dom.js";
 import { duration, forPage, language, number, size, t } from "./i18n.js";
 
 const OPEN = ["waiting", "running", "paused"];
@@ -27,17 +27,17 @@ export function wire(state) {
   byId("details-close").addEventListener("click", () => byId("details").close());
   byId("details").addEventListener("close", () => { byId("result-video").pause(); byId("result-video").removeAttribute("src"); });
   byId("copy-command").addEventListener("click", async () => {
-    await navigator.clipboard.writeText(byId("details-command").textContent);
-    say(t("copied"));
+    try {
+      await navigator.clipboard.writeText(byId("details-command").textContent);
+      say(t("copied"));
+    } catch { // not allowed, or not there (plain http from another machine): the keyboard copies what is selected
+      getSelection().selectAllChildren(byId("details-command"));
+    }
   });
 }
 
 export function notify(text) {
   if (byId("notify").checked && document.hidden && window.Notification?.permission === "granted") new Notification("apisr", { body: text });
-}
-
-async function attempt(promise) {
-  try { await promise; } catch (error) { complain(error.message || t("offline")); }
 }
 
 export function show(state) {
@@ -157,7 +157,8 @@ function act(id, action) {
 async function details(id) {
   const job = shared.jobs.find((one) => one.id === id);
   if (!job) return;
-  const more = await api.get(`/api/jobs/${id}`);
+  const more = await attempt(api.get(`/api/jobs/${id}`));
+  if (!more) return;
   byId("details-title").textContent = job.name;
   byId("details-command").textContent = more.command;
   byId("details-log").textContent = more.log.map(forPage).join("\n");

@@ -1,7 +1,7 @@
 // What a person chooses, presets of it, and the button that starts.
 
 import * as api from "./api.js";
-import { byId, make, say } from "./dom.js";
+import { attempt, byId, make, say } from "./dom.js";
 import * as estimates from "./estimates.js";
 import { duration, language, size, t } from "./i18n.js";
 import * as look from "./look.js";
@@ -18,14 +18,11 @@ export function wire(state) {
     event.preventDefault();
     const items = shared.items.filter((item) => shared.selected.has(item.id) && !item.error).map((item) => item.id);
     byId("start").disabled = true;
-    try {
-      const { jobs } = await api.post("/api/jobs", { items, settings: current() });
-      say(t("queued", { count: jobs.length }));
+    const queued = await attempt(api.post("/api/jobs", { items, settings: current() }));
+    if (queued) {
+      say(t("queued", { count: queued.jobs.length }));
       shared.selected.clear();
       byId("queue").scrollIntoView({ block: "nearest" });
-    } catch (error) {
-      say(error.message);
-      look.fail(error.message);
     }
     refresh();
   });
@@ -48,15 +45,16 @@ export function wire(state) {
   byId("save-preset").addEventListener("click", async () => {
     const name = await ask(t("presetName"));
     if (!name) return;
-    await api.send("PUT", `/api/presets/${encodeURIComponent(name)}`, { settings: current() });
-    shared.presets = { ...shared.presets, [name]: current() };
+    const settings = current();
+    if (!(await attempt(api.send("PUT", `/api/presets/${encodeURIComponent(name)}`, { settings })))) return;
+    shared.presets = { ...shared.presets, [name]: settings };
     showPresets();
     byId("preset").value = name;
     refresh();
   });
   byId("remove-preset").addEventListener("click", async () => {
     const name = byId("preset").value;
-    await api.send("DELETE", `/api/presets/${encodeURIComponent(name)}`);
+    if (!(await attempt(api.send("DELETE", `/api/presets/${encodeURIComponent(name)}`)))) return;
     const { [name]: _, ...rest } = shared.presets;
     shared.presets = rest;
     refresh();

@@ -41,7 +41,7 @@ function showReport() {
 }
 
 async function start() {
-  await wireHeader(() => { showLibrary(); sheet.relabel(); });
+  await wireHeader(() => { showLibrary(); sheet.relabel(); }, () => problem(t("offlineReview")));
   try {
     if (wish.get("dataset")) {
       byId("to-upscale").hidden = (await sheet.open(wish.get("dataset"))).alone;

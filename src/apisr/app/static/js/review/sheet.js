@@ -112,7 +112,7 @@ function apply(row, decision) {
   saving(1);
   queue = queue.then(() => api.post(`/api/datasets/${dataset}/decisions`, { ids: [row.id], decision })).then(() => problem(""), (error) => {
     put(before);
-    problem(t("notSaved", { reason: error.code ? error.message : t("offlineReview") }));
+    problem(t("notSaved", { reason: error.message || t("offlineReview") }));
   }).finally(() => saving(-1));
 }
 
