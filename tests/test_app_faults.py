@@ -315,6 +315,7 @@ def test_every_refusal_says_what_to_do(server: Server, tmp_path: Path) -> None:
         "bad-request": server.ask("POST", "/api/jobs", b"not json"),
         "bad-request (list)": server.post("/api/jobs", []),
         "bad-request (ids)": server.post("/api/jobs", {"items": "a"}),
+        "bad-request (id)": server.post("/api/jobs", {"items": [item, None]}),
         "bad-request (long)": server.post("/api/jobs", {"items": ["a" * (1 << 20)]}),
         "bad-request (time)": server.ask("GET", f"/api/items/{item}/frame?time=-1"),
         "bad-request (name)": server.ask("PUT", "/api/presets/%20", b"{}"),

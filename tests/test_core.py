@@ -25,6 +25,8 @@ from apisr.core.media import find_media, kind_of_content, media_kind
 from apisr.core.memory import available_memory, check_memory, total_memory
 from apisr.core.pipeline import Stage, map_ordered, prefetch
 from apisr.core.progress import Cancel, Progress
+from apisr.curate.run import find_videos
+from apisr.image import find_pictures
 
 
 def code_of(action: Callable[[], object]) -> str:
@@ -154,6 +156,16 @@ def test_content_decides_before_the_ending(tmp_path: Path) -> None:
     assert [path.name for path in listing.found] == ["a.mkv", "b.png", "c.jfif", "d.TGA"]
     assert [path.name for path in listing.left_out] == ["e.txt"]
     assert [path.name for path in find_media(tmp_path, kinds=["video"]).found] == ["b.png"]
+
+
+def test_what_is_named_itself_is_not_left_out(tmp_path: Path) -> None:
+    for name in ("a.png", "b.mkv", "c.txt", "d.txt"):
+        (tmp_path / name).write_bytes(b"")
+    folder, named = tmp_path, tmp_path / "c.txt"
+    assert find_pictures([folder, named]).left_out == dict.fromkeys(
+        [tmp_path / "b.mkv", tmp_path / "d.txt"], "other-kind"
+    )
+    assert find_videos([folder, named]) == ([tmp_path / "b.mkv", named], {tmp_path / "d.txt": "other-kind"})
 
 
 def test_a_search_follows_links_once(tmp_path: Path) -> None:

@@ -206,6 +206,8 @@ def test_outputs_beside_their_sources_are_not_taken_again(tmp_path: Path, tiny_x
     assert [job.source.name for job in plan.jobs] == [f"a{suffix}", "own.png", "own_x2.png"]
     assert plan.left_out == {folder / f"a_x2{suffix}": "earlier-output"}
     assert len(plan_jobs([folder / f"a_x2{suffix}"], tmp_path / "out", options).jobs) == 1
+    named = plan_jobs([folder, folder / f"a_x2{suffix}"], tmp_path / "out", options)
+    assert (len(named.jobs), named.left_out) == (4, {})
 
 
 @pytest.mark.parametrize(

@@ -107,9 +107,13 @@ def texts_of(value: object) -> list[str]:
     Raises:
         InputError: it is not one.
     """
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in cast("list[object]", value)):
+    if not isinstance(value, list):
         raise InputError(f"expected a list of ids, got {type(value).__name__}. {RELOAD}", code="bad-request")
-    return cast("list[str]", value)
+    items = cast("list[object]", value)
+    others = [item for item in items if not isinstance(item, str)]
+    if others:
+        raise InputError(f"expected ids that are text, got {type(others[0]).__name__}. {RELOAD}", code="bad-request")
+    return cast("list[str]", items)
 
 
 def settings_of(value: object) -> Settings:

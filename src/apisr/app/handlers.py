@@ -25,7 +25,7 @@ from apisr.app.store import Item, Job, Store
 from apisr.app.worker_process import WorkerProcess
 from apisr.core.errors import ApisrError, InputError
 from apisr.core.files import free_bytes, real_path
-from apisr.core.media import LeftOut, MediaKind, find_media, media_kind, names_by_reason
+from apisr.core.media import LeftOut, MediaKind, find_media, media_kind, names_by_reason, not_taken
 from apisr.core.text import NAMES_SHOWN, printable
 
 #: Why a picked file, or a file of a picked folder, is not added. ``outside`` is a link that leads out of the folder of
@@ -153,7 +153,7 @@ class App:
 
     def _found(self, paths: Sequence[Path]) -> tuple[dict[Path, MediaKind], dict[Path, NotAdded]]:
         found: dict[Path, MediaKind] = {}
-        left_out: dict[Path, NotAdded] = {}
+        left_out: dict[Path, LeftOut] = {}
         for path in paths:
             if path.is_dir():
                 listing = find_media(path)
@@ -163,8 +163,9 @@ class App:
                 found[path] = kind
             else:
                 left_out[path] = "other-kind"
-        left_out |= dict.fromkeys([path for path in found if not self.store.is_inside(path)], "outside")
-        return {path: kind for path, kind in found.items() if path not in left_out}, left_out
+        inside: dict[Path, MediaKind] = {path: kind for path, kind in found.items() if self.store.is_inside(path)}
+        outside: dict[Path, NotAdded] = {path: "outside" for path in found if path not in inside}
+        return inside, {**not_taken(left_out, found), **outside}
 
     async def upload(self, request: Request) -> Response:
         """Take a file: the body is the file, ``?name=`` its name. It is written as it comes."""

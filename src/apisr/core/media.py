@@ -127,6 +127,16 @@ def left_out_lines(left_out: Mapping[Path, LeftOut], kinds: Collection[MediaKind
     ]
 
 
+def not_taken(left_out: Mapping[Path, Reason], taken: Collection[Path]) -> dict[Path, Reason]:
+    """Return what was left out, without the files that were taken all the same, as they were named one by one.
+
+    >>> left_out = not_taken({Path("a.txt"): "other-kind", Path("a_x2.png"): "earlier-output"}, {Path("a_x2.png")})
+    >>> [path.name for path in left_out]
+    ['a.txt']
+    """
+    return {path: reason for path, reason in left_out.items() if path not in taken}
+
+
 def names_by_reason(left_out: Mapping[Path, Reason]) -> dict[Reason, list[str]]:
     """Return the names of files that were left out, as they can be shown, for each reason.
 

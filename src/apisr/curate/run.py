@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from apisr.core.errors import InputError
-from apisr.core.media import LeftOut, find_media, is_dataset, left_out_lines
+from apisr.core.media import LeftOut, find_media, is_dataset, left_out_lines, not_taken
 from apisr.core.processes import usable_cores
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.core.text import printable
@@ -148,7 +148,7 @@ def find_videos(inputs: Sequence[Path]) -> tuple[list[Path], dict[Path, LeftOut]
     if not found:
         listed = ", ".join(f"'{printable(path)}'" for path in inputs) or "nothing"
         raise InputError(f"no videos in {listed}. Give videos, or folders of them.", code="no-videos")
-    return list(found), left_out
+    return list(found), not_taken(left_out, found)
 
 
 def resolved(settings: CurateSettings) -> CurateSettings:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from apisr.core.errors import InputError
 from apisr.core.files import not_a_file, real_path
-from apisr.core.media import LeftOut, find_media
+from apisr.core.media import LeftOut, find_media, not_taken
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def find_pictures(source: Path | Sequence[Path], *, without: Path | None = None)
     left_out: dict[Path, LeftOut] = {}
     for listing in listings:
         left_out |= listing.left_out
-    return PictureListing(tuple(found), left_out)
+    return PictureListing(tuple(found), not_taken(left_out, {path for path, _ in found}))
 
 
 def _pictures_of(source: Path, without: Path | None) -> PictureListing:

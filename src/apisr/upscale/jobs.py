@@ -13,7 +13,7 @@ from pathlib import Path
 
 from apisr.core.errors import Cancelled, InputError
 from apisr.core.files import not_a_file, real_path
-from apisr.core.media import HEAD_BYTES, LeftOut, MediaListing, find_media, kind_of_name, media_kind
+from apisr.core.media import HEAD_BYTES, LeftOut, MediaListing, find_media, kind_of_name, media_kind, not_taken
 from apisr.core.progress import Cancel, ProgressFn, no_progress
 from apisr.upscale.existing import mark_of, resolve_existing
 from apisr.upscale.job import Job, JobContext, JobPlan, JobReport, failed_result, job_result
@@ -72,7 +72,7 @@ def plan_jobs(
         )
     _check_distinct(jobs)
     _check_options(jobs, options)
-    return JobPlan(tuple(jobs), left_out)
+    return JobPlan(tuple(jobs), not_taken(left_out, {job.source for job in jobs}))
 
 
 def run_jobs(
