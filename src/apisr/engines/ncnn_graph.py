@@ -23,6 +23,8 @@ Arrays = Mapping[str, NDArray[np.float32]]
 
 _MAGIC = 7767517
 _SOURCE, _RESULT = "in0", "out0"
+#: Slopes of the activations that a convolution of ncnn can do itself.
+_SLOPES = {"relu": 0.0, "leakyrelu": 0.1}
 
 
 @dataclass
@@ -85,9 +87,9 @@ class Graph:
         weight = self._arrays[f"{name}.weight"]
         return self.add("PReLU", [source], f"0={weight.size}", [_raw(weight)])
 
-    def relu(self, source: str) -> str:
-        """Add a ReLU."""
-        return self.add("ReLU", [source], "0=0.0")
+    def relu(self, source: str, *, slope: float = 0.0) -> str:
+        """Add a ReLU, or a leaky one with that slope."""
+        return self.add("ReLU", [source], f"0={slope}")
 
     def sum(self, first: str, second: str) -> str:
         """Add the sum of two blobs."""
@@ -176,19 +178,30 @@ def compact(hyper: Mapping[str, Any], arrays: Arrays) -> Graph:
     }
     count, unshuffle, scale = int(values["depth"]) + 2, int(values["unshuffle"]), int(values["scale"])
     dilations = cast(Sequence[int], values["dilations"] or [1] * count)
-    slope = {"relu": 0.0, "leakyrelu": 0.1}.get(str(values["activation"]))
     graph = Graph(arrays)
     y = graph.unshuffled(_SOURCE, unshuffle)
-    for number in range(count):
-        last = number == count - 1
-        y = graph.convolution(y, f"body.{2 * number}", dilation=dilations[number], slope=None if last else slope)
-        if not last and values["activation"] == "prelu":
-            y = graph.slopes(y, f"body.{2 * number + 1}")
-        elif not last and values["activation"] == "silu":
-            y = graph.add("Swish", [y], "")
+    for number in range(count - 1):
+        y = _activated(graph, y, 2 * number, str(values["activation"]), dilation=dilations[number])
+    y = graph.convolution(y, f"body.{2 * count - 2}", dilation=dilations[-1])
     y = graph.shuffled(y, scale * unshuffle)
     graph.finish(graph.sum(y, graph.enlarged(_SOURCE, scale)))
     return graph
+
+
+def _activated(graph: Graph, source: str, number: int, activation: str, *, dilation: int = 1) -> str:
+    """Layer `number` of a Compact body, a convolution, and the activation behind it."""
+    slope = _SLOPES.get(activation)
+    y = graph.convolution(source, f"body.{number}", dilation=dilation, slope=slope)
+    return y if slope is not None else _after(graph, y, number, activation)
+
+
+def _after(graph: Graph, source: str, number: int, activation: str) -> str:
+    """The activation behind layer `number` of a Compact body, as a layer of its own."""
+    if activation == "prelu":
+        return graph.slopes(source, f"body.{number + 1}")
+    if activation == "silu":
+        return graph.add("Swish", [source], "")
+    return graph.relu(source, slope=_SLOPES[activation])
 
 
 def lite(hyper: Mapping[str, Any], arrays: Arrays) -> Graph:
@@ -203,9 +216,11 @@ def lite(hyper: Mapping[str, Any], arrays: Arrays) -> Graph:
         y = graph.convolution(y, f"context.{2 * number}", slope=slope)
         if meeting:
             y = graph.relu(graph.sum(y, _deep(graph, y, deep)))
-    y = graph.relu(graph.sum(graph.convolution(_SOURCE, "body.0"), graph.shuffled(y, 4)))
-    for number in range(1, depth + 2):
-        y = graph.convolution(y, f"body.{2 * number}", slope=None if number == depth + 1 else 0.0)
+    activation = str(hyper.get("activation", "relu"))
+    y = _after(graph, graph.sum(graph.convolution(_SOURCE, "body.0"), graph.shuffled(y, 4)), 0, activation)
+    for number in range(1, depth + 1):
+        y = _activated(graph, y, 2 * number, activation)
+    y = graph.convolution(y, f"body.{2 * depth + 2}")
     graph.finish(graph.sum(graph.shuffled(y, scale), graph.enlarged(_SOURCE, scale)))
     return graph
 

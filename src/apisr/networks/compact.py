@@ -73,9 +73,9 @@ class Compact(nn.Module):
         steps = _dilations(dilations, depth)
         layers: list[nn.Module] = [_convolution(in_channels * unshuffle**2, features, steps[0])]
         for step in steps[1:-1]:
-            layers += [_activation(activation, features), _convolution(features, features, step)]
+            layers += [activation_layer(activation, features), _convolution(features, features, step)]
         layers += [
-            _activation(activation, features),
+            activation_layer(activation, features),
             _convolution(features, out_channels * (scale * unshuffle) ** 2, steps[-1]),
         ]
         self.body = nn.ModuleList(layers)
@@ -106,7 +106,8 @@ def _convolution(in_features: int, out_features: int, dilation: int) -> nn.Conv2
     return nn.Conv2d(in_features, out_features, 3, padding=dilation, dilation=dilation)
 
 
-def _activation(kind: Activation, features: int) -> nn.Module:
+def activation_layer(kind: Activation, features: int) -> nn.Module:
+    """The activation called `kind` for so many channels."""
     if kind == "prelu":
         return nn.PReLU(features)
     if kind == "relu":

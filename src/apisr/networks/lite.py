@@ -1,7 +1,7 @@
 """Lite: Compact with a wider view, for processors.
 
-A :class:`~apisr.networks.compact.Compact` network at full resolution, with ReLU, and beside it a small stack of
-convolutions at a quarter of the resolution (pixels un-shuffled by 4). What that *context branch* sees is added to the
+A :class:`~apisr.networks.compact.Compact` network at full resolution, and beside it a small stack of convolutions
+with ReLU at a quarter of the resolution (pixels un-shuffled by 4). What that *context branch* sees is added to the
 features after the first convolution, so that everything behind can use it. Blocks and blotches of heavy compression
 are larger than what a dozen 3x3 convolutions see; the branch of the shipped `apisr-x4-fast` sees 40
 pixels further for a third of the body's cost. A *deep level* (optional) does the same to the branch at an eighth of the
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from apisr.networks.compact import Activation, activation_layer
 from apisr.networks.registry import Architecture, Hyper, HyperDict
 from apisr.networks.traits import ModelTraits
 
@@ -36,6 +37,7 @@ DEFAULTS: HyperDict = {
     "context_depth": 6,
     "deep_features": 0,
     "deep_depth": 0,
+    "activation": "relu",
 }
 
 #: Side of the blocks that are one pixel of the context branch.
@@ -55,6 +57,7 @@ class Lite(nn.Module):
         context_depth: 3x3 convolutions of the context branch after its first.
         deep_features: channels of the deep level; 0: there is none.
         deep_depth: 3x3 convolutions of the deep level.
+        activation: of the body, as in :class:`~apisr.networks.compact.Compact`; the branch has ReLU.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Lite(nn.Module):
         context_depth: int = 6,
         deep_features: int = 0,
         deep_depth: int = 0,
+        activation: Activation = "relu",
     ) -> None:
         super().__init__()
         self.scale = scale
@@ -75,8 +79,9 @@ class Lite(nn.Module):
         self.deep_place = 2 * (context_depth // 2)
         body: list[nn.Module] = [nn.Conv2d(3, features, 3, padding=1)]
         for _ in range(depth):
-            body += [nn.ReLU(inplace=True), nn.Conv2d(features, features, 3, padding=1)]
-        self.body = nn.ModuleList([*body, nn.ReLU(inplace=True), nn.Conv2d(features, 3 * scale**2, 3, padding=1)])
+            body += [activation_layer(activation, features), nn.Conv2d(features, features, 3, padding=1)]
+        body += [activation_layer(activation, features), nn.Conv2d(features, 3 * scale**2, 3, padding=1)]
+        self.body = nn.ModuleList(body)
         branch: list[nn.Module] = [nn.Conv2d(3 * BLOCK**2, context_features, 3, padding=1)]
         for _ in range(context_depth):
             branch += [nn.ReLU(inplace=True), nn.Conv2d(context_features, context_features, 3, padding=1)]
@@ -129,7 +134,7 @@ def build(hyper: Hyper) -> Lite:
 
 
 def detect(state: Mapping[str, Tensor]) -> HyperDict | None:
-    """Read the hyper-parameters from the shapes."""
+    """Read the hyper-parameters from the shapes; activations without parameters are taken for ReLU."""
     names = {part: _numbers(state, part) for part in ("body", "context", "deep")}
     known = tuple(f"{part}." for part in names)
     if not (names["body"] and names["context"]) or any(not key.startswith(known) for key in state):
@@ -146,6 +151,7 @@ def detect(state: Mapping[str, Tensor]) -> HyperDict | None:
         "context_depth": names["context"][-1] // 2 - 1,
         "deep_features": int(state["deep.0.weight"].shape[0]) if names["deep"] else 0,
         "deep_depth": names["deep"][-1] // 2 - 1 if names["deep"] else 0,
+        "activation": "prelu" if "body.1.weight" in state else "relu",
     }
 
 

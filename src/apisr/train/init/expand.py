@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ def expand(network: Compact | Lite, state: Mapping[str, Tensor], *, noise: float
     begins by He's rule, but for its last convolution, which is zero.
 
     Args:
-        network: the larger one, with ReLU.
+        network: the larger one; a Compact network with ReLU, or a Lite one with the activation of the smaller one.
         state: of the smaller one: the same number of features, scale and un-shuffling.
         noise: on new weights but those of the residual path (:mod:`apisr.train.init.residual_path`); it comes from
             torch's global generator.
@@ -59,8 +60,8 @@ def expand(network: Compact | Lite, state: Mapping[str, Tensor], *, noise: float
         _expand_deep(network, state)
         return
     if isinstance(network, Lite):
-        _check_is_body(state, numbers, len(convolutions))
-        init_context(network)
+        _expand_body(network, state, numbers)
+        return
     _check_layers(network, convolutions, numbers)
     remaining = iter(numbers)
     for layer in convolutions:
@@ -70,7 +71,7 @@ def expand(network: Compact | Lite, state: Mapping[str, Tensor], *, noise: float
             _take(layer, state, f"body.{next(remaining)}")
 
 
-def _check_layers(network: Compact | Lite, convolutions: list[nn.Conv2d], numbers: list[int]) -> None:
+def _check_layers(network: Compact, convolutions: list[nn.Conv2d], numbers: list[int]) -> None:
     if not isinstance(network.body[1], nn.ReLU):
         raise InputError(
             "model.expand needs the activation relu, which leaves identities as they are. Start from weights of such a "
@@ -120,15 +121,29 @@ def _expand_deep(network: Lite, state: Mapping[str, Tensor]) -> None:
     init_deep(network)
 
 
-def _check_is_body(state: Mapping[str, Tensor], numbers: list[int], expected: int) -> None:
-    """Refuse what is not the body of a Lite network: a Compact one with as many convolutions, without PReLU."""
-    names = {f"body.{number}.{kind}" for number in numbers for kind in ("weight", "bias")}
-    if len(numbers) == expected and names == set(state):
+def _expand_body(network: Lite, state: Mapping[str, Tensor], numbers: list[int]) -> None:
+    """Take the weights of a Compact network as the body; the context branch begins by adding nothing."""
+    _check_is_body(network, state, numbers)
+    init_context(network)
+    for number in numbers:
+        _take(cast(nn.Conv2d, network.body[number]), state, f"body.{number}")
+    for number, layer in enumerate(network.body):
+        if isinstance(layer, nn.PReLU):
+            layer.weight.copy_(state[f"body.{number}.weight"])
+
+
+def _check_is_body(network: Lite, state: Mapping[str, Tensor], numbers: list[int]) -> None:
+    """Refuse what is not the body of a Lite network: a Compact one with as many convolutions and its activation."""
+    expected = {f"body.{name}" for name in network.body.state_dict()}
+    if expected == set(state):
         return
-    other = sorted(set(state) - names)
-    found = f"'{other[0]}' besides" if other else f"{len(numbers)} convolutions"
+    activation = "prelu" if isinstance(network.body[1], nn.PReLU) else "relu"
+    count = sum(isinstance(layer, nn.Conv2d) for layer in network.body)
+    other = sorted(set(state) - expected)
+    found = f"'{other[0]}' besides" if other and len(numbers) == count else f"{len(numbers)} convolutions"
     raise InputError(
-        f"model.expand makes a Lite network of a Compact one with the activation relu and {expected} convolutions, got "
-        f"{found}. Set model.arguments.depth, or model.expand=false for weights of a whole Lite network.",
+        f"model.expand makes a Lite network of a Compact one with the activation {activation} and {count} "
+        f"convolutions, got {found}. Set model.arguments.depth and activation, or model.expand=false for weights of a "
+        "whole Lite network.",
         code="cannot-expand",
     )
