@@ -264,6 +264,10 @@ def test_vulkan_gives_the_same_picture(name: str) -> None:
                 "deep_depth": 1,
             },
         ),
+        *(
+            ("lite", {"features": 8, "depth": 2, "context_features": 8, "context_depth": 1, "activation": activation})
+            for activation in ("prelu", "leakyrelu", "silu")
+        ),
         ("rrdb", {"features": 8, "blocks": 1, "growth": 4, "scale": 4}),
         ("rrdb", {"features": 8, "blocks": 1, "growth": 4, "scale": 2}),
         ("cunet", {}),

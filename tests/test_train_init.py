@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from test_train_run import config, same, trainer_of, weights
 from torch.nn import functional
 
 from apisr.core.progress import Progress
-from apisr.networks.compact import Compact
+from apisr.networks import lite as lite_network
+from apisr.networks.compact import Activation, Compact
 from apisr.networks.lite import Lite
 from apisr.train.checkpoint import list_checkpoints
 from apisr.train.init.expand import expand
@@ -123,7 +125,7 @@ def test_the_context_branch_never_reaches_the_path() -> None:
 def test_a_deep_level_expands_a_lite_network_without_a_change() -> None:
     smaller = lite()
     smaller.context[-1].weight[48:].normal_(std=0.1)  # pyright: ignore[reportArgumentType, reportIndexIssue]
-    arguments = {"features": 8, "depth": 2, "scale": 2, "context_features": 8, "context_depth": 1}
+    arguments: dict[str, Any] = {"features": 8, "depth": 2, "scale": 2, "context_features": 8, "context_depth": 1}
     larger = Lite(**arguments, deep_features=6, deep_depth=2)
     expand(larger, smaller.state_dict())
     picture = torch.rand(2, 3, 13, 18)
@@ -139,6 +141,24 @@ def test_a_deep_level_expands_a_lite_network_without_a_change() -> None:
     for wrong in ({"context_depth": 2}, {"features": 9}):
         with raises_code("cannot-expand"):
             expand(Lite(**{**arguments, **wrong}, deep_features=6, deep_depth=2), smaller.state_dict())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("activation", ["relu", "prelu"])
+def test_a_lite_network_takes_a_compact_one_as_its_body(activation: Activation) -> None:
+    arguments: dict[str, Any] = {"features": 8, "depth": 2, "scale": 2}
+    branch = {**arguments, "context_features": 8, "context_depth": 1}
+    smaller = Compact(**arguments, activation=activation)
+    for layer in smaller.body:
+        if isinstance(layer, torch.nn.PReLU):
+            layer.weight.uniform_(0.1, 0.9)
+    larger = Lite(**branch, activation=activation)
+    expand(larger, smaller.state_dict())
+    picture = torch.rand(1, 3, 16, 20)
+    assert torch.equal(larger(picture), smaller(picture))
+    assert lite_network.detect(larger.state_dict()) == {**lite_network.DEFAULTS, **branch, "activation": activation}
+    with raises_code("cannot-expand"):
+        expand(Lite(**branch, activation="prelu" if activation == "relu" else "relu"), smaller.state_dict())
 
 
 def start_of(result: TrainResult) -> Compact | Lite:

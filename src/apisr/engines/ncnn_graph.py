@@ -206,17 +206,24 @@ def _after(graph: Graph, source: str, number: int, activation: str) -> str:
 
 def lite(hyper: Mapping[str, Any], arrays: Arrays) -> Graph:
     """:class:`apisr.networks.lite.Lite` as a graph."""
-    depth, context = int(hyper["depth"]), int(hyper["context_depth"])
-    deep, scale = int(hyper.get("deep_depth", 0)), int(hyper["scale"])
+    values: dict[str, Any] = {
+        "depth": 8,
+        "scale": 4,
+        "context_depth": 6,
+        "deep_depth": 0,
+        "activation": "relu",
+        **hyper,
+    }
+    depth, context = int(values["depth"]), int(values["context_depth"])
+    deep, scale, activation = int(values["deep_depth"]), int(values["scale"]), str(values["activation"])
     graph = Graph(arrays)
     y = graph.unshuffled(_SOURCE, 4)
     for number in range(context + 2):
-        meeting = number == context // 2 and bool(hyper.get("deep_features"))
+        meeting = number == context // 2 and bool(values.get("deep_features"))
         slope = None if meeting or number == context + 1 else 0.0
         y = graph.convolution(y, f"context.{2 * number}", slope=slope)
         if meeting:
             y = graph.relu(graph.sum(y, _deep(graph, y, deep)))
-    activation = str(hyper.get("activation", "relu"))
     y = _after(graph, graph.sum(graph.convolution(_SOURCE, "body.0"), graph.shuffled(y, 4)), 0, activation)
     for number in range(1, depth + 1):
         y = _activated(graph, y, 2 * number, activation)
