@@ -38,7 +38,7 @@ MISSED = {
     "brightness": {},
     "dots": {
         "apisr-x2-fast-vivid": 0.9,
-        "apisr-x4-vivid": 1.7,
+        "apisr-x4-vivid": 1.0,
         "apisr-x4-fast-vivid": 2.3,
         "apisr-x4-max-vivid": 1.5,
     },

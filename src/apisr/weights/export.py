@@ -274,9 +274,9 @@ def _part_equal_weights(path: Path, order: Sequence[str]) -> None:
         own.CopyFrom(stored[node.input[0]])
         own.name = node.output[0]
         stored[own.name] = own
-    gone = {node.name for node in shared}
-    nodes = [node for node in model.graph.node if node.name not in gone]
-    numbers = sorted(_number(name) for name in gone)
+    gone = {node.output[0] for node in shared}
+    nodes = [node for node in model.graph.node if node.output[0] not in gone]
+    numbers = sorted(_number(node.name) for node in shared)
     for node in nodes:  # names of nodes count all nodes
         if "/" not in node.name and (number := _number(node.name)):
             node.name = f"{node.name.removesuffix(str(number))}{number - bisect.bisect(numbers, number)}"
