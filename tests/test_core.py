@@ -25,7 +25,6 @@ from apisr.core.media import find_media, kind_of_content, media_kind
 from apisr.core.memory import available_memory, check_memory, total_memory
 from apisr.core.pipeline import Stage, map_ordered, prefetch
 from apisr.core.progress import Cancel, Progress
-from apisr.curate.run import find_videos
 from apisr.image import find_pictures
 
 
@@ -158,14 +157,12 @@ def test_content_decides_before_the_ending(tmp_path: Path) -> None:
     assert [path.name for path in find_media(tmp_path, kinds=["video"]).found] == ["b.png"]
 
 
-def test_what_is_named_itself_is_not_left_out(tmp_path: Path) -> None:
+def test_a_picture_that_is_named_itself_is_not_left_out(tmp_path: Path) -> None:
     for name in ("a.png", "b.mkv", "c.txt", "d.txt"):
         (tmp_path / name).write_bytes(b"")
-    folder, named = tmp_path, tmp_path / "c.txt"
-    assert find_pictures([folder, named]).left_out == dict.fromkeys(
+    assert find_pictures([tmp_path, tmp_path / "c.txt"]).left_out == dict.fromkeys(
         [tmp_path / "b.mkv", tmp_path / "d.txt"], "other-kind"
     )
-    assert find_videos([folder, named]) == ([tmp_path / "b.mkv", named], {tmp_path / "d.txt": "other-kind"})
 
 
 def test_a_search_follows_links_once(tmp_path: Path) -> None:

@@ -55,6 +55,13 @@ def error(picture: np.ndarray, seed: int) -> float:
     return float(np.abs(picture.astype(np.float32) - scene(seed).astype(np.float32)).mean())
 
 
+def test_a_video_that_is_named_itself_is_not_left_out(tmp_path: Path) -> None:
+    for name in ("b.mkv", "c.txt", "d.txt"):
+        (tmp_path / name).write_bytes(b"")
+    found = find_videos([tmp_path, tmp_path / "c.txt"])
+    assert found == ([tmp_path / "b.mkv", tmp_path / "c.txt"], {tmp_path / "d.txt": "other-kind"})
+
+
 def test_names_in_any_script_broken_files_and_copies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shelf = tmp_path / "my shelf"
     first = short_film(shelf / "season 1" / "第一話 it's 100% (v1.0).mkv", 1)
