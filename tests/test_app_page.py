@@ -262,7 +262,8 @@ def test_every_request_that_fails_is_seen(page: Page, server: Server, folder: Pa
 
     def add() -> None:
         page.locator("#open-browse").click()
-        page.locator("#browse-list label", has_text="clip.mkv").locator("input").check()
+        expect(dialog).to_be_visible()
+        page.locator("#browse-list label", has_text="clip.mkv").locator("input").click()
         page.locator("#browse-add").click()
 
     is_said(page, "**/api/browse*", "GET", page.locator("#open-browse").click)

@@ -158,10 +158,13 @@ function sayLeftOut(groups) {
 }
 
 let picked = new Set();
+let asked = 0;
 
 async function browse(id) {
   picked = new Set();
+  const turn = ++asked;
   const listing = await attempt(api.get(`/api/browse?id=${encodeURIComponent(id)}`));
+  if (turn !== asked) return; // a later folder was asked for: its list alone is shown
   if (!listing) { byId("browse").close(); return; }
   byId("browse-title").textContent = listing.name;
   byId("browse-add").disabled = true;
