@@ -3,8 +3,8 @@
     python scripts/finish_model.py runs/apisr-x4-vivid-judges -o apisr-x4-vivid.onnx --card card.json
 
 Weights are rounded to what 16 bits hold. Then the bias of the last convolution is set so that flat areas of 64 colours
-keep their brightness, each of the pixels that one becomes by itself. The card is the run's, with the entries of the
-given JSON file in place of its own.
+keep their brightness, each of the pixels that one becomes by itself. The card has the entries of the given JSON file,
+and what is known of the network.
 """
 
 from __future__ import annotations
