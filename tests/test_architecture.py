@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "networks": set(),
     "weights": {"networks"},
     "synthesis": set(),
-    "train": {"enhance", "degrade", "networks", "weights", "synthesis", "curate"},
+    "train": {"enhance", "degrade", "networks", "weights", "synthesis", "curate", "engines", "upscale"},
     "engines": {"networks", "weights"},
     "upscale": {"video", "weights", "engines"},
     "evaluate": {"upscale", "engines", "weights", "train", "video"},

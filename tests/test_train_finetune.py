@@ -251,6 +251,26 @@ def test_a_model_takes_the_place_of_the_drawings(tmp_path: Path, drawings: Path)
             prepare_shards(replace(request, targets=(wrong,)))
 
 
+@pytest.mark.parametrize(
+    ("option", "named", "code"),
+    [
+        ("targets", "dvd=apisr-x2", "bad-degradation-name"),
+        ("targets", "web=nobody", "no-weights"),
+        ("targets", "web=apisr-x4", "other-scale"),
+        ("teachers", "nobody", "no-weights"),
+        ("teachers", "apisr-x4", "other-scale"),
+    ],
+)
+def test_wrong_models_are_named_before_anything_is_degraded(
+    tmp_path: Path, drawings: Path, option: str, named: str, code: str
+) -> None:
+    request = ShardRequest((drawings,), tmp_path / "shards", degradations=("web=bicubic",))
+    with raises_code(code) as caught:
+        prepare_shards(replace(request, **{option: (named,)}))  # type: ignore[arg-type]
+    assert f"--{option.removesuffix('s')}" in str(caught.value)
+    assert not (tmp_path / "shards").exists()
+
+
 def test_drawings_can_be_composed_into_shards(tmp_path: Path, drawings: Path) -> None:
     request = ShardRequest((drawings,), tmp_path / "shards", degradations=("web=bicubic",), compose=True, count=2)
     assert prepare_shards(request).pictures == 2

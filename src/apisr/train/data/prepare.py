@@ -14,8 +14,8 @@ from apisr.synthesis.assets import Assets
 from apisr.train.data.crops import CropOptions
 from apisr.train.data.degradation import Mixture
 from apisr.train.data.pictures import FilePictures, Pictures, ScenePictures, find_training_pictures
-from apisr.train.data.shards import ShardCrops, ShardOptions, build_shards
-from apisr.train.data.teacher_outputs import build_targets, build_teacher_outputs
+from apisr.train.data.shards import INDEX_NAME, ShardCrops, ShardOptions, build_shards
+from apisr.train.data.teacher_outputs import build_targets, build_teacher_outputs, find_target_model
 
 #: Scenes that are composed unless another number is asked for.
 DEFAULT_SCENES = 256
@@ -81,23 +81,43 @@ def prepare_shards(
     """
     mixtures = dict(_parsed(text, request.scale) for text in request.degradations or (_DEFAULT_DEGRADATION,))
     targets = dict(_target(text) for text in request.targets)
+    for kind in targets.keys() - mixtures.keys():
+        _check_kind(request, kind, tuple(mixtures))
+    target_models = {
+        kind: find_target_model(name, scale=request.scale, option="--target") for kind, name in targets.items()
+    }
+    teachers = [find_target_model(name, scale=request.scale, option="--teacher") for name in request.teachers]
     options = ShardOptions(request.scale, request.count, request.seed, workers=request.workers)
     pictures = _opened(request)
     for line in rgb_losses(pictures.paths) if isinstance(pictures, FilePictures) else ():
         progress(Progress("shards", "notice", message=line))
     made = build_shards(request.folder, pictures, mixtures, options, progress=progress, cancel=cancel)
-    if request.teachers or targets:
-        crops = CropOptions(scale=request.scale, patch_px=request.scale)
-        source = ShardCrops.open(request.folder, crops)
-        build_targets(source, targets, progress=progress, cancel=cancel)
-        if request.teachers:
-            build_teacher_outputs(source, request.teachers, progress=progress, cancel=cancel)
+    if teachers or targets:
+        source = ShardCrops.open(request.folder, CropOptions(scale=request.scale, patch_px=request.scale))
+        build_targets(source, target_models, progress=progress, cancel=cancel)
+        if teachers:
+            build_teacher_outputs(source, teachers, progress=progress, cancel=cancel)
     return ShardsResult(
         folder=request.folder,
         pictures=made,
         degradations=tuple(mixtures),
         teachers=request.teachers,
         targets=targets,
+    )
+
+
+def _check_kind(request: ShardRequest, kind: str, named: tuple[str, ...]) -> None:
+    """Check that shards that are there have a degradation that --target alone names.
+
+    Raises:
+        InputError: they do not, or there are none.
+    """
+    if (request.folder / INDEX_NAME).is_file():
+        ShardCrops.open(request.folder, CropOptions(scale=request.scale, patch_px=request.scale)).of_kind(kind)
+        return
+    raise InputError(
+        f"--target {kind}=...: no degradation is called '{kind}'. Expected one of: {', '.join(named)}.",
+        code="bad-degradation-name",
     )
 
 

@@ -24,16 +24,17 @@ from typing import cast
 
 import cv2
 import numpy as np
-import torch
 
 from apisr.core.errors import InputError
 from apisr.core.files import atomic_path, read_plain, sha256_file, write_atomic
 from apisr.core.progress import Cancel, Progress, ProgressFn, no_progress
 from apisr.core.text import parse_json
-from apisr.image import ImageU8, to_float, to_tensor
+from apisr.engines import Engine, open_engine
+from apisr.image import ImageU8
 from apisr.train.data.shards import ShardCrops, target_name, teacher_name
 from apisr.train.init.weights import find_weights
-from apisr.train.losses.teacher import Teacher, open_teacher
+from apisr.upscale import upscale_pixels
+from apisr.weights import Model, resolve_model
 
 #: Side of the window in which errors are looked at.
 WINDOW_PX = 9
@@ -48,33 +49,49 @@ RIM_PX = 16
 _FLOOR = 1e-5
 
 
+def find_target_model(name: str, *, scale: int, option: str) -> Model:
+    """Find a teacher or a target model, before anything is made.
+
+    Args:
+        name: a run's folder, a weights file, or the name of a model.
+        scale: what it must enlarge by.
+        option: where it is named, for messages.
+
+    Raises:
+        InputError: there is none, or it enlarges by another factor (codes ``no-weights``, ``other-scale``).
+        ModelError: the file is damaged, its network unknown, or it does not enlarge.
+    """
+    model = resolve_model(find_weights(Path(name), key=option))
+    if model.scale != scale:
+        raise InputError(
+            f"{option} {name}: it enlarges by {model.scale}, but the scale of the shards is {scale}. "
+            f"Name another model, or another --scale.",
+            code="other-scale",
+        )
+    return model
+
+
 def build_teacher_outputs(
-    source: ShardCrops,
-    teachers: Sequence[str | Path],
-    *,
-    progress: ProgressFn = no_progress,
-    cancel: Cancel | None = None,
+    source: ShardCrops, teachers: Sequence[Model], *, progress: ProgressFn = no_progress, cancel: Cancel | None = None
 ) -> None:
     """Write the mixed target of every low file that has none yet.
 
     Args:
         source: the shards.
-        teachers: run folders, weights files or names of models that enlarge by the scale of the shards.
+        teachers: of :func:`find_target_model`.
         progress: called after every file.
         cancel: stops after a file.
 
     Raises:
-        InputError: no teachers, one of another scale, or files that other teachers made.
+        InputError: no teachers, or files that other teachers made.
     """
     if not teachers:
         raise InputError("no teacher is named. Give one with --teacher.", code="no-teacher")
-    scale = source.options.scale
-    paths = [find_weights(Path(name), key="--teacher") for name in teachers]
-    opened = [open_teacher(path, scale=scale) for path in paths]
-    _check_makers(source, source.shards, teacher_name, paths)
+    _check_makers(source, source.shards, teacher_name, teachers)
+    engines = [open_engine(model) for model in teachers]
 
     def mixed(low: ImageU8, drawing: ImageU8) -> ImageU8:
-        return mixed_target(drawing, [enlarged(each, low) for each in opened])
+        return mixed_target(drawing, [enlarged(engine, low) for engine in engines])
 
     for event in _write_missing("teach", source, source.shards, teacher_name, mixed, cancel):
         progress(event)
@@ -82,7 +99,7 @@ def build_teacher_outputs(
 
 def build_targets(
     source: ShardCrops,
-    models: Mapping[str, str | Path],
+    models: Mapping[str, Model],
     *,
     progress: ProgressFn = no_progress,
     cancel: Cancel | None = None,
@@ -91,35 +108,34 @@ def build_targets(
 
     Args:
         source: the shards.
-        models: degradation -> the model whose outputs are learned: a run's folder, a weights file or a name.
+        models: degradation -> the model (of :func:`find_target_model`) whose outputs are learned.
         progress: called after every file.
         cancel: stops after a file.
 
     Raises:
-        InputError: a degradation that the shards do not have, a model of another scale, or files of another model.
+        InputError: a degradation that the shards do not have, or files of another model.
     """
     for kind, model in models.items():
         shards = source.of_kind(kind)
-        path = find_weights(Path(model), key="--target")
-        opened = open_teacher(path, scale=source.options.scale)
-        _check_makers(source, shards, target_name, [path])
+        _check_makers(source, shards, target_name, [model])
+        opened = open_engine(model)
 
-        def coloured(low: ImageU8, drawing: ImageU8, teacher: Teacher = opened) -> ImageU8:
-            return with_colours_of(drawing, enlarged(teacher, low))
+        def coloured(low: ImageU8, drawing: ImageU8, engine: Engine = opened) -> ImageU8:
+            return with_colours_of(drawing, enlarged(engine, low))
 
         for event in _write_missing("targets", source, shards, target_name, coloured, cancel):
             progress(event)
 
 
 def _check_makers(
-    source: ShardCrops, shards: Sequence[str], name_of: Callable[[str], str], models: Sequence[Path]
+    source: ShardCrops, shards: Sequence[str], name_of: Callable[[str], str], models: Sequence[Model]
 ) -> None:
     """Check that what is there was made by the same models, and write down by which the rest is made.
 
     Raises:
         InputError: other models made it, or the same before their files changed (code ``other-settings``).
     """
-    path, maker = source.folder / MAKERS_NAME, ", ".join(sorted(sha256_file(model) for model in models))
+    path, maker = source.folder / MAKERS_NAME, ", ".join(sorted(sha256_file(model.path) for model in models))
     try:
         known = dict(cast("dict[str, str]", parse_json(read_plain(path))))
     except (OSError, ValueError, TypeError):
@@ -170,17 +186,14 @@ def with_colours_of(drawing: ImageU8, output: ImageU8) -> ImageU8:
     return np.clip(np.rint(output.astype(np.float32) + slow), 0, 255).astype(np.uint8)
 
 
-def enlarged(teacher: Teacher, low: ImageU8) -> ImageU8:
-    """What a teacher makes of a whole low picture: uint8 ``(h, w, 3)`` to uint8 ``(s*h, s*w, 3)``.
+def enlarged(engine: Engine, low: ImageU8) -> ImageU8:
+    """What a model makes of a whole low picture: uint8 ``(h, w, 3)`` to uint8 ``(s*h, s*w, 3)``.
 
     The picture is mirrored at its rims, where networks that fill up with black go wrong.
     """
-    batch = torch.from_numpy(
-        to_tensor(to_float(np.pad(low, ((RIM_PX, RIM_PX), (RIM_PX, RIM_PX), (0, 0)), "symmetric")))
-    )
-    output = teacher(batch).clamp(0, 1).mul(255).round().to(torch.uint8)
-    rim = RIM_PX * (output.shape[-1] // batch.shape[-1])
-    return output[0, :, rim:-rim, rim:-rim].permute(1, 2, 0).contiguous().numpy()
+    output = upscale_pixels(np.pad(low, ((RIM_PX, RIM_PX), (RIM_PX, RIM_PX), (0, 0)), "symmetric"), engine)
+    rim = RIM_PX * engine.traits.scale
+    return cast("ImageU8", np.ascontiguousarray(output[rim:-rim, rim:-rim]))
 
 
 def mixed_target(drawing: ImageU8, outputs: Sequence[ImageU8]) -> ImageU8:
