@@ -55,6 +55,7 @@ PEERS = (
     ("animevideov3", 2, 4, "realesr-animevideov3-x4", "realesr-animevideov3"),
     ("Real-CUGAN", 2, 2, "realcugan-se-x2-conservative", None),
     ("animevideov3", 4, 4, "realesr-animevideov3-x4", "realesr-animevideov3"),
+    ("x4plus-anime-6B", 4, 4, "realesrgan-x4plus-anime", "realesrgan-anime-6b"),
 )
 METRICS = {"psnr": "PSNR dB", "ssim": "SSIM", "st-lpips": "ST-LPIPS", "line_lost": "lines lost"}
 #: What a quick run leaves out.
