@@ -310,6 +310,53 @@ def test_every_request_that_fails_is_seen(page: Page, server: Server, folder: Pa
     clear(page, server)
 
 
+def cut_off(route: Route) -> None:
+    route.abort()
+
+
+def spoil(route: Route) -> None:
+    route.fulfill(status=200, content_type="image/png", body="no picture")
+
+
+@pytest.mark.parametrize(
+    ("fail", "words"),
+    [(refuse, "not now"), (cut_off, "The app does not answer"), (spoil, "cannot show this picture")],
+    ids=["refused", "no answer", "spoiled"],
+)
+def test_a_picture_that_does_not_come_says_why(
+    page: Page, server: Server, tmp_path: Path, fail: Callable[[Route], None], words: str
+) -> None:
+    clear(page, server)
+    trouble = page.locator("#trouble")
+
+    def is_said(address: str, act: Callable[[], object]) -> None:
+        page.route(address, fail)
+        expect(trouble).to_be_hidden()
+        act()
+        expect(trouble).to_be_visible(timeout=60_000)
+        expect(trouble).to_contain_text(words)
+        page.wait_for_load_state("networkidle")  # two pictures may fail at once
+        page.unroute(address)
+        page.evaluate("document.getElementById('trouble').hidden = true")
+
+    is_said("**/items/*/frame*", lambda: page.set_input_files("#pick-files", drawing(tmp_path / "unseen.png")))
+    expect(page.locator("#compare-after")).to_have_attribute("src", containing("/api/cache/"), timeout=60_000)
+    is_said("**/api/cache/*", lambda: page.locator("#zoom").select_option("8"))
+    page.locator("#start").click()
+    details = page.locator("#jobs [data-action=details]")
+    expect(page.locator("#jobs .state-done")).to_have_count(1, timeout=60_000)
+    page.route("**/jobs/*/frame*", fail)
+    details.click()
+    expect(page.locator("#details-trouble")).to_contain_text(words)
+    page.unroute("**/jobs/*/frame*")
+    page.locator("#details-close").click()
+    details.click()
+    expect(page.locator("#result-after")).to_have_js_property("naturalWidth", 320)
+    expect(page.locator("#details-trouble")).to_be_hidden()
+    page.locator("#details-close").click()
+    clear(page, server)
+
+
 def test_a_language_that_does_not_come_changes_nothing(page: Page) -> None:
     page.route("**/i18n/ja.json", lambda route: route.abort())
     page.locator("#language").select_option("ja")

@@ -25,6 +25,19 @@ async function ask(path, options) {
 
 export const get = (path) => ask(path);
 
+// Why a picture or a clip did not come, as an error; `null` where it does come. Nothing but the head is fetched.
+export async function reason(path) {
+  const stop = new AbortController();
+  try {
+    await ask(path, { signal: stop.signal });
+    return null;
+  } catch (error) {
+    return error;
+  } finally {
+    stop.abort();
+  }
+}
+
 export function send(method, path, values) {
   const headers = { "Content-Type": "application/json" };
   return ask(path, { method, headers, body: JSON.stringify(values ?? {}) });

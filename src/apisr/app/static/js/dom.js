@@ -1,5 +1,6 @@
 // Small helpers. Text always goes in as text, so that a file name is never markup.
 
+import { reason } from "./api.js";
 import { t } from "./i18n.js";
 
 export const byId = (id) => document.getElementById(id);
@@ -58,6 +59,17 @@ export async function attempt(promise) {
     complain(error.message || t("offline"));
     return undefined;
   }
+}
+
+// Say why a picture or a clip is not shown: the element itself would stay empty without a word.
+export function wireMedia(element, tell = complain) {
+  element.addEventListener("error", async () => {
+    const source = element.getAttribute("src");
+    if (!source) return;
+    const error = await reason(source);
+    if (element.getAttribute("src") === source) tell(error ? error.message || t("offline") : t("notShown"));
+  });
+  return element;
 }
 
 // A slider between two pictures: a range for the keyboard, and the pointer on the pictures themselves.

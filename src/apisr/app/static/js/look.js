@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import * as estimates from "./estimates.js";
-import { byId, make, wireCompare } from "./dom.js";
+import { byId, make, wireCompare, wireMedia } from "./dom.js";
 import { clock, forPage, number, t } from "./i18n.js";
 import * as settings from "./settings.js";
 
@@ -37,6 +37,7 @@ export function wire(state) {
   byId("play-clip").addEventListener("click", playClip);
   byId("compare-models").addEventListener("click", compareModels);
   byId("overview-image").addEventListener("load", showCrop);
+  for (const id of ["overview-image", "compare-before", "compare-after", "clip"]) wireMedia(byId(id));
   window.addEventListener("resize", showCrop);
 }
 
@@ -165,7 +166,7 @@ async function compareModels() {
     try {
       const answer = await api.post(`/api/items/${now.id}/preview`, { time: time(), box: crop(now), settings: settings.current(model.name) });
       if (now.id !== shared.current) break;
-      byId("models-side").append(make("figure", {}, make("img", { src: answer.after, alt: model.name }), make("figcaption", { class: "soft" }, `${model.name} · ${number(answer.seconds, 2)} s`)));
+      byId("models-side").append(make("figure", {}, wireMedia(make("img", { src: answer.after, alt: model.name })), make("figcaption", { class: "soft" }, `${model.name} · ${number(answer.seconds, 2)} s`)));
     } catch (error) {
       byId("models-side").append(make("figure", {}, make("figcaption", { class: "error" }, `${model.name}: ${error.message || t("offline")}`)));
     }

@@ -1,7 +1,7 @@
 // The queue and its results.
 
 import * as api from "./api.js";
-import { attempt, byId, keyed, make, say, wireCompare } from "./dom.js";
+import { attempt, byId, keyed, make, say, wireCompare, wireMedia } from "./dom.js";
 import { duration, forPage, language, number, size, t } from "./i18n.js";
 
 const OPEN = ["waiting", "running", "paused"];
@@ -24,6 +24,7 @@ export function wire(state) {
     localStorage.setItem("notify", box.checked ? "yes" : "no");
   });
   wireCompare(byId("details-compare"), byId("result-after"), byId("result-line"), byId("result-slider"));
+  for (const id of ["result-before", "result-after", "result-video"]) wireMedia(byId(id), trouble);
   byId("details-close").addEventListener("click", () => byId("details").close());
   byId("details").addEventListener("close", () => { byId("result-video").pause(); byId("result-video").removeAttribute("src"); });
   byId("copy-command").addEventListener("click", async () => {
@@ -154,11 +155,18 @@ function act(id, action) {
   return attempt(api.post(`/api/jobs/${id}/${action}`));
 }
 
+// In the dialog, which covers the rest of the page.
+function trouble(message) {
+  byId("details-trouble").textContent = message;
+  byId("details-trouble").hidden = !message;
+}
+
 async function details(id) {
   const job = shared.jobs.find((one) => one.id === id);
   if (!job) return;
   const more = await attempt(api.get(`/api/jobs/${id}`));
   if (!more) return;
+  trouble("");
   byId("details-title").textContent = job.name;
   byId("details-command").textContent = more.command;
   byId("details-log").textContent = more.log.map(forPage).join("\n");
