@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import platform
 import resource
 import signal
 import subprocess
@@ -399,3 +400,30 @@ def test_a_text_of_the_largest_length_is_read_and_a_longer_one_is_not(tmp_path: 
     path.write_bytes(bytes((1 << 20) + 1))
     with pytest.raises(OSError, match="longer than 1 MB"):
         read_plain(path, at_most=1 << 20)
+
+
+_TAKING_AND_FREEING = """
+import resource, sys
+import numpy as np
+from apisr.core.memory import keep_freed_memory
+told = keep_freed_memory() if sys.argv[1] == "keep" else False
+for _ in range(3):
+    np.ones(10_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    np.ones(10_000_000)
+print(told, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told to keep memory")
+def test_freed_memory_is_kept_and_not_mapped_anew() -> None:
+    def faults(argument: str, **environment: str) -> tuple[str, int]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+        command = [sys.executable, "-c", _TAKING_AND_FREEING, argument]
+        printed = subprocess.check_output(command, env=clean | environment, text=True).split()
+        return printed[0], int(printed[1])
+
+    assert faults("keep")[0] == "True"
+    assert faults("keep")[1] * 10 < faults("leave")[1]
+    assert faults("keep", MALLOC_TRIM_THRESHOLD_="100000")[0] == "False"  # what the user has set up stays

@@ -26,8 +26,8 @@ MISSED = {
         "apisr-x4-vivid": 0.43,
         "apisr-x4-fast": 0.6,
         "apisr-x4-fast-vivid": 0.6,
-        "grl-x4": 0.95,
-        "grl-x4-vivid": 0.8,
+        "grl-x4": 0.6,
+        "grl-x4-vivid": 0.55,
     },
     "grid": {
         "apisr-x2": 0.05,

@@ -15,7 +15,7 @@ from apisr.engines import open_engine
 from apisr.engines.base import Engine, ModelTraits
 from apisr.upscale.reuse import CanvasUpscaler, changed_blocks, merge_blocks
 from apisr.upscale.tiles import rim_of
-from apisr.weights import choose_model
+from apisr.weights import choose_model, resolve_model
 
 Frames = list[NDArray[np.uint8]]
 
@@ -215,15 +215,10 @@ def test_merged_rectangles_cover_every_marked_block(marked: list[tuple[int, int]
 
 @pytest.mark.slow
 def test_real_clips(shared: Path) -> None:
-    """The first frames of every clip, lossless and compressed, with a shipped network where there is one."""
+    """The first frames of every clip, lossless and compressed, with a shipped network."""
     import av
 
-    from apisr.weights import list_models
-
-    model = next(
-        (item.path for item in list_models() if item.scale == 2), Path(__file__).parent / "data/models/tiny-x2.onnx"
-    )
-    engine = open_engine(choose_model(model), device="cpu")
+    engine = open_engine(resolve_model("apisr-x2-fast"), device="cpu")
     for clip in sorted((shared / "data/clips").glob("*/low.mkv")):
         for path in (clip, clip.with_name("web.mkv")):
             exact, off = CanvasUpscaler(engine), CanvasUpscaler(engine, reuse="off")

@@ -8,6 +8,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +28,7 @@ from apisr.weights import default_model, list_models, releases, resolve_model  #
 from apisr.weights.checkpoint import load_network, load_state, read_checkpoint, save_network  # noqa: E402
 from apisr.weights.export import export_onnx, onnx_runner, write_card  # noqa: E402
 from apisr.weights.formats.onnx import with_sha256  # noqa: E402
+from apisr.weights.formats.safetensors import read_safetensors, write_safetensors  # noqa: E402
 from apisr.weights.rim import smallest_rim_px  # noqa: E402
 from apisr.weights.sealing import sealed  # noqa: E402
 
@@ -168,6 +171,27 @@ def test_foreign_safetensors_loads_too(tmp_path: Path) -> None:
 
     save_file({f"module.{k}": v for k, v in module_of().state_dict().items()}, str(tmp_path / "a.safetensors"))
     assert resolve_model(tmp_path / "a.safetensors").card["hyper"] == HYPER
+
+
+def test_weights_that_a_training_run_replaces_are_read_whole(tmp_path: Path) -> None:
+    """Never the header of one file and the values of another: that would be called damaged."""
+    path = tmp_path / "ema.safetensors"
+    for number in range(2):
+        write_safetensors({"weight": torch.full((64, 64), float(number))}, tmp_path / f"{number}", {})
+    os.link(tmp_path / "0", path)
+    replacing = (
+        "import itertools, os\n"
+        "for name in itertools.cycle('10'):\n"
+        "    os.link(name, 'next')\n"
+        "    os.replace('next', 'ema.safetensors')\n"
+    )
+    training = subprocess.Popen([sys.executable, "-c", replacing], cwd=tmp_path)
+    try:
+        seen = {float(read_safetensors(path)[0]["weight"].max()) for _ in range(1500)}
+    finally:
+        training.kill()
+        training.wait()
+    assert seen == {0.0, 1.0}
 
 
 def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:

@@ -136,6 +136,7 @@ def command(
     With --gallery it writes a page on which people vote, blind, which model is best.
     """
     from apisr.cli.output import note
+    from apisr.core.memory import keep_freed_memory
     from apisr.evaluate import evaluate, read_report, write_report
     from apisr.evaluate.compare import check_protocols
     from apisr.evaluate.run import check_report_folder
@@ -150,6 +151,7 @@ def command(
     if other is not None:
         check_protocols(protocol, other.protocol)
     options = _options(enlarging, measuring, protocol)
+    keep_freed_memory()
     with reporting.display() as display:
         evaluation = evaluate(
             pictures,

@@ -58,8 +58,10 @@ def command(
         say(to_toml(chosen), end="")
         return
     check_extra()
+    from apisr.core.memory import keep_freed_memory
     from apisr.train.trainer import train
 
+    keep_freed_memory()
     with reporting.display(cancels=False) as display:  # a training takes signals itself: it writes a checkpoint first
         result = train(chosen, resume=resume, anyway=anyway, progress=display.show)
     if not result.first:

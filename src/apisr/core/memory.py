@@ -19,6 +19,8 @@ from apisr.core.errors import InputError
 SHARE_OF_AVAILABLE = 0.6
 #: What is assumed where the system does not say.
 FALLBACK_BYTES = 4 << 30
+#: Settings of glibc's mallopt(3): how many blocks are mapped by themselves, how much free memory at the end is kept.
+_M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1
 
 
 def total_memory() -> int:
@@ -64,6 +66,30 @@ def check_memory(needed_bytes: int, *, what: str, advice: str = "Use a smaller p
             f"{what} needs {needed_bytes / 2**30:.1f} GB of memory, {budget / 2**30:.1f} GB can be taken. {advice}",
             code="too-large",
         )
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep memory that it frees, for work that takes and frees the same large blocks over and over.
+
+    glibc gives blocks of more than 32 MiB back to the system at once, so that each step of a training has its pages
+    cleared and mapped anew. It is told not to; other allocators stay as they are, and so does one that the environment
+    has set up (``MALLOC_...``, ``GLIBC_TUNABLES``). It holds until the process ends.
+
+    Returns:
+        Whether the allocator was told.
+    """
+    if not sys.platform.startswith("linux") or any(
+        name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ
+    ):
+        return False
+    import ctypes
+
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return False
+    told = [mallopt(_M_MMAP_MAX, 0), mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)]
+    return all(told)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -26,16 +26,18 @@ from numpy.typing import NDArray
 from apisr.image import ImageInt, open_picture
 
 #: Widths, in pixels, of the sharpest edges up to which a source counts as crisp and from which it counts as soft.
-#: Measured on the validation scenes: the bicubic, web and disc rows lie below 2.1 in nine of ten pictures (median 1.7),
-#: the rows of old transfers above 2.15 in all (median 2.4).
-CRISP_PX, SOFT_PX = 1.85, 2.25
+#: On the validation scenes nine of ten pictures of the bicubic, web and disc rows lie below 1.7 (median 1.55),
+#: all of the rows of old transfers above 1.85 (median 2.15).
+CRISP_PX, SOFT_PX = 1.7, 1.9
 #: Strengths are rounded to this step, so that few mixtures of weights are made and kept.
 STRENGTH_STEP = 0.25
 
 _SPAN_PX = 5
 _LEAST_CONTRAST = 40.0
 _LEAST_EDGES = 50
-_SHARPEST = 10
+#: The percentile of the widths that counts. A crisp picture may be blurred but for a few lines; a soft one has no sharp
+#: line at all. The tenth took one crisp picture in eight for a soft one; the first hangs on the edges of blocks.
+_SHARPEST = 3
 _SMOOTHING_PX = 0.5
 #: Side of the part of a large picture that is looked at.
 _MIDDLE_PX = 1600
@@ -47,7 +49,7 @@ def edge_width(picture: NDArray[np.uint8]) -> float | None:
     """Measure the sharpest edges of a picture: over how many pixels they rise.
 
     An edge is a place where luma changes by 40 levels or more over five pixels, in one direction, steepest in the
-    middle. Its width is that change over the steepest step; the result is the tenth percentile.
+    middle. Its width is that change over the steepest step; the result is the third percentile.
 
     Args:
         picture: ``(H, W, 3)`` or ``(H, W)`` uint8.

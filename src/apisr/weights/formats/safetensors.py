@@ -6,6 +6,7 @@ Files of ours state the SHA-256 of their arrays, and that of their metadata; bot
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Entry of the metadata of files of ours.
 SHA256 = "apisr.sha256"
+#: A file begins with the length of its header, an integer of 64 bits.
+_LENGTH_BYTES = 8
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -29,13 +32,16 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         MissingExtra: safetensors or torch is not installed.
     """
     try:
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
     except ImportError as error:
         raise MissingExtra("torch", f"to load '{path}'") from error
     try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            state: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+        from safetensors.torch import load
+
+        content = path.read_bytes()  # at once: a training run may put newer weights in its place meanwhile
+        state: dict[str, Tensor] = load(content)
+        header = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")])
+        metadata: dict[str, str] = header.get("__metadata__") or {}
     except ModuleNotFoundError as error:
         raise MissingExtra("torch", f"to load '{path}'") from error
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
