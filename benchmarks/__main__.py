@@ -40,6 +40,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
+from apisr.core.text import counted
 from benchmarks import Skip
 
 HERE = Path(__file__).parent
@@ -127,9 +128,9 @@ def hardware() -> str:
     if cpuinfo.exists():
         found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text(errors="replace"))
         model = found[1].strip() if found else model
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0
-    return f"{model}, {usable} cores, {memory:.0f} GiB, {_gpu()}"
+    return f"{model}, {counted(usable, 'core')}, {memory:.0f} GiB, {_gpu()}"
 
 
 def versions() -> str:

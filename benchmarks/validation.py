@@ -38,7 +38,7 @@ from apisr.metrics.registry import open_metric
 from apisr.upscale import upscale_pixels
 from apisr.upscale.baselines import ResampleEngine
 from apisr.upscale.models import SOFT_TWIN
-from apisr.upscale.softness import edge_width, strength_for
+from apisr.upscale.softness import CRISP_PX, SHARPEST_PERCENT, SOFT_PX, edge_width, strength_for
 from apisr.weights import choose_model, list_models, resolve_model
 from apisr.weights.releases import CATALOGUE, cache_folder, cached
 from benchmarks import Skip
@@ -67,11 +67,15 @@ BORDER_PX, SCENES, QUICK_SCENES = 8, 8, 2
 
 @dataclass(frozen=True)
 class Upscaler:
-    """One way to enlarge: the network is opened when it is first used; ``identity`` changes when its weights do."""
+    """One way to enlarge: the network is opened when it is first used.
+
+    ``identity`` changes when its weights do, or how they are chosen; ``identity_for`` says what one picture gets.
+    """
 
     identity: str
     engine_for: Callable[[np.ndarray], Engine]
     halvings: int = 0
+    identity_for: Callable[[np.ndarray], str] | None = None
 
     def apply(self, low: np.ndarray, *, part_of: np.ndarray | None = None) -> np.ndarray:
         """Enlarge ``low``; where it is a crop, what is measured of the source is measured of ``part_of``."""
@@ -102,7 +106,8 @@ def kept_scores(
 ) -> dict[str, float | None]:
     """Return the scores of one picture, from the cache folder or measured now."""
     versions = [importlib.metadata.version(package) for package in ("apisr", ENGINE, "opencv-python-headless")]
-    digest = hashlib.sha256("\n".join([upscaler.identity, *versions, *sorted(opened)]).encode())
+    identity = upscaler.identity if upscaler.identity_for is None else upscaler.identity_for(low)
+    digest = hashlib.sha256("\n".join([identity, *versions, *sorted(opened)]).encode())
     digest.update(low.tobytes())
     digest.update(truth.tobytes())
     path = cache_folder().parent / "benchmarks" / f"{digest.hexdigest()[:32]}.json"
@@ -136,8 +141,7 @@ def upscalers(scale: int) -> dict[str, Upscaler]:
         if model.scale == scale:
             found[model.name] = Upscaler(model.sha256, partial(_fixed, model.name))
             if model.card.get(SOFT_TWIN):
-                twin = resolve_model(f"{model.name}-vivid").sha256
-                found[f"{model.name}, auto"] = Upscaler(f"{model.sha256} {twin}", partial(_auto, model.name))
+                found[f"{model.name}, auto"] = _auto_upscaler(model.name)
     return found
 
 
@@ -195,6 +199,18 @@ def _peer_engine(path: Path, low: np.ndarray) -> Engine:
 
 def _fixed(name: str, low: np.ndarray) -> Engine:
     return _open(name, None)
+
+
+def _auto_upscaler(name: str) -> Upscaler:
+    """Follows the softness of each picture; at both ends it is one of the two models."""
+    faithful, twin = (resolve_model(model).sha256 for model in (name, f"{name}-vivid"))
+
+    def identity_for(low: np.ndarray) -> str:
+        strength = strength_for(edge_width(low))
+        return {0.0: faithful, 1.0: twin}.get(strength, f"{faithful} {twin} {strength}")
+
+    measure = f"{SHARPEST_PERCENT} {CRISP_PX} {SOFT_PX}"
+    return Upscaler(f"{faithful} {twin} {measure}", partial(_auto, name), identity_for=identity_for)
 
 
 def _auto(name: str, low: np.ndarray) -> Engine:

@@ -29,15 +29,15 @@ from apisr.image import ImageInt, open_picture
 #: On the validation scenes nine of ten pictures of the bicubic, web and disc rows lie below 1.7 (median 1.55),
 #: all of the rows of old transfers above 1.85 (median 2.15).
 CRISP_PX, SOFT_PX = 1.7, 1.9
+#: The percentile of the widths that counts. A crisp picture may be blurred but for a few lines; a soft one has no sharp
+#: line at all. The tenth took one crisp picture in eight for a soft one; the first hangs on the edges of blocks.
+SHARPEST_PERCENT = 3
 #: Strengths are rounded to this step, so that few mixtures of weights are made and kept.
 STRENGTH_STEP = 0.25
 
 _SPAN_PX = 5
 _LEAST_CONTRAST = 40.0
 _LEAST_EDGES = 50
-#: The percentile of the widths that counts. A crisp picture may be blurred but for a few lines; a soft one has no sharp
-#: line at all. The tenth took one crisp picture in eight for a soft one; the first hangs on the edges of blocks.
-_SHARPEST = 3
 _SMOOTHING_PX = 0.5
 #: Side of the part of a large picture that is looked at.
 _MIDDLE_PX = 1600
@@ -60,7 +60,7 @@ def edge_width(picture: NDArray[np.uint8]) -> float | None:
     gray = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     luma = cv2.GaussianBlur(gray.astype(np.float32), (0, 0), _SMOOTHING_PX)
     widths = np.concatenate([_widths(cast("Plane", luma)), _widths(np.ascontiguousarray(luma.T, np.float32))])
-    return float(np.percentile(widths, _SHARPEST)) if len(widths) >= _LEAST_EDGES else None
+    return float(np.percentile(widths, SHARPEST_PERCENT)) if len(widths) >= _LEAST_EDGES else None
 
 
 def strength_for(width_px: float | None) -> float:
