@@ -15,7 +15,7 @@ from apisr.engines import open_engine
 from apisr.engines.base import Engine, ModelTraits
 from apisr.upscale.reuse import CanvasUpscaler, changed_blocks, merge_blocks
 from apisr.upscale.tiles import rim_of
-from apisr.weights import choose_model, resolve_model
+from apisr.weights import choose_model
 
 Frames = list[NDArray[np.uint8]]
 
@@ -218,7 +218,7 @@ def test_real_clips(shared: Path) -> None:
     """The first frames of every clip, lossless and compressed, with a shipped network."""
     import av
 
-    engine = open_engine(resolve_model("apisr-x2-fast"), device="cpu")
+    engine = open_engine("apisr-x2-fast", device="cpu")
     for clip in sorted((shared / "data/clips").glob("*/low.mkv")):
         for path in (clip, clip.with_name("web.mkv")):
             exact, off = CanvasUpscaler(engine), CanvasUpscaler(engine, reuse="off")

@@ -173,6 +173,18 @@ def test_foreign_safetensors_loads_too(tmp_path: Path) -> None:
     assert resolve_model(tmp_path / "a.safetensors").card["hyper"] == HYPER
 
 
+@pytest.mark.parametrize("kind", ["F4", "F6_E2M3", "F8_E8M0"])
+def test_safetensors_of_small_floats_are_refused(tmp_path: Path, kind: str) -> None:
+    """The format has more kinds of numbers than torch or its reader."""
+    bits = {"F4": 4, "F6_E2M3": 6, "F8_E8M0": 8}[kind]
+    array = {"dtype": kind, "shape": [16], "data_offsets": [0, 2 * bits]}
+    header = json.dumps({"body.0.weight": array}).encode()
+    path = tmp_path / "small.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(2 * bits))
+    with pytest.raises(ModelError):
+        resolve_model(path)
+
+
 def test_weights_that_a_training_run_replaces_are_read_whole(tmp_path: Path) -> None:
     """Never the header of one file and the values of another: that would be called damaged."""
     path = tmp_path / "ema.safetensors"

@@ -102,23 +102,18 @@ def command(
     """
     from apisr.cli.output import note, say
     from apisr.cli.parsers import expand
-    from apisr.core.errors import InputError
+    from apisr.core.memory import keep_freed_memory
     from apisr.evaluate.ablate import TABLE_OF, ablate
     from apisr.evaluate.tables import measured_table, paper_table
 
-    folders: dict[str, Path] = {}
-    for entry in dataset or []:
-        name, equals, folder = entry.partition("=")
-        if not equals:
-            raise InputError(f"expected --dataset NAME=FOLDER, got '{entry}'.", code="bad-option")
-        folders[name] = Path(folder)
+    keep_freed_memory()
     result = ablate(
         ablation,
         output,
         pictures=expand(pictures),
         reference=reference,
         stages=training.stages(),
-        datasets=folders,
+        datasets=_folders(dataset or []),
         options=measuring.options(),
         progress=lambda event: note(event.message),
     )
@@ -130,3 +125,15 @@ def command(
         say(f"{name}: not run, {reason}")
     if training.smoke:
         say("A smoke run: the numbers say nothing about the variants.")
+
+
+def _folders(entries: list[str]) -> dict[str, Path]:
+    from apisr.core.errors import InputError
+
+    folders: dict[str, Path] = {}
+    for entry in entries:
+        name, equals, folder = entry.partition("=")
+        if not equals:
+            raise InputError(f"expected --dataset NAME=FOLDER, got '{entry}'.", code="bad-option")
+        folders[name] = Path(folder)
+    return folders

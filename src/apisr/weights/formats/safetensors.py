@@ -6,13 +6,13 @@ Files of ours state the SHA-256 of their arrays, and that of their metadata; bot
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apisr.core.errors import MissingExtra, ModelError
 from apisr.core.files import atomic_path
+from apisr.core.text import parse_json
 from apisr.weights.sealing import METADATA_SHA256, digest_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the arrays by name and the metadata.
 
     Raises:
-        ModelError: the file is damaged (code ``model-damaged``).
+        ModelError: the file is damaged (code ``model-damaged``), or holds numbers of a kind that torch or its reader
+            does not know (code ``weights-not-numbers``).
         MissingExtra: safetensors or torch is not installed.
     """
     try:
@@ -40,10 +41,15 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
         content = path.read_bytes()  # at once: a training run may put newer weights in its place meanwhile
         state: dict[str, Tensor] = load(content)
-        header = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")])
-        metadata: dict[str, str] = header.get("__metadata__") or {}
+        header_end = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
+        metadata: dict[str, str] = parse_json(content[_LENGTH_BYTES:header_end]).get("__metadata__") or {}
     except ModuleNotFoundError as error:
         raise MissingExtra("torch", f"to load '{path}'") from error
+    except KeyError as error:  # the format has kinds of numbers that torch, or safetensors, does not know
+        raise ModelError(
+            f"cannot use the weights in '{path}': it holds arrays of a kind that no network here has ({error}).",
+            code="weights-not-numbers",
+        ) from error
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise ModelError(
             f"cannot read the model '{path}': damaged, or not a safetensors file.", code="model-damaged"
