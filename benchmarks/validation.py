@@ -21,7 +21,7 @@ import importlib.metadata
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -217,11 +217,11 @@ def _auto(name: str, low: np.ndarray) -> Engine:
     return _open(name, strength_for(edge_width(low)))
 
 
-@cache
+@lru_cache(maxsize=4)
 def _open(name: str, strength: float | None) -> Engine:
     return open_engine(choose_model(name, strength=strength), engine=ENGINE, device="cpu", precision="fp32")
 
 
-@cache
+@lru_cache(maxsize=4)
 def _open_peer(path: Path) -> Engine:
     return open_engine(resolve_model(path), engine=ENGINE, device="cpu", precision="fp32")
