@@ -54,6 +54,25 @@ def test_hidden_colours_do_not_bleed_into_the_edge(outside: tuple[int, int, int]
     assert np.abs(visible[:, :3].astype(int) - (200, 60, 90)).max() <= 2
 
 
+def test_wrong_colours_of_faint_pixels_do_not_reach_the_outline() -> None:
+    picture = disc((60, 20, 30), (255, 255, 255))
+    rows, columns = np.mgrid[:64, :64]
+    rim = np.abs(np.hypot(rows - 32, columns - 32) - 20.5) < 1
+    picture[rim & (picture[..., 3] == 0), 3] = 8  # as a lossy codec leaves them: nearly clear, and white
+    big = upscale_pixels(picture, ResampleEngine(4, "lanczos")).astype(int)
+    seen = big[..., 3] > 100
+    assert seen.any()
+    assert np.abs(big[seen][:, :3] - (60, 20, 30)).max() <= 12
+
+
+def test_a_faint_glow_keeps_its_own_colour() -> None:
+    picture = np.zeros((48, 48, 4), np.uint8)
+    picture[:, :24] = (200, 30, 30, 255)
+    picture[:, 24:] = (20, 60, 220, 60)  # beside a solid shape
+    big = upscale_pixels(picture, NearestEngine(2)).astype(int)
+    assert np.abs(big[10:80, 50:, :3] - (20, 60, 220)).max() <= 1
+
+
 def test_solid_and_clear_stay_solid_and_clear(engine: Engine) -> None:
     big = upscale_pixels(disc((200, 60, 90), (0, 0, 0)), engine)
     assert (big[60:68, 60:68, 3] == 255).all()
@@ -95,8 +114,9 @@ def test_sixteen_bit_files_stay_sixteen(tmp_path: Path, suffix: str) -> None:
     upscale_picture_file(tmp_path / f"in{suffix}", tmp_path / f"out{suffix}", NearestEngine(2))
     got = read_picture(tmp_path / f"out{suffix}").pixels
     assert got.dtype == np.uint16
-    visible = pixels[..., 3] > 0
+    visible = pixels[..., 3] > 65535 // 2  # the colours of fainter pixels are mixed with their neighbours'
     assert np.array_equal(got[::2, ::2][visible], pixels[visible])
+    assert np.array_equal(got[::2, ::2, 3], pixels[..., 3])
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def describe(config: TrainConfig, parts: Parts, source: CropSource, pairs: int, 
         if pairs
         else "none (set data.holdout=0.1 or [[validation.pairs]]; without it there is no best.safetensors)"
     )
-    each = f"{data.batch} crops of {data.patch_px} pixels"
+    each = f"{data.batch} crop{'s' * (data.batch != 1)} of {data.patch_px} pixels"
     lines = [
         f"network     {config.model.network} x{config.model.scale}, {expected.parameters:,} weights{start}",
         f"device      {where}, {run.precision}",
@@ -210,8 +210,8 @@ def _weights(parts: Parts) -> list[nn.Parameter]:
 
 
 def _cores() -> str:
-    threads = torch.get_num_threads()
-    return f"{threads} of {usable_cores()} cores" if threads != usable_cores() else f"{threads} cores"
+    threads, cores = torch.get_num_threads(), usable_cores()
+    return f"{threads} of {cores} cores" if threads != cores else f"{cores} core{'s' * (cores != 1)}"
 
 
 def _workers(config: TrainConfig) -> str:

@@ -51,6 +51,10 @@ from apisr.upscale.tiles import (
 
 _BLEED_PX = 16
 """How far colour is carried into fully transparent pixels before the network sees them."""
+_OPAQUE_ENOUGH = 0.5
+"""Alpha from which a pixel's own colour counts in full: what is fainter was rounded or coded without being seen."""
+_STEADY_PX = 1
+"""How far faint pixels look for colours that can be relied on. Farther off, what lies within an outline is mixed in."""
 _LANCZOS_LOBES = 3
 
 
@@ -245,8 +249,8 @@ def _upscaled_tile(pixels: ImageInt, engine: Engine, tile: Tile) -> ImageF32:
     colour_channels = channels - 1 if channels in (2, 4) else channels
     if colour_channels == channels:
         return _run_colour(engine, to_float(window_of(pixels, tile.window)), tile)
-    bounds = bounds_of(pixels.shape[0], pixels.shape[1], _BLEED_PX + rim_of(engine.traits))
-    around = tile.window.grown(_BLEED_PX, bounds)
+    bounds = bounds_of(pixels.shape[0], pixels.shape[1], _BLEED_PX + _STEADY_PX + rim_of(engine.traits))
+    around = tile.window.grown(_BLEED_PX + _STEADY_PX, bounds)
     values = to_float(window_of(pixels, around))
     top, left = tile.window.top - around.top, tile.window.left - around.left
     inner = Rectangle(top, top + tile.window.height, left, left + tile.window.width)
@@ -278,11 +282,11 @@ def _run_alpha(engine: Engine, alpha: ImageF32, tile: Tile) -> ImageF32:
 
 
 def _bleed(colour: ImageF32, alpha: ImageF32) -> ImageF32:
-    """Carry the colours of visible pixels into fully transparent ones nearby, so that no fringe arises."""
+    """Carry the colours of visible pixels into those nearby that are transparent or faint, so that no fringe arises."""
     known = (alpha > 0).astype(np.float32)
-    if known.all() or not known.any():
+    if not known.any() or (alpha >= _OPAQUE_ENOUGH).all():
         return colour
-    filled = colour * known[..., None]
+    filled = _steadied(colour, alpha) * known[..., None]
     for _ in range(_BLEED_PX):
         weight = cv2.boxFilter(known, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
         total = np.asarray(cv2.boxFilter(filled, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)).reshape(
@@ -292,3 +296,13 @@ def _bleed(colour: ImageF32, alpha: ImageF32) -> ImageF32:
         filled = np.where(new[..., None], total / np.maximum(weight, 1.0)[..., None], filled)
         known = np.where(new, np.float32(1), known)
     return np.where(known[..., None] > 0, filled, colour).astype(np.float32, copy=False)
+
+
+def _steadied(colour: ImageF32, alpha: ImageF32) -> ImageF32:
+    """Mix the colours of faint pixels with those of more visible ones beside them, the more the fainter they are."""
+    size = 2 * _STEADY_PX + 1
+    weight = (alpha * alpha)[..., None]
+    sums = (cv2.boxFilter(values, -1, (size, size), normalize=False) for values in (colour * weight, weight))
+    total, weights = (np.asarray(values).reshape(*alpha.shape, -1) for values in sums)
+    share = np.square(np.clip(alpha / _OPAQUE_ENOUGH, 0, 1))[..., None]
+    return share * colour + (1 - share) * total / np.maximum(weights, 1e-6)
