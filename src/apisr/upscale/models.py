@@ -211,8 +211,9 @@ def fast_notice(model: Model, options: UpscaleOptions) -> str | None:
     usual, fast = _stands_for(model, options, FAST_TWIN)
     if usual is None:
         return None
-    cores = usable_cores()
-    return f"{cores} processor core{'s' * (cores != 1)}: the fast model {fast} is taken; --model {usual} is slower and better."
+    count = usable_cores()
+    cores = f"{count} processor core{'s' * (count != 1)}"
+    return f"{cores}: the fast model {fast} is taken; --model {usual} is slower and better."
 
 
 def large_notice(model: Model, options: UpscaleOptions) -> str | None:

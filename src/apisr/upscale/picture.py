@@ -53,8 +53,8 @@ _BLEED_PX = 16
 """How far colour is carried into fully transparent pixels before the network sees them."""
 _OPAQUE_ENOUGH = 0.5
 """Alpha from which a pixel's own colour counts in full: what is fainter was rounded or coded without being seen."""
-_STEADY_PX = 1
-"""How far faint pixels look for colours that can be relied on. Farther off, what lies within an outline is mixed in."""
+_STEADY_PX = 2
+"""How far the colours of visible pixels are carried into faint ones, a pixel at a time."""
 _LANCZOS_LOBES = 3
 
 
@@ -300,9 +300,10 @@ def _bleed(colour: ImageF32, alpha: ImageF32) -> ImageF32:
 
 def _steadied(colour: ImageF32, alpha: ImageF32) -> ImageF32:
     """Mix the colours of faint pixels with those of more visible ones beside them, the more the fainter they are."""
-    size = 2 * _STEADY_PX + 1
     weight = (alpha * alpha)[..., None]
-    sums = (cv2.boxFilter(values, -1, (size, size), normalize=False) for values in (colour * weight, weight))
-    total, weights = (np.asarray(values).reshape(*alpha.shape, -1) for values in sums)
+    weights = np.asarray(cv2.boxFilter(weight, -1, (3, 3), normalize=False))[..., None]
     share = np.square(np.clip(alpha / _OPAQUE_ENOUGH, 0, 1))[..., None]
-    return share * colour + (1 - share) * total / np.maximum(weights, 1e-6)
+    for _ in range(_STEADY_PX):
+        total = np.asarray(cv2.boxFilter(colour * weight, -1, (3, 3), normalize=False)).reshape(colour.shape)
+        colour = share * colour + (1 - share) * total / np.maximum(weights, 1e-6)
+    return colour
