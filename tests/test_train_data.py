@@ -147,6 +147,18 @@ def test_small_picture_is_named() -> None:
     assert caught.value.code == "picture-too-small"
 
 
+def test_all_small_pictures_are_named_before_the_first_step(tmp_path: Path) -> None:
+    sizes = {"large.png": (70, 80), "small.png": (90, 40), "flat.png": (31, 90), "edge.png": (65, 65)}
+    for name, (height, width) in sizes.items():
+        write_picture(tmp_path / name, Picture((np.zeros((height, width, 3), np.uint8),)))
+    config = DataConfig(folders=(tmp_path,), patch_px=64)
+    with pytest.raises(InputError, match=r"2 pictures .* of 64 pixels .*40x90: .*small\.png.*; 90x30: .*flat\.png"):
+        open_source(config, scale=2, seed=0)
+    for name in ("small.png", "flat.png"):
+        (tmp_path / name).unlink()
+    assert len(open_source(config, scale=2, seed=0)) == 2
+
+
 def test_odd_sizes_are_cut_to_the_grid() -> None:
     source = degraded(Smooth(1, (99, 131)), "bicubic", scale=4, patch_px=32, flips=False)
     for crop in source.crops(0, 0):

@@ -12,7 +12,7 @@ and whatever else is given at high resolution (``pseudo``, ``teacher``). ``bilin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from apisr.core.errors import InputError
+from apisr.core.text import lines_by_kind, printable
 from apisr.image import ImageU8
 from apisr.image.chroma import REACH_PX, clean_colours
 from apisr.train.config import DataConfig, Enhance
@@ -158,16 +159,18 @@ def whole_pixels(picture: ImageU8, scale: int) -> ImageU8:
     return picture[:height, :width]
 
 
-def check_large_enough(picture: ImageU8, patch_px: int, name: str) -> None:
-    """Refuse a picture that is smaller than a crop.
+def check_large_enough(pictures: Iterable[tuple[str, tuple[int, int]]], patch_px: int) -> None:
+    """Refuse pictures, given as names and (height, width), that are smaller than a crop.
 
     Raises:
-        InputError: with code ``"picture-too-small"``.
+        InputError: with code ``"picture-too-small"``; all of them are named.
     """
-    if min(picture.shape[:2]) < patch_px:
+    small = [(name, f"{width}x{height}") for name, (height, width) in pictures if min(height, width) < patch_px]
+    if small:
+        sizes = lines_by_kind((printable(name), (size,)) for name, size in small)
         raise InputError(
-            f"'{name}' is {picture.shape[1]}x{picture.shape[0]} pixels, smaller than a crop of {patch_px}. "
-            "Leave it out, or set data.patch_px lower.",
+            f"{len(small)} picture{'s are' if len(small) > 1 else ' is'} smaller than a crop of {patch_px} pixels "
+            f"({'; '.join(sizes)}). Leave out what is too small, or set data.patch_px lower.",
             code="picture-too-small",
         )
 

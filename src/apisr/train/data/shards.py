@@ -228,7 +228,8 @@ class ShardCrops:
         """Find the low files of the scale.
 
         Raises:
-            InputError: no shards, none of this scale, or weights of degradations that they do not have.
+            InputError: no shards, none of this scale, pictures smaller than a crop, or weights of degradations that
+                they do not have.
         """
         size = read_pictures_per_shard(folder)
         shards = tuple(sorted(path.stem for path in folder.glob(f"lr{options.scale}_*_[0-9]*.npy")))
@@ -247,8 +248,8 @@ class ShardCrops:
                 code="bad-sampling-weights",
             )
         opened = cls(folder, shards, size, options, weights)
-        for shard in shards:
-            opened.check(shard)
+        sizes = [(shard, opened.check(shard)) for shard in shards]
+        check_large_enough(sizes, options.patch_px)
         return opened
 
     @property
@@ -267,7 +268,6 @@ class ShardCrops:
         shard, place = self._drawn(index, rng)
         low_path, high_path, *teacher = self.files(shard)
         low, high = _open(low_path)[place], _open(high_path)[place]
-        check_large_enough(high, options.patch_px, f"{self.folder / shard}, picture {place}")
         parts = {"lr": low, "gt": high}
         if options.enhance != "none":
             parts["pseudo"] = self._pseudo_gt(high, (shard, place))
@@ -283,8 +283,11 @@ class ShardCrops:
         high = target if target.is_file() else self._drawings(shard)
         return [self.folder / f"{shard}.npy", high, *([teacher] if teacher.is_file() else [])]
 
-    def check(self, shard: str) -> None:
+    def check(self, shard: str) -> tuple[int, int]:
         """Check that the files of a low file are whole and belong together.
+
+        Returns:
+            Height and width of its high pictures.
 
         Raises:
             InputError: they do not (code ``bad-shards``).
@@ -301,6 +304,7 @@ class ShardCrops:
                     f"'{path}' holds {shape}, expected {expected} beside '{low_path.name}'. {_MADE_AGAIN}",
                     code="bad-shards",
                 )
+        return height * scale, width * scale
 
     def high_numbers(self) -> tuple[str, ...]:
         """Numbers of the high files that have low ones, in order."""

@@ -18,18 +18,20 @@ Every crop is a function of (seed, epoch, picture): no state, no files, no order
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from apisr.core.errors import InputError
+from apisr.core.errors import ApisrError, InputError
 from apisr.core.processes import usable_cores
-from apisr.image import rgb_losses
+from apisr.image import open_picture, rgb_losses
 from apisr.synthesis.assets import Assets
 from apisr.train.config import DataConfig
 from apisr.train.data.crops import CROPS_STREAM, CropOptions, bilinear_error, check_large_enough, cut_all, whole_pixels
@@ -95,7 +97,7 @@ class DegradedCrops:
         options = self.options
         rng = np.random.default_rng((options.seed, CROPS_STREAM, epoch, index))
         high = whole_pixels(self.pictures.load(epoch, index), options.scale)
-        check_large_enough(high, options.patch_px, self.pictures.name(index))
+        check_large_enough([(self.pictures.name(index), (high.shape[0], high.shape[1]))], options.patch_px)
         low = self._mixture.degrade(high, rng)
         parts = {"lr": low, "gt": high}
         pseudo = pseudo_gt(high, options.enhance, options.cache if self.pictures.fixed else None)
@@ -108,7 +110,7 @@ def open_source(config: DataConfig, *, scale: int, seed: int, cleans_colours: bo
     """Open what the section ``[data]`` of a configuration names; the rest as of :class:`CropOptions`.
 
     Raises:
-        InputError: it names nothing, or what it names is not there.
+        InputError: it names nothing, what it names is not there, or pictures are smaller than a crop.
     """
     options = CropOptions.of(config, scale=scale, seed=seed, cleans_colours=cleans_colours)
     check_one_origin(config)
@@ -119,7 +121,10 @@ def open_source(config: DataConfig, *, scale: int, seed: int, cleans_colours: bo
             "data.sampling_weights is for data.shards. Weigh recipes in data.degradation: 'bicubic:1, apisr:2'.",
             code="weights-without-shards",
         )
-    return DegradedCrops(open_pictures(config, seed=seed), options, config.degradation)
+    pictures = open_pictures(config, seed=seed)
+    if isinstance(pictures, FilePictures):
+        check_large_enough(_sizes(pictures.paths, scale), options.patch_px)
+    return DegradedCrops(pictures, options, config.degradation)
 
 
 def open_pictures(config: DataConfig, *, seed: int) -> Pictures:
@@ -137,6 +142,20 @@ def open_pictures(config: DataConfig, *, seed: int) -> Pictures:
         return ScenePictures(assets, count=config.limit or SCENES_PER_EPOCH, seed=seed)
     paths = find_training_pictures(config.folders)
     return FilePictures(paths[: config.limit] if config.limit else paths)
+
+
+def _sizes(paths: Sequence[Path], scale: int) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Names and sizes by the headers, in whole pixels of the low picture; files that cannot be read are passed over."""
+
+    def size_of(path: Path) -> tuple[int, int] | None:
+        with contextlib.suppress(ApisrError), open_picture(path, header_only=True) as picture:
+            return picture.info.height // scale * scale, picture.info.width // scale * scale
+        return None
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for path, size in zip(paths, pool.map(size_of, paths), strict=True):
+            if size is not None:
+                yield str(path), size
 
 
 def fingerprint(source: CropSource) -> str | None:
