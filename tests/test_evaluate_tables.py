@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -118,6 +119,26 @@ def test_datasets_that_are_not_given_are_named() -> None:
     with pytest.raises(InputError) as unknown:
         variants("dataset", datasets={"iga": Path()})
     assert unknown.value.code == "unknown-dataset"
+
+
+def test_what_training_needs_is_checked_before_anything_is_made(pairs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lightning", reason="ablations train")
+    from apisr.evaluate.ablate import Stages, ablate
+
+    stages = Stages.smoke([f'data.folders=["{pairs / "high"}"]'])
+    absent = replace(stages, sets=(*stages.sets, 'loss.perceptual=[{network="vgg19:absent.pth", weights={relu1_1=1}}]'))
+    for wanted, metrics, code in ((absent, ["psnr"], "missing-features"), (stages, ["maniqa"], "ambiguous-metric")):
+        with pytest.raises(InputError) as refused:
+            ablate(
+                "parts",
+                tmp_path / "runs",
+                pictures=pairs / "low",
+                reference=pairs / "high",
+                options=EvaluateOptions(metrics=metrics),
+                stages=wanted,
+            )
+        assert refused.value.code == code
+        assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow

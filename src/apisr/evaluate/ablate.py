@@ -36,7 +36,7 @@ from apisr.core.files import sha256_file, write_atomic
 from apisr.core.progress import Progress, ProgressFn, no_progress
 from apisr.evaluate.options import EvaluateOptions
 from apisr.evaluate.report import Report, read_report
-from apisr.evaluate.run import Evaluation, evaluate, write_report
+from apisr.evaluate.run import Evaluation, evaluate, open_metrics, protocol_of, write_report
 from apisr.evaluate.tables import measured_table
 
 if TYPE_CHECKING:
@@ -209,6 +209,9 @@ def ablate(
     result = AblationResult()
     rows = variants(ablation, datasets=datasets)
     notify = _notifier(progress)
+    _check_needs([row for row in rows if _why_not(row, ablation, stages) is None], folder, stages)
+    if scoring.metrics is not None:
+        open_metrics(scoring, protocol_of(scoring), blind=reference is None)
     if ablation == "parts":
         stages = _with_shards(stages, folder, notify)
 
@@ -221,7 +224,7 @@ def ablate(
         target = folder / "reports" / f"start-{sha256_file(start)[:10]}"
         result.reports["the start"] = _kept_or_made(target, lambda: score(start))
     for variant in rows:
-        reason = variant.missing or _needs_second_stage(variant, ablation, stages)
+        reason = _why_not(variant, ablation, stages)
         if reason is not None:
             result.missing[variant.name] = reason
             continue
@@ -231,11 +234,22 @@ def ablate(
     return result
 
 
+def _check_needs(rows: Sequence[Variant], folder: Path, stages: Stages) -> None:
+    """Check, before hours of work, what training needs: sound configurations and feature networks."""
+    from apisr.train.losses.features import check_features
+
+    configs = [config for row in rows for config in stage_configs(row, folder, stages)]
+    for name in sorted({term.network for config in configs for term in config.loss.perceptual}):
+        check_features(name)
+
+
 def _notifier(progress: ProgressFn) -> Callable[[str], None]:
     return lambda message: progress(Progress("ablate", "notice", message=message))
 
 
-def _needs_second_stage(variant: Variant, ablation: AblationName, stages: Stages) -> str | None:
+def _why_not(variant: Variant, ablation: AblationName, stages: Stages) -> str | None:
+    if variant.missing is not None:
+        return variant.missing
     plain = variant.anime_branch is None or (variant.anime_branch == "none" and ablation != "parts")
     if stages.stage2 is None and not plain:
         return "it differs in the perceptual loss only, which needs the second stage"

@@ -74,13 +74,13 @@ def evaluate(
     """
     started = _now()
     options = options or EvaluateOptions()
-    protocol = PROTOCOLS[options.protocol] if isinstance(options.protocol, str) else options.protocol
+    protocol = protocol_of(options)
     paths = [Path(pictures)] if isinstance(pictures, (str, Path)) else [Path(path) for path in pictures]
     if not paths:
         raise InputError("expected pictures to score, got none.", code="no-pictures")
     truth = None if reference is None else Path(reference)
     entries, notices = find_entries(paths, reference=truth, layout=options.layout, allow_missing=options.allow_missing)
-    metrics, absent = _open_metrics(options, protocol, blind=truth is None)
+    metrics, absent = open_metrics(options, protocol, blind=truth is None)
     enlarger = None if model is None else _open_enlarger(model, entries, options)
     unscored = Unscored()
     scorer = Scorer(metrics, protocol, enlarger, options.outputs, unscored.observe)
@@ -173,8 +173,18 @@ def _crops(report: Report, entries: Sequence[Entry], scorer: Scorer) -> Iterator
             yield cut_comparison(choice, low=sample.low, output=sample.output, truth=sample.reference)
 
 
-def _open_metrics(options: EvaluateOptions, protocol: Protocol, *, blind: bool) -> tuple[list[Metric], dict[str, str]]:
-    """Open the metrics; those that cannot run here go to the second result with the reason."""
+def protocol_of(options: EvaluateOptions) -> Protocol:
+    """Return the protocol that the options name or hold."""
+    return PROTOCOLS[options.protocol] if isinstance(options.protocol, str) else options.protocol
+
+
+def open_metrics(options: EvaluateOptions, protocol: Protocol, *, blind: bool) -> tuple[list[Metric], dict[str, str]]:
+    """Open the metrics; those that cannot run here go to the second result with the reason.
+
+    Raises:
+        InputError: an unknown metric, or one that needs ground truth while there is none.
+        MissingExtra: a metric that was named needs an extra that is not installed.
+    """
     names = options.metrics
     if names is None:
         names = protocol.blind_metrics if blind else protocol.reference_metrics

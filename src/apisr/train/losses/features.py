@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from apisr.core.errors import InputError, ModelError
 from apisr.networks import NETWORKS, architecture
-from apisr.train.losses.proxy_features import PROXY_LAYERS, GraphFeatures, load_proxy, proxy_path
+from apisr.train.losses.proxy_features import PROXY_LAYERS, GraphFeatures, load_proxy, missing_proxy, proxy_path
 from apisr.weights.checkpoint import load_state
 from apisr.weights.releases import cached, release_named
 
@@ -42,14 +42,29 @@ def open_features(name: str, *, layers: Sequence[str] | None = None) -> nn.Modul
     kind, _, place = name.partition(":")
     if kind in PROXY_LAYERS:
         return load_proxy(kind, Path(place) if place else None, layers=layers).eval().requires_grad_(False)
+    check_features(name)
     path = features_file(name)
-    if not path.is_file():
-        raise InputError(f"cannot read the weights of '{name}': no such file: '{path}'.", code="missing-features")
     state = load_state(path)[0]
     network, hyper = FETCHED_NETWORKS.get(kind) or (kind, architecture(kind).detect(state) or {})
     module = architecture(network).build(hyper)
     load_features(module, state, name=str(path))
     return module.eval().requires_grad_(False)
+
+
+def check_features(name: str) -> None:
+    """Check that a feature network is known and its file there, without loading it.
+
+    Raises:
+        InputError: one of both is not so (the message says how to get the file).
+    """
+    kind = name.partition(":")[0]
+    path = features_file(name)
+    if not path.is_file():
+        raise (
+            missing_proxy(kind, path)
+            if kind in PROXY_LAYERS
+            else InputError(f"cannot read the weights of '{name}': no such file: '{path}'.", code="missing-features")
+        )
 
 
 def features_file(name: str) -> Path:

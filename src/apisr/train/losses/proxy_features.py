@@ -211,15 +211,20 @@ def load_proxy(name: str, path: Path | None = None, *, layers: Sequence[str] | N
         )
     target = path or proxy_path(name)
     if not target.is_file():
-        raise InputError(
-            f"'{target}' is not there. Make it in the clone with: python scripts/convert_proxy_features.py {name}",
-            code="missing-features",
-        )
+        raise missing_proxy(name, target)
     graph = read_proxy(target)
     missing = [layer for layer in chosen if layer not in {node.name for node in graph.nodes}]
     if missing:
         raise ModelError(f"'{target}' has no layer '{missing[0]}': it is not {name}.", code="weights-do-not-fit")
     return GraphFeatures(graph, layers=chosen)
+
+
+def missing_proxy(name: str, path: Path) -> InputError:
+    """Return the error of proxy features whose file is not there."""
+    return InputError(
+        f"'{path}' is not there. Make it in the clone with: python scripts/convert_proxy_features.py {name}",
+        code="missing-features",
+    )
 
 
 def read_proxy(path: Path) -> Graph:
