@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,6 +177,7 @@ def test_parts_train_on_the_same_shards(pairs: Path) -> None:
     pytest.importorskip("lightning", reason="ablations train")
     from apisr.evaluate.ablate import Stages, ablate
 
+    said: list[str] = []
     outcome = ablate(
         "parts",
         pairs / "runs",
@@ -183,7 +185,9 @@ def test_parts_train_on_the_same_shards(pairs: Path) -> None:
         reference=pairs / "high",
         options=EvaluateOptions(metrics=["psnr"]),
         stages=Stages.smoke(["run.steps=3", "run.threads=1", f'data.folders=["{pairs / "high"}"]']),
+        progress=lambda event: said.append(event.message),
     )
+    assert re.fullmatch(r"degrading: (\d+) of \1 files", [line for line in said if "degrading: " in line][-1])
     assert len(outcome.reports) == 5
     assert set(outcome.missing) == {"without anime branch", "without balanced layers"}
     shards = pairs / "runs" / "shards"

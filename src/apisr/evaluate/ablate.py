@@ -275,11 +275,25 @@ def _with_shards(stages: Stages, folder: Path, notify: Callable[[str], None]) ->
         "jpeg": whole.with_codecs(["jpeg"]),
     }
     size = min(_PICTURES_PER_SHARD, count)
-    build_shards(folder / "shards", pictures, mixtures, ShardOptions(scale, count, pictures_per_shard=size))
+    options = ShardOptions(scale, count, pictures_per_shard=size)
+    build_shards(folder / "shards", pictures, mixtures, options, progress=_in_lines(notify))
     mine = ("data.scenes", "data.folders", "data.shards", "data.limit", "data.degradation")
     kept = [setting for setting in stages.sets if setting.partition("=")[0].strip() not in mine]
     shards, cache = ((folder / name).resolve() for name in ("shards", "pseudo"))
     return replace(stages, sets=(*kept, f"data.shards={shards}", "data.folders=[]", f"data.cache={cache}"))
+
+
+def _in_lines(notify: Callable[[str], None]) -> ProgressFn:
+    """Say how far the degrading is, in ten lines at most."""
+    tenths = 0
+
+    def show(event: Progress) -> None:
+        nonlocal tenths
+        if event.total and (now := int(10 * event.done / event.total)) > tenths:
+            tenths = now
+            notify(f"degrading: {event.done:.0f} of {event.total:.0f} {event.unit}")
+
+    return show
 
 
 def stage_configs(variant: Variant, folder: Path, stages: Stages) -> list[TrainConfig]:
