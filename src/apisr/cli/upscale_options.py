@@ -33,7 +33,10 @@ Group = TypeVar("Group", "Pictures", "Encoding", "Frames", "Part")
 OutputOption = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", help="Folder or file to write; by default name_x2.ext beside the input.", show_default=False
+        "--output",
+        "-o",
+        help="Folder or file to write; by default name_x2.ext beside the input, or for a folder the folder name_x2.",
+        show_default=False,
     ),
 ]
 

@@ -210,8 +210,7 @@ def ablate(
     rows = variants(ablation, datasets=datasets)
     notify = _notifier(progress)
     _check_needs([row for row in rows if _why_not(row, ablation, stages) is None], folder, stages)
-    if scoring.metrics is not None:
-        open_metrics(scoring, protocol_of(scoring), blind=reference is None)
+    _check_metrics(scoring, blind=reference is None)
     if ablation == "parts":
         stages = _with_shards(stages, folder, notify)
 
@@ -224,8 +223,7 @@ def ablate(
         target = folder / "reports" / f"start-{sha256_file(start)[:10]}"
         result.reports["the start"] = _kept_or_made(target, lambda: score(start))
     for variant in rows:
-        reason = _why_not(variant, ablation, stages)
-        if reason is not None:
+        if (reason := _why_not(variant, ablation, stages)) is not None:
             result.missing[variant.name] = reason
             continue
         result.reports[variant.name] = _run_variant(variant, folder, stages, notify=notify, score=score)
@@ -241,6 +239,11 @@ def _check_needs(rows: Sequence[Variant], folder: Path, stages: Stages) -> None:
     configs = [config for row in rows for config in stage_configs(row, folder, stages)]
     for name in sorted({term.network for config in configs for term in config.loss.perceptual}):
         check_features(name)
+
+
+def _check_metrics(scoring: EvaluateOptions, *, blind: bool) -> None:
+    if scoring.metrics is not None:
+        open_metrics(scoring, protocol_of(scoring), blind=blind)
 
 
 def _notifier(progress: ProgressFn) -> Callable[[str], None]:
