@@ -305,5 +305,6 @@ def _steadied(colour: ImageF32, alpha: ImageF32) -> ImageF32:
     share = np.square(np.clip(alpha / _OPAQUE_ENOUGH, 0, 1))[..., None]
     for _ in range(_STEADY_PX):
         total = np.asarray(cv2.boxFilter(colour * weight, -1, (3, 3), normalize=False)).reshape(colour.shape)
-        colour = share * colour + (1 - share) * total / np.maximum(weights, 1e-6)
+        mixed = share * colour + (1 - share) * total / np.maximum(weights, 1e-6)
+        colour = mixed.astype(np.float32, copy=False)
     return colour
