@@ -100,7 +100,7 @@ def join(
         ]
     if container.muxer == "avi":
         avi.correct_sound_headers(partial, {number: count for number, count in counts.items() if number in framed})
-    _keep_what_libav_cannot_write(partial, container, source.info.structure, settings)
+    _keep_what_libav_cannot_write(partial, container, source.info.structure, streams, settings)
     flush_to_disk(partial)
     return tuple(problems)
 
@@ -119,11 +119,11 @@ def _framed_sound(streams: OutputStreams, plans: Sequence[StreamPlan]) -> set[in
 
 
 def _keep_what_libav_cannot_write(
-    partial: Path, container: Container, structure: FileStructure, settings: JoinSettings
+    partial: Path, container: Container, structure: FileStructure, streams: OutputStreams, settings: JoinSettings
 ) -> None:
-    """Put display size, nested chapters and levels of tags into a finished Matroska file."""
+    """Put display size, languages, flags, nested chapters and levels of tags into a finished Matroska file."""
     if container.muxer in ("matroska", "webm"):
-        matroska_edit.set_display_size(partial, settings.sar)
+        matroska_edit.describe_tracks(partial, streams.video_place, settings.sar, streams.details)
     if container.structure and structure.words and settings.span is None and not settings.origin:
         matroska_edit.keep_structure(partial, structure, {*settings.tags, "ENCODER"})
 
