@@ -347,6 +347,56 @@ def test_a_part_of_a_video(tmp_path: Path) -> None:
     assert refused.value.code == "no-frames"
 
 
+def sounding(path: Path) -> tuple[int, list[str]]:
+    """How many samples FFmpeg hears, and when the first packets of picture and sound are."""
+    heard = subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", path, "-map", "0:a", "-f", "s16le", "-"], check=True, capture_output=True
+    )
+    asked = ["-show_entries", "packet=pts_time", "-read_intervals", "%+#1", "-of", "csv=p=0"]
+    firsts = [
+        subprocess.run(
+            ["ffprobe", "-v", "error", "-select_streams", kind, *asked, path],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+        for kind in ("v", "a")
+    ]
+    return len(heard.stdout) // 2, firsts
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="FFmpeg is not installed")
+@pytest.mark.parametrize(("codec", "suffix"), [("libopus", ".mkv"), ("aac", ".mp4"), ("aac", ".mkv")])
+def test_an_end_alone_cuts_nothing_before_it(tmp_path: Path, codec: str, suffix: str) -> None:
+    source = tmp_path / f"late{suffix}"
+    pictures = ["-itsoffset", "0.7", "-f", "lavfi", "-i", "testsrc2=s=96x64:r=24:d=1"]
+    sound = [
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=d=2:r=48000",
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-fps_mode",
+        "passthrough",
+        "-c:a",
+        codec,
+    ]
+    subprocess.run(["ffmpeg", "-v", "error", *pictures, *sound, source], check=True)
+    whole, ended, cut = (tmp_path / f"{name}{suffix}" for name in ("whole", "ended", "cut"))
+    upscale(source, whole, VideoOptions(preset="ultrafast"))
+    notices = upscale(source, ended, VideoOptions(preset="ultrafast", end=Fraction(9))).notices
+    assert sounding(ended) == sounding(whole)
+    assert sounding(whole)[0] == sounding(source)[0]
+    upscale(source, cut, VideoOptions(preset="ultrafast", end=Fraction(1, 2)))
+    samples, firsts = sounding(cut)
+    assert firsts == sounding(whole)[1]
+    assert 1.15 < samples / 48000 < 1.3  # the sound before the first picture, and half a second
+    assert not any("a part of the video" in notice for notice in notices)
+
+
 def _fields(number: int, width: int, height: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Interlaced: the lines of the second field show the box a sixtieth of a second later."""
     frame = np.full((height, width, 3), 60, np.uint8)

@@ -191,7 +191,7 @@ def _video_packets(
         settings: unit, rate, grid and start.
     """
     unit, grid = settings.unit, settings.grid
-    shift = round((settings.span[0] if settings.span else settings.origin) / unit)
+    shift = round(settings.shift / unit)
     times = [pts - shift for _, segment in segments for pts in segment.pts]
     durations = [duration for _, segment in segments for duration in segment.durations]
     if grid is not None:
@@ -315,6 +315,7 @@ def _other_packets(
         number: PacketOrder(outputs[number], _reordered(source, number) if kinds[number] == "video" else None)
         for number in numbers
     }
+    span = settings.span or (None, None)
     ends: dict[int, int] = {}
     for packet in source.packets_from(origin, numbers, problems):
         index = packet.stream.index
@@ -330,10 +331,11 @@ def _other_packets(
             orders[index].set(packet)
         unit = exact(packet.time_base)
         if kinds[index] != "cover":
-            if settings.span is None:
-                _move(packet, round(settings.origin / unit))
-            elif not _inside(packet, unit, settings.span, subtitle=kinds[index] == "subtitle"):
+            if not _inside(packet, unit, span, subtitle=kinds[index] == "subtitle"):
                 continue
+            _move(packet, round(settings.shift / unit))
+            if span[0] is not None:
+                _not_before_zero(packet, subtitle=kinds[index] == "subtitle")
         moment = cast(int, packet.dts) * unit
         if index in streams.converts:
             packet = _converted(packet, unit, *streams.converts[index], problems)
@@ -367,18 +369,21 @@ def _move(packet: AnyPacket, back: int) -> None:
 
 
 def _inside(
-    packet: AnyPacket, unit: Fraction, span: tuple[Fraction, Fraction | None], *, subtitle: bool = False
+    packet: AnyPacket, unit: Fraction, span: tuple[Fraction | None, Fraction | None], *, subtitle: bool = False
 ) -> bool:
-    """Whether a packet falls into a span (a subtitle with its end); moves its times so that the span begins at 0."""
+    """Whether a packet falls into a span (a subtitle with its end)."""
+    start, end = span
     begin = cast(int, packet.pts) * unit
-    if (begin + (packet.duration or 0) * unit <= span[0]) if subtitle else (begin < span[0]):
+    if start is not None and ((begin + (packet.duration or 0) * unit <= start) if subtitle else (begin < start)):
         return False
-    if span[1] is not None and begin >= span[1]:
-        return False
-    shift = round(span[0] / unit)
-    packet.pts = max(0, cast(int, packet.pts) - shift)
-    packet.dts = max(0, cast(int, packet.dts) - shift) if subtitle else cast(int, packet.dts) - shift
-    return True
+    return end is None or begin < end
+
+
+def _not_before_zero(packet: AnyPacket, *, subtitle: bool) -> None:
+    """Let a packet begin at 0 that began before the start of a part."""
+    packet.pts = max(0, cast(int, packet.pts))
+    if subtitle:
+        packet.dts = max(0, cast(int, packet.dts))
 
 
 def _converted(

@@ -67,8 +67,9 @@ class JoinSettings:
         colour: tags of the video.
         sar: pixel aspect ratio, None if unknown.
         grid: constant rate on whose grid the frames lie (for containers without times), None for exact times.
-        span: (start, end) in seconds to take from the other streams; times are moved so that start becomes 0.
-        origin: seconds that are taken from all times where there is no span.
+        span: (start, end) in seconds to take from the other streams, each None where nothing is cut; None for all.
+            Times are moved so that a start becomes 0.
+        origin: seconds that are taken from all times where there is no start.
         tags: further tags of the file, such as the program, its version, the model and the settings.
     """
 
@@ -77,9 +78,15 @@ class JoinSettings:
     colour: Colour
     sar: Fraction | None
     grid: Fraction | None = None
-    span: tuple[Fraction, Fraction | None] | None = None
+    span: tuple[Fraction | None, Fraction | None] | None = None
     tags: dict[str, str] = field(default_factory=dict[str, str])
     origin: Fraction = Fraction(0)
+
+    @property
+    def shift(self) -> Fraction:
+        """Seconds that are taken from all times."""
+        start = None if self.span is None else self.span[0]
+        return self.origin if start is None else start
 
 
 @dataclass
@@ -339,7 +346,7 @@ def add_metadata(out: OutputContainer, origin: InputContainer, source: VideoSour
         out.metadata["title"] = source.info.structure.title
     out.metadata.update(settings.tags)
     chapters = origin.chapters()
-    start, end = settings.span or (settings.origin, None)
+    start, end = settings.shift, None if settings.span is None else settings.span[1]
     if start or end is not None:
         moved: list[Any] = []
         for chapter in chapters:

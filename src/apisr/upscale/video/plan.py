@@ -99,6 +99,7 @@ def plan_video(source: VideoSource, output: OutputRequest, *, scale: int, option
     fields, field_notices = _plan_fields(source, options)
     origin = int(index.pts[0]) * unit
     start, end = (None if moment is None else moment + origin for moment in (options.start, options.end))
+    end = None if end is None or _is_behind(source, end) else end
     bounds = (None if start is None else round(start / unit), None if end is None else round(end / unit))
     segments = plan_segments(index, bounds, options.segment_frames)
     frames = sum(segment.frames for segment in segments)
@@ -140,6 +141,13 @@ def plan_video(source: VideoSource, output: OutputRequest, *, scale: int, option
             *undecodable_streams(source, streams),
         ),
     )
+
+
+def _is_behind(source: VideoSource, moment: Fraction) -> bool:
+    """Whether a moment lies behind everything in the file, so that nothing is cut there."""
+    index, info = source.index, source.info
+    last = int(index.pts[0]) * info.video.time_base + index.duration_s(info.video.time_base)
+    return info.duration is not None and moment >= max(last, info.start + info.duration)
 
 
 def _rehearsed(
