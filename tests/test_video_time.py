@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import struct
 import subprocess
@@ -395,6 +396,25 @@ def test_an_end_alone_cuts_nothing_before_it(tmp_path: Path, codec: str, suffix:
     assert firsts == sounding(whole)[1]
     assert 1.15 < samples / 48000 < 1.3  # the sound before the first picture, and half a second
     assert not any("a part of the video" in notice for notice in notices)
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="FFmpeg is not installed")
+@pytest.mark.parametrize(("suffix", "sound_rate"), [(".mp4", 48000), (".mp4", 44100), (".mov", 44100)])
+def test_streams_of_mp4_begin_exactly_where_they_did(tmp_path: Path, suffix: str, sound_rate: int) -> None:
+    source, target = tmp_path / "in.mp4", tmp_path / f"out{suffix}"
+    clip = make_clip(tmp_path / "clip.mp4", options={"bf": "3"})
+    late = ["-itsoffset", "0.0625", "-i", clip, "-f", "lavfi", "-i", f"sine=d=1:r={sound_rate}"]
+    parts = ["-c:v", "copy", "-c:a", "aac", "-movflags", "frag_keyframe+empty_moov"]
+    subprocess.run(["ffmpeg", "-v", "error", *late, *parts, source], check=True)
+    upscale(source, target)
+
+    def begins(path: Path) -> list[Fraction]:
+        asked = ["ffprobe", "-v", "error", "-show_entries", "stream=start_pts,time_base", "-of", "json", path]
+        found = json.loads(subprocess.run(asked, check=True, capture_output=True).stdout)["streams"]
+        return [stream["start_pts"] * Fraction(stream["time_base"]) for stream in found]
+
+    assert begins(source)[0].denominator > 1
+    assert begins(target) == begins(source)
 
 
 def _fields(number: int, width: int, height: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -30,6 +30,7 @@ from apisr.core.files import flush_to_disk
 from apisr.video.clock import decoding_times
 from apisr.video.containers import avi, matroska_edit
 from apisr.video.containers.base import Container
+from apisr.video.containers.quicktime import movie_timescale
 from apisr.video.containers.registry import container_of
 from apisr.video.info import FileStructure
 from apisr.video.libav import AnyPacket, exact, open_write, reason
@@ -83,7 +84,7 @@ def join(
         _refusals(),
         source.reopened() as origin,
         open_file(segments[0][0]) as first,
-        open_write(partial, format=container.muxer, options=dict(container.options)) as out,
+        open_write(partial, format=container.muxer, options=_muxer_options(container, origin, plans, settings)) as out,
     ):
         streams = add_streams(out, origin, first, source, plans, settings, container.muxer)
         add_metadata(out, origin, source, settings)
@@ -103,6 +104,25 @@ def join(
     _keep_what_libav_cannot_write(partial, container, source.info.structure, streams, settings)
     flush_to_disk(partial)
     return tuple(problems)
+
+
+def _muxer_options(
+    container: Container, origin: InputContainer, plans: Sequence[StreamPlan], settings: JoinSettings
+) -> dict[str, str]:
+    """Return the options of the muxer; MP4 and QuickTime get a clock that is fine enough for where streams begin."""
+    options = dict(container.options)
+    if container.muxer not in ("mp4", "mov"):
+        return options
+    units: list[Fraction] = []
+    starts: list[Fraction] = []
+    for plan in plans:
+        stream = origin.streams[plan.stream.index]
+        if plan.action in ("upscale", "copy", "convert") and stream.time_base:
+            unit = settings.unit if plan.action == "upscale" else exact(stream.time_base)
+            units.append(unit)
+            starts.append(round((stream.start_time or 0) * exact(stream.time_base) / unit) * unit - settings.shift)
+    length_s = Fraction(origin.duration or 0, 1_000_000)
+    return options | {"movie_timescale": str(movie_timescale(units, starts, length_s))}
 
 
 def _label(plans: Sequence[StreamPlan], number: int) -> str:
