@@ -399,6 +399,21 @@ def test_an_end_alone_cuts_nothing_before_it(tmp_path: Path, codec: str, suffix:
 
 
 @pytest.mark.skipif(shutil.which("ffprobe") is None, reason="FFmpeg is not installed")
+def test_the_end_of_opus_is_kept_or_named(tmp_path: Path) -> None:
+    clip, source = make_clip(tmp_path / "clip.mkv"), tmp_path / "in.mkv"
+    parts = ["-i", clip, "-f", "lavfi", "-i", "sine=d=1:r=48000", "-c:v", "copy", "-c:a", "libopus"]
+    subprocess.run(["ffmpeg", "-v", "error", *parts, source], check=True)
+    heard = sounding(source)[0]
+    for suffix, more in ((".mkv", False), (".mp4", True)):
+        notices = upscale(source, tmp_path / f"out{suffix}").notices
+        extra = sounding(tmp_path / f"out{suffix}")[0] - heard
+        named = [notice for notice in notices if "ends inside its last packet" in notice]
+        assert (extra > 0, len(named)) == (more, int(more))
+        told_ms = [int(notice.split("about ")[1].split()[0]) for notice in named]
+        assert told_ms == [pytest.approx(1000 * extra / 48000, abs=1) for _ in named]
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="FFmpeg is not installed")
 @pytest.mark.parametrize(("suffix", "sound_rate"), [(".mp4", 48000), (".mp4", 44100), (".mov", 44100)])
 def test_streams_of_mp4_begin_exactly_where_they_did(tmp_path: Path, suffix: str, sound_rate: int) -> None:
     source, target = tmp_path / "in.mp4", tmp_path / f"out{suffix}"

@@ -22,7 +22,7 @@ from apisr.upscale.video.output import OutputFormat, OutputRequest, plan_format
 from apisr.video.fields import FieldFilter
 from apisr.video.index import PacketIndex, grid_rate
 from apisr.video.losses import losses
-from apisr.video.rehearsal import refused_streams, undecodable_streams
+from apisr.video.rehearsal import lost_ends, refused_streams, undecodable_streams
 from apisr.video.sequence import is_sequence, numbers_of, picture_at
 from apisr.video.source import VideoSource
 from apisr.video.streams import StreamPlan, container_of, lost_structure, plan_streams
@@ -139,6 +139,7 @@ def plan_video(source: VideoSource, output: OutputRequest, *, scale: int, option
             *output_format.notices,
             *_stream_notices(streams),
             *undecodable_streams(source, streams),
+            *(lost_ends(source, output.target, streams) if end is None else ()),
         ),
     )
 
