@@ -14,6 +14,7 @@ from apisr.core.errors import InputError
 from apisr.core.media import LeftOut, left_out_lines
 from apisr.core.progress import Cancel, Progress
 from apisr.image import read_picture, write_picture
+from apisr.upscale import dry_run
 from apisr.upscale.dry_run import DryRun
 from apisr.upscale.jobs import plan_jobs, run_jobs
 from apisr.upscale.models import Networks, fast_notice
@@ -132,6 +133,33 @@ def test_what_would_be_skipped_takes_no_time(picture: Path, tiny_x2: Path) -> No
     described = DryRun(options, Networks(options)).describe_all(plan)
     assert "would be skipped" in described.files[0].existing
     assert described.files[0].estimate is described.estimate is None
+
+
+def test_a_dry_run_tries_every_video_of_a_folder(
+    tmp_path: Path, tiny_x2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noise(number: int, width: int, height: int) -> np.ndarray:
+        return np.random.default_rng(number).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+    def flat(number: int, width: int, height: int) -> np.ndarray:
+        return np.full((height, width, 3), 90 + number % 2, np.uint8)
+
+    (tmp_path / "in").mkdir()
+    for name, pictures, frames in (("a", flat, 24), ("b", noise, 24), ("c", noise, 12)):
+        make_clip(tmp_path / "in" / f"{name}.mkv", frames=frames, pictures=pictures)
+    options = UpscaleOptions(model=tiny_x2, video=FAST)
+    plan = plan_jobs([tmp_path / "in"], tmp_path / "out", options)
+    files = DryRun(options, Networks(options)).describe_all(plan).files
+    flat_bytes, noise_bytes, half_bytes = (file.estimate.size_bytes for file in files if file.estimate)
+    assert noise_bytes > 5 * flat_bytes
+    assert 0.3 < half_bytes / noise_bytes < 0.8
+    assert not any("scaled" in notice for file in files for notice in file.notices)
+    monkeypatch.setattr(dry_run, "MOST_TRIED", 2)
+    *tried, scaled = DryRun(options, Networks(options)).describe_all(plan).files
+    assert not any("scaled" in notice for file in tried for notice in file.notices)
+    assert any("scaled from those of 2 videos" in notice for notice in scaled.notices)
+    assert scaled.estimate is not None
+    assert scaled.estimate.size_bytes == pytest.approx((flat_bytes + noise_bytes) / 4, abs=2)
 
 
 @pytest.mark.parametrize(

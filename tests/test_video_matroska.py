@@ -100,6 +100,39 @@ def test_chapters_and_levels_of_tags_are_kept(tmp_path: Path, name: str) -> None
     assert re.search(uid, infos[1]).group(1) == re.search(uid, infos[0]).group(1)  # type: ignore[union-attr]
 
 
+def with_track_details(folder: Path) -> Path:
+    """A disabled Portuguese (Brazil) sound with a title, and traditional Chinese subtitles."""
+    clip, words, made = make_clip(folder / "clip.mkv", audio="aac"), folder / "words.srt", folder / "details.mkv"
+    words.write_text("1\n00:00:00,100 --> 00:00:00,500\nText\n")
+    sound = ["--language", "1:pt-BR", "--track-enabled-flag", "1:0", "--track-name", "1:Brasil  "]
+    subprocess.run(["mkvmerge", "-q", "-o", made, *sound, clip, "--language", "0:zh-Hant", words], check=True)
+    return made
+
+
+def details_of(path: Path) -> list[tuple[Any, ...]]:
+    keys = ("language_ietf", "language", "enabled_track", "track_name")
+    return [tuple(track["properties"].get(key) for key in keys) for track in identified(path)["tracks"]]
+
+
+def test_languages_of_bcp_47_and_disabled_tracks_are_kept(tmp_path: Path) -> None:
+    source = with_track_details(tmp_path)
+    before = details_of(source)
+    assert [track[0] for track in before[1:]] == ["pt-BR", "zh-Hant"]
+    assert before[1][2] is False
+    whole, cut = tmp_path / "out.mkv", VideoOptions(preset="ultrafast", start=Fraction(1, 4))
+    assert details_of(upscale(source, whole)) == before
+    assert details_of(upscale(source, tmp_path / "cut.mkv", cut)) == before
+    without = VideoOptions(preset="ultrafast", drop_streams=("1",))
+    assert details_of(upscale(source, tmp_path / "less.mkv", without)) == [before[0], before[2]]
+    assert not any("languages" in notice for notice in plan_video(source, whole, FAST).notices)
+
+
+def test_languages_and_disabled_tracks_are_named_where_they_are_lost(tmp_path: Path) -> None:
+    notices = plan_video(with_track_details(tmp_path), tmp_path / "out.mp4", FAST).notices
+    assert any("pt-BR, zh-Hant" in notice for notice in notices)
+    assert any("switched off: #1 audio" in notice for notice in notices)
+
+
 def test_what_is_flattened_is_said_before_the_work(tmp_path: Path) -> None:
     kept = plan_video(CASES / "nested.mkv", tmp_path / "out.mkv", FAST)
     assert not any("editions" in notice for notice in kept.notices)

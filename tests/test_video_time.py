@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import struct
 import subprocess
@@ -345,6 +346,90 @@ def test_a_part_of_a_video(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         plan_video(source, tmp_path / "none.mkv", VideoOptions(start=Fraction(90)), 2)
     assert refused.value.code == "no-frames"
+
+
+def sounding(path: Path) -> tuple[int, list[str]]:
+    """How many samples FFmpeg hears, and when the first packets of picture and sound are."""
+    heard = subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", path, "-map", "0:a", "-f", "s16le", "-"], check=True, capture_output=True
+    )
+    asked = ["-show_entries", "packet=pts_time", "-read_intervals", "%+#1", "-of", "csv=p=0"]
+    firsts = [
+        subprocess.run(
+            ["ffprobe", "-v", "error", "-select_streams", kind, *asked, path],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+        for kind in ("v", "a")
+    ]
+    return len(heard.stdout) // 2, firsts
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="FFmpeg is not installed")
+@pytest.mark.parametrize(("codec", "suffix"), [("libopus", ".mkv"), ("aac", ".mp4"), ("aac", ".mkv")])
+def test_an_end_alone_cuts_nothing_before_it(tmp_path: Path, codec: str, suffix: str) -> None:
+    source = tmp_path / f"late{suffix}"
+    pictures = ["-itsoffset", "0.7", "-f", "lavfi", "-i", "testsrc2=s=96x64:r=24:d=1"]
+    sound = [
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=d=2:r=48000",
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-fps_mode",
+        "passthrough",
+        "-c:a",
+        codec,
+    ]
+    subprocess.run(["ffmpeg", "-v", "error", *pictures, *sound, source], check=True)
+    whole, ended, cut = (tmp_path / f"{name}{suffix}" for name in ("whole", "ended", "cut"))
+    upscale(source, whole, VideoOptions(preset="ultrafast"))
+    notices = upscale(source, ended, VideoOptions(preset="ultrafast", end=Fraction(9))).notices
+    assert sounding(ended) == sounding(whole)
+    assert sounding(whole)[0] == sounding(source)[0]
+    upscale(source, cut, VideoOptions(preset="ultrafast", end=Fraction(1, 2)))
+    samples, firsts = sounding(cut)
+    assert firsts == sounding(whole)[1]
+    assert 1.15 < samples / 48000 < 1.3  # the sound before the first picture, and half a second
+    assert not any("a part of the video" in notice for notice in notices)
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="FFmpeg is not installed")
+def test_the_end_of_opus_is_kept_or_named(tmp_path: Path) -> None:
+    clip, source = make_clip(tmp_path / "clip.mkv"), tmp_path / "in.mkv"
+    parts = ["-i", clip, "-f", "lavfi", "-i", "sine=d=1:r=48000", "-c:v", "copy", "-c:a", "libopus"]
+    subprocess.run(["ffmpeg", "-v", "error", *parts, source], check=True)
+    heard = sounding(source)[0]
+    for suffix, more in ((".mkv", False), (".mp4", True)):
+        notices = upscale(source, tmp_path / f"out{suffix}").notices
+        extra = sounding(tmp_path / f"out{suffix}")[0] - heard
+        named = [notice for notice in notices if "ends inside its last packet" in notice]
+        assert (extra > 0, len(named)) == (more, int(more))
+        told_ms = [int(notice.split("about ")[1].split()[0]) for notice in named]
+        assert told_ms == [pytest.approx(1000 * extra / 48000, abs=1) for _ in named]
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="FFmpeg is not installed")
+@pytest.mark.parametrize(("suffix", "sound_rate"), [(".mp4", 48000), (".mp4", 44100), (".mov", 44100)])
+def test_streams_of_mp4_begin_exactly_where_they_did(tmp_path: Path, suffix: str, sound_rate: int) -> None:
+    source, target = tmp_path / "in.mp4", tmp_path / f"out{suffix}"
+    clip = make_clip(tmp_path / "clip.mp4", options={"bf": "3"})
+    late = ["-itsoffset", "0.0625", "-i", clip, "-f", "lavfi", "-i", f"sine=d=1:r={sound_rate}"]
+    parts = ["-c:v", "copy", "-c:a", "aac", "-movflags", "frag_keyframe+empty_moov"]
+    subprocess.run(["ffmpeg", "-v", "error", *late, *parts, source], check=True)
+    upscale(source, target)
+
+    def begins(path: Path) -> list[Fraction]:
+        asked = ["ffprobe", "-v", "error", "-show_entries", "stream=start_pts,time_base", "-of", "json", path]
+        found = json.loads(subprocess.run(asked, check=True, capture_output=True).stdout)["streams"]
+        return [stream["start_pts"] * Fraction(stream["time_base"]) for stream in found]
+
+    assert begins(source)[0].denominator > 1
+    assert begins(target) == begins(source)
 
 
 def _fields(number: int, width: int, height: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from apisr.core.errors import InputError, ModelError
@@ -29,6 +30,30 @@ if TYPE_CHECKING:
 
 #: The interpreter with its libraries.
 _BASE_BYTES = 150 * 2**20
+#: So many videos of a run are tried; the others are estimated from them.
+MOST_TRIED = 12
+
+
+@dataclass(frozen=True)
+class _TriedVideo:
+    """What trying a video said.
+
+    Attributes:
+        model: the hash of its network.
+        sizes: width and height of the source and of the output.
+        frames: of the video.
+        estimate: for all of them.
+    """
+
+    model: str
+    sizes: tuple[int, int, int, int]
+    frames: int
+    estimate: JobEstimate
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all frames of the output."""
+        return self.frames * self.sizes[2] * self.sizes[3]
 
 
 class DryRun:
@@ -43,7 +68,9 @@ class DryRun:
     def __init__(self, options: UpscaleOptions, networks: Networks, *, estimate: Collection[Kind] = ("video",)) -> None:
         self._tries = estimate if options.cluster is None else ()
         self._context = JobContext(options, networks, no_progress, Cancel())
-        self._tried: dict[tuple[object, ...], tuple[JobEstimate, int]] = {}
+        self._tried: dict[tuple[object, ...], JobEstimate] = {}
+        self._videos: dict[tuple[str, str, tuple[int, int]], _TriedVideo] = {}
+        self._tries_left = MOST_TRIED
 
     def describe_all(self, plan: JobPlan) -> UpscalePlan:
         """Describe all jobs of a run; as in the run, a file of several that cannot be read does not stop the others.
@@ -52,6 +79,7 @@ class DryRun:
             InputError: the only input cannot be read, the request is impossible, or a model cannot be used.
         """
         self._context.networks.expect(len(plan.jobs))
+        self._tries_left = MOST_TRIED
         files: list[PlannedFile] = []
         failed: list[JobResult] = []
         for job in plan.jobs:
@@ -68,7 +96,7 @@ class DryRun:
     def describe(self, job: Job) -> PlannedFile:
         """Describe one job: kind, sizes, streams and notices, estimates, and what stands in the way.
 
-        Videos of one size are tried once; the others are estimated from that by their number of frames.
+        Each video is tried, up to :data:`MOST_TRIED` of a run; the others are estimated from those.
 
         Raises:
             InputError: the input cannot be read or the request is impossible.
@@ -86,7 +114,7 @@ class DryRun:
         options = self._context.options
         with plan_video_job(job, self._context) as planned:
             plan, model = planned.plan, planned.model
-            estimate = self._try_video(planned) if "video" in self._tries else None
+            estimate, remarks = self._try_video(planned) if "video" in self._tries else (None, ())
         video = planned.source.info.video
         return PlannedFile(
             source=job.source,
@@ -100,26 +128,37 @@ class DryRun:
             encoder=str(plan.format.encoder),
             segments=len(plan.segments),
             streams=tuple(_stream_line(item) for item in plan.streams),
-            notices=(*planned.notices, *plan.notices),
+            notices=(*planned.notices, *plan.notices, *remarks),
             memory_bytes=_video_memory(video, plan, model, options),
             estimate=estimate,
         )
 
-    def _try_video(self, planned: PlannedVideo) -> JobEstimate:
+    def _try_video(self, planned: PlannedVideo) -> tuple[JobEstimate, tuple[str, ...]]:
+        """Estimate a video; the second part says so where it is not tried itself."""
         from apisr.upscale.video.estimate import estimate_video
         from apisr.upscale.video.run import VideoRun
         from apisr.upscale.video.work_folder import WorkFolder
 
         plan, video = planned.plan, planned.source.info.video
-        key = (planned.model.sha256, video.width, video.height, plan.format.size)
-        if key not in self._tried:
-            folder = WorkFolder.beside(plan.target)
-            options = self._context.options.video
-            run = VideoRun(planned.source, plan, folder, plan.segments, planned.processing, options)
-            self._tried[key] = (estimate_video(run), plan.frames)
-        tried, frames = self._tried[key]
-        share = plan.frames / frames
-        return JobEstimate(tried.seconds * share, round(tried.size_bytes * share))
+        key = (plan.sha256, planned.model.sha256, plan.format.size)
+        one = self._videos.get(key)
+        if one is not None:
+            return one.estimate, ()
+        sizes = (video.width, video.height, *plan.format.size)
+        alike = [tried for tried in self._videos.values() if tried.model == planned.model.sha256]
+        alike = [tried for tried in alike if tried.sizes == sizes] or alike
+        if self._tries_left <= 0 and alike:
+            share = plan.frames * sizes[2] * sizes[3] / sum(tried.pixels for tried in alike)
+            total = functools.reduce(operator.add, (tried.estimate for tried in alike))
+            videos = "1 video that was" if len(alike) == 1 else f"{len(alike)} videos that were"
+            remark = f"time and size are scaled from those of {videos} tried; this one was not."
+            return JobEstimate(total.seconds * share, round(total.size_bytes * share)), (remark,)
+        folder = WorkFolder.beside(plan.target)
+        run = VideoRun(planned.source, plan, folder, plan.segments, planned.processing, self._context.options.video)
+        tried = _TriedVideo(planned.model.sha256, sizes, plan.frames, estimate_video(run))
+        self._tries_left -= 1
+        self._videos[key] = tried
+        return tried.estimate, ()
 
     def _picture(self, job: Job) -> PlannedFile:
         options, networks = self._context.options, self._context.networks
@@ -150,8 +189,8 @@ class DryRun:
         key = (job.source, job.source.stat().st_mtime_ns, job.target.suffix)
         if key not in self._tried:
             engine = self._context.networks.engine(model)
-            self._tried[key] = (estimate_picture(job, engine, self._context.options), 1)
-        return self._tried[key][0]
+            self._tried[key] = estimate_picture(job, engine, self._context.options)
+        return self._tried[key]
 
 
 def _picture_memory(info: PictureInfo, job: Job, model: Model, options: UpscaleOptions) -> int:

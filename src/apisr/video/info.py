@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -143,6 +144,19 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
+class TrackDetails:
+    """What a Matroska track says of itself that libav leaves out.
+
+    Attributes:
+        language: as a tag of BCP 47 (``pt-BR``), empty if it has none.
+        enabled: False for a track that is switched off.
+    """
+
+    language: str = ""
+    enabled: bool = True
+
+
+@dataclass(frozen=True)
 class FileStructure:
     """What a Matroska file has that libav flattens or leaves out; empty for other files.
 
@@ -152,6 +166,7 @@ class FileStructure:
         chapters: the element of all chapters, byte for byte (as `tags` and `identity`, only where `words` says so).
         tags: the elements of the tags that belong to the file, not to a track or an attachment.
         identity: by what other files refer to this one.
+        tracks: what libav leaves out of the tracks, by number of the stream; only those that have any.
     """
 
     words: tuple[str, ...] = ()
@@ -159,6 +174,7 @@ class FileStructure:
     chapters: bytes = b""
     tags: tuple[bytes, ...] = ()
     identity: bytes = b""
+    tracks: Mapping[int, TrackDetails] = field(default_factory=dict[int, TrackDetails])
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from apisr.core.files import flush_to_disk
 from apisr.video.clock import decoding_times
 from apisr.video.containers import avi, matroska_edit
 from apisr.video.containers.base import Container
+from apisr.video.containers.quicktime import movie_timescale
 from apisr.video.containers.registry import container_of
 from apisr.video.info import FileStructure
 from apisr.video.libav import AnyPacket, exact, open_write, reason
@@ -83,7 +84,7 @@ def join(
         _refusals(),
         source.reopened() as origin,
         open_file(segments[0][0]) as first,
-        open_write(partial, format=container.muxer, options=dict(container.options)) as out,
+        open_write(partial, format=container.muxer, options=_muxer_options(container, origin, plans, settings)) as out,
     ):
         streams = add_streams(out, origin, first, source, plans, settings, container.muxer)
         add_metadata(out, origin, source, settings)
@@ -100,9 +101,28 @@ def join(
         ]
     if container.muxer == "avi":
         avi.correct_sound_headers(partial, {number: count for number, count in counts.items() if number in framed})
-    _keep_what_libav_cannot_write(partial, container, source.info.structure, settings)
+    _keep_what_libav_cannot_write(partial, container, source.info.structure, streams, settings)
     flush_to_disk(partial)
     return tuple(problems)
+
+
+def _muxer_options(
+    container: Container, origin: InputContainer, plans: Sequence[StreamPlan], settings: JoinSettings
+) -> dict[str, str]:
+    """Return the options of the muxer; MP4 and QuickTime get a clock that is fine enough for where streams begin."""
+    options = dict(container.options)
+    if container.muxer not in ("mp4", "mov"):
+        return options
+    units: list[Fraction] = []
+    starts: list[Fraction] = []
+    for plan in plans:
+        stream = origin.streams[plan.stream.index]
+        if plan.action in ("upscale", "copy", "convert") and stream.time_base:
+            unit = settings.unit if plan.action == "upscale" else exact(stream.time_base)
+            units.append(unit)
+            starts.append(round((stream.start_time or 0) * exact(stream.time_base) / unit) * unit - settings.shift)
+    length_s = Fraction(origin.duration or 0, 1_000_000)
+    return options | {"movie_timescale": str(movie_timescale(units, starts, length_s))}
 
 
 def _label(plans: Sequence[StreamPlan], number: int) -> str:
@@ -119,11 +139,11 @@ def _framed_sound(streams: OutputStreams, plans: Sequence[StreamPlan]) -> set[in
 
 
 def _keep_what_libav_cannot_write(
-    partial: Path, container: Container, structure: FileStructure, settings: JoinSettings
+    partial: Path, container: Container, structure: FileStructure, streams: OutputStreams, settings: JoinSettings
 ) -> None:
-    """Put display size, nested chapters and levels of tags into a finished Matroska file."""
+    """Put display size, languages, flags, nested chapters and levels of tags into a finished Matroska file."""
     if container.muxer in ("matroska", "webm"):
-        matroska_edit.set_display_size(partial, settings.sar)
+        matroska_edit.describe_tracks(partial, streams.video_place, settings.sar, streams.details)
     if container.structure and structure.words and settings.span is None and not settings.origin:
         matroska_edit.keep_structure(partial, structure, {*settings.tags, "ENCODER"})
 
@@ -191,7 +211,7 @@ def _video_packets(
         settings: unit, rate, grid and start.
     """
     unit, grid = settings.unit, settings.grid
-    shift = round((settings.span[0] if settings.span else settings.origin) / unit)
+    shift = round(settings.shift / unit)
     times = [pts - shift for _, segment in segments for pts in segment.pts]
     durations = [duration for _, segment in segments for duration in segment.durations]
     if grid is not None:
@@ -315,6 +335,7 @@ def _other_packets(
         number: PacketOrder(outputs[number], _reordered(source, number) if kinds[number] == "video" else None)
         for number in numbers
     }
+    span = settings.span or (None, None)
     ends: dict[int, int] = {}
     for packet in source.packets_from(origin, numbers, problems):
         index = packet.stream.index
@@ -330,10 +351,11 @@ def _other_packets(
             orders[index].set(packet)
         unit = exact(packet.time_base)
         if kinds[index] != "cover":
-            if settings.span is None:
-                _move(packet, round(settings.origin / unit))
-            elif not _inside(packet, unit, settings.span, subtitle=kinds[index] == "subtitle"):
+            if not _inside(packet, unit, span, subtitle=kinds[index] == "subtitle"):
                 continue
+            _move(packet, round(settings.shift / unit))
+            if span[0] is not None:
+                _not_before_zero(packet, subtitle=kinds[index] == "subtitle")
         moment = cast(int, packet.dts) * unit
         if index in streams.converts:
             packet = _converted(packet, unit, *streams.converts[index], problems)
@@ -367,18 +389,21 @@ def _move(packet: AnyPacket, back: int) -> None:
 
 
 def _inside(
-    packet: AnyPacket, unit: Fraction, span: tuple[Fraction, Fraction | None], *, subtitle: bool = False
+    packet: AnyPacket, unit: Fraction, span: tuple[Fraction | None, Fraction | None], *, subtitle: bool = False
 ) -> bool:
-    """Whether a packet falls into a span (a subtitle with its end); moves its times so that the span begins at 0."""
+    """Whether a packet falls into a span (a subtitle with its end)."""
+    start, end = span
     begin = cast(int, packet.pts) * unit
-    if (begin + (packet.duration or 0) * unit <= span[0]) if subtitle else (begin < span[0]):
+    if start is not None and ((begin + (packet.duration or 0) * unit <= start) if subtitle else (begin < start)):
         return False
-    if span[1] is not None and begin >= span[1]:
-        return False
-    shift = round(span[0] / unit)
-    packet.pts = max(0, cast(int, packet.pts) - shift)
-    packet.dts = max(0, cast(int, packet.dts) - shift) if subtitle else cast(int, packet.dts) - shift
-    return True
+    return end is None or begin < end
+
+
+def _not_before_zero(packet: AnyPacket, *, subtitle: bool) -> None:
+    """Let a packet begin at 0 that began before the start of a part."""
+    packet.pts = max(0, cast(int, packet.pts))
+    if subtitle:
+        packet.dts = max(0, cast(int, packet.dts))
 
 
 def _converted(

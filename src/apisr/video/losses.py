@@ -7,6 +7,7 @@ read back.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -18,7 +19,7 @@ from av.video.stream import VideoStream
 from apisr.video.colour import bit_depth, has_alpha
 from apisr.video.containers.base import Container
 from apisr.video.containers.registry import container_of
-from apisr.video.info import SourceInfo
+from apisr.video.info import SourceInfo, TrackDetails
 from apisr.video.output_streams import kept_file_tags, kept_tags, language_for
 from apisr.video.streams import StreamPlan
 from apisr.video.turn import is_right_angle
@@ -69,10 +70,27 @@ def losses(source: SourceInfo, target: Path, streams: Sequence[StreamPlan]) -> t
     if source.chapters and not container.chapters:
         notices.append(f"{suffix} has no place for the {source.chapters} chapters.")
     if not container.pictures_only:
+        notices += _lost_details(source, container, streams, suffix)
         lost = _lost_tags(source, container, streams)
         if lost:
             notices.append(f"{suffix} has no place for the tags {', '.join(lost)}.")
     return tuple(notices)
+
+
+def _lost_details(source: SourceInfo, container: Container, streams: Sequence[StreamPlan], suffix: str) -> list[str]:
+    """Name what only Matroska tracks say of themselves: a region or script of the language, that they are off."""
+    if container.muxer == "matroska":
+        return []
+    kept = [one.stream for one in streams if one.action in ("upscale", "copy", "convert")]
+    details = [(stream, source.structure.tracks.get(stream.index, TrackDetails())) for stream in kept]
+    notices: list[str] = []
+    tags = dict.fromkeys(one.language for _, one in details if "-" in one.language)
+    if tags:
+        notices.append(f"{suffix} has no place for the region or script of languages: {', '.join(tags)}.")
+    off = [stream.label for stream, one in details if not one.enabled]
+    if off:
+        notices.append(f"{suffix} has no place for the flag of tracks that are switched off: {', '.join(off)}.")
+    return notices
 
 
 def _turns(container: Container, matrix: tuple[int, ...]) -> bool:
@@ -104,7 +122,17 @@ def _lost_tags(source: SourceInfo, container: Container, streams: Sequence[Strea
         *of_video.items(),
         *((key, language_for(container.muxer, value)) for tags in of_streams for key, value in tags.items()),
     ]
-    return list(dict.fromkeys(key for key, value in written if value and value not in found))
+    found |= {_moment(value) for value in found}
+    return list(dict.fromkeys(key for key, value in written if value and _moment(value) not in found))
+
+
+def _moment(value: str) -> str:
+    """Return a moment without its fraction of a second, which MP4 does not count; anything else as it is.
+
+    >>> _moment("2020-02-03T04:05:06.789000Z"), _moment("Commentary")
+    ('2020-02-03T04:05:06Z', 'Commentary')
+    """
+    return re.sub(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d+Z$", r"\1Z", value)
 
 
 def _read_back(container: Container, tags: dict[str, str], streams: Sequence[dict[str, str]]) -> set[str] | None:

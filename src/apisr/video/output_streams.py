@@ -16,7 +16,8 @@ from av.video.stream import VideoStream
 
 from apisr.core.errors import RunError
 from apisr.video.colour import Colour
-from apisr.video.containers.matroska_edit import NAME_PADDING
+from apisr.video.containers.matroska_edit import name_padding
+from apisr.video.info import TrackDetails
 from apisr.video.libav import AnyPacket, exact, open_read
 from apisr.video.probe import codec_name
 from apisr.video.source import VideoSource
@@ -26,7 +27,7 @@ from apisr.video.titles import track_tags
 from apisr.video.writer import COUNT_UNIT, describe_pictures
 
 #: Tags that describe the file they were in, not the work; they would be wrong in the output.
-_FILE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "creation_time"}
+_FILE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands"}
 _VIDEO_TAGS = {"encoder", "duration", "vendor_id", "alpha_mode", "bps", "number_of_frames", "number_of_bytes"}
 _STATISTICS = ("_statistics",)
 #: Codes of languages, and how libav calls the one of QuickTime's numbers that means the same.
@@ -66,8 +67,9 @@ class JoinSettings:
         colour: tags of the video.
         sar: pixel aspect ratio, None if unknown.
         grid: constant rate on whose grid the frames lie (for containers without times), None for exact times.
-        span: (start, end) in seconds to take from the other streams; times are moved so that start becomes 0.
-        origin: seconds that are taken from all times where there is no span.
+        span: (start, end) in seconds to take from the other streams, each None where nothing is cut; None for all.
+            Times are moved so that a start becomes 0.
+        origin: seconds that are taken from all times where there is no start.
         tags: further tags of the file, such as the program, its version, the model and the settings.
     """
 
@@ -76,18 +78,34 @@ class JoinSettings:
     colour: Colour
     sar: Fraction | None
     grid: Fraction | None = None
-    span: tuple[Fraction, Fraction | None] | None = None
+    span: tuple[Fraction | None, Fraction | None] | None = None
     tags: dict[str, str] = field(default_factory=dict[str, str])
     origin: Fraction = Fraction(0)
+
+    @property
+    def shift(self) -> Fraction:
+        """Seconds that are taken from all times."""
+        start = None if self.span is None else self.span[0]
+        return self.origin if start is None else start
 
 
 @dataclass
 class OutputStreams:
-    """The streams of the output, by the number that they have in the source."""
+    """The streams of the output, by the number that they have in the source.
+
+    Attributes:
+        video: the upscaled video.
+        copies: streams whose packets are copied.
+        converts: streams that take another form, and what gives it to a packet.
+        video_place: place of the upscaled video among the tracks (attachments do not count).
+        details: what is written into finished tracks of Matroska, by their place.
+    """
 
     video: VideoStream
     copies: dict[int, Stream]
     converts: dict[int, tuple[Stream, Conversion]]
+    video_place: int
+    details: dict[int, TrackDetails]
 
 
 def add_streams(
@@ -116,6 +134,7 @@ def add_streams(
     streams: OutputStreams | None = None
     copies: dict[int, Stream] = {}
     converts: dict[int, tuple[Stream, Conversion]] = {}
+    details: dict[int, TrackDetails] = {}
     for plan in plans:
         origin_stream = origin.streams[plan.stream.index]
         if plan.action == "upscale":
@@ -123,7 +142,7 @@ def add_streams(
             _describe_video(video, settings, muxer)
             if source.info.video.display_matrix is not None:
                 video.set_display_matrix(source.info.video.display_matrix)
-            streams = OutputStreams(video, copies, converts)
+            streams = OutputStreams(video, copies, converts, len(copies) + len(converts), details)
             made: Stream = video
         elif plan.action == "copy":
             made = copied_stream(out, origin_stream, source, muxer)
@@ -135,20 +154,30 @@ def add_streams(
             made = _attach(out, source, origin_stream, plan)
         else:
             continue
-        if plan.action == "upscale":
-            made.metadata.clear()
-        made.metadata.update(_kept_tags(track_tags(origin_stream), plan))
-        if "language" in made.metadata:
-            made.metadata["language"] = language_for(muxer, made.metadata["language"])
-        if plan.action == "upscale" and muxer in ("matroska", "webm"):
-            made.metadata["title"] = made.metadata.pop("title", "") + " " * NAME_PADDING
-        if plan.action != "attach":
-            made.disposition = Disposition(int(origin_stream.disposition))
-            if muxer == "mpegts":
-                made.id = origin_stream.id if "mpegts" in source.info.container else 0
+        _describe_stream(made, origin_stream, plan, muxer)
+        if plan.action == "attach":
+            continue
+        if muxer == "mpegts":
+            made.id = origin_stream.id if "mpegts" in source.info.container else 0
+        more = source.info.structure.tracks.get(plan.stream.index) if muxer == "matroska" else None
+        if more is not None:
+            details[len(copies) + len(converts) + (streams is not None) - 1] = more
+        if muxer in ("matroska", "webm") and (more is not None or plan.action == "upscale"):
+            made.metadata["title"] = made.metadata.pop("title", "") + name_padding(more or TrackDetails())
     if streams is None:
         raise RunError("the plan holds no video stream.", code="no-video-stream")
     return streams
+
+
+def _describe_stream(made: Stream, origin: Stream, plan: StreamPlan, muxer: str) -> None:
+    """Give a stream the tags and flags of the one that it is made from."""
+    if plan.action == "upscale":
+        made.metadata.clear()
+    made.metadata.update(_kept_tags(track_tags(origin), plan))
+    if "language" in made.metadata:
+        made.metadata["language"] = language_for(muxer, made.metadata["language"])
+    if plan.action != "attach":
+        made.disposition = Disposition(int(origin.disposition))
 
 
 def _kept_tags(tags: dict[str, str], plan: StreamPlan) -> dict[str, str]:
@@ -317,7 +346,7 @@ def add_metadata(out: OutputContainer, origin: InputContainer, source: VideoSour
         out.metadata["title"] = source.info.structure.title
     out.metadata.update(settings.tags)
     chapters = origin.chapters()
-    start, end = settings.span or (settings.origin, None)
+    start, end = settings.shift, None if settings.span is None else settings.span[1]
     if start or end is not None:
         moved: list[Any] = []
         for chapter in chapters:

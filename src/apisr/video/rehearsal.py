@@ -5,12 +5,14 @@ AAC of broadcasts in AVI, for example: the codec is one of AVI's, the form of it
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 import av
+from av.container import InputContainer
 from av.error import FFmpegError, InvalidDataError
 
 from apisr.video.containers.registry import container_of
@@ -21,6 +23,8 @@ from apisr.video.source import VideoSource
 from apisr.video.streams import StreamPlan
 
 _PACKETS = 50
+#: Samples of Opus in a second, whatever it was made from.
+_OPUS_RATE = 48_000
 #: The options of a muxer that make it read again what it wrote, which it cannot in memory.
 _REREADING = ("movflags",)
 
@@ -80,3 +84,41 @@ def undecodable_streams(source: VideoSource, plans: Sequence[StreamPlan]) -> lis
                 except FFmpegError as error:
                     notices.append(f"stream {stream.label} cannot be played ({reason(error)}); it is copied as it is.")
     return notices
+
+
+def lost_ends(source: VideoSource, target: Path, plans: Sequence[StreamPlan]) -> list[str]:
+    """Return a notice for each copied Opus sound that ends inside its last packet, which libav does not write to MP4.
+
+    Args:
+        source: the video.
+        target: name of the output.
+        plans: what becomes of each stream.
+    """
+    sounds = [plan.stream for plan in plans if plan.action == "copy" and plan.stream.codec == "opus"]
+    if not sounds or container_of(target).muxer != "mp4":
+        return []
+    notices: list[str] = []
+    for stream in sounds:
+        with source.reopened() as origin:
+            samples = _unheard_at_end(origin, stream.index)
+        if samples:
+            notices.append(
+                f"{target.suffix} has no place for where stream {stream.label} ends inside its last packet; "
+                f"about {1000 * samples / _OPUS_RATE:.0f} ms more of it are played."
+            )
+    return notices
+
+
+def _unheard_at_end(origin: InputContainer, number: int) -> int:
+    """Return how many samples of the last packet of a stream are to be left out."""
+    samples = 0
+    with contextlib.suppress(FFmpegError):
+        if origin.duration:
+            origin.seek(origin.duration)
+        for packet in origin.demux(origin.streams[number]):
+            if packet.size and packet.has_sidedata("skip_samples"):
+                # two numbers of 32 bits: what is left out of the beginning, and of the end
+                samples = int.from_bytes(bytes(packet.get_sidedata("skip_samples"))[4:8], "little")
+            elif packet.size:
+                samples = 0
+    return samples

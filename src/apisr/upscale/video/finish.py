@@ -99,7 +99,7 @@ def _write_file(
     """Join and check; problems of the other streams are added to `problems`."""
     partial = partial_path(plan.target)
     times = [pts for _, segment in pieces for pts in segment.pts]
-    span = None if plan.start is None and plan.end is None else (times[0] * plan.unit, plan.end)
+    start = None if plan.start is None else times[0] * plan.unit
     own_clock = container_of(plan.target).muxer == "mpegts"
     settings = JoinSettings(
         unit=plan.unit,
@@ -107,7 +107,7 @@ def _write_file(
         colour=plan.format.colour,
         sar=plan.format.sar,
         grid=plan.grid,
-        span=span,
+        span=None if start is None and plan.end is None else (start, plan.end),
         tags=dict(plan.output.tags),
         origin=min(Fraction(0), source.origin) if own_clock else source.origin,
     )

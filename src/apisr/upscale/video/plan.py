@@ -22,7 +22,7 @@ from apisr.upscale.video.output import OutputFormat, OutputRequest, plan_format
 from apisr.video.fields import FieldFilter
 from apisr.video.index import PacketIndex, grid_rate
 from apisr.video.losses import losses
-from apisr.video.rehearsal import refused_streams, undecodable_streams
+from apisr.video.rehearsal import lost_ends, refused_streams, undecodable_streams
 from apisr.video.sequence import is_sequence, numbers_of, picture_at
 from apisr.video.source import VideoSource
 from apisr.video.streams import StreamPlan, container_of, lost_structure, plan_streams
@@ -99,6 +99,7 @@ def plan_video(source: VideoSource, output: OutputRequest, *, scale: int, option
     fields, field_notices = _plan_fields(source, options)
     origin = int(index.pts[0]) * unit
     start, end = (None if moment is None else moment + origin for moment in (options.start, options.end))
+    end = None if end is None or _is_behind(source, end) else end
     bounds = (None if start is None else round(start / unit), None if end is None else round(end / unit))
     segments = plan_segments(index, bounds, options.segment_frames)
     frames = sum(segment.frames for segment in segments)
@@ -138,8 +139,16 @@ def plan_video(source: VideoSource, output: OutputRequest, *, scale: int, option
             *output_format.notices,
             *_stream_notices(streams),
             *undecodable_streams(source, streams),
+            *(lost_ends(source, output.target, streams) if end is None else ()),
         ),
     )
+
+
+def _is_behind(source: VideoSource, moment: Fraction) -> bool:
+    """Whether a moment lies behind everything in the file, so that nothing is cut there."""
+    index, info = source.index, source.info
+    last = int(index.pts[0]) * info.video.time_base + index.duration_s(info.video.time_base)
+    return info.duration is not None and moment >= max(last, info.start + info.duration)
 
 
 def _rehearsed(

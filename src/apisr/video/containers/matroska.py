@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from apisr.video.containers.base import PCM, Container
 from apisr.video.containers.ebml import Element, children, content, elements, unsigned, whole
-from apisr.video.info import FileStructure
+from apisr.video.info import FileStructure, TrackDetails
 
 ENTRIES = {
     ".mkv": Container(
@@ -41,6 +41,7 @@ INFO, CHAPTERS, TAGS, ATTACHMENTS, SEEK_HEAD, CUES, VOID = (
     *(0x1549A966, 0x1043A770, 0x1254C367, 0x1941A469, 0x114D9B74, 0x1C53BB6B, 0xEC),
 )
 TRACK_TYPE, VIDEO, TITLE, SEGMENT_UID = 0x83, 0xE0, 0x7BA9, 0x73A4
+LANGUAGE_BCP47, ENABLED, CODEC_ID = 0x22B59D, 0xB9, 0x86
 EDITION, EDITION_ORDERED, CHAPTER, CHAPTER_SEGMENT, CHAPTER_DISPLAY = 0x45B9, 0x45DD, 0xB6, 0x6E67, 0x80
 ATTACHED_FILE, TAG, TARGETS, TARGET_LEVEL, TAG_TRACK, SIMPLE_TAG = 0x61A7, 0x7373, 0x63C0, 0x68CA, 0x63C5, 0x67C8
 TAG_EDITION, TAG_CHAPTER, TAG_ATTACHMENT = 0x63C9, 0x63C4, 0x63C6
@@ -48,6 +49,8 @@ BLOCK_GROUP, BLOCKS, TRACK_NUMBER, CODEC_DELAY = 0xA0, (0xA1, 0xA3), 0xD7, 0x56A
 CLUSTER_TIME, TIME_SCALE = 0xE7, 0x2AD7B1
 _CROPS = {0x54BB: "top", 0x54AA: "bottom", 0x54CC: "left", 0x54DD: "right"}
 _VIDEO_TRACK = 1
+#: Types of tracks that libav makes streams of: video, audio, subtitles, metadata.
+_STREAM_TYPES = frozenset({_VIDEO_TRACK, 2, 0x11, 0x21})
 _USUAL_LEVEL = 50
 _USUAL_SCALE_NS = 1_000_000
 #: A block lies at most so many units before its cluster.
@@ -119,18 +122,19 @@ def structure(path: Path) -> FileStructure:
     """Read what a file has that libav flattens or leaves out."""
     words: dict[str, None] = {}
     with path.open("rb") as file:
-        parts = [element for element in top_level(file, path) if element.number in (INFO, CHAPTERS, TAGS)]
+        parts = [element for element in top_level(file, path) if element.number in (INFO, CHAPTERS, TAGS, TRACKS)]
         info = next((element for element in parts if element.number == INFO), None)
         chapters = next((element for element in parts if element.number == CHAPTERS), None)
         tags = [tag for element in parts if element.number == TAGS for tag in _named(file, element, TAG)]
         title = None if info is None else next(_named(file, info, TITLE), None)
         name = None if title is None else content(file, title).rstrip(b"\0").decode("utf-8", "surrogateescape")
+        details = next((track_details(file, element) for element in parts if element.number == TRACKS), {})
         if chapters is not None:
             words |= dict.fromkeys(_chapter_structure(file, chapters))
         if any(_is_levelled(file, tag) for tag in tags):
             words["tags of other levels than the file and its streams"] = None
         if not words:
-            return FileStructure(title=name)
+            return FileStructure(title=name, tracks=details)
         identity = None if info is None else next(_named(file, info, SEGMENT_UID), None)
         of_file = [tag for tag in tags if not targets(file, tag) & {TAG_TRACK, TAG_ATTACHMENT}]
         return FileStructure(
@@ -139,7 +143,33 @@ def structure(path: Path) -> FileStructure:
             chapters=whole(file, chapters),
             tags=tuple(whole(file, tag) for tag in of_file),
             identity=b"" if identity is None else content(file, identity),
+            tracks=details,
         )
+
+
+def track_details(file: BinaryIO, tracks: Element) -> dict[int, TrackDetails]:
+    """Return what libav leaves out of the tracks, by number of the stream; only of those that have any.
+
+    Args:
+        file: the file.
+        tracks: its element of all tracks.
+    """
+    found: dict[int, TrackDetails] = {}
+    number = 0
+    for entry in _named(file, tracks, TRACK_ENTRY):
+        inside = {element.number: element for element in children(file, entry)}
+        kind = inside.get(TRACK_TYPE)
+        if CODEC_ID not in inside or kind is None or unsigned(file, kind) not in _STREAM_TYPES:
+            continue
+        language, enabled = inside.get(LANGUAGE_BCP47), inside.get(ENABLED)
+        details = TrackDetails(
+            "" if language is None else content(file, language).rstrip(b"\0").decode("ascii", "replace"),
+            enabled is None or not enabled.size or bool(unsigned(file, enabled)),
+        )
+        if details != TrackDetails():
+            found[number] = details
+        number += 1
+    return found
 
 
 def targets(file: BinaryIO, tag: Element) -> set[int]:

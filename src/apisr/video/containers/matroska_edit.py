@@ -1,8 +1,9 @@
 """What a finished Matroska file lacks after libav wrote it, put in without moving a single frame.
 
-Two things are done. The display size of the video: PyAV does not pass the shape of the pixels to the muxer, and codecs
-without a field for it (VP9) would be shown squeezed. Its element goes into the track, in the room of a padded name that
-is trimmed again. And the structure of a Matroska source: editions, nested and ordered chapters, their languages, the
+Three things are done. The display size of the video: PyAV does not pass the shape of the pixels to the muxer, and
+codecs without a field for it (VP9) would be shown squeezed. Its element goes into the track, in the room of a padded
+name that is trimmed again. In the same way tracks get their language as a tag of BCP 47, and the flag of those that are
+switched off. And the structure of a Matroska source: editions, nested and ordered chapters, their languages, the
 levels of tags, the identity of the segment. These elements are copied byte for byte to the end of the file; what libav
 wrote in their place becomes void, and the table of contents points to the new ones.
 
@@ -12,7 +13,7 @@ Numbers and meanings of elements: RFC 9559; their form: RFC 8794.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from math import gcd
 from pathlib import Path
@@ -20,10 +21,11 @@ from typing import BinaryIO
 
 from apisr.video.containers import matroska
 from apisr.video.containers.ebml import Element, children, content, elements, encoded, unsigned, whole
-from apisr.video.info import FileStructure
+from apisr.video.info import FileStructure, TrackDetails
 
 #: So many bytes of padding in the name of the video track are enough for its display size.
-NAME_PADDING = 24
+_DISPLAY_PADDING = 24
+_PAD = b" "
 _CRC, _SEEK, _SEEK_ID, _SEEK_POSITION = 0xBF, 0x4DBB, 0x53AB, 0x53AC
 _NAME, _PIXEL_WIDTH, _PIXEL_HEIGHT, _STEREO = 0x536E, 0xB0, 0xBA, 0x53B8
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
@@ -32,23 +34,36 @@ _SIDE_BY_SIDE, _ABOVE = {1, 11}, {2, 3}
 _LEAST_VOID = 2
 
 
-def set_display_size(path: Path, sar: Fraction | None) -> None:
-    """Write the display size of the first video track whose name is padded, and trim its name.
+def name_padding(details: TrackDetails) -> str:
+    """Return what the name of a track must end with, so that :func:`describe_tracks` finds room in it."""
+    return (_PAD * (_DISPLAY_PADDING + len(_elements_of(details)))).decode()
+
+
+def describe_tracks(path: Path, video: int, sar: Fraction | None, details: Mapping[int, TrackDetails]) -> None:
+    """Write into the tracks what libav does not, and trim their padded names.
 
     Args:
         path: the finished file.
-        sar: width over height of one pixel, None to trim the name only.
+        video: place of the upscaled video among the tracks, whose name is padded.
+        sar: width over height of one of its pixels, None if unknown.
+        details: of the tracks that have any, by their place; their names are padded.
     """
     with path.open("r+b") as file:
-        for tracks in matroska.top_level(file, path):
-            if tracks.number == matroska.CLUSTER:
-                return
-            if tracks.number == matroska.TRACKS:
-                for entry in children(file, tracks):
-                    if entry.number == matroska.TRACK_ENTRY and _is_padded(file, entry):
-                        _rewrite(file, entry, _entry_with_size(file, entry, sar))
-                        _renew_checksum(file, tracks)
-                        return
+        tracks = _first(file, path, matroska.TRACKS)
+        entries = [] if tracks is None else list(children(file, tracks))
+        for place, entry in enumerate(entry for entry in entries if entry.number == matroska.TRACK_ENTRY):
+            if place == video or place in details:
+                shape = sar if place == video else None
+                _rewrite(file, entry, _described_entry(file, entry, shape, details.get(place, TrackDetails())))
+        if tracks is not None:
+            _renew_checksum(file, tracks)
+
+
+def _elements_of(details: TrackDetails) -> bytes:
+    language = details.language.encode("ascii", "ignore")
+    return (encoded(matroska.LANGUAGE_BCP47, language, size_bytes=_size_bytes(language)) if language else b"") + (
+        b"" if details.enabled else encoded(matroska.ENABLED, b"\0", size_bytes=1)
+    )
 
 
 def keep_structure(path: Path, structure: FileStructure, own_tags: Collection[str]) -> None:
@@ -69,24 +84,20 @@ def keep_structure(path: Path, structure: FileStructure, own_tags: Collection[st
         _set_identity(structure, file, _first(file, path, matroska.INFO))
 
 
-def _is_padded(file: BinaryIO, entry: Element) -> bool:
-    names = [content(file, element) for element in children(file, entry) if element.number == _NAME]
-    return bool(names) and names[0].endswith(b" " * NAME_PADDING)
-
-
-def _entry_with_size(file: BinaryIO, entry: Element, sar: Fraction | None) -> bytes:
-    """Return the content of a track entry with the display size in its video and without the padding of its name."""
+def _described_entry(file: BinaryIO, entry: Element, sar: Fraction | None, details: TrackDetails) -> bytes:
+    """Return the content of a track entry with what libav did not write, and without the padding of its name."""
     parts: list[bytes] = []
+    replaced = {matroska.LANGUAGE_BCP47} if details.language else set[int]()
     for element in children(file, entry):
         if element.number == _NAME:
-            name = content(file, element).removesuffix(b" " * NAME_PADDING)
+            name = content(file, element).removesuffix(name_padding(details).encode())
             parts += [encoded(_NAME, name, size_bytes=_size_bytes(name))] if name else []
         elif element.number == matroska.VIDEO and sar is not None:
             video = _video_with_size(file, element, sar)
             parts.append(encoded(matroska.VIDEO, video, size_bytes=_size_bytes(video)))
-        else:
+        elif element.number not in replaced:
             parts.append(whole(file, element))
-    return b"".join(parts)
+    return b"".join(parts) + _elements_of(details)
 
 
 def _video_with_size(file: BinaryIO, video: Element, sar: Fraction) -> bytes:

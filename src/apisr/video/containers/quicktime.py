@@ -7,8 +7,9 @@ ISO/IEC 14496-12, 12.1.4. libav passes it on to its own programs only.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from math import lcm
 from pathlib import Path
 from typing import BinaryIO
 
@@ -51,6 +52,10 @@ ENTRIES = {
     ),
 }
 
+#: That of libav, and that of Smooth Streaming, beyond which no player need be able to count; units of a second.
+_LEAST_TIMESCALE, _MOST_TIMESCALE = 1000, 10_000_000
+_MOST_UNITS = (1 << 31) - 1
+
 _TO_TABLE = (b"mdia", b"minf", b"stbl", b"stsd")
 _FULL_BOX = 4
 """Bytes of version and flags; the sample description has the number of its entries after them."""
@@ -60,6 +65,30 @@ _SIZE_IN_ENTRY = 24
 
 Box = tuple[bytes, int, int]
 """Name, start of the content, end of the content."""
+
+
+def movie_timescale(units: Sequence[Fraction], starts: Sequence[Fraction], length_s: Fraction) -> int:
+    """Return how many units of a second an edit list counts, so that streams begin exactly where they do.
+
+    It holds every unit where that fits, else where the streams begin, else where the first of them does.
+
+    Args:
+        units: seconds of one unit of the times of each stream.
+        starts: seconds at which each stream begins.
+        length_s: of the whole, whose count of units must stay within 32 bits.
+
+    >>> movie_timescale([Fraction(1, 12288), Fraction(1, 48000)], [], Fraction(60))
+    1536000
+    >>> movie_timescale([Fraction(1, 12288), Fraction(1, 44100)], [Fraction(1, 12)], Fraction(7200))
+    3000
+    """
+    most = min(_MOST_TIMESCALE, int(_MOST_UNITS / max(1, length_s)))
+    for moments in (units, starts, starts[:1]):
+        scale = lcm(*(moment.denominator for moment in moments))
+        scale = scale if scale >= _LEAST_TIMESCALE else lcm(scale, _LEAST_TIMESCALE)
+        if scale <= most:
+            return scale
+    return _LEAST_TIMESCALE
 
 
 def clean_aperture(path: Path) -> tuple[int, int, int, int]:
