@@ -218,11 +218,11 @@ def _make_gallery(
 
 
 def _print_report(report: Report, other: Report | None, *, as_json: bool) -> None:
-    from apisr.cli.output import note, say
+    from apisr.cli.output import note, say, say_for_programs
     from apisr.evaluate.text import difference_table, summary_table
 
     if as_json:
-        say(report.to_json(), end="")
+        say_for_programs(report.to_json())
     else:
         say(summary_table(report))
         if other is not None:

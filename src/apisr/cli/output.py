@@ -21,6 +21,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from apisr.core.errors import RunError
 from apisr.core.text import printable as shown
 
 if TYPE_CHECKING:
@@ -46,8 +47,26 @@ def say_json(value: BaseModel | Sequence[BaseModel] | Mapping[str, object] | Seq
     """Print result models, or plain values, as JSON on standard output.
 
     Bytes of names that are not UTF-8 become escapes that :func:`json.loads` reads back.
+
+    Raises:
+        RunError: standard output is closed.
     """
-    _write(sys.stdout, json.dumps(plain(value), indent=2, default=str) + "\n")
+    say_for_programs(json.dumps(plain(value), indent=2, default=str) + "\n")
+
+
+def say_for_programs(text: str) -> None:
+    """Print a result that a program reads, as it is, on standard output.
+
+    Raises:
+        RunError: standard output is closed; the result was asked for, and nobody gets it.
+    """
+    stream: TextIO | None = sys.stdout
+    if stream is None or stream.closed:
+        raise RunError(
+            "cannot write the result: standard output is closed. Open it (> result.json), or leave --json out.",
+            code="output-closed",
+        )
+    _write(stream, text)
 
 
 def plain(value: object) -> object:
