@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from image_judges import by_exiftool, by_imagemagick
+from PIL import Image, TiffImagePlugin
 
 from apisr.image import (
     FORMATS,
@@ -266,6 +267,39 @@ def test_dots_per_inch_are_kept(tmp_path: Path, suffix: str) -> None:
     else:
         keys = ("EXIF:XResolution", "JFIF:XResolution")
         assert next(float(found[key]) for key in keys if key in found) == pytest.approx(300, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "place", "stated"),
+    [
+        ("a.webp", "b.tif", "EXIF:XResolution", 300),
+        ("a.webp", "b.png", "PNG:PixelsPerUnitX", 11811),
+        ("a.avif", "b.bmp", "File:PixelsPerMeterX", 11811),
+        ("a.png", "b.bmp", "File:PixelsPerMeterX", 11811),
+        ("a.jpg", "b.png", "PNG:PixelsPerUnitX", 11811),
+    ],
+)
+@pytest.mark.parametrize(("unit", "number"), [(2, 300.0), (3, 300 / 2.54)])
+def test_dots_per_inch_of_exif_are_kept(
+    tmp_path: Path, source: str, target: str, place: str, stated: int, unit: int, number: float
+) -> None:
+    exif = Image.Exif()
+    exif[282], exif[283], exif[296] = number, number, unit
+    Image.fromarray(PIXELS).save(tmp_path / source, exif=exif)
+    write_picture(tmp_path / target, read_picture(tmp_path / source))
+    assert by_exiftool(tmp_path / target)[place] == pytest.approx(stated, abs=1)
+
+
+@pytest.mark.parametrize("across", [0, None, TiffImagePlugin.IFDRational(0, 0)])
+@pytest.mark.parametrize("unit", [1, 2, 7])
+def test_a_resolution_of_exif_that_says_nothing_is_not_made_up(tmp_path: Path, across: object, unit: int) -> None:
+    exif = Image.Exif()
+    exif[271], exif[296] = "Maker", unit
+    if across is not None:
+        exif[282] = exif[283] = across
+    for suffix in ("webp", "jpg"):
+        Image.fromarray(PIXELS).save(tmp_path / f"a.{suffix}", exif=exif)
+        assert read_picture(tmp_path / f"a.{suffix}").metadata.dpi is None
 
 
 def test_gif_says_that_it_holds_no_dots_per_inch(tmp_path: Path) -> None:

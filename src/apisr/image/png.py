@@ -21,7 +21,7 @@ from apisr.image.colour import is_srgb, profile_fits
 from apisr.image.convert import upright
 from apisr.image.decoding import MAX_METADATA_BYTES, Budget
 from apisr.image.endings import ends_early
-from apisr.image.metadata import orientation_of, readable_exif, without_orientation
+from apisr.image.metadata import orientation_of, readable_exif, resolution_of, without_orientation
 from apisr.image.types import Frame, ImageInt, IntegerType, Metadata, PictureInfo, TextEntry
 
 _INCHES_PER_METRE = 39.37007874015748
@@ -230,7 +230,7 @@ def _metadata(chunks: list[Chunk], *, gray: bool) -> tuple[Metadata, list[str]]:
     if profile is not None or b"sRGB" in content or not gamma or is_srgb(gamma, chromaticities):
         gamma = chromaticities = None
     per_metre = struct.unpack(">IIB", content[b"pHYs"][:9]) if len(content.get(b"pHYs", b"")) >= 9 else (0, 0, 0)
-    dpi = None
+    dpi = resolution_of(exif)
     if per_metre[2] == 1 and per_metre[0] and per_metre[1]:
         dpi = (per_metre[0] / _INCHES_PER_METRE, per_metre[1] / _INCHES_PER_METRE)
     cicp = content.get(b"cICP")
