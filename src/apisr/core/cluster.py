@@ -78,7 +78,7 @@ def connect(address: str) -> Any:
     ray = _ray()
     if ray.is_initialized():
         return ray
-    check_answers(os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address)
+    check_answers((os.environ.get("RAY_ADDRESS") or "auto") if address == "auto" else address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
