@@ -308,6 +308,20 @@ def test_gif_says_that_it_holds_no_dots_per_inch(tmp_path: Path) -> None:
     assert not any("dots per inch" in line for line in losses(info, Path("a.webp")))
 
 
+def test_gif_says_that_it_holds_few_colours(tmp_path: Path) -> None:
+    rgb = np.stack(np.meshgrid(np.arange(64), np.arange(64)), axis=2).astype(np.uint8) * 4
+    rgb = np.concatenate([rgb, rgb[..., :1]], axis=2)
+    write_picture(tmp_path / "a.png", rgb)
+    with open_picture(tmp_path / "a.png") as picture:
+        notices = losses(picture.info, tmp_path / "b.gif")
+        assert [line for line in notices if "at most 256" in line and "GIF" in line]
+        assert not losses(picture.info, tmp_path / "b.webp")
+    write_picture(tmp_path / "b.gif", read_picture(tmp_path / "a.png"))
+    assert len(np.unique(by_imagemagick(tmp_path / "b.gif").reshape(-1, 3), axis=0)) <= 256
+    with open_picture(tmp_path / "b.gif") as picture:
+        assert not losses(picture.info, tmp_path / "c.gif")
+
+
 def read_picture_info(folder: Path, metadata: Metadata) -> PictureInfo:
     write_picture(folder / "source.png", Picture((PIXELS,), metadata=metadata))
     with open_picture(folder / "source.png") as picture:
