@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -320,6 +321,30 @@ def test_gif_says_that_it_holds_few_colours(tmp_path: Path) -> None:
     assert len(np.unique(by_imagemagick(tmp_path / "b.gif").reshape(-1, 3), axis=0)) <= 256
     with open_picture(tmp_path / "b.gif") as picture:
         assert not losses(picture.info, tmp_path / "c.gif")
+
+
+@pytest.mark.parametrize("kind", ["shaped", "imagej", "ome"])
+def test_a_description_of_the_structure_is_left_out(tmp_path: Path, kind: str) -> None:
+    pages = np.random.default_rng(0).integers(0, 256, (4, 24, 32)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack", imagej=kind == "imagej", ome=kind == "ome")
+    picture = read_picture(tmp_path / "a.tif")
+    assert [line for line in picture.notices if "laid out" in line]
+    larger = tuple(frame.repeat(2, 0).repeat(2, 1) for frame in picture.frames)
+    write_picture(tmp_path / "b.tif", replace(picture, frames=larger))
+    with tifffile.TiffFile(tmp_path / "b.tif") as written:
+        assert written.series[0].shape[-2:] == (48, 64)
+        assert written.is_ome is written.is_imagej is written.is_shaped is False
+    assert "EXIF:ImageDescription" not in by_exiftool(tmp_path / "b.tif")
+
+
+@pytest.mark.parametrize(
+    "text", ["A {shape} of a girl", '{"prompt": "1girl", "seed": 4}', "ImageJ made this", "<home/>"]
+)
+def test_a_description_of_the_picture_stays(tmp_path: Path, text: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS, photometric="rgb", description=text, metadata=None)
+    picture = read_picture(tmp_path / "a.tif")
+    assert picture.notices == ()
+    assert [entry.text for entry in picture.metadata.text if entry.keyword == "Description"] == [text]
 
 
 def read_picture_info(folder: Path, metadata: Metadata) -> PictureInfo:
