@@ -347,6 +347,16 @@ def test_a_description_of_the_picture_stays(tmp_path: Path, text: str) -> None:
     assert [entry.text for entry in picture.metadata.text if entry.keyword == "Description"] == [text]
 
 
+@pytest.mark.parametrize("default", [False, True])
+def test_a_default_image_of_an_animation_is_named(tmp_path: Path, default: bool) -> None:
+    frames = [Image.fromarray(np.full((8, 8, 3), value, np.uint8)) for value in (10, 90, 170)]
+    path = tmp_path / "a.png"
+    frames[0].save(path, save_all=True, append_images=frames[1:], default_image=default)
+    picture = read_picture(path)
+    assert len(picture.frames) == 3 - default
+    assert [("without animation" in line) for line in picture.notices] == [True] * default
+
+
 def read_picture_info(folder: Path, metadata: Metadata) -> PictureInfo:
     write_picture(folder / "source.png", Picture((PIXELS,), metadata=metadata))
     with open_picture(folder / "source.png") as picture:

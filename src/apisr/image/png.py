@@ -61,6 +61,8 @@ class PngDecoder:
         if self._animated:
             if self._depth == 16:
                 notices.append("the 16 bit of this animated PNG are read as 8")
+            if self._has_stand_in(chunks):
+                notices.append("the picture for viewers without animation, which is none of its frames, is left out")
             channels = 3 if all(_opaque(frame.pixels) for frame in self._frames_rgba()) else 4
         if self._orientation >= 5 and not self._animated:
             width, height = height, width
@@ -97,6 +99,12 @@ class PngDecoder:
                 "The picture is damaged or cut off.",
                 code="damaged-picture",
             )
+
+    @staticmethod
+    def _has_stand_in(chunks: list[Chunk]) -> bool:
+        """Whether the first picture is no frame: its data stands before what begins the first frame."""
+        kinds = [kind for kind, _, _ in chunks]
+        return b"IDAT" in kinds and b"fcTL" not in kinds[: kinds.index(b"IDAT")]
 
     def _open(self) -> PngImagePlugin.PngImageFile:
         return PngImagePlugin.PngImageFile(io.BytesIO(self._drawn), "")
