@@ -483,6 +483,17 @@ def test_names_that_steer_a_terminal_are_shown(apisr: Run, tiny_x2: Path, tmp_pa
     assert "\\x1b[31m" in done.stderr
 
 
+@pytest.mark.parametrize("target", ["o.png", "o.tif"])
+@pytest.mark.parametrize("rest", [[], ["--dry-run"]])
+def test_a_size_beyond_the_memory_is_a_bad_argument(
+    apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path, target: str, rest: list[str]
+) -> None:
+    size = ["--height", 99999999]
+    done = apisr("upscale", picture, "-o", tmp_path / target, "-m", tiny_x2, "--engine", "onnx", "-q", *size, *rest)
+    one_line(done, 2, "--height 99999999", "Give a smaller number")
+    assert not (tmp_path / target).exists()
+
+
 @pytest.mark.parametrize("rest", [[], ["--dry-run"], ["--quiet"], ["--progress", "lines", "--verbose"]])
 def test_a_line_break_in_a_name_breaks_no_line(
     apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path, rest: list[str]
