@@ -483,6 +483,51 @@ def test_names_that_steer_a_terminal_are_shown(apisr: Run, tiny_x2: Path, tmp_pa
     assert "\\x1b[31m" in done.stderr
 
 
+@pytest.mark.parametrize("target", ["o.png", "o.tif"])
+@pytest.mark.parametrize("rest", [[], ["--dry-run"]])
+def test_a_size_beyond_the_memory_is_a_bad_argument(
+    apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path, target: str, rest: list[str]
+) -> None:
+    size = ["--height", 99999999]
+    done = apisr("upscale", picture, "-o", tmp_path / target, "-m", tiny_x2, "--engine", "onnx", "-q", *size, *rest)
+    one_line(done, 2, "--height 99999999", "Give a smaller number")
+    assert not (tmp_path / target).exists()
+
+
+@pytest.mark.parametrize("rest", [[], ["--dry-run"], ["--quiet"], ["--progress", "lines", "--verbose"]])
+def test_a_line_break_in_a_name_breaks_no_line(
+    apisr: Run, picture: Path, tiny_x2: Path, tmp_path: Path, rest: list[str]
+) -> None:
+    good, bad = tmp_path / "two\nlines.png", tmp_path / "forged\napisr: error: a.png"
+    write_picture(good, read_picture(picture))
+    bad.write_text("hello")
+    done = apisr("upscale", good, bad, "-o", tmp_path / "o\nut", "-m", tiny_x2, "--engine", "onnx", *rest)
+    printed = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "forged\\x0aapisr" in printed
+    assert not [line for line in printed.splitlines() if line.startswith(("lines", "ut", "apisr: error: a.png"))]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["upscale", "no\nsuch.png", "-o", "o.png"],
+        ["upscale", "a.png", "--tile", "1\n2"],
+        ["upscale", "a.png", "--to\ntal"],
+        ["enhance", "no\nsuch.png", "-o", "o.png"],
+        ["degrade", "no\nsuch", "-p", "bicubic", "-s", "2", "-o", "o"],
+        ["evaluate", "no\nsuch.png", "--metrics", "niqe", "-o", "r"],
+        ["models", "show", "no\nsuch"],
+        ["no\nsuch"],
+    ],
+)
+def test_a_line_break_in_an_argument_is_shown(apisr: Run, tmp_path: Path, arguments: list[str]) -> None:
+    done = apisr(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert any(word in done.stderr for word in ("\\x0a", "\\n")), done.stderr
+
+
 def test_a_closed_standard_error_and_output_do_no_harm(picture: Path, tiny_x2: Path, tmp_path: Path) -> None:
     line = f"'{sys.executable}' -m apisr upscale '{picture}' -o '{tmp_path / 'o.png'}' -m '{tiny_x2}' --engine onnx"
     assert subprocess.run(["bash", "-c", f"{line} >&- 2>&-"], check=False).returncode == 0

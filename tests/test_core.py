@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict
 
+from apisr.core import memory
 from apisr.core.config import Presets, nearest, read_toml, read_toml_file, validated, write_toml
 from apisr.core.errors import ApisrError, Cancelled, InputError, MissingExtra, ModelError, RunError
 from apisr.core.files import atomic_path, check_target, free_bytes, path_inside, read_plain, write_atomic
@@ -322,6 +323,17 @@ def test_memory_is_asked_before_it_is_taken() -> None:
     assert 0 < available_memory() <= total_memory()
     check_memory(1, what="a pixel")
     assert code_of(lambda: check_memory(1 << 60, what="'a.png'")) == "too-large"
+
+
+def test_a_small_request_is_not_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 0)
+    with pytest.raises(
+        InputError, match=r"'a\.png' needs 0\.12 MB of memory, 0\.00 MB can be taken\. Close other"
+    ) as small:
+        check_memory(1 << 17, what="'a.png'")
+    assert "smaller picture" not in str(small.value)
+    with pytest.raises(InputError, match=r"needs 64 MB of memory.*Use a smaller picture"):
+        check_memory(64 << 20, what="'a.png'")
 
 
 def test_a_limit_of_the_process_counts_as_memory() -> None:

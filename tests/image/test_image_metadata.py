@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from image_judges import by_exiftool, by_imagemagick
+from PIL import Image, TiffImagePlugin
 
 from apisr.image import (
     FORMATS,
@@ -268,10 +270,91 @@ def test_dots_per_inch_are_kept(tmp_path: Path, suffix: str) -> None:
         assert next(float(found[key]) for key in keys if key in found) == pytest.approx(300, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "place", "stated"),
+    [
+        ("a.webp", "b.tif", "EXIF:XResolution", 300),
+        ("a.webp", "b.png", "PNG:PixelsPerUnitX", 11811),
+        ("a.avif", "b.bmp", "File:PixelsPerMeterX", 11811),
+        ("a.png", "b.bmp", "File:PixelsPerMeterX", 11811),
+        ("a.jpg", "b.png", "PNG:PixelsPerUnitX", 11811),
+    ],
+)
+@pytest.mark.parametrize(("unit", "number"), [(2, 300.0), (3, 300 / 2.54)])
+def test_dots_per_inch_of_exif_are_kept(
+    tmp_path: Path, source: str, target: str, place: str, stated: int, unit: int, number: float
+) -> None:
+    exif = Image.Exif()
+    exif[282], exif[283], exif[296] = number, number, unit
+    Image.fromarray(PIXELS).save(tmp_path / source, exif=exif)
+    write_picture(tmp_path / target, read_picture(tmp_path / source))
+    assert by_exiftool(tmp_path / target)[place] == pytest.approx(stated, abs=1)
+
+
+@pytest.mark.parametrize("across", [0, None, TiffImagePlugin.IFDRational(0, 0)])
+@pytest.mark.parametrize("unit", [1, 2, 7])
+def test_a_resolution_of_exif_that_says_nothing_is_not_made_up(tmp_path: Path, across: object, unit: int) -> None:
+    exif = Image.Exif()
+    exif[271], exif[296] = "Maker", unit
+    if across is not None:
+        exif[282] = exif[283] = across
+    for suffix in ("webp", "jpg"):
+        Image.fromarray(PIXELS).save(tmp_path / f"a.{suffix}", exif=exif)
+        assert read_picture(tmp_path / f"a.{suffix}").metadata.dpi is None
+
+
 def test_gif_says_that_it_holds_no_dots_per_inch(tmp_path: Path) -> None:
     info = read_picture_info(tmp_path, Metadata(dpi=(300.0, 300.0)))
     assert any("dots per inch" in line for line in losses(info, Path("a.gif")))
     assert not any("dots per inch" in line for line in losses(info, Path("a.webp")))
+
+
+def test_gif_says_that_it_holds_few_colours(tmp_path: Path) -> None:
+    rgb = np.stack(np.meshgrid(np.arange(64), np.arange(64)), axis=2).astype(np.uint8) * 4
+    rgb = np.concatenate([rgb, rgb[..., :1]], axis=2)
+    write_picture(tmp_path / "a.png", rgb)
+    with open_picture(tmp_path / "a.png") as picture:
+        notices = losses(picture.info, tmp_path / "b.gif")
+        assert [line for line in notices if "at most 256" in line and "GIF" in line]
+        assert not losses(picture.info, tmp_path / "b.webp")
+    write_picture(tmp_path / "b.gif", read_picture(tmp_path / "a.png"))
+    assert len(np.unique(by_imagemagick(tmp_path / "b.gif").reshape(-1, 3), axis=0)) <= 256
+    with open_picture(tmp_path / "b.gif") as picture:
+        assert not losses(picture.info, tmp_path / "c.gif")
+
+
+@pytest.mark.parametrize("kind", ["shaped", "imagej", "ome"])
+def test_a_description_of_the_structure_is_left_out(tmp_path: Path, kind: str) -> None:
+    pages = np.random.default_rng(0).integers(0, 256, (4, 24, 32)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack", imagej=kind == "imagej", ome=kind == "ome")
+    picture = read_picture(tmp_path / "a.tif")
+    assert [line for line in picture.notices if "laid out" in line]
+    larger = tuple(frame.repeat(2, 0).repeat(2, 1) for frame in picture.frames)
+    write_picture(tmp_path / "b.tif", replace(picture, frames=larger))
+    with tifffile.TiffFile(tmp_path / "b.tif") as written:
+        assert written.series[0].shape[-2:] == (48, 64)
+        assert written.is_ome is written.is_imagej is written.is_shaped is False
+    assert "EXIF:ImageDescription" not in by_exiftool(tmp_path / "b.tif")
+
+
+@pytest.mark.parametrize(
+    "text", ["A {shape} of a girl", '{"prompt": "1girl", "seed": 4}', "ImageJ made this", "<home/>"]
+)
+def test_a_description_of_the_picture_stays(tmp_path: Path, text: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS, photometric="rgb", description=text, metadata=None)
+    picture = read_picture(tmp_path / "a.tif")
+    assert picture.notices == ()
+    assert [entry.text for entry in picture.metadata.text if entry.keyword == "Description"] == [text]
+
+
+@pytest.mark.parametrize("default", [False, True])
+def test_a_default_image_of_an_animation_is_named(tmp_path: Path, default: bool) -> None:
+    frames = [Image.fromarray(np.full((8, 8, 3), value, np.uint8)) for value in (10, 90, 170)]
+    path = tmp_path / "a.png"
+    frames[0].save(path, save_all=True, append_images=frames[1:], default_image=default)
+    picture = read_picture(path)
+    assert len(picture.frames) == 3 - default
+    assert [("without animation" in line) for line in picture.notices] == [True] * default
 
 
 def read_picture_info(folder: Path, metadata: Metadata) -> PictureInfo:

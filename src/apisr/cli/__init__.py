@@ -17,6 +17,7 @@ import typer
 
 from apisr.cli.commands import COMMANDS
 from apisr.core.processes import loading, stopping_cleanly
+from apisr.core.stderr import fill_closed_streams
 from apisr.core.version import __version__
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def program(names: Iterable[str] = COMMANDS) -> Program:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
+    fill_closed_streams()
     line = list(sys.argv[1:] if arguments is None else arguments)
     called = next((word for word in line if not word.startswith("-")), "")
     with loading():

@@ -100,7 +100,7 @@ def command(
 
     Stop it at any time; the same command goes on.
     """
-    from apisr.cli.output import note, say
+    from apisr.cli.output import note, say, say_lines
     from apisr.cli.parsers import expand
     from apisr.core.memory import keep_freed_memory
     from apisr.evaluate.ablate import TABLE_OF, ablate
@@ -118,9 +118,9 @@ def command(
         progress=lambda event: note(event.message),
     )
     if ablation in TABLE_OF:
-        say(paper_table(TABLE_OF[ablation]))
+        say_lines(paper_table(TABLE_OF[ablation]))
         say()
-    say(measured_table(list(result.reports.items())))
+    say_lines(measured_table(list(result.reports.items())))
     for name, reason in result.missing.items():
         say(f"{name}: not run, {reason}")
     if training.smoke:

@@ -75,11 +75,12 @@ def command(
     if reporting.as_json:
         say_json(result)
     elif not reporting.quiet:
-        say(_summary(result, output, seconds=time.monotonic() - began))
+        for line in _summary(result, output, seconds=time.monotonic() - began):
+            say(line)
     raise typer.Exit(1 if result.failed else 0)
 
 
-def _summary(result: DegradeResult, output: Path, *, seconds: float) -> str:
+def _summary(result: DegradeResult, output: Path, *, seconds: float) -> list[str]:
     """Return what was done, and a line for each reason for which files were left out."""
     from apisr.cli.output import duration
     from apisr.core.media import left_out_lines
@@ -89,4 +90,4 @@ def _summary(result: DegradeResult, output: Path, *, seconds: float) -> str:
     notes += f", {len(result.failed)} failed" if result.failed else ""
     where = f"; look at {result.sheet}" if result.sheet else ""
     line = f"{counted(len(result.done), 'picture')} degraded into {output} in {duration(seconds)}{notes}{where}"
-    return "\n".join([line, *left_out_lines(result.left_out, ("picture",))])
+    return [line, *left_out_lines(result.left_out, ("picture",))]

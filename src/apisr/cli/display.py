@@ -22,10 +22,11 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
-from apisr.cli.output import duration, is_terminal, note, printable
+from apisr.cli.output import duration, is_terminal, note
 from apisr.core.errors import Cancelled
 from apisr.core.processes import stop_signals
 from apisr.core.progress import Cancel, Progress, RecentSpeed
+from apisr.core.text import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

@@ -85,5 +85,6 @@ def command(
             f"{counted(len(result.done), 'picture')} enhanced into {output} "
             f"in {duration(time.monotonic() - began)}{failures}"
         )
-        say("\n".join([line, *left_out_lines(result.left_out, ("picture",))]))
+        for text in (line, *left_out_lines(result.left_out, ("picture",))):
+            say(text)
     raise typer.Exit(1 if result.failed else 0)

@@ -218,15 +218,15 @@ def _make_gallery(
 
 
 def _print_report(report: Report, other: Report | None, *, as_json: bool) -> None:
-    from apisr.cli.output import note, say
+    from apisr.cli.output import note, say_for_programs, say_lines
     from apisr.evaluate.text import difference_table, summary_table
 
     if as_json:
-        say(report.to_json(), end="")
+        say_for_programs(report.to_json())
     else:
-        say(summary_table(report))
+        say_lines(summary_table(report))
         if other is not None:
-            say(difference_table(report, other))
+            say_lines(difference_table(report, other))
     for name, reason in report.absent.items():
         note(f"{name}: no value for {reason}" if name in report.summary else f"{name}: absent, {reason}")
     for notice in report.notices:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from apisr.cli.output import note
 from apisr.core.errors import ApisrError
 from apisr.core.memory import is_out_of_memory
+from apisr.core.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,7 @@ def failure_of(error: BaseException, line: Sequence[str] = ()) -> Failure:
         line: the command line, from which a usage error takes the value that was given.
     """
     if isinstance(error, ApisrError):
-        return Failure(_one_line(str(error)), error.exit_code, error.code)
+        return Failure(str(error), error.exit_code, error.code)
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
         return Failure("stopped", 130, "cancelled")
     usage = getattr(error, "format_message", None)
@@ -63,10 +64,10 @@ def failure_of(error: BaseException, line: Sequence[str] = ()) -> Failure:
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return Failure(_too_long(error.filename), 2, "name-too-long")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        name = f"'{os.fsdecode(error.filename)}'" if isinstance(error.filename, (str, bytes)) else "standard output"
+        name = f"'{printable(os.fsdecode(error.filename))}'" if _is_named(error) else "standard output"
         return Failure(f"cannot write {name}: the disk is full.", 1, "disk-full")
     if isinstance(error, OSError):
-        name = f" '{os.fsdecode(error.filename)}'" if isinstance(error.filename, (str, bytes)) else ""
+        name = f" '{printable(os.fsdecode(error.filename))}'" if _is_named(error) else ""
         reason = error.strerror or str(error) or type(error).__name__
         return Failure(f"cannot use{name or ' a file'}: {_one_line(reason)}.", 1, "system")
     if isinstance(error, UnicodeError):
@@ -91,17 +92,24 @@ def leave_output() -> None:
         os.dup2(nowhere, sys.stdout.fileno())
 
 
+def _is_named(error: OSError) -> bool:
+    return isinstance(error.filename, (str, bytes))
+
+
 def _too_long(filename: object) -> str:
     text = os.fsdecode(filename) if isinstance(filename, (str, bytes)) else ""
     longest = max(Path(text).parts, key=lambda part: len(os.fsencode(part)), default="")
     return (
-        f"a name has {len(os.fsencode(longest))} bytes: '{_one_line(longest[:40])}...'. "
+        f"a name has {len(os.fsencode(longest))} bytes: '{printable(longest[:40])}...'. "
         "File systems take 255 bytes a name at most, and about 4000 a path. Give a shorter one."
     )
 
 
 def _usage_line(error: BaseException, message: str, line: Sequence[str]) -> str:
     command = getattr(getattr(error, "ctx", None), "command_path", None) or " ".join(["apisr", *line[:1]])
+    for argument in line:
+        value = argument.partition("=")[2] if argument.startswith("-") else argument
+        message = message.replace(value, printable(value)) if value else message
     text = _tidy(_one_line(message))
     near = getattr(error, "possibilities", None)
     if near:  # each version of the parser lists them in its own words
@@ -112,6 +120,7 @@ def _usage_line(error: BaseException, message: str, line: Sequence[str]) -> str:
         name, _, value = argument.partition("=")
         if name in options and not value:
             value = line[number + 1] if number + 1 < len(line) else ""
+        value = printable(value)
         if name in options and value and f"'{value}'" not in text:
             text = f"{text.rstrip('.')}, got '{value}'"
     origin = _from_settings(error)

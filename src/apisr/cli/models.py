@@ -52,7 +52,7 @@ def show(
     from dataclasses import asdict
 
     from apisr.cli.cards import model_card, release_card
-    from apisr.cli.output import say, say_json
+    from apisr.cli.output import say_json, say_lines
     from apisr.weights import resolve_model
     from apisr.weights.releases import CATALOGUE, cached
 
@@ -62,13 +62,13 @@ def show(
         if as_json:
             say_json({**asdict(release), "file": file})
         else:
-            say(release_card(release, file))
+            say_lines(release_card(release, file))
         return
     resolved = resolve_model(model)
     if as_json:
         say_json(_values(resolved))
     else:
-        say(model_card(resolved))
+        say_lines(model_card(resolved))
 
 
 @command.command(

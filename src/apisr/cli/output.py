@@ -3,7 +3,7 @@ r"""What is printed: safely, and as JSON that is exactly the result model.
 Names of files may hold anything: control characters are shown as escapes, so that a name can neither colour the
 terminal nor overwrite a line. A closed standard output or error is never a crash.
 
-    >>> printable("a\x1b[31m.png")
+    >>> printable_lines("a\x1b[31m.png")
     'a\\x1b[31m.png'
     >>> duration(12000)
     '3 h 20 min'
@@ -21,24 +21,30 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from apisr.core.text import printable as shown
+from apisr.core.errors import RunError
+from apisr.core.text import printable
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
-def printable(text: str) -> str:
-    """Return a text of one or more lines as :func:`apisr.core.text.printable` shows each of them."""
-    return "\n".join(shown(line) for line in text.split("\n"))
+def printable_lines(text: str) -> str:
+    """Return a text of lines as :func:`apisr.core.text.printable` shows each of them."""
+    return "\n".join(printable(line) for line in text.split("\n"))
 
 
-def say(text: str = "", *, end: str = "\n") -> None:
-    """Print a result on standard output."""
-    _write(sys.stdout, printable(text) + end)
+def say(text: str = "") -> None:
+    """Print a line of a result on standard output; a line break in it (in the name of a file) becomes an escape."""
+    _write(sys.stdout, printable(text) + "\n")
+
+
+def say_lines(text: str, *, end: str = "\n") -> None:
+    """Print a table or another text of lines on standard output; names in it have been made printable."""
+    _write(sys.stdout, printable_lines(text) + end)
 
 
 def note(text: str) -> None:
-    """Print a line for people on standard error."""
+    """Print a line for people on standard error; a line break in it (in the name of a file) becomes an escape."""
     _write(sys.stderr, printable(text) + "\n", ignore_closed=True)
 
 
@@ -46,8 +52,26 @@ def say_json(value: BaseModel | Sequence[BaseModel] | Mapping[str, object] | Seq
     """Print result models, or plain values, as JSON on standard output.
 
     Bytes of names that are not UTF-8 become escapes that :func:`json.loads` reads back.
+
+    Raises:
+        RunError: standard output is closed.
     """
-    _write(sys.stdout, json.dumps(plain(value), indent=2, default=str) + "\n")
+    say_for_programs(json.dumps(plain(value), indent=2, default=str) + "\n")
+
+
+def say_for_programs(text: str) -> None:
+    """Print a result that a program reads, as it is, on standard output.
+
+    Raises:
+        RunError: standard output is closed; the result was asked for, and nobody gets it.
+    """
+    stream: TextIO | None = sys.stdout
+    if stream is None or stream.closed:
+        raise RunError(
+            "cannot write the result: standard output is closed. Open it (> result.json), or leave --json out.",
+            code="output-closed",
+        )
+    _write(stream, text)
 
 
 def plain(value: object) -> object:

@@ -24,12 +24,14 @@ def command(
     ] = None,
 ) -> None:
     """Print a table of the paper, and beside it what was measured on the given data."""
-    from apisr.cli.output import say
+    from apisr.cli.output import say, say_lines
     from apisr.cli.parsers import expand
     from apisr.evaluate import read_report
     from apisr.evaluate.tables import measured_table, paper_table
 
-    say(paper_table(number))
+    say_lines(paper_table(number))
     say()
     read = [(path, read_report(path)) for path in expand(reports or [])]
-    say(measured_table([(path.name if report.model is None else report.model.name, report) for path, report in read]))
+    say_lines(
+        measured_table([(path.name if report.model is None else report.model.name, report) for path, report in read])
+    )

@@ -48,14 +48,14 @@ def command(
     The run's folder (runs/NAME) gets the resolved configuration, metrics.jsonl, TensorBoard events, panels,
     checkpoints, ema.safetensors and best.safetensors.
     """
-    from apisr.cli.output import note, say, say_json
+    from apisr.cli.output import note, say, say_json, say_lines
     from apisr.core.text import counted
     from apisr.train import check_extra
     from apisr.train.config import load_config, to_toml
 
     chosen = load_config(config, sets=sets or [])
     if show:
-        say(to_toml(chosen), end="")
+        say_lines(to_toml(chosen), end="")
         return
     check_extra()
     from apisr.core.memory import keep_freed_memory

@@ -142,12 +142,12 @@ def print_report(report: RunReport, reporting: Reporting, *, stopped: str = "sto
         reporting: how it is printed.
         stopped: the line for a run that the user stopped.
     """
-    from apisr.cli.output import note, say, say_json
+    from apisr.cli.output import note, say_json, say_lines
 
     if reporting.as_json:
         say_json(report)
     elif not reporting.quiet:
-        say(summary(report))
+        say_lines(summary(report))
     for result in report.files:
         if result.status == "failed":
             if "--debug" in sys.argv and result.error is not None:

@@ -16,6 +16,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import socket
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -32,6 +34,10 @@ R_co = TypeVar("R_co", covariant=True)
 ATTEMPTS = 4
 _CLOSE_WITHIN_S = 10
 _LOOK_EVERY_S = 0.5
+_ANSWER_WITHIN_S = 5.0
+#: How a client of HTTP/2 begins: the preface and an empty frame of settings. A server answers with its own settings.
+_FRAME_HEAD_BYTES, _SETTINGS = 9, b"\x04"
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + bytes(5)
 
 
 class Worker(Protocol[T_contra, R_co]):
@@ -72,15 +78,61 @@ def connect(address: str) -> Any:
     ray = _ray()
     if ray.is_initialized():
         return ray
+    check_answers((os.environ.get("RAY_ADDRESS") or "auto") if address == "auto" else address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(
-            f"no Ray cluster at '{address}' ({reason}). Start one with 'ray start --head' and give its address.",
-            code="no-cluster",
-        ) from error
+        raise _no_cluster(address, reason) from error
     return ray
+
+
+def check_answers(address: str, *, within_s: float = _ANSWER_WITHIN_S) -> None:
+    """Check that something at an address speaks gRPC as Ray does; Ray itself asks without end.
+
+    Args:
+        address: ``"host:6379"`` or ``"ray://host:10001"``; others, as ``"auto"`` and ``"local"``, are left to Ray.
+        within_s: how long the whole check may take.
+
+    Raises:
+        InputError: nothing answers there, or something else does.
+    """
+    scheme, _, place = address.rpartition("://")
+    if address in ("auto", "local") or scheme not in ("", "ray"):
+        return
+    host, _, port = place.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise _no_cluster(address, "expected host:port, auto or local")
+    reasons = [f"no answer within {within_s:g} s"]
+
+    def ask() -> None:  # in a thread: looking a name up has no time limit of its own
+        try:
+            reasons.append(_greeted(host.strip("[]"), int(port), within_s))
+        except OSError as error:
+            reasons.append(error.strerror or str(error))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(within_s)
+    if reasons[-1]:
+        raise _no_cluster(address, reasons[-1])
+
+
+def _greeted(host: str, port: int, within_s: float) -> str:
+    """Greet a server as a client of gRPC does; return what is wrong with its answer, nothing where it is right."""
+    with socket.create_connection((host, port), timeout=within_s) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
+            return ""
+        connection.sendall(_GREETING)
+        answer = connection.recv(_FRAME_HEAD_BYTES, socket.MSG_WAITALL)
+    return "" if answer[3:4] == _SETTINGS else "what answers there is no Ray"
+
+
+def _no_cluster(address: str, reason: str) -> InputError:
+    return InputError(
+        f"no Ray cluster at '{address}' ({reason}). Start one with 'ray start --head' and give its address.",
+        code="no-cluster",
+    )
 
 
 class ActorPool(Generic[T, R]):

@@ -18,12 +18,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from apisr.core.text import printable
+
 
 class ApisrError(Exception):
     """Base of all errors that are shown to users as one line.
 
     Args:
-        message: the line.
+        message: the line. What cannot be seen in it, as a line break in the name of a file, becomes an escape.
         code: stable name of the kind of error, lower case with hyphens; by default that of the class.
     """
 
@@ -31,7 +33,7 @@ class ApisrError(Exception):
     default_code: ClassVar[str] = "failed"
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.code = code or self.default_code
 
 

@@ -19,6 +19,8 @@ from apisr.core.errors import InputError
 SHARE_OF_AVAILABLE = 0.6
 #: What is assumed where the system does not say.
 FALLBACK_BYTES = 4 << 30
+#: A request below this is not at fault: the memory is.
+_SMALL_BYTES = 32 << 20
 #: Settings of glibc's mallopt(3): how many blocks are mapped by themselves, how much free memory at the end is kept.
 _M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1
 
@@ -55,17 +57,30 @@ def check_memory(needed_bytes: int, *, what: str, advice: str = "Use a smaller p
     Args:
         needed_bytes: what will be allocated.
         what: whose request it is, for the message: ``"'a.png' (60000x60000 pixels)"``.
-        advice: what to do instead.
+        advice: what to do instead, where the request is not small itself.
 
     Raises:
         InputError: with code ``"too-large"``.
     """
     budget = int(available_memory() * SHARE_OF_AVAILABLE)
     if needed_bytes > budget:
+        if needed_bytes < _SMALL_BYTES:
+            advice = "Close other programs, or raise the limit of memory (ulimit -v, the container)."
         raise InputError(
-            f"{what} needs {needed_bytes / 2**30:.1f} GB of memory, {budget / 2**30:.1f} GB can be taken. {advice}",
+            f"{what} needs {memory_text(needed_bytes)} of memory, {memory_text(budget)} can be taken. {advice}",
             code="too-large",
         )
+
+
+def memory_text(size_bytes: int) -> str:
+    """Return an amount of memory for people.
+
+    >>> memory_text(3 << 29), memory_text(70_000), memory_text(0)
+    ('1.5 GB', '0.07 MB', '0.00 MB')
+    """
+    if size_bytes >= 1 << 30:
+        return f"{size_bytes / 2**30:.1f} GB"
+    return f"{size_bytes / 2**20:.{0 if size_bytes >= 10 << 20 else 2}f} MB"
 
 
 def keep_freed_memory() -> bool:

@@ -6,15 +6,12 @@ would not fit into the card's memory is split before it is sent.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
 import logging
 import os
-import sys
 import threading
-from collections.abc import Generator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apisr.core.errors import MissingExtra, ModelError, RunError
+from apisr.core.stderr import diverted_stderr
 from apisr.core.worker_folder import temporary_folder
 from apisr.engines.base import EngineKind, Precision, Request, usable_threads
 from apisr.engines.exactness import kept_shape_exact
@@ -176,7 +174,7 @@ def _library() -> Any:
 def _cards() -> dict[str, str]:
     """Vulkan devices, real ones first."""
     module = _library()
-    with _silenced():
+    with Path(os.devnull).open("wb") as nowhere, diverted_stderr(nowhere):  # it says something of every card
         module.create_gpu_instance()
         count = int(module.get_gpu_count())
     found: dict[str, str] = {}
@@ -191,24 +189,6 @@ def _cards() -> dict[str, str]:
 
 def _card_number(device: str) -> int:
     return int(device.partition(":")[2] or 0)
-
-
-@contextlib.contextmanager
-def _silenced() -> Generator[None]:
-    """Keep what ncnn's library says of every card off the user's screen."""
-    sys.stderr.flush()
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is no standard error
-        yield
-        return
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _devices() -> dict[str, str]:

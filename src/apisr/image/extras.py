@@ -12,7 +12,7 @@ import numpy as np
 from apisr.core.errors import MissingExtra
 from apisr.image.colour import profile_fits
 from apisr.image.decoding import Budget
-from apisr.image.metadata import readable_exif, without_orientation
+from apisr.image.metadata import readable_exif, resolution_of, without_orientation
 from apisr.image.pnm import integers_of_floats
 from apisr.image.types import Frame, ImageInt, Metadata, PictureInfo
 
@@ -124,10 +124,12 @@ def _heif(file: BinaryIO, budget: Budget) -> tuple[ImageInt, Metadata, tuple[str
     else:
         pixels = np.ascontiguousarray(values.astype(np.uint8))
     profile, exif, xmp = info.get("icc_profile"), info.get("exif"), info.get("xmp")
+    readable = readable_exif(exif) if isinstance(exif, bytes) else None
     metadata = Metadata(
         profile if isinstance(profile, bytes) and profile_fits(profile, pixels.shape[2]) else None,
-        readable_exif(exif) if isinstance(exif, bytes) else None,
+        readable,
         xmp if isinstance(xmp, bytes) else None,
+        resolution_of(readable),
     )
     notices = [f"its {bits} bit are given as 16"] if bits > 8 and pixels.dtype == np.uint8 else []
     if len(opened) > 1:

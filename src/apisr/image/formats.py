@@ -42,6 +42,7 @@ class PictureFormat:
         exif: whether EXIF is kept.
         xmp: whether XMP is kept.
         text: which texts are kept.
+        colours: how many a picture has at most.
         gray: whether gray stays gray and is not written as RGB.
         quality: whether it is written with a quality, 1 to 100.
     """
@@ -56,6 +57,7 @@ class PictureFormat:
     exif: bool = True
     xmp: bool = True
     text: Literal["all", "comment", "tags"] | None = None
+    colours: int | None = None
     gray: bool = True
     quality: bool = False
 
@@ -79,6 +81,7 @@ WRITTEN: dict[str, PictureFormat] = {
             exif=False,
             xmp=False,
             text="comment",
+            colours=256,
         ),
     )
 }
@@ -274,6 +277,10 @@ def losses(info: PictureInfo, target: Path) -> tuple[str, ...]:
         lost.append(f"transparency was laid over white: {entry.name} has none (choose .png, .webp or .avif)")
     if info.channels in (2, 4) and entry.alpha == "on-off" and info.format != "GIF":
         lost.append(f"partial transparency becomes all or nothing: {entry.name} has no more (choose .png or .webp)")
+    if entry.colours is not None and info.format != entry.name:
+        lost.append(
+            f"colours become at most {entry.colours} in a picture: {entry.name} has no more (choose .png or .webp)"
+        )
     if info.kind == "animation" and entry.name == "AVIF" and info.plays:
         lost.append("AVIF holds no number of repetitions: viewers play it for ever (choose .gif, .webp or .png)")
     iptc = info.metadata.iptc

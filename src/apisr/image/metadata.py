@@ -19,6 +19,7 @@ _GPS_IFD = 0x8825
 _ORIENTATION = 0x0112
 _SOFTWARE = 0x0131
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
+_CM_PER_INCH, _MOST_DPI = 2.54, 1e6
 _EXIF_IFD = 0x8769
 _USER_COMMENT = 0x9286
 _XMP_ORIENTATION = re.compile(
@@ -122,6 +123,28 @@ def exif_with_resolution(exif: bytes | None, dpi: tuple[float, float]) -> bytes 
             parsed[tag] = TiffImagePlugin.IFDRational(round(value * 1000), 1000)
         parsed[_RESOLUTION_UNIT] = 2
     return _exif_bytes(parsed)
+
+
+def resolution_of(exif: bytes | None) -> tuple[float, float] | None:
+    """Return the dots per inch (horizontal, vertical) that EXIF states; None where it states none, or only a shape."""
+    parsed = _exif(exif)
+    per_unit = {2: 1.0, 3: _CM_PER_INCH}.get(parsed.get(_RESOLUTION_UNIT, 2))
+    if per_unit is None:
+        return None
+    try:
+        across, down = (float(parsed[tag]) * per_unit for tag in (_X_RESOLUTION, _Y_RESOLUTION))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (across, down) if is_resolution(across, down) else None
+
+
+def is_resolution(across: float, down: float) -> bool:
+    """Whether two numbers can be the dots per inch of a picture.
+
+    >>> is_resolution(300, 300), is_resolution(float("nan"), 72), is_resolution(0, 0)
+    (True, False, False)
+    """
+    return all(0 < value < _MOST_DPI for value in (across, down))
 
 
 def described(source: Image.Exif) -> bytes | None:

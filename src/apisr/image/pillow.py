@@ -33,7 +33,7 @@ from apisr.image import jpeg, psd, webp
 from apisr.image.colour import profile_fits, to_rgb
 from apisr.image.convert import is_turned, upright
 from apisr.image.decoding import Budget
-from apisr.image.metadata import orientation_of, readable_exif, without_orientation
+from apisr.image.metadata import is_resolution, orientation_of, readable_exif, resolution_of, without_orientation
 from apisr.image.types import Frame, ImageInt, ImageU8, IntegerType, Metadata, PictureInfo, TextEntry
 
 _OPENERS: dict[str, Callable[[BinaryIO, str], ImageFile.ImageFile]] = {
@@ -235,8 +235,9 @@ def _metadata(image: ImageFile.ImageFile) -> tuple[Metadata, list[str]]:
     text: tuple[TextEntry, ...] = ()
     if isinstance(comment, bytes) and comment.strip(b"\0 "):
         text = (TextEntry("Comment", comment.rstrip(b"\0").decode(errors="replace")),)
-    resolution = None
-    if isinstance(dpi, tuple) and len(dpi) == 2 and all(0 < float(value) < 1e6 for value in dpi):
+    resolution = resolution_of(readable)
+    ours = image.format != "JPEG" or info.get("jfif_unit") in (1, 2)  # of a JPEG without, Pillow makes one up
+    if ours and isinstance(dpi, tuple) and len(dpi) == 2 and is_resolution(*map(float, dpi)):
         resolution = (float(dpi[0]), float(dpi[1]))
     return (
         Metadata(

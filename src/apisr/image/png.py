@@ -21,7 +21,7 @@ from apisr.image.colour import is_srgb, profile_fits
 from apisr.image.convert import upright
 from apisr.image.decoding import MAX_METADATA_BYTES, Budget
 from apisr.image.endings import ends_early
-from apisr.image.metadata import orientation_of, readable_exif, without_orientation
+from apisr.image.metadata import orientation_of, readable_exif, resolution_of, without_orientation
 from apisr.image.types import Frame, ImageInt, IntegerType, Metadata, PictureInfo, TextEntry
 
 _INCHES_PER_METRE = 39.37007874015748
@@ -61,6 +61,8 @@ class PngDecoder:
         if self._animated:
             if self._depth == 16:
                 notices.append("the 16 bit of this animated PNG are read as 8")
+            if self._has_stand_in(chunks):
+                notices.append("the picture for viewers without animation, which is none of its frames, is left out")
             channels = 3 if all(_opaque(frame.pixels) for frame in self._frames_rgba()) else 4
         if self._orientation >= 5 and not self._animated:
             width, height = height, width
@@ -97,6 +99,12 @@ class PngDecoder:
                 "The picture is damaged or cut off.",
                 code="damaged-picture",
             )
+
+    @staticmethod
+    def _has_stand_in(chunks: list[Chunk]) -> bool:
+        """Whether the first picture is no frame: its data stands before what begins the first frame."""
+        kinds = [kind for kind, _, _ in chunks]
+        return b"IDAT" in kinds and b"fcTL" not in kinds[: kinds.index(b"IDAT")]
 
     def _open(self) -> PngImagePlugin.PngImageFile:
         return PngImagePlugin.PngImageFile(io.BytesIO(self._drawn), "")
@@ -230,7 +238,7 @@ def _metadata(chunks: list[Chunk], *, gray: bool) -> tuple[Metadata, list[str]]:
     if profile is not None or b"sRGB" in content or not gamma or is_srgb(gamma, chromaticities):
         gamma = chromaticities = None
     per_metre = struct.unpack(">IIB", content[b"pHYs"][:9]) if len(content.get(b"pHYs", b"")) >= 9 else (0, 0, 0)
-    dpi = None
+    dpi = resolution_of(exif)
     if per_metre[2] == 1 and per_metre[0] and per_metre[1]:
         dpi = (per_metre[0] / _INCHES_PER_METRE, per_metre[1] / _INCHES_PER_METRE)
     cicp = content.get(b"cICP")

@@ -14,10 +14,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sys
 import tempfile
 import threading
 from collections.abc import Generator
+from typing import BinaryIO
+
+from apisr.core.stderr import diverted_stderr
 
 #: Lines of libtiff begin with the name of a function, or with the name that Pillow gives every file.
 LIBTIFF = re.compile(rb"^(?:tempfile\.tif|_?[A-Z]\w*[A-Z]\w*): [^\n]+\.\n", re.MULTILINE)
@@ -38,24 +40,13 @@ def captured_stderr(kind: re.Pattern[bytes]) -> Generator[list[str]]:
     lines: list[str] = []
     with _one_at_a_time, contextlib.ExitStack() as stack:
         try:
-            kept = os.dup(2)
-        except OSError:  # there is no standard error
-            yield lines
-            return
-        stack.callback(os.close, kept)
-        try:
-            taken = stack.enter_context(tempfile.TemporaryFile())
+            taken: BinaryIO = stack.enter_context(tempfile.TemporaryFile())
         except OSError:  # no place for a file: then they are not known
             taken = stack.enter_context(open(os.devnull, "w+b"))  # noqa: PTH123 - a device
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stderr.flush()
-        os.dup2(taken.fileno(), 2)
         try:
-            yield lines
+            with diverted_stderr(taken):
+                yield lines
         finally:
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                sys.stderr.flush()
-            os.dup2(kept, 2)
             taken.seek(0)
             written = taken.read()
             lines += [line.decode(errors="replace").strip().rstrip(".") for line in kind.findall(written)]

@@ -6,6 +6,7 @@ odd number of bits, LZW, Lab and CMYK with alpha are taken from the strips.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Generator
 from dataclasses import dataclass, replace
@@ -54,6 +55,13 @@ _KINDS = {"u": "", "i": " with a sign", "f": " floating point", "c": " complex",
 _JPEG = (6, 7)
 #: Compressions that libtiff, as Pillow brings it, does not know: JPEG 2000, JPEG XR, PNG, LERC, WebP, JPEG XL.
 _BY_IMAGECODECS = (33003, 33004, 33005, 34712, 22610, 34934, 34933, 34887, 50001, 50002, 52546)
+
+
+_STRUCTURE = re.compile(
+    r"\s*(?:\{.*\"shape\"\s*:\s*\[|shape\s*=\s*\(|ImageJ=|(?:<\?xml.{,4096}?)?<(?:\w+:)?OME\b)",
+    re.DOTALL,
+)
+_STRUCTURE_LEFT_OUT = "its description says how this very file is laid out (tifffile, ImageJ, OME) and is left out"
 
 
 @dataclass(frozen=True)
@@ -274,10 +282,15 @@ class TiffDecoder:
             value = tag.value
             return value if isinstance(value, bytes) else bytes(value) if isinstance(value, tuple) else None
 
+        notices: list[str] = []
         text: list[TextEntry] = []
         for keyword, code in TEXT_TAGS.items():
             tag = tags.get(code)
-            if tag is not None and isinstance(tag.value, str) and tag.value:
+            if tag is None or not isinstance(tag.value, str) or not tag.value:
+                continue
+            if keyword == "Description" and describes_structure(tag.value):
+                notices.append(_STRUCTURE_LEFT_OUT)
+            else:
                 text.append(TextEntry(keyword, tag.value))
         dpi = None
         unit = tags.get(296)
@@ -285,7 +298,6 @@ class TiffDecoder:
             factor = 1.0 if int(unit.value) == 2 else 2.54
             across, down = (value * factor for value in source.get_resolution())
             dpi = (across, down) if across > 0 and down > 0 else None
-        notices: list[str] = []
         exif = None
         if tags.get(_EXIF) is not None or tags.get(_GPS) is not None:
             exif = self._exif()
@@ -297,9 +309,25 @@ class TiffDecoder:
     def _exif(self) -> bytes | None:
         self._file.seek(0)
         try:
-            return described(TiffImagePlugin.TiffImageFile(self._file, "").getexif())
+            tags = TiffImagePlugin.TiffImageFile(self._file, "").getexif()
+            if describes_structure(str(tags.get(TEXT_TAGS["Description"], ""))):
+                del tags[TEXT_TAGS["Description"]]
+            return described(tags)
         except Exception:  # noqa: BLE001 - Pillow's parser of EXIF raises almost anything on damaged blocks
             return None
+
+
+def describes_structure(text: str) -> bool:
+    r"""Whether a description says how a file is laid out (shape, channels), which readers then expect of its pixels.
+
+    So do tifffile, ImageJ and OME-XML.
+
+    >>> describes_structure('{"shape": [4, 48, 64]}'), describes_structure("ImageJ=1.53t\\nimages=4")
+    (True, True)
+    >>> describes_structure("The shape of things to come")
+    False
+    """
+    return _STRUCTURE.match(text) is not None
 
 
 def _iptc(tag: tifffile.TiffTag | None, order: str) -> bytes | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import io
 import socket
 import warnings
@@ -29,10 +28,11 @@ _ANSWER_S = 30.0
 
 
 def pyiqa_names(*, without_reference: bool = False) -> tuple[str, ...]:
-    """Return the names of pyiqa's metrics; none where it is not installed."""
-    if importlib.util.find_spec("pyiqa") is None:
+    """Return the names of pyiqa's metrics; none where it is not installed, or not whole."""
+    try:
+        pyiqa = _pyiqa()
+    except ModuleNotFoundError:
         return ()
-    pyiqa = _pyiqa()
     return tuple(str(name) for name in pyiqa.list_models(metric_mode="NR" if without_reference else None))
 
 
@@ -46,15 +46,16 @@ def open_pyiqa(name: str, pyiqa_name: str, *, device: str = "cpu", seed: int = 0
         seed: torch's generator is set to it before each picture, for metrics that draw crops.
 
     Raises:
-        MissingExtra: pyiqa is not installed.
+        MissingExtra: pyiqa is not installed, or not whole.
         Undefined: its weights cannot be had.
     """
-    if importlib.util.find_spec("pyiqa") is None:
-        raise MissingExtra("eval", f"for the metric '{name}'")
+    try:
+        pyiqa = _pyiqa()
+    except ModuleNotFoundError as error:
+        raise missing_pyiqa(name) from error
     import torch
 
     target = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    pyiqa = _pyiqa()
     try:
         with _quiet(), _network_timeout():
             network = pyiqa.create_metric(pyiqa_name, device=target, as_loss=False)
@@ -89,6 +90,22 @@ def open_pyiqa(name: str, pyiqa_name: str, *, device: str = "cpu", seed: int = 0
         score=score,
         learned=True,
     )
+
+
+def missing_pyiqa(name: str) -> MissingExtra:
+    """Return the error for a metric that pyiqa may have, where pyiqa cannot be loaded; it says which module is missing.
+
+    Args:
+        name: of the metric.
+    """
+    try:
+        _pyiqa()
+    except ModuleNotFoundError as error:
+        if error.name not in (None, "pyiqa"):
+            return MissingExtra(
+                "eval", f"for the metric '{name}' (pyiqa needs the package '{error.name}', which is not installed)"
+            )
+    return MissingExtra("eval", f"for the metric '{name}'")
 
 
 def _pyiqa() -> Any:

@@ -19,7 +19,7 @@ from functools import cache
 
 from apisr.core.config import nearest
 from apisr.core.discovery import modules_with
-from apisr.core.errors import InputError, MissingExtra
+from apisr.core.errors import InputError
 from apisr.metrics.metric import Definition, Metric
 
 #: Names whose weights our reports spell out, and what pyiqa calls them.
@@ -61,14 +61,14 @@ def open_metric(name: str, *, border_px: int = 0, device: str = "cpu", seed: int
         from apisr.metrics.st_lpips import open_st_lpips
 
         return open_st_lpips(device=device)
-    from apisr.metrics.learned import open_pyiqa, pyiqa_names
+    from apisr.metrics.learned import missing_pyiqa, open_pyiqa, pyiqa_names
 
     known = pyiqa_names()
     pyiqa_name = _PYIQA_NAMES.get(name, name)
     if pyiqa_name not in known:
         near = nearest(name, list(built_in()), cutoff=0.75)
         if not known and near is None:
-            raise MissingExtra("eval", f"for the metric '{name}'")
+            raise missing_pyiqa(name)
         near = near or nearest(name, known)
         hint = f" Did you mean '{near}'?" if near else ""
         listed = ", ".join(built_in())

@@ -13,6 +13,7 @@ from apisr.core.files import write_error
 from apisr.core.media import LeftOut
 from apisr.core.memory import is_out_of_memory
 from apisr.core.progress import Cancel, Progress, ProgressFn, ProgressKind
+from apisr.core.text import printable
 from apisr.upscale.models import Networks
 from apisr.upscale.options import UpscaleOptions
 from apisr.upscale.results import JobResult, Kind, Status
@@ -128,20 +129,21 @@ def failed_result(job: Job, error: Exception) -> JobResult:
     elif isinstance(error, ApisrError):
         result = job_result(job, "failed", message=str(error), code=error.code, exit_code=error.exit_code)
     elif is_out_of_memory(error):
-        message = f"'{job.source}' needs more memory than there is. Take smaller pieces (--tile) or a smaller output."
+        name = printable(job.source)
+        message = f"'{name}' needs more memory than there is. Take smaller pieces (--tile) or a smaller output."
         result = job_result(job, "failed", message=message, code="out-of-memory", exit_code=RunError.exit_code)
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         name = error.filename if isinstance(error.filename, (str, bytes)) else job.target
         known = write_error(error, Path(os.fsdecode(name)))
         result = job_result(job, "failed", message=str(known), code=known.code, exit_code=known.exit_code)
     elif isinstance(error, OSError) and type(error).__module__ == "builtins":  # libav's are none of the file system
-        message = f"'{job.source}': cannot use {_file_of(error)}: {error.strerror or error}."
+        message = f"'{printable(job.source)}': cannot use {_file_of(error)}: {error.strerror or error}."
         result = job_result(job, "failed", message=message, code="system", exit_code=RunError.exit_code)
     else:
-        message = f"'{job.source}': unexpected {type(error).__name__}: {error}".replace("\n", " ")
+        message = f"'{printable(job.source)}': unexpected {type(error).__name__}: {error}".replace("\n", " ")
         result = job_result(job, "failed", message=message, code="unexpected", exit_code=RunError.exit_code)
     return result.with_error(error)
 
 
 def _file_of(error: OSError) -> str:
-    return f"'{os.fsdecode(error.filename)}'" if isinstance(error.filename, (str, bytes)) else "a file"
+    return f"'{printable(os.fsdecode(error.filename))}'" if isinstance(error.filename, (str, bytes)) else "a file"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from apisr.core.cluster import ActorPool, Lost
 from apisr.core.errors import ApisrError, InputError, RunError
 from apisr.core.files import FileIdentity, open_regular, write_atomic
+from apisr.core.text import printable
 from apisr.core.worker_folder import WorkerFolder
 from apisr.image import open_picture
 from apisr.upscale.existing import mark_of, model_of, resolve_existing
@@ -86,7 +87,9 @@ class PictureWorker:
             except ApisrError as error:
                 return _renamed(error, {source: picture.source, target: picture.target})
             except Exception as error:  # noqa: BLE001 - whatever is wrong with one picture, the others are done
-                message = f"'{picture.source}': unexpected {type(error).__name__}: {error}".replace("\n", " ")
+                message = f"'{printable(picture.source)}': unexpected {type(error).__name__}: {error}".replace(
+                    "\n", " "
+                )
                 return RunError(message, code="unexpected")
         known = {"source": picture.source, "target": picture.target, "model": recipe.model.name}
         return content, result.model_copy(update=known)

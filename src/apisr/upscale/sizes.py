@@ -8,10 +8,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
 from apisr.core.errors import InputError
+from apisr.core.memory import available_memory
+
+#: A picture is resampled in bands of at least so many rows of the source; bytes of a pixel meanwhile (RGB floats).
+_LEAST_ROWS, _RESAMPLED_BYTES = 16, 12
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,28 @@ class SizeRequest:
             raise InputError(f"--scale {self.factor:g}: expected a positive number.", code="bad-size")
 
     def of_picture(self, height: int, width: int, *, scale: int) -> tuple[int, int]:
-        """Return (height, width) of the output of a picture for a network of this scale."""
+        """Return (height, width) of the output of a picture for a network of this scale.
+
+        Raises:
+            InputError: a size that was asked for is larger than this machine can resample.
+        """
         if self.height is not None:
-            return self.height, max(1, round(width * self.height / height))
-        if self.factor is not None:
-            return max(1, round(height * self.factor)), max(1, round(width * self.factor))
-        return height * scale, width * scale
+            asked = f"--height {self.height}"
+            rows, columns = self.height, max(1, round(width * self.height / height))
+        elif self.factor is not None:
+            asked = f"--scale {self.factor:g}"
+            rows, columns = max(1, round(height * self.factor)), max(1, round(width * self.factor))
+        else:
+            return height * scale, width * scale
+        if rows > height * scale:
+            band = min(rows, math.ceil(rows * _LEAST_ROWS / height))
+            if band * columns * _RESAMPLED_BYTES > available_memory():
+                raise InputError(
+                    f"{asked} makes {columns}x{rows} pixels of {width}x{height}, for which this machine has too little "
+                    "memory. Give a smaller number.",
+                    code="bad-size",
+                )
+        return rows, columns
 
     def of_video(self, source: tuple[int, int], network: tuple[int, int]) -> tuple[int, int]:
         """Return (width, height) of the output of a video; with a height asked for, the width is even.

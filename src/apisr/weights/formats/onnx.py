@@ -214,7 +214,8 @@ def varint(data: Buffer, place: int) -> tuple[int, int]:
 def not_onnx(path: Path | str, reason: str) -> ModelError:
     """Return the error for a file that is not an ONNX model."""
     return ModelError(
-        f"cannot read the model '{path}': not an ONNX file, or damaged ({reason}).", code="not-an-onnx-file"
+        f"cannot read the model '{path}': not an ONNX file, or damaged ({' '.join(reason.split())}).",
+        code="not-an-onnx-file",
     )
 
 
