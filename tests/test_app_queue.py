@@ -93,8 +93,16 @@ def test_no_job_gets_before_the_one_that_runs(tmp_path: Path, wished: str, becom
     store = Store(tmp_path, folder=None)
     statuses: dict[str, JobStatus] = {"1": "running", "2": "waiting", "3": "paused", "4": "done"}
     for name, status in statuses.items():
-        paths = {"source": tmp_path / name, "target": tmp_path / f"{name}.png"}
-        job = Job(id=name, item=name, name=name, kind="picture", settings=Settings(), status=status, **paths)
+        job = Job(
+            id=name,
+            item=name,
+            name=name,
+            kind="picture",
+            source=tmp_path / name,
+            target=tmp_path / f"{name}.png",
+            settings=Settings(),
+            status=status,
+        )
         store.state.jobs.append(job)
     Queue(store, Bus()).order(list(wished))
     assert "".join(job.id for job in store.state.jobs) == becomes
