@@ -69,8 +69,9 @@ def test_pipes_links_and_names_that_are_not_text(tmp_path: Path) -> None:
             "not-a-file": {"count": 1, "names": ["pipe.png"]},
             "outside": {"count": 1, "names": ["password.png"]},
         }
-        assert added.json == {"added": 2, "left_out": left_out}
         items = server.state()["items"]
+        ids = [item["id"] for item in items]
+        assert added.json == {"items": ids, "added": 2, "listed": 0, "left_out": left_out}
         assert len(items) == 2, "the folder that leads to itself adds nothing"
         jobs = [add_job(server, item["id"], scale=2) for item in items]
         assert [ended(server, job) for job in jobs] == ["done", "done"]

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from apisr.app.advice import RELOAD
 from apisr.app.answers import Handler, Json, SentFile, json_of, page_of, route, seconds_of, settings_of, texts_of
 from apisr.app.events import Bus
+from apisr.app.new_jobs import done_job, job_of, made_before
 from apisr.app.opening import can_open, open_folder
 from apisr.app.planning import Plans
 from apisr.app.queue import Queue, public_job
@@ -132,24 +133,31 @@ class App:
                 continue
             kind = "folder" if path.is_dir() else media_kind(path)
             if kind is not None:
-                entries.append({"id": self.store.id_of(path), "name": printable(path.name), "kind": kind})
+                entry: dict[str, object] = {"id": self.store.id_of(path), "name": printable(path.name), "kind": kind}
+                entries.append(entry if kind == "folder" else {**entry, "bytes": path.stat().st_size})
         return entries
 
     async def add(self, request: Request) -> Response:
-        """Add files, and the files of folders, that were picked; say what was left out, and why."""
+        """Add files, and the files of folders, that were picked; say how many are new, what was left out, and why.
+
+        Files that were listed already are named too, so that the page selects all that a person asked for.
+        """
         values = await json_of(request)
         paths = [self.store.path_of(name) for name in texts_of(values.get("ids"))]
         found, left_out = await asyncio.to_thread(self._found, paths)  # a slow disk must not stop the server
-        added = [self.store.add_item(file, kind) for file, kind in found.items()]
+        before = {item.id for item in self.store.state.items}
+        chosen = {item.id: item for item in (self.store.add_item(file, kind) for file, kind in found.items())}
         self.store.save()
         self._tell_items()
-        for item in added:
+        for item in chosen.values():
             self._probe_later(item)
+        added = len(chosen.keys() - before)
         groups = {
             reason: {"count": len(names), "names": names[:NAMES_SHOWN]}
             for reason, names in names_by_reason(left_out).items()
         }
-        return Json({"added": len(added), "left_out": groups})
+        listed = len(chosen) - added
+        return Json({"items": list(chosen), "added": added, "listed": listed, "left_out": groups})
 
     def _found(self, paths: Sequence[Path]) -> tuple[dict[Path, MediaKind], dict[Path, NotAdded]]:
         found: dict[Path, MediaKind] = {}
@@ -309,7 +317,7 @@ class App:
         return SentFile(path, headers={"Cache-Control": "private, max-age=3600"})
 
     async def add_jobs(self, request: Request) -> Response:
-        """Put files into the queue."""
+        """Put files into the queue; say of which the result is there already, unless it is to be made ``again``."""
         values = await json_of(request)
         settings = settings_of(values.get("settings"))
         items = [self.store.item(name) for name in texts_of(values.get("items"))]
@@ -319,24 +327,25 @@ class App:
             "settings": settings.model_dump(exclude_none=True),
         }
         answer = await self.looker.ask("targets", arguments)
+        targets = [Path(name) for name in texts_of(answer.get("targets"))]
+        found: list[Path | None] = [None] * len(items)
+        if values.get("again") is not True:
+            pairs = zip(items, targets, strict=True)
+            found = [await made_before(self.store, self.looker, item, target, settings) for item, target in pairs]
         jobs: list[Job] = []
-        for item, target in zip(items, texts_of(answer.get("targets")), strict=True):
-            chosen = self.store.free_target(Path(target), taken={job.target for job in jobs})
+        there: list[Job] = []
+        for item, target, made in zip(items, targets, found, strict=True):
+            if made is not None:
+                there.append(done_job(self.store, item, made, settings))
+                continue
+            chosen = self.store.free_target(target, taken={job.target for job in jobs})
             self.store.id_of(chosen.parent)
-            jobs.append(
-                Job(
-                    id=secrets.token_hex(8),
-                    item=item.id,
-                    name=item.name,
-                    kind=item.kind,
-                    source=item.path,
-                    target=chosen,
-                    settings=settings,
-                )
-            )
-        self.queue.add(jobs)
+            jobs.append(job_of(item, chosen, settings))
+        known = {job.id for job in self.store.state.jobs}
+        self.queue.add([*(job for job in there if job.id not in known), *jobs])
         self._plan_jobs(jobs)
-        return Json({"jobs": [job.id for job in jobs]})
+        results = [{"job": job.id, "item": job.item, "name": printable(job.target.name)} for job in there]
+        return Json({"jobs": [job.id for job in jobs], "there": results})
 
     async def order(self, request: Request) -> Response:
         """Bring the queue into a new order."""

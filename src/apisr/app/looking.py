@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib import resources
@@ -125,6 +125,29 @@ class Looker:
             upscaler = self._upscaler(options_of(settings, kind=media_kind(source) or ""))
             found.append(upscaler.targets(source, folder)[source])
         return found
+
+    def made_before(self, source: Path, existing: Sequence[Path], settings: Mapping[str, object]) -> Path | None:
+        """Return the first of some files that a run with these settings would find made of this source.
+
+        That is the rule by which ``apisr upscale`` skips a file.
+
+        Raises:
+            InputError: the source cannot be read.
+        """
+        from apisr.core.progress import Cancel, no_progress
+        from apisr.upscale.existing import mark_of, model_of
+        from apisr.upscale.job import Job, JobContext
+        from apisr.upscale.models import Networks
+        from apisr.upscale.provenance import carries_mark
+
+        if not existing:
+            return None
+        kind = media_kind(source) or "picture"
+        options = options_of(settings, kind=kind)
+        context = JobContext(options, Networks(options), no_progress, Cancel())
+        job = Job(source, existing[0], kind)
+        mark = mark_of(job, context, model_of(job, context))
+        return next((path for path in existing if carries_mark(path, mark)), None)
 
     def _upscaler(self, options: apisr.UpscaleOptions) -> apisr.Upscaler:
         """Return what upscales with these options, made where it is not kept; the least used goes."""

@@ -24,6 +24,12 @@ _EVENT_SECONDS = 0.2
 
 #: Why a job was stopped: one of the first two by itself, "hold" and "shutdown" with the whole queue.
 StopReason = Literal["pause", "cancel", "hold", "shutdown"]
+#: What the log says of a job that goes on later.
+_STOPPED: dict[StopReason | None, str] = {
+    "pause": "paused; it goes on where it stood",
+    "hold": "paused with the queue; it goes on where it stood",
+    "shutdown": "the app was closed; it goes on where it stood",
+}
 
 
 class Queue:
@@ -104,9 +110,17 @@ class Queue:
         self._changed()
 
     def order(self, ids: list[str]) -> None:
-        """Bring the jobs into a new order; jobs that are not named keep their place behind the others."""
+        """Bring the jobs into a new order; jobs that are not named keep their place behind the others.
+
+        No job that waits gets before the one that runs.
+        """
         place = {name: number for number, name in enumerate(ids)}
-        self._store.state.jobs.sort(key=lambda job: place.get(job.id, len(place)))
+        jobs = self._store.state.jobs
+        jobs.sort(key=lambda job: place.get(job.id, len(place)))
+        running = next((number for number, job in enumerate(jobs) if job.status == "running"), 0)
+        first = next((number for number, job in enumerate(jobs) if job.status in ("waiting", "paused")), running)
+        if first < running:
+            jobs.insert(first, jobs.pop(running))
         self._changed()
 
     async def _work(self) -> None:
@@ -165,6 +179,8 @@ class Queue:
             nonlocal last
             now = time.monotonic()
             message = str(event.get("message") or "")
+            if event.get("kind") == "ended" and message.startswith("cancelled") and self._stop_reason in _STOPPED:
+                message = _STOPPED[self._stop_reason]  # to the process it is a job that was cancelled
             if message:
                 self._log(job, message)
             done, total = event.get("done"), event.get("total")

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
+from apisr.app.address import keep_address
 from apisr.app.answers import route
 from apisr.app.events import Bus
 from apisr.app.handlers import App
@@ -114,7 +115,10 @@ def serve(store: Store, options: ServerOptions, *, on_ready: Callable[[str], Non
             await super().shutdown(sockets)
 
     server = Server(config)
-    on_ready(_address(store, options, port))
+    address = _address(store, options, port)
+    with contextlib.suppress(OSError):  # a full disk: a second app then cannot say where this one is
+        keep_address(store.home, address)
+    on_ready(address)
     server.run(sockets=[listener])
 
 

@@ -20,12 +20,14 @@ import shutil
 import threading
 import time
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from apisr.app.address import forget_address, running_page
 from apisr.app.advice import RELOAD
 from apisr.core.errors import InputError
 from apisr.core.files import real_path, write_atomic
@@ -159,9 +161,7 @@ class Store:
     def __init__(self, home: Path, *, folder: Path | None) -> None:
         self.home = home
         self.folder = folder.resolve() if folder else None
-        self._lock: HeldLock = take_lock(
-            home / ".lock", busy=f"another 'apisr app' uses '{home}'. Use its page, or end it.", code="app-running"
-        )
+        self._lock = self._taken()
         self._mutex = threading.RLock()
         self._secret = self._kept_secret("secret")
         self._paths: dict[str, Path] = {}
@@ -192,6 +192,7 @@ class Store:
         try:
             self.save()
         finally:
+            forget_address(self.home)
             self._lock.release()
 
     def save(self) -> None:
@@ -297,12 +298,24 @@ class Store:
     def free_target(self, target: Path, *, taken: Collection[Path] = ()) -> Path:
         """Return a name for an output that neither a file nor another job (nor `taken`) has."""
         taken = {*taken, *(job.target for job in self.state.jobs)}
-        number = 1
-        chosen = target
-        while chosen.exists() or chosen in taken:
-            number += 1
-            chosen = target.with_name(f"{target.stem}-{number}{target.suffix}")
-        return chosen
+        return next(name for name in _names_of(target) if name not in taken and not name.exists())
+
+    def outputs_like(self, target: Path) -> list[Path]:
+        """Return the files that have the name of an output, or one of :meth:`free_target` instead of it."""
+        return list(takewhile(Path.is_file, _names_of(target)))
+
+    def _taken(self) -> HeldLock:
+        home = self.home
+        try:
+            lock = take_lock(home / ".lock", busy=f"another 'apisr app' uses '{home}'.", code="app-running")
+        except InputError as error:
+            if error.code != "app-running":
+                raise
+            page = running_page(home)
+            advice = f"Its page: {page}" if page else "Use its page, or end it."
+            raise InputError(f"another 'apisr app' uses '{home}'. {advice}", code="app-running") from None
+        forget_address(home)  # of an app that was killed
+        return lock
 
     def _roots(self) -> list[Path]:
         return [self.home.resolve()] + ([self.folder] if self.folder else [])
@@ -357,6 +370,13 @@ class Store:
             self.id_of(path)
         except InputError:
             return
+
+
+def _names_of(target: Path) -> Iterator[Path]:
+    """Return ``a.png``, ``a-2.png``, ``a-3.png`` and so on."""
+    yield target
+    for number in count(2):
+        yield target.with_name(f"{target.stem}-{number}{target.suffix}")
 
 
 def safe_name(name: str) -> str:

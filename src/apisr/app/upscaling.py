@@ -98,7 +98,7 @@ def upscale_file(
     options = options_of(settings, kind=media_kind(source) or "", part=part)
     target.parent.mkdir(parents=True, exist_ok=True)
     result = apisr.upscale(source, target, options=options, progress=progress, cancel=cancel)[0]
-    if result.status == "done":
+    if result.status in ("done", "skipped"):  # skipped: a server that was killed had not written that it is done
         return result.model_dump(mode="json")
     if result.status == "cancelled":
         raise Cancelled(result.message, code="cancelled")

@@ -171,6 +171,16 @@ def targets(worker: Worker, arguments: Arguments, event: Callable[[dict[str, obj
     return {"targets": [str(path) for path in found]}
 
 
+def made(worker: Worker, arguments: Arguments, event: Callable[[dict[str, object]], None]) -> Mapping[str, object]:
+    """Say which of some existing files was made of a source with the settings."""
+    existing = arguments.get("existing")
+    if not isinstance(existing, list):
+        raise InputError(f"expected a list 'existing'. {RELOAD}", code="bad-request")
+    paths = [Path(str(path)) for path in existing]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    found = worker.looker.made_before(_path(arguments, "source"), paths, _settings(arguments))
+    return {"made": None if found is None else str(found)}
+
+
 def forget(worker: Worker, arguments: Arguments, event: Callable[[dict[str, object]], None]) -> Mapping[str, object]:
     """Remove the segments of an output that nobody will go on with."""
     apisr.Upscaler.discard(_path(arguments, "target"))
@@ -179,6 +189,7 @@ def forget(worker: Worker, arguments: Arguments, event: Callable[[dict[str, obje
 
 TASKS: dict[str, Task] = {
     "targets": targets,
+    "made": made,
     "probe": probe,
     "frame": frame,
     "preview": preview,

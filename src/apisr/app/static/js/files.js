@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import * as estimates from "./estimates.js";
 import { attempt, byId, keyed, make, say } from "./dom.js";
 import { clock, forPage, language, size, t } from "./i18n.js";
+import * as memory from "./memory.js";
 import { refresh } from "./main.js";
 
 // So many of the files that were left out are named, as by the server.
@@ -31,14 +32,21 @@ export function wire(state) {
   byId("open-browse").addEventListener("click", () => browse(""));
   byId("browse-cancel").addEventListener("click", () => byId("browse").close());
   byId("browse-add").addEventListener("click", addPicked);
+  byId("browse-all").addEventListener("change", (event) => {
+    const boxes = [...byId("browse-list").querySelectorAll("input")];
+    for (const box of boxes) box.checked = event.target.checked;
+    picked = new Set(event.target.checked ? boxes.map((box) => box.value) : []);
+    showPicked();
+  });
 }
 
 export function show(state) {
   byId("open-browse").hidden = !state.folder;
   byId("selection").hidden = state.items.length === 0;
   byId("select-all").checked = state.items.length > 0 && state.selected.size === state.items.length;
-  byId("selected-count").textContent = t("selected", { count: state.selected.size });
+  byId("selected-count").textContent = t("selected", { count: state.items.filter((item) => state.selected.has(item.id) && !item.error).length });
   byId("remove-selected").disabled = state.selected.size === 0;
+  if (document.documentElement.dataset.ready) memory.write("selected", [...state.selected]);
   keyed(byId("cards"), state.items, (item) => item.id, makeCard, updateCard, estimates.forget);
   estimates.soon();
 }
@@ -144,7 +152,7 @@ async function uploadAll(list) {
 }
 
 // Files that were chosen and do not appear: a line for each reason below the buttons, until it is closed.
-function sayLeftOut(groups) {
+function sayLeftOut(groups, before = "") {
   const lines = Object.entries(groups).map(([reason, { count, names }]) => {
     const listed = names.join(", ");
     const some = count > names.length ? t("andMore", { names: listed, count: count - names.length }) : listed;
@@ -154,11 +162,38 @@ function sayLeftOut(groups) {
     const row = make("li", {}, make("span", { class: "line" }, line), make("button", { type: "button", class: "small", onclick: () => row.remove() }, t("close")));
     byId("uploads").append(row);
   }
-  if (lines.length) say(lines.join(" "));
+  const all = before ? [before, ...lines] : lines;
+  if (all.length) say(all.join(" "));
 }
 
 let picked = new Set();
 let asked = 0;
+
+function pick(box) {
+  if (box.checked) picked.add(box.value); else picked.delete(box.value);
+  showPicked();
+}
+
+function showPicked() {
+  const boxes = [...byId("browse-list").querySelectorAll("input")];
+  byId("browse-all").checked = boxes.length > 0 && picked.size === boxes.length;
+  byId("browse-all").indeterminate = picked.size > 0 && picked.size < boxes.length;
+  byId("browse-all").disabled = boxes.length === 0;
+  byId("browse-add").disabled = picked.size === 0;
+}
+
+// The box picks; the name of a folder opens it, that of a file picks it, too.
+function entryRow(entry) {
+  const box = make("input", { type: "checkbox", value: entry.id, onchange: (event) => pick(event.target) });
+  if (entry.kind !== "folder") {
+    const facts = make("span", { class: "soft" }, entry.bytes === undefined ? "" : size(entry.bytes));
+    return make("li", {}, make("label", {}, box, make("span", { class: "entry" }, entry.name), facts));
+  }
+  const label = make("label", { class: "tick" }, box, make("span", { class: "visually-hidden" }, t("select", { name: entry.name })));
+  const open = make("button", { type: "button", class: "folder", onclick: () => browse(entry.id) }, `📁 ${entry.name}`);
+  open.setAttribute("aria-label", `${t("open")}: ${entry.name}`);
+  return make("li", {}, label, open);
+}
 
 async function browse(id) {
   picked = new Set();
@@ -167,28 +202,29 @@ async function browse(id) {
   if (turn !== asked) return; // a later folder was asked for: its list alone is shown
   if (!listing) { byId("browse").close(); return; }
   byId("browse-title").textContent = listing.name;
-  byId("browse-add").disabled = true;
-  const rows = listing.entries.map((entry) => {
-    const box = make("input", { type: "checkbox", onchange: (event) => {
-      if (event.target.checked) picked.add(entry.id); else picked.delete(entry.id);
-      byId("browse-add").disabled = picked.size === 0;
-    } });
-    const label = make("label", {}, box, entry.kind === "folder" ? `📁 ${entry.name}` : entry.name);
-    const open = entry.kind === "folder" ? make("button", { type: "button", class: "small", onclick: () => browse(entry.id) }, `${t("open")}: ${entry.name}`) : null;
-    return make("li", {}, label, open);
-  });
-  if (listing.parent !== null) rows.unshift(make("li", {}, make("button", { type: "button", onclick: () => browse(listing.parent) }, `⬑ ${t("up-folder")}`)));
+  const rows = listing.entries.map(entryRow);
+  if (listing.parent !== null) rows.unshift(make("li", {}, make("button", { type: "button", class: "folder", onclick: () => browse(listing.parent) }, `⬑ ${t("up-folder")}`)));
   byId("browse-list").replaceChildren(...rows);
+  showPicked();
   if (!byId("browse").open) byId("browse").showModal();
 }
 
 async function addPicked() {
-  const before = new Set(shared.items.map((item) => item.id));
   byId("browse").close();
   const added = await attempt(api.post("/api/add", { ids: [...picked] }));
   if (!added) return;
-  sayLeftOut(added.left_out);
+  const line = addedLine(added);
+  byId("added").textContent = line;
+  sayLeftOut(added.left_out, line);
   const now = await attempt(api.get("/api/state"));
-  for (const item of now?.items ?? []) if (!before.has(item.id)) shared.selected.add(item.id);
+  if (now) shared.items = now.items;
+  for (const id of added.items) if (shared.items.some((item) => item.id === id)) shared.selected.add(id);
+  shared.current ??= added.items[0] ?? null;
   refresh();
+}
+
+function addedLine({ added, listed }) {
+  const parts = [t("added", { count: added })];
+  if (listed) parts.push(t("listed", { count: listed }));
+  return parts.join(" ");
 }

@@ -62,6 +62,7 @@ export function forPage(message) {
 }
 
 export function size(bytes) {
+  if (bytes < 1000) return new Intl.NumberFormat(language, { style: "unit", unit: "byte", unitDisplay: "long" }).format(bytes);
   const units = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
   let index = 0;
   while (bytes >= 1000 && index < units.length - 1) { bytes /= 1000; index += 1; }

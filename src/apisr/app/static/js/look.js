@@ -14,6 +14,7 @@ let place = { x: 0.5, y: 0.5 };
 let waiting = false;
 let again = false;
 let timer = 0;
+let last = null; // the answer that is shown
 
 export function wire(state) {
   shared = state;
@@ -50,6 +51,7 @@ export function show(state) {
   byId("look-body").hidden = !now;
   byId("overview").setAttribute("aria-label", t("overviewLabel"));
   if (now) showPlan(now);
+  showSeconds();
   if (!now || shown === now.id) return;
   shown = now.id;
   place = { x: 0.5, y: 0.5 };
@@ -134,7 +136,8 @@ async function preview() {
       byId("compare-after").src = answer.after;
       byId("compare-before").alt = t("before");
       byId("compare-after").alt = t("after");
-      byId("look-seconds").textContent = t("previewSeconds", { model: answer.model, seconds: number(answer.seconds, 2) });
+      last = answer;
+      showSeconds();
       fail("");
     }
   } catch (error) {
@@ -144,6 +147,10 @@ async function preview() {
   byId("compare-wait").hidden = true;
   byId("compare").setAttribute("aria-busy", "false");
   if (again) changed();
+}
+
+function showSeconds() {
+  byId("look-seconds").textContent = last ? t("previewSeconds", { model: last.model, seconds: number(last.seconds, 2) }) : "";
 }
 
 function showPlan(now) {

@@ -6,6 +6,7 @@ import { wireHeader } from "./header.js";
 import { forPage, t } from "./i18n.js";
 import * as estimates from "./estimates.js";
 import * as files from "./files.js";
+import * as memory from "./memory.js";
 import * as look from "./look.js";
 import * as queue from "./queue.js";
 import * as settings from "./settings.js";
@@ -18,6 +19,12 @@ const planned = new Set();
 export function refresh(...parts) {
   if (!planned.size) requestAnimationFrame(show);
   for (const part of parts.length ? parts : [files, settings, look, queue]) planned.add(part);
+}
+
+// Files that were selected at the last visit; those that are gone are left out with the first answer of the server.
+function selectedLast() {
+  const ids = memory.read("selected");
+  return new Set(Array.isArray(ids) ? ids : []);
 }
 
 function show() {
@@ -50,13 +57,16 @@ const handlers = {
 };
 
 async function start() {
+  state.selected = selectedLast();
   await wireHeader(() => refresh(), () => complain(t("offline")));
   for (const part of [estimates, files, settings, look, queue]) part.wire(state);
   let missed = false; // something that the server said
   const load = async () => {
     missed = false;
     const now = await attempt(api.get("/api/state"));
-    if (now) take(now); else missed = true;
+    if (!now) { missed = true; return; }
+    take(now);
+    settings.restore(state);
   };
   api.listen(handlers, (there) => {
     byId("offline").hidden = there;
@@ -64,6 +74,7 @@ async function start() {
   });
   await load();
   document.documentElement.dataset.ready = "yes";
+  refresh();
 }
 
 start();

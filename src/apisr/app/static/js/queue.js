@@ -48,7 +48,10 @@ export function show(state) {
   const open = state.jobs.filter((job) => OPEN.includes(job.status));
   const seconds = remaining(state);
   byId("queue-total").textContent = !open.length ? "" : seconds === null ? t("totalUnknown", { count: open.length }) : t("total", { count: open.length, time: duration(seconds) });
+  places = movable(state.jobs);
+  const focused = byId("jobs").contains(document.activeElement) ? document.activeElement : null;
   keyed(byId("jobs"), state.jobs, (job) => job.id, makeJob, updateJob);
+  if (focused?.isConnected && document.activeElement !== focused) focused.focus(); // its row was moved
 }
 
 // Time for the whole queue: what is known of the running job, what was measured for the waiting ones, and for the
@@ -77,8 +80,16 @@ function makeJob(job) {
     make("progress", { class: "line", max: 1 }), make("p", { class: "line error" }));
 }
 
+// Jobs that a person can put into another order, by id: whether one of them stands before, and behind.
+let places = new Map();
+
+function movable(jobs) {
+  const ids = jobs.filter((job) => ["waiting", "paused"].includes(job.status)).map((job) => job.id);
+  return new Map(ids.map((id, at) => [id, { up: ids[at - 1], down: ids[at + 1] }]));
+}
+
 function updateJob(element, job) {
-  const now = JSON.stringify([job, language]);
+  const now = JSON.stringify([job, language, places.get(job.id)]);
   if (shown.get(element) === now) return;
   shown.set(element, now);
   element.querySelector(".name").textContent = `${job.name} → ${job.output}`;
@@ -101,6 +112,11 @@ function updateJob(element, job) {
     holder.replaceChildren(...wanted.map((action) => button(job, action)));
     holder.dataset.mark = mark;
     if (focused) (holder.querySelector(`[data-action="${focused}"]`) ?? holder.firstElementChild)?.focus();
+  }
+  for (const action of ["up", "down"]) {
+    const element = holder.querySelector(`[data-action="${action}"]`);
+    // A disabled button would lose the focus of a person who moves a job step by step.
+    element?.setAttribute("aria-disabled", String(!places.get(job.id)?.[action]));
   }
 }
 
@@ -145,10 +161,10 @@ function button(job, action) {
 function act(id, action) {
   if (action === "details") return details(id);
   if (action === "up" || action === "down") {
+    const neighbour = places.get(id)?.[action];
+    if (!neighbour) return undefined;
     const ids = shared.jobs.map((job) => job.id);
-    const at = ids.indexOf(id);
-    const other = at + (action === "up" ? -1 : 1);
-    if (other < 0 || other >= ids.length) return undefined;
+    const [at, other] = [ids.indexOf(id), ids.indexOf(neighbour)];
     [ids[at], ids[other]] = [ids[other], ids[at]];
     return attempt(api.post("/api/jobs/order", { ids }));
   }
@@ -161,7 +177,7 @@ function trouble(message) {
   byId("details-trouble").hidden = !message;
 }
 
-async function details(id) {
+export async function details(id) {
   const job = shared.jobs.find((one) => one.id === id);
   if (!job) return;
   const more = await attempt(api.get(`/api/jobs/${id}`));
