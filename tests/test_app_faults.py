@@ -256,7 +256,7 @@ def test_a_worker_that_died_unseen_is_replaced(tmp_path: Path) -> None:
 
 def test_killed_workers_cost_no_other_model_its_work(server: Server, tmp_path: Path) -> None:
     """All child processes are killed while a video runs, another model is looked at and a third one waits."""
-    clip = make_clip(tmp_path / "clip.mkv", frames=700)
+    clip = make_clip(tmp_path / "clip.mkv", frames=1000)
     video = server.upload("clip.mkv", clip.read_bytes()).json["id"]
     still = server.upload("still.png", png(64, 48)).json["id"]
     wait_until(lambda: all(item["info"] for item in server.state()["items"]))
