@@ -230,6 +230,10 @@ def test_an_upscaler_keeps_its_models(tmp_path: Path) -> None:
         assert upscaler.targets(source) == {source: tmp_path / f"{name}_x2.png"}
         (result,) = upscaler.run(source)
         assert (read_picture(result.target).pixels == model(read_picture(source).pixels)).all()
+        others = [tmp_path / "crisp.png", tmp_path / "soft.png", tmp_path / "absent.png"]
+        assert upscaler.made_before(source, [*others, result.target]) == result.target
+        assert upscaler.made_before(source, others) is None
+        assert apisr.Upscaler(apisr.UpscaleOptions(scale=2, tta=True)).made_before(source, [result.target]) is None
     with pytest.raises(InputError) as refused:
         upscaler.model_for(tmp_path / "missing.png")
     assert refused.value.code == "cannot-read"

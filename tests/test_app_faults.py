@@ -287,7 +287,7 @@ def test_killed_workers_cost_no_other_model_its_work(server: Server, tmp_path: P
     assert job_of(server, job)["status"] == "done"
     assert seen == {finished}, "the finished part was made again"
     with apisr.open_video(results / str(failed["output"])) as made:
-        assert made.index.pts.size == 700
+        assert made.index.pts.size == 1000
 
 
 def test_every_refusal_says_what_to_do(server: Server, tmp_path: Path) -> None:

@@ -21,11 +21,12 @@ from apisr.core.media import media_kind
 from apisr.core.progress import Cancel, ProgressFn, no_progress
 from apisr.model import LoadedModel
 from apisr.upscale.dry_run import DryRun
-from apisr.upscale.existing import model_of
+from apisr.upscale.existing import mark_of, model_of
 from apisr.upscale.job import Job, JobContext, JobPlan
 from apisr.upscale.jobs import plan_jobs, run_jobs
 from apisr.upscale.models import Networks
 from apisr.upscale.options import PictureOptions, UpscaleOptions, VideoOptions
+from apisr.upscale.provenance import carries_mark
 from apisr.upscale.video.work_folder import WorkFolder
 from apisr.video.sequence import is_sequence
 
@@ -97,10 +98,29 @@ class Upscaler:
         if key not in self._models:
             kind = "video" if is_sequence(path) else media_kind(path) or "picture"
             self._networks.expect(1)
-            context = JobContext(self._options, self._networks, no_progress, Cancel())
-            model = model_of(Job(path, path, kind), context)
+            model = model_of(Job(path, path, kind), self._context())
             self._models[key] = LoadedModel(model, self._networks.engine(model))
         return self._models[key]
+
+    def made_before(self, source: str | Path, outputs: Sequence[Path]) -> Path | None:
+        """Return the first of some files that a run with these options would find made of a source, and skip.
+
+        Args:
+            source: a picture or video.
+            outputs: files that are there.
+
+        Raises:
+            InputError: the source cannot be read.
+            ModelError: no model fits.
+            RunError: the source is no longer there.
+        """
+        if not outputs:
+            return None
+        path = Path(source)
+        context = self._context()
+        job = Job(path, outputs[0], media_kind(path) or "picture")
+        mark = mark_of(job, context, model_of(job, context))
+        return next((output for output in outputs if carries_mark(output, mark)), None)
 
     def run(
         self,
@@ -129,6 +149,9 @@ class Upscaler:
         if folder.path.is_dir():
             folder.open({}, [], restart=True)
             folder.remove()
+
+    def _context(self) -> JobContext:
+        return JobContext(self._options, self._networks, no_progress, Cancel())
 
     def _jobs(self, inputs: Inputs, output: str | Path | None) -> JobPlan:
         listed = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)

@@ -134,20 +134,7 @@ class Looker:
         Raises:
             InputError: the source cannot be read.
         """
-        from apisr.core.progress import Cancel, no_progress
-        from apisr.upscale.existing import mark_of, model_of
-        from apisr.upscale.job import Job, JobContext
-        from apisr.upscale.models import Networks
-        from apisr.upscale.provenance import carries_mark
-
-        if not existing:
-            return None
-        kind = media_kind(source) or "picture"
-        options = options_of(settings, kind=kind)
-        context = JobContext(options, Networks(options), no_progress, Cancel())
-        job = Job(source, existing[0], kind)
-        mark = mark_of(job, context, model_of(job, context))
-        return next((path for path in existing if carries_mark(path, mark)), None)
+        return self._upscaler(options_of(settings, kind=media_kind(source) or "")).made_before(source, existing)
 
     def _upscaler(self, options: apisr.UpscaleOptions) -> apisr.Upscaler:
         """Return what upscales with these options, made where it is not kept; the least used goes."""
