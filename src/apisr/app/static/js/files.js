@@ -217,7 +217,9 @@ async function addPicked() {
   byId("added").textContent = line;
   sayLeftOut(added.left_out, line);
   const now = await attempt(api.get("/api/state"));
-  if (now) shared.items = now.items;
+  // Only what is not known yet: what the server said meanwhile of the others is newer than this answer.
+  const known = new Set(shared.items.map((item) => item.id));
+  shared.items = [...shared.items, ...(now?.items ?? []).filter((item) => !known.has(item.id))];
   for (const id of added.items) if (shared.items.some((item) => item.id === id)) shared.selected.add(id);
   shared.current ??= added.items[0] ?? null;
   refresh();
