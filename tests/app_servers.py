@@ -75,6 +75,9 @@ class Server:
     def state(self) -> dict[str, list[dict[str, object]]]:
         return self.ask("GET", "/api/state").json  # type: ignore[return-value]
 
+    def job(self, name: object) -> dict[str, object]:
+        return next(job for job in self.state()["jobs"] if job["id"] == name)
+
     def stop(self) -> None:
         self.process.send_signal(signal.SIGINT)
         self.process.wait(60)

@@ -146,6 +146,15 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     subprocess.run(["umount", str(folder)], capture_output=True, check=False)
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium."""
+    from browsers import launched
+
+    with launched() as browser:
+        yield browser
+
+
 @pytest.fixture
 def page() -> Iterator[Any]:
     """An empty page in a headless Chromium; whatever its script reports as an error fails the test."""

@@ -31,10 +31,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
-def job_of(server: Server, job: str) -> dict[str, object]:
-    return next(entry for entry in server.state()["jobs"] if entry["id"] == job)
-
-
 def add_job(server: Server, item: object, **settings: object) -> str:
     answer = server.post("/api/jobs", {"items": [item], "settings": settings})
     assert answer.status == 200, answer.body
@@ -42,8 +38,8 @@ def add_job(server: Server, item: object, **settings: object) -> str:
 
 
 def ended(server: Server, job: str) -> str:
-    wait_until(lambda: job_of(server, job)["status"] in ("done", "failed", "cancelled", "paused"), seconds=120)
-    return str(job_of(server, job)["status"])
+    wait_until(lambda: server.job(job)["status"] in ("done", "failed", "cancelled", "paused"), seconds=120)
+    return str(server.job(job)["status"])
 
 
 def test_pipes_links_and_names_that_are_not_text(tmp_path: Path) -> None:
@@ -87,7 +83,7 @@ def test_a_stop_before_the_work_has_begun_is_a_stop(server: Server) -> None:
     """It was lost while the process started, and the job went on to its end."""
     item = server.upload("a.png", png(200, 150)).json["id"]
     job = add_job(server, item, scale=2)
-    wait_until(lambda: job_of(server, job)["status"] != "waiting")
+    wait_until(lambda: server.job(job)["status"] != "waiting")
     assert server.post(f"/api/jobs/{job}/cancel", {}).status == 200
     assert ended(server, job) == "cancelled"
     assert list((server.home / "results").rglob("*")) == []
@@ -98,7 +94,7 @@ def test_a_queue_that_is_held_for_a_moment_goes_on(server: Server, tmp_path: Pat
     clip = make_clip(tmp_path / "clip.mkv", frames=48)
     item = server.upload("clip.mkv", clip.read_bytes()).json["id"]
     job = add_job(server, item, model="apisr-x2-fast")
-    wait_until(lambda: job_of(server, job)["status"] == "running")
+    wait_until(lambda: server.job(job)["status"] == "running")
     for action in ("pause", "resume", "pause", "resume"):
         assert server.post(f"/api/queue/{action}", {}).status == 200
     assert ended(server, job) == "done"
@@ -112,7 +108,7 @@ def test_nothing_else_is_sent_in_place_of_a_result(server: Server) -> None:
     addresses = [f"/api/jobs/{job}/output", f"/api/jobs/{job}/output?inline=1", f"/api/jobs/{job}/frame"]
     assert [server.ask("GET", address).status for address in addresses] == [200, 200, 200]
     result.unlink()
-    assert job_of(server, job)["ready"] is False
+    assert server.job(job)["ready"] is False
     for replace in (lambda: None, result.mkdir, lambda: result.symlink_to("/etc/passwd"), lambda: os.mkfifo(result)):
         replace()
         answers = [server.ask("GET", address) for address in addresses]
@@ -268,11 +264,11 @@ def test_killed_workers_cost_no_other_model_its_work(server: Server, tmp_path: P
     assert server.post(f"/api/items/{still}/preview", look).status == 200
     segment = next(results.glob("*.segments/*.segment"))
     finished = segment.stat().st_ino, segment.stat().st_mtime_ns
-    assert job_of(server, job)["status"] == "running"
+    assert server.job(job)["status"] == "running"
     for pid in workers_of(server.process.pid):
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: job_of(server, job)["status"] != "running")
-    failed = job_of(server, job)
+    wait_until(lambda: server.job(job)["status"] != "running")
+    failed = server.job(job)
     assert (failed["status"], failed["ready"]) == ("failed", False)
     assert "signal 9" in str(failed["message"])
     assert not (results / str(failed["output"])).exists()
@@ -281,10 +277,10 @@ def test_killed_workers_cost_no_other_model_its_work(server: Server, tmp_path: P
     assert server.ask("GET", f"/api/jobs/{waiting}/output").body[:4] == b"\x89PNG"
     assert server.post(f"/api/jobs/{job}/retry", {}).status == 200
     seen = {finished}
-    while job_of(server, job)["status"] in ("waiting", "running"):
+    while server.job(job)["status"] in ("waiting", "running"):
         with contextlib.suppress(FileNotFoundError):
             seen.add((segment.stat().st_ino, segment.stat().st_mtime_ns))
-    assert job_of(server, job)["status"] == "done"
+    assert server.job(job)["status"] == "done"
     assert seen == {finished}, "the finished part was made again"
     with apisr.open_video(results / str(failed["output"])) as made:
         assert made.index.pts.size == 1000

@@ -18,7 +18,7 @@ pytest.importorskip("starlette", reason="the extra 'app' is not installed")
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 from app_servers import Server, running, started, wait_until
-from browsers import launched, opened, serious_findings
+from browsers import opened, serious_findings
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
@@ -27,12 +27,6 @@ from apisr.app.store import Settings
 from apisr.app.upscaling import option_words
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,8 @@ pytest.importorskip("starlette", reason="the extra 'app' is not installed")
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 from app_servers import Server, png, running, wait_until
-from browsers import launched, opened
+from browsers import opened
 from playwright.sync_api import Browser, Page, expect
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture

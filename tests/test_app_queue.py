@@ -28,12 +28,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
-def job_of(server: Server, job: object) -> dict[str, object]:
-    return next(entry for entry in server.state()["jobs"] if entry["id"] == job)
-
-
 def is_done(server: Server, job: object) -> bool:
-    return job_of(server, job)["status"] == "done"
+    return server.job(job)["status"] == "done"
 
 
 def test_work_that_was_done_is_not_done_again_unasked(server: Server) -> None:
@@ -48,7 +44,7 @@ def test_work_that_was_done_is_not_done_again_unasked(server: Server) -> None:
     assert len(server.state()["jobs"]) == 1
     assert server.post(f"/api/jobs/{first}/remove", {}).status == 200
     (shown,) = server.post("/api/jobs", wanted).json["there"]  # type: ignore[misc]
-    assert (job_of(server, shown["job"])["status"], job_of(server, shown["job"])["ready"]) == ("done", True)
+    assert (server.job(shown["job"])["status"], server.job(shown["job"])["ready"]) == ("done", True)
     assert server.ask("GET", f"/api/jobs/{shown['job']}/output").body == (results / name).read_bytes()
     other = {**wanted, "settings": {"scale": 3}}
     assert len(server.post("/api/jobs", other).json["jobs"]) == 1  # type: ignore[arg-type]
@@ -79,9 +75,9 @@ def test_the_log_says_paused_of_a_paused_job(server: Server, tmp_path: Path) -> 
     def log() -> str:
         return "\n".join(server.ask("GET", f"/api/jobs/{job}").json["log"])  # type: ignore[arg-type]
 
-    wait_until(lambda: job_of(server, job)["status"] == "running")
+    wait_until(lambda: server.job(job)["status"] == "running")
     assert server.post(f"/api/jobs/{job}/pause", {}).status == 200
-    wait_until(lambda: job_of(server, job)["status"] == "paused", seconds=120)
+    wait_until(lambda: server.job(job)["status"] == "paused", seconds=120)
     assert "paused; it goes on where it stood" in log()
     assert "cancelled" not in log()
 

@@ -13,7 +13,7 @@ pytest.importorskip("pyarrow", reason="the extra 'curate' is not installed")
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 from app_servers import Server, running, started, wait_until
-from browsers import launched, opened, serious_findings
+from browsers import opened, serious_findings
 from playwright.sync_api import Browser, Page, expect
 from test_app_review import REPORT
 from test_curate_review import make_dataset
@@ -22,12 +22,6 @@ from apisr.curate.manifest import Row, read_manifest
 
 COUNT = 10_000
 CHOSEN = "#room [aria-selected=true]"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as browser:
-        yield browser
 
 
 @contextmanager

@@ -179,8 +179,8 @@ def test_a_picture_is_the_same_as_on_the_command_line(server: Server, tmp_path: 
     answer = server.post("/api/jobs", {"items": [item["id"]], "settings": {"scale": 2}})
     assert answer.status == 200, answer.body
     job = answer.json["jobs"][0]  # type: ignore[index]
-    wait_until(lambda: next(one for one in server.state()["jobs"] if one["id"] == job)["status"] in ("done", "failed"))
-    assert next(one for one in server.state()["jobs"] if one["id"] == job)["status"] == "done"
+    wait_until(lambda: server.job(job)["status"] in ("done", "failed"))
+    assert server.job(job)["status"] == "done"
     output = server.ask("GET", f"/api/jobs/{job}/output")
     again = tmp_path / "again.png"
     subprocess.run(
@@ -198,7 +198,7 @@ def test_a_crashed_worker_fails_its_job_only(server: Server) -> None:
     job = server.post("/api/jobs", {"items": [item["id"]], "settings": {"scale": 4, "tta": True}}).json["jobs"][0]  # type: ignore[index]
 
     def state() -> dict[str, object]:
-        return next(one for one in server.state()["jobs"] if one["id"] == job)
+        return server.job(job)
 
     wait_until(lambda: state()["status"] == "running" and bool(workers_of(server.process.pid)))
     for pid in workers_of(server.process.pid):
@@ -206,7 +206,7 @@ def test_a_crashed_worker_fails_its_job_only(server: Server) -> None:
     wait_until(lambda: state()["status"] == "failed")
     small = server.upload("after.png", png()).json
     after = server.post("/api/jobs", {"items": [small["id"]], "settings": {}}).json["jobs"][0]  # type: ignore[index]
-    wait_until(lambda: next(one for one in server.state()["jobs"] if one["id"] == after)["status"] == "done")
+    wait_until(lambda: server.job(after)["status"] == "done")
 
 
 def test_work_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_time_and_size_are_measured(server: Server, tmp_path: Path) -> None:
     job = server.post("/api/jobs", {"items": [item["id"]], "settings": {"scale": 2}}).json["jobs"][0]  # type: ignore[index]
 
     def state() -> dict[str, object]:
-        return next(one for one in server.state()["jobs"] if one["id"] == job)
+        return server.job(job)
 
     wait_until(lambda: state()["expected_s"] == plan["seconds"])
     server.post("/api/queue/resume", {})

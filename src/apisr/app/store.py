@@ -313,7 +313,7 @@ class Store:
                 raise
             page = running_page(home)
             advice = f"Its page: {page}" if page else "Use its page, or end it."
-            raise InputError(f"another 'apisr app' uses '{home}'. {advice}", code="app-running") from None
+            raise InputError(f"{error} {advice}", code=error.code) from None
         forget_address(home)  # of an app that was killed
         return lock
 

@@ -19,6 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from apisr.core.errors import InputError
 from apisr.core.memory import available_memory
 from apisr.core.processes import usable_cores
+from apisr.core.text import counted
 from apisr.train.build import Parts
 from apisr.train.config import TrainConfig
 from apisr.train.data.loader import Batch, CropSource, on_device
@@ -85,11 +86,11 @@ def describe(config: TrainConfig, parts: Parts, source: CropSource, pairs: int, 
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"the processor ({_cores()})"
     start = f", starting from {config.model.init_from}" if config.model.init_from else ""
     validation = (
-        f"{pairs} picture{'s' * (pairs != 1)} every {config.validation.every} steps, best by {config.validation.best}"
+        f"{counted(pairs, 'picture')} every {config.validation.every} steps, best by {config.validation.best}"
         if pairs
         else "none (set data.holdout=0.1 or [[validation.pairs]]; without it there is no best.safetensors)"
     )
-    each = f"{data.batch} crop{'s' * (data.batch != 1)} of {data.patch_px} pixels"
+    each = f"{counted(data.batch, 'crop')} of {data.patch_px} pixels"
     lines = [
         f"network     {config.model.network} x{config.model.scale}, {expected.parameters:,} weights{start}",
         f"device      {where}, {run.precision}",
@@ -211,7 +212,7 @@ def _weights(parts: Parts) -> list[nn.Parameter]:
 
 def _cores() -> str:
     threads, cores = torch.get_num_threads(), usable_cores()
-    return f"{threads} of {cores} cores" if threads != cores else f"{cores} core{'s' * (cores != 1)}"
+    return f"{threads} of {cores} cores" if threads != cores else counted(cores, "core")
 
 
 def _workers(config: TrainConfig) -> str:

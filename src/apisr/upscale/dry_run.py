@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from apisr.core.errors import InputError, ModelError
 from apisr.core.progress import Cancel, no_progress
+from apisr.core.text import counted
 from apisr.image import check_format, losses, open_picture
 from apisr.upscale.existing import resolve_existing
 from apisr.upscale.job import Job, JobContext, JobPlan, failed_result
@@ -150,7 +151,7 @@ class DryRun:
         if self._tries_left <= 0 and alike:
             share = plan.frames * sizes[2] * sizes[3] / sum(tried.pixels for tried in alike)
             total = functools.reduce(operator.add, (tried.estimate for tried in alike))
-            videos = "1 video that was" if len(alike) == 1 else f"{len(alike)} videos that were"
+            videos = counted(len(alike), "video that was", "videos that were")
             remark = f"time and size are scaled from those of {videos} tried; this one was not."
             return JobEstimate(total.seconds * share, round(total.size_bytes * share)), (remark,)
         folder = WorkFolder.beside(plan.target)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from apisr.core.errors import ApisrError, InputError
 from apisr.core.processes import usable_cores
+from apisr.core.text import counted
 from apisr.engines import open_engine
 from apisr.engines.registry import name_parts, speed_px_per_s
 from apisr.engines.tta import VIEWS
@@ -211,8 +212,7 @@ def fast_notice(model: Model, options: UpscaleOptions) -> str | None:
     usual, fast = _stands_for(model, options, FAST_TWIN)
     if usual is None:
         return None
-    count = usable_cores()
-    cores = f"{count} processor core{'s' * (count != 1)}"
+    cores = counted(usable_cores(), "processor core")
     return f"{cores}: the fast model {fast} is taken; --model {usual} is slower and better."
 
 

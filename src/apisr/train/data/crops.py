@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from apisr.core.errors import InputError
-from apisr.core.text import lines_by_kind, printable
+from apisr.core.text import counted, lines_by_kind
 from apisr.image import ImageU8
 from apisr.image.chroma import REACH_PX, clean_colours
 from apisr.train.config import DataConfig, Enhance
@@ -167,9 +167,9 @@ def check_large_enough(pictures: Iterable[tuple[str, tuple[int, int]]], patch_px
     """
     small = [(name, f"{width}x{height}") for name, (height, width) in pictures if min(height, width) < patch_px]
     if small:
-        sizes = lines_by_kind((printable(name), (size,)) for name, size in small)
+        sizes = lines_by_kind((name, (size,)) for name, size in small)
         raise InputError(
-            f"{len(small)} picture{'s are' if len(small) > 1 else ' is'} smaller than a crop of {patch_px} pixels "
+            f"{counted(len(small), 'picture is', 'pictures are')} smaller than a crop of {patch_px} pixels "
             f"({'; '.join(sizes)}). Leave out what is too small, or set data.patch_px lower.",
             code="picture-too-small",
         )

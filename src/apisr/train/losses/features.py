@@ -42,8 +42,7 @@ def open_features(name: str, *, layers: Sequence[str] | None = None) -> nn.Modul
     kind, _, place = name.partition(":")
     if kind in PROXY_LAYERS:
         return load_proxy(kind, Path(place) if place else None, layers=layers).eval().requires_grad_(False)
-    check_features(name)
-    path = features_file(name)
+    path = check_features(name)
     state = load_state(path)[0]
     network, hyper = FETCHED_NETWORKS.get(kind) or (kind, architecture(kind).detect(state) or {})
     module = architecture(network).build(hyper)
@@ -51,20 +50,22 @@ def open_features(name: str, *, layers: Sequence[str] | None = None) -> nn.Modul
     return module.eval().requires_grad_(False)
 
 
-def check_features(name: str) -> None:
+def check_features(name: str) -> Path:
     """Check that a feature network is known and its file there, without loading it.
+
+    Returns:
+        The file.
 
     Raises:
         InputError: one of both is not so (the message says how to get the file).
     """
     kind = name.partition(":")[0]
     path = features_file(name)
-    if not path.is_file():
-        raise (
-            missing_proxy(kind, path)
-            if kind in PROXY_LAYERS
-            else InputError(f"cannot read the weights of '{name}': no such file: '{path}'.", code="missing-features")
-        )
+    if path.is_file():
+        return path
+    if kind in PROXY_LAYERS:
+        raise missing_proxy(kind, path)
+    raise InputError(f"cannot read the weights of '{name}': no such file: '{path}'.", code="missing-features")
 
 
 def features_file(name: str) -> Path:
